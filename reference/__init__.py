@@ -1,0 +1,14 @@
+"""The spec: a minimal NumPy autograd.
+
+An op is a function that returns its value and one pullback per array argument. Everything else (tape, backends,
+properties, benchmarks, tables) is derived from that.
+"""
+
+from gradspec.reference import ops
+from gradspec.reference.op import OPS, Op, op
+from gradspec.reference.tape import VJP, Variable, no_grad, record
+from gradspec.reference.tensor import Tensor, arange, empty, ones, tensor, vjp, zeros
+
+__all__ = [
+    "OPS", "VJP", "Op", "Tensor", "Variable", "arange", "empty", "no_grad", "op", "ones", "ops", "record", "tensor", "vjp", "zeros",
+]  # fmt: skip

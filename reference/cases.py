@@ -1,0 +1,147 @@
+"""Which calls an op can be tried with: shapes and keywords, drawn from a source of choices.
+
+Most ops say it with a gufunc signature such as "(m?,n),(n,p?)->(m?,p?)". Ops whose arguments constrain each other say it
+with a function of a `Choices`, which a property-based tester, a benchmark and a test can each implement in a few lines.
+"""
+
+import itertools
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from gradspec.reference.axes import normalize_axes
+
+T = TypeVar("T")
+Shape = tuple[int, ...]
+_ARGUMENT = r"\((\w+\??(,\w+\??)*)?\)"
+
+
+class Choices(Protocol):
+    """A source of choices. An earlier option counts as simpler than a later one, a lower number than a higher one."""
+
+    def of(self, options: Sequence[T]) -> T:
+        """One of the options."""
+
+    def integer(self, low: int, high: int) -> int:
+        """An integer from low to high, both included."""
+
+    def size(self, taken: int) -> int:
+        """The length of an axis of an array that has `taken` elements without it."""
+
+
+class Smallest:
+    """The source that always takes the simplest option: the one smallest case of an op, of axes of length 1."""
+
+    def of(self, options: Sequence[T]) -> T:
+        return options[0]
+
+    def integer(self, low: int, high: int) -> int:
+        return low
+
+    def size(self, taken: int) -> int:
+        return 1
+
+
+@dataclass(frozen=True)
+class Below:
+    """Stands for an integer array of this shape with elements in 0..bound-1."""
+
+    shape: Shape
+    bound: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """The shapes of the array arguments (`Below` where they are indices) and the keywords of one call."""
+
+    shapes: tuple[Shape | Below, ...]
+    keywords: dict[str, Any] = field(default_factory=dict)
+
+
+Cases = Callable[[Choices], Call]
+
+
+def shape(choose: Choices, low: int = 0, high: int = 4) -> Shape:
+    """A shape of rank low to high."""
+    lengths: list[int] = []
+    for _ in range(choose.integer(low, high)):
+        lengths.append(choose.size(math.prod(lengths)))
+    return tuple(lengths)
+
+
+def broadcast_from(choose: Choices, full: Shape) -> Shape:
+    """A shape that broadcasts to `full`: leading axes dropped, others of length 1, or all as they are."""
+    if choose.of([True, False]):
+        return full
+    return tuple(choose.of([n, 1]) for n in full[choose.integer(0, len(full)) :])
+
+
+def from_signature(signature: str) -> Cases:
+    """Calls of an op with a gufunc signature: core dimensions by name ("n?" may be absent), the rest broadcast."""
+    if not re.fullmatch(rf"{_ARGUMENT}(,{_ARGUMENT})*->{_ARGUMENT}", signature):
+        raise ValueError(f"{signature!r} is not a gufunc signature of one output, such as '(m?,n),(n,p?)->(m?,p?)'")
+    arguments = [re.findall(r"\w+\??", dims) for dims in re.findall(r"\((.*?)\)", signature.split("->")[0])]
+    names = dict.fromkeys(itertools.chain(*arguments))
+
+    def cases(choose: Choices) -> Call:
+        loop = shape(choose, high=4 - max(map(len, arguments)))
+        core: dict[str, Shape] = {}
+        for name in names:
+            absent = name.endswith("?") and choose.of([False, True])
+            core[name] = () if absent else (choose.size(math.prod(loop + sum(core.values(), ()))),)
+        return Call(tuple(broadcast_from(choose, loop) + sum((core[name] for name in dims), ()) for dims in arguments))
+
+    return cases
+
+
+def axis_of(choose: Choices, ndim: int) -> int:
+    """One axis of an array of ndim > 0 dimensions, from either end."""
+    return choose.of([*range(ndim), *range(-ndim, 0)])
+
+
+def permutation(choose: Choices, n: int) -> tuple[int, ...]:
+    """The numbers 0..n-1 in some order."""
+    rest = list(range(n))
+    return tuple(rest.pop(choose.integer(0, len(rest) - 1)) for _ in range(n))
+
+
+def signed(choose: Choices, axes: Sequence[int], ndim: int) -> tuple[int, ...]:
+    """The same axes, each counted from the front or from the back."""
+    return tuple(a - ndim if choose.of([False, True]) else a for a in axes)
+
+
+def some_axes(choose: Choices, ndim: int) -> int | tuple[int, ...] | None:
+    """None, one axis or a tuple of distinct axes, signed, in any order, for an array of ndim dimensions."""
+    kind = choose.of(["none", "one", "tuple"] if ndim else ["none", "tuple"])
+    if kind == "none":
+        return None
+    if kind == "one":
+        return axis_of(choose, ndim)
+    return signed(choose, permutation(choose, ndim)[: choose.integer(0, ndim)], ndim)
+
+
+def reduction(choose: Choices, *, empty: bool = True, **more: Any) -> Call:
+    """The family of reductions: any shape, `axis` None, an integer or a tuple, `keepdims`.
+
+    empty: whether the op has a value for no elements at all.
+    """
+    x = shape(choose)
+    axis = some_axes(choose, len(x))
+    if not empty:
+        reduced = normalize_axes(axis, len(x))
+        x = tuple(n or 1 if i in reduced else n for i, n in enumerate(x))
+    return Call((x,), {"axis": axis, "keepdims": choose.of([False, True]), **more})
+
+
+def nonempty_reduction(choose: Choices) -> Call:
+    """Reductions that have no value for no elements, such as max."""
+    return reduction(choose, empty=False)
+
+
+def along_axis(choose: Choices) -> Call:
+    """Ops along one axis that keep the shape, such as softmax: any shape of rank 1 or more, any axis, not empty."""
+    x = shape(choose, 1)
+    axis = axis_of(choose, len(x))
+    return Call((tuple(n or 1 if i == axis % len(x) else n for i, n in enumerate(x)),), {"axis": axis})

@@ -1,0 +1,134 @@
+"""The declaration of an op: a rule, and beside it the mathematical facts that everything else is derived from."""
+
+import inspect
+import math
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradspec.reference.cases import Below, Call, Cases, Smallest, from_signature
+from gradspec.reference.domains import Booleans, Domain, Integers, Interval
+from gradspec.reference.kinks import Kinks
+from gradspec.reference.tape import VJP, Array, record
+
+OPS: dict[str, "Op"] = {}
+"""Every op of the spec, by its name in the Array API standard (torch's name where the standard has none)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """An op of the spec, callable on arrays and on tensors.
+
+    name: its name. rule: from arrays to value and pullbacks. arguments: the names of its array arguments. domains: where
+    each of them lives. cases: the calls it can be tried with. keywords: the names of its metadata. variadic: whether it
+    takes one sequence of arrays instead of a fixed number of arguments. differentiable: whether it has pullbacks. kinks:
+    where, in its domain, it still has no derivative; None for nowhere.
+    """
+
+    name: str
+    rule: Callable[..., VJP]
+    apply: Callable[..., Any]
+    arguments: tuple[str, ...]
+    domains: tuple[Domain, ...]
+    keywords: tuple[str, ...]
+    variadic: bool
+    differentiable: bool
+    cases: Cases
+    kinks: Kinks | None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.apply(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+    def domain(self, i: int) -> Domain:
+        """The domain of the i-th array of a call."""
+        return self.domains[0 if self.variadic else i]
+
+    def argument(self, i: int) -> str:
+        """The name of the i-th array of a call."""
+        return f"{self.arguments[0]}[{i}]" if self.variadic else self.arguments[i]
+
+    def differentiable_arguments(self, count: int) -> tuple[int, ...]:
+        """Which of the `count` arrays of a call have a gradient."""
+        return tuple(i for i in range(count) if self.differentiable and isinstance(self.domain(i), Interval))
+
+
+def op(cases: str | Cases, *, kinks: Kinks | None = None) -> Callable[[Callable[..., VJP]], Op]:
+    """Declare the decorated rule as an op of the spec under its own name.
+
+    cases: a gufunc signature, or a function of a `Choices` for ops whose arguments constrain each other.
+    Raises TypeError or ValueError, at import, for facts that are missing or contradict each other: an argument without a
+    domain, a name declared twice, pullbacks that do not match the arguments.
+    """
+
+    def declare(rule: Callable[..., VJP]) -> Op:
+        name = rule.__name__
+        if name in OPS:
+            raise ValueError(f"op {name!r} is declared twice")
+        parameters = inspect.signature(rule).parameters.values()
+        arrays = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        declared = Op(
+            name=name,
+            rule=rule,
+            apply=record(rule),
+            arguments=tuple(p.name for p in arrays),
+            domains=_domains(rule, [p.name for p in arrays]),
+            keywords=tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY),
+            variadic=any(p.kind is p.VAR_POSITIONAL for p in arrays),
+            differentiable=True,
+            cases=from_signature(cases) if isinstance(cases, str) else cases,
+            kinks=kinks,
+        )
+        OPS[name] = declared = _tried(declared)
+        return declared
+
+    return declare
+
+
+def _domains(rule: Callable[..., VJP], arguments: list[str]) -> tuple[Domain, ...]:
+    hints = typing.get_type_hints(rule, include_extras=True)
+    for argument in arguments:
+        if not isinstance(next(iter(getattr(hints.get(argument), "__metadata__", ())), None), Domain):
+            raise TypeError(f"op {rule.__name__!r}: argument {argument!r} needs a domain as its type, such as Real")
+    return tuple(hints[argument].__metadata__[0] for argument in arguments)
+
+
+def _tried(declared: Op) -> Op:
+    """The op with `differentiable` as found, once its smallest case has shown that facts and pullbacks agree."""
+    call = declared.cases(Smallest())
+    if not declared.variadic and len(call.shapes) != len(declared.arguments):
+        raise ValueError(f"op {declared.name!r}: {len(declared.arguments)} arguments, but cases of {len(call.shapes)} arrays")
+    if unknown := set(call.keywords) - set(declared.keywords):
+        raise ValueError(f"op {declared.name!r}: its cases have keywords {sorted(unknown)} that its rule does not take")
+    inputs = [sample(declared.domain(i), s) for i, s in enumerate(call.shapes)]
+    value, pullbacks = declared.rule(*inputs, **call.keywords)
+    found = Op(**{**vars(declared), "differentiable": pullbacks is not None})
+    if pullbacks is not None:
+        _check_pullbacks(found, inputs, value, pullbacks)
+    return found
+
+
+def _check_pullbacks(declared: Op, inputs: list[Array], value: Array, pullbacks: Any) -> None:
+    expected = declared.differentiable_arguments(len(inputs))
+    if callable(pullbacks):
+        pulled = pullbacks(np.ones_like(value))
+        pullbacks = tuple(None if g is None else (lambda _, g=g: g) for g in pulled)
+    if len(pullbacks) != len(inputs) or any((p is not None) != (i in expected) for i, p in enumerate(pullbacks)):
+        raise ValueError(
+            f"op {declared.name!r}: needs one pullback for each of its {len(inputs)} arrays, and None for just those "
+            f"without a gradient; has {['None' if p is None else 'pullback' for p in pullbacks]}"
+        )
+
+
+def sample(domain: Domain, shape: Any) -> Array:
+    """An array of this shape filled with one value from inside the domain: float64, int64 zeros or True."""
+    if isinstance(domain, Integers):
+        return np.zeros(shape.shape, np.int64)
+    if isinstance(domain, Booleans):
+        return np.ones(shape, np.bool_)
+    return np.full(shape, next(x for x in (1.0, 0.5, -0.5, -2.0, domain.high - 1) if x in domain))

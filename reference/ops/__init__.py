@@ -1,0 +1,12 @@
+"""The ops of the spec, by family. Importing this package declares them all; `ops.log` is the op `log`."""
+
+from gradspec.reference.op import OPS, Op
+from gradspec.reference.ops import elementwise, linalg, nn, reductions, shapes
+
+__all__ = ["elementwise", "linalg", "nn", "reductions", "shapes"]
+
+
+def __getattr__(name: str) -> Op:
+    if name not in OPS:
+        raise AttributeError(f"the spec has no op {name!r}; it has {', '.join(sorted(OPS))}")
+    return OPS[name]

@@ -1,0 +1,206 @@
+"""Elementwise ops: each element of the value depends on one element of every argument, after broadcasting."""
+
+from typing import Literal
+
+import numpy as np
+
+from gradspec.reference.domains import AboveMinusOne, Mask, NonZero, Positive, Real
+from gradspec.reference.erf import erf, pi
+from gradspec.reference.kinks import points, ties
+from gradspec.reference.op import op
+from gradspec.reference.tape import VJP, Array
+
+def _to_winner(g: Array, wins: Array, tie: Array) -> Array:
+    """The cotangent where this argument won, half of it where it shares a tie."""
+    return np.where(wins, g, np.where(tie, g / 2, 0))
+
+
+# Of one argument
+
+
+@op("()->()")
+def negative(x: Real) -> VJP:
+    return np.negative(x), (lambda g: -g,)
+
+
+@op("()->()", kinks=points(0))
+def abs(x: Real) -> VJP:
+    return np.abs(x), (lambda g: g * np.sign(x),)
+
+
+@op("()->()")
+def exp(x: Real) -> VJP:
+    y = np.exp(x)
+    return y, (lambda g: g * y,)
+
+
+@op("()->()")
+def expm1(x: Real) -> VJP:
+    return np.expm1(x), (lambda g: g * np.exp(x),)  # expm1(x) + 1 would cancel where x is very negative
+
+
+@op("()->()")
+def log(x: Positive) -> VJP:
+    return np.log(x), (lambda g: g / x,)
+
+
+@op("()->()")
+def log1p(x: AboveMinusOne) -> VJP:
+    return np.log1p(x), (lambda g: g / (1 + x),)
+
+
+@op("()->()")
+def sqrt(x: Positive) -> VJP:
+    y = np.sqrt(x)
+    return y, (lambda g: g / 2 / y,)
+
+
+@op("()->()")
+def square(x: Real) -> VJP:
+    return np.square(x), (lambda g: g * 2 * x,)
+
+
+@op("()->()")
+def reciprocal(x: NonZero) -> VJP:
+    y = np.reciprocal(x)
+    return y, (lambda g: -g * y * y,)
+
+
+@op("()->()")
+def sin(x: Real) -> VJP:
+    return np.sin(x), (lambda g: g * np.cos(x),)
+
+
+@op("()->()")
+def cos(x: Real) -> VJP:
+    return np.cos(x), (lambda g: -g * np.sin(x),)
+
+
+@op("()->()")
+def tanh(x: Real) -> VJP:
+    y = np.tanh(x)
+    return y, (lambda g: g * (1 - y * y),)
+
+
+@op("()->()")
+def sigmoid(x: Real) -> VJP:
+    e = np.exp(-np.abs(x))  # at most 1, so that nothing overflows
+    y = np.where(x < 0, e, 1) / (1 + e)
+    return y, (lambda g: g * y * (1 - y),)
+
+
+@op("()->()", kinks=points(0))
+def relu(x: Real) -> VJP:
+    return np.maximum(x, 0), (lambda g: _to_winner(g, x > 0, x == 0),)
+
+
+@op("()->()")
+def gelu(x: Real, *, approximate: Literal["none", "tanh"] = "none") -> VJP:
+    """x Phi(x) with the normal distribution's Phi, or its approximation by tanh (Hendrycks and Gimpel, 2016)."""
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"gelu: approximate is {approximate!r}; allowed are 'none' and 'tanh'")
+    if approximate == "none":
+        cdf = (1 + erf(x / np.sqrt(x.dtype.type(2)))) / 2
+        return x * cdf, (lambda g: g * (cdf + x * np.exp(-x * x / 2) / np.sqrt(2 * pi(x.dtype))),)
+    c = np.sqrt(2 / pi(x.dtype))
+    t = np.tanh(c * (x + x * x * x * 0.044715))
+    return x * (1 + t) / 2, (lambda g: g * (1 + t + x * (1 - t * t) * c * (1 + x * x * 3 * 0.044715)) / 2,)
+
+
+@op("()->()")
+def silu(x: Real) -> VJP:
+    s = sigmoid(x)
+    return x * s, (lambda g: g * s * (1 + x * (1 - s)),)
+
+
+@op("()->()")
+def softplus(x: Real) -> VJP:
+    y = np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))  # log(1 + exp(x)) without overflow
+    return y, (lambda g: g * sigmoid(x),)
+
+
+@op("()->()", kinks=points(0))
+def sign(x: Real) -> VJP:
+    return np.sign(x), None
+
+
+# Of two and three arguments
+
+
+@op("(),()->()")
+def add(x: Real, y: Real) -> VJP:
+    return np.add(x, y), (lambda g: g, lambda g: g)
+
+
+@op("(),()->()")
+def subtract(x: Real, y: Real) -> VJP:
+    return np.subtract(x, y), (lambda g: g, lambda g: -g)
+
+
+@op("(),()->()")
+def multiply(x: Real, y: Real) -> VJP:
+    return np.multiply(x, y), (lambda g: g * y, lambda g: g * x)
+
+
+@op("(),()->()")
+def divide(x: Real, y: NonZero) -> VJP:
+    return np.divide(x, y), (lambda g: g / y, lambda g: -g / y * (x / y))
+
+
+@op("(),()->()")
+def pow(x: Positive, y: Real) -> VJP:
+    z = np.pow(x, y)
+
+    def pull_x(g: Array) -> Array:  # y x^(y-1), and 0 where y = 0, even at x = 0
+        return np.where(y == 0, 0, g * y * np.pow(x, np.where(y == 0, 1, y - 1)))
+
+    def pull_y(g: Array) -> Array:  # x^y log x, and 0 at x = 0, where x^y vanishes faster than log x grows
+        zero = (x == 0) & (y >= 0)
+        return np.where(zero, 0, g * z * np.log(np.where(zero, 1, x)))
+
+    return z, (pull_x, pull_y)
+
+
+@op("(),()->()", kinks=ties)
+def maximum(x: Real, y: Real) -> VJP:
+    tie = x == y
+    return np.maximum(x, y), (lambda g: _to_winner(g, x > y, tie), lambda g: _to_winner(g, y > x, tie))
+
+
+@op("(),()->()", kinks=ties)
+def minimum(x: Real, y: Real) -> VJP:
+    tie = x == y
+    return np.minimum(x, y), (lambda g: _to_winner(g, x < y, tie), lambda g: _to_winner(g, y < x, tie))
+
+
+@op("(),(),()->()")
+def where(condition: Mask, x: Real, y: Real) -> VJP:
+    return np.where(condition, x, y), (None, lambda g: np.where(condition, g, 0), lambda g: np.where(condition, 0, g))
+
+
+@op("(),(),()->()", kinks=ties)
+def clip(x: Real, min: Real = None, max: Real = None) -> VJP:
+    """minimum(maximum(x, min), max); a bound may be an array, a number or None."""
+    low = -np.inf if min is None else min
+    high = np.inf if max is None else max
+    raised = np.maximum(x, low)
+    return np.minimum(raised, high), (
+        lambda g: _to_winner(_to_winner(g, raised < high, raised == high), x > low, x == low),
+        None if min is None else lambda g: _to_winner(_to_winner(g, raised < high, raised == high), low > x, x == low),
+        None if max is None else lambda g: _to_winner(g, high < raised, raised == high),
+    )
+
+
+@op("(),()->()", kinks=ties)
+def equal(x: Real, y: Real) -> VJP:
+    return np.equal(x, y), None
+
+
+@op("(),()->()", kinks=ties)
+def less(x: Real, y: Real) -> VJP:
+    return np.less(x, y), None
+
+
+@op("(),()->()", kinks=ties)
+def greater(x: Real, y: Real) -> VJP:
+    return np.greater(x, y), None

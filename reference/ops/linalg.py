@@ -1,0 +1,62 @@
+"""Products of matrices and vectors."""
+
+import math
+
+import numpy as np
+
+from gradspec.reference.cases import Call, Choices, shape
+from gradspec.reference.domains import Real
+from gradspec.reference.op import op
+from gradspec.reference.tape import VJP, Array
+
+
+@op("(m?,n),(n,p?)->(m?,p?)")
+def matmul(x: Real, y: Real) -> VJP:
+    """x @ y, for vectors and matrices, with broadcasting over leading axes."""
+    z = np.matmul(x, y)
+    rows = x if x.ndim > 1 else x[None, :]
+    columns = y if y.ndim > 1 else y[:, None]
+
+    def as_matrix(g: Array) -> Array:
+        g = g if x.ndim > 1 else np.expand_dims(g, -2 if y.ndim > 1 else -1)
+        return g if y.ndim > 1 else np.expand_dims(g, -1)
+
+    def pull_x(g: Array) -> Array:
+        d = as_matrix(g) @ np.matrix_transpose(columns)
+        return d if x.ndim > 1 else d[..., 0, :]
+
+    def pull_y(g: Array) -> Array:
+        d = np.matrix_transpose(rows) @ as_matrix(g)
+        return d if y.ndim > 1 else d[..., :, 0]
+
+    return z, (pull_x, pull_y)
+
+
+def _as_rows(x: Array) -> Array:
+    return np.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+
+
+def _layer(choose: Choices) -> Call:
+    batch = shape(choose, high=3)
+    size_in, size_out = choose.size(math.prod(batch)), choose.size(math.prod(batch))
+    return Call(((*batch, size_in), (size_out, size_in), (size_out,)))
+
+
+@op(_layer)
+def linear(x: Real, weight: Real, bias: Real = None) -> VJP:
+    """x W^T + b for x: (..., in), weight: (out, in), bias: (out) or None; the value is (..., out).
+
+    With the batch flattened into rows: dx = g W, dW = g^T x, db = the sum of g.
+    """
+    if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"linear: x {x.shape} and weight {weight.shape} do not fit; allowed are (..., in) and (out, in)")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"linear: bias has shape {bias.shape}; with weight {weight.shape} it must be {weight.shape[:1]}")
+    rows = _as_rows(x)
+    y = rows @ np.matrix_transpose(weight)
+    y = np.reshape(y if bias is None else y + bias, (*x.shape[:-1], weight.shape[0]))
+    return y, (
+        lambda g: np.reshape(_as_rows(g) @ weight, x.shape),
+        lambda g: np.matrix_transpose(_as_rows(g)) @ rows,
+        None if bias is None else lambda g: g,
+    )

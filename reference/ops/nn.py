@@ -1,0 +1,89 @@
+"""Layers and losses of neural networks."""
+
+import math
+from typing import Literal
+
+import numpy as np
+
+from gradspec.reference.cases import Below, Call, Choices, along_axis, shape
+from gradspec.reference.domains import Index, Real
+from gradspec.reference.op import op
+from gradspec.reference.tape import VJP, Array
+
+
+@op(along_axis)
+def softmax(x: Real, *, axis: int = -1) -> VJP:
+    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    y = e / np.sum(e, axis=axis, keepdims=True)
+    return y, (lambda g: y * (g - np.sum(g * y, axis=axis, keepdims=True)),)
+
+
+@op(along_axis)
+def log_softmax(x: Real, *, axis: int = -1) -> VJP:
+    shifted = x - np.max(x, axis=axis, keepdims=True)
+    y = shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
+    return y, (lambda g: g - np.exp(y) * np.sum(g, axis=axis, keepdims=True),)
+
+
+def _normalized(choose: Choices) -> Call:
+    weight = tuple(n or 1 for n in shape(choose, 1, 2))
+    batch = shape(choose, high=4 - len(weight))
+    return Call((batch + weight, weight, weight))
+
+
+@op(_normalized)
+def layer_norm(x: Real, weight: Real, bias: Real, *, eps: float = 1e-5) -> VJP:
+    """(x - mean) / sqrt(var + eps) * weight + bias over the trailing axes, as many as weight has (Ba et al., 2016).
+
+    x: (..., *normalized), weight and bias: (*normalized); the value has the shape of x.
+    """
+    if weight.ndim < 1 or x.shape[x.ndim - weight.ndim :] != weight.shape or bias.shape != weight.shape:
+        raise ValueError(
+            f"layer_norm: x {x.shape}, weight {weight.shape} and bias {bias.shape} do not fit; "
+            "weight and bias must have the shape of the last axes of x, at least one"
+        )
+    axes = tuple(range(-weight.ndim, 0))
+    centred = x - np.mean(x, axis=axes, keepdims=True)
+    rstd = 1 / np.sqrt(np.mean(centred * centred, axis=axes, keepdims=True) + eps)
+    xhat = centred * rstd
+
+    def pull_x(g: Array) -> Array:
+        gx = g * weight
+        along_xhat = np.mean(gx * xhat, axis=axes, keepdims=True)
+        return rstd * (gx - np.mean(gx, axis=axes, keepdims=True) - xhat * along_xhat)
+
+    return xhat * weight + bias, (pull_x, lambda g: g * xhat, lambda g: g)
+
+
+def _classified(choose: Choices) -> Call:
+    reduction = choose.of(["mean", "sum", "none"])
+    x = tuple(n or 1 for n in shape(choose, 1, 3))
+    axis = min(1, len(x) - 1)
+    return Call((x, Below((*x[:axis], *x[axis + 1 :]), x[axis])), {"reduction": reduction})
+
+
+@op(_classified)
+def cross_entropy(x: Real, target: Index, *, reduction: Literal["mean", "sum", "none"] = "mean") -> VJP:
+    """-log softmax(x)[target], averaged ("mean"), summed ("sum") or for each target ("none").
+
+    x: (classes), (n, classes) or (n, classes, ...); target: the shape of x without the classes, integers below them.
+    """
+    axis = min(1, x.ndim - 1)
+    classes = x.shape[axis] if x.ndim else 0
+    if target.shape != (*x.shape[:axis], *x.shape[axis + 1 :]) or not x.ndim:
+        raise ValueError(f"cross_entropy: target {target.shape} does not fit x {x.shape}; it must be that without the classes")
+    if target.dtype.kind not in "iu" or (target.size and not 0 <= target.min() <= target.max() < classes):
+        raise ValueError(f"cross_entropy: targets must be integers in 0..{classes - 1}, the classes of x {x.shape}")
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"cross_entropy: reduction is {reduction!r}; allowed are 'mean', 'sum' and 'none'")
+    hot = np.expand_dims(target, axis) == np.reshape(np.arange(classes), (classes,) + (1,) * (x.ndim - axis - 1))
+    logp = log_softmax(x, axis=axis)
+    losses = -np.sum(np.where(hot, logp, 0), axis=axis)
+
+    def pull_x(g: Array) -> Array:
+        each = np.expand_dims(g, axis) if reduction == "none" else g / target.size if reduction == "mean" else g
+        p = np.exp(logp)
+        return np.where(hot, p - 1, p) * each
+
+    total = losses if reduction == "none" else np.sum(losses)
+    return total / target.size if reduction == "mean" else total, (pull_x, None)

@@ -1,0 +1,129 @@
+"""Reductions over axes: `axis` is None (all), an integer or a tuple, negative or not; `keepdims` keeps length-1 axes."""
+
+import math
+
+import numpy as np
+
+from gradspec.reference.axes import Axes, normalize_axes
+from gradspec.reference.cases import Call, Choices, axis_of, nonempty_reduction, reduction, shape
+from gradspec.reference.domains import Real
+from gradspec.reference.kinks import extreme_ties
+from gradspec.reference.op import op
+from gradspec.reference.tape import VJP, Array
+
+
+def _count(x: Array, axis: Axes) -> int:
+    """How many elements of x each element of the value is made of."""
+    return math.prod(x.shape[i] for i in normalize_axes(axis, x.ndim))
+
+
+def _reduced_shape(x: Array, axis: Axes, keepdims: bool) -> tuple[int, ...]:
+    axes = normalize_axes(axis, x.ndim)
+    return tuple(1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes)
+
+
+def _restored(g: Array, x: Array, axis: Axes) -> Array:
+    """g with the reduced axes of x back in place, of length 1."""
+    return np.reshape(g, _reduced_shape(x, axis, True))
+
+
+def _shared(g: Array, x: Array, y: Array, axis: Axes) -> Array:
+    """The cotangent of an extreme, in equal shares to all elements of x that attain it."""
+    attains = x == _restored(y, x, axis)
+    count = np.sum(attains, axis=axis, keepdims=True)
+    return np.where(attains, _restored(g, x, axis) / count, 0)
+
+
+def _products_of_others(x: Array, axis: Axes) -> Array:
+    """For each element the product of all others along the axes: right with any number of zeros, without division."""
+    axes = normalize_axes(axis, x.ndim)
+    order = (*(i for i in range(x.ndim) if i not in axes), *axes)
+    moved = np.permute_dims(x, order)
+    rows = np.reshape(moved, (*moved.shape[: x.ndim - len(axes)], _count(x, axis)))
+    others = _products_before(rows) * np.flip(_products_before(np.flip(rows, axis=-1)), axis=-1)
+    return np.permute_dims(np.reshape(others, moved.shape), tuple(np.argsort(order)))
+
+
+def _products_before(x: Array) -> Array:
+    """For each element the product of those before it on the last axis, in log2(n) steps (Hillis and Steele, 1986)."""
+    ones = np.ones(x.shape, x.dtype)
+    y = np.concat([ones[..., :1], x[..., :-1]], axis=-1)
+    step = 1
+    while step < x.shape[-1]:
+        y = y * np.concat([ones[..., :step], y[..., :-step]], axis=-1)
+        step *= 2
+    return y
+
+
+@op(reduction)
+def sum(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
+    y = np.sum(x, axis=axis, keepdims=keepdims)
+    return y, (lambda g: np.broadcast_to(_restored(g, x, axis), x.shape),)
+
+
+@op(nonempty_reduction)
+def mean(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
+    n = _count(x, axis)
+    y = np.sum(x, axis=axis, keepdims=keepdims) / n
+    return y, (lambda g: np.broadcast_to(_restored(g / n, x, axis), x.shape),)
+
+
+@op(nonempty_reduction, kinks=extreme_ties(1))
+def max(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
+    y = np.max(x, axis=axis, keepdims=keepdims)
+    return y, (lambda g: _shared(g, x, y, axis),)
+
+
+@op(nonempty_reduction, kinks=extreme_ties(-1))
+def min(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
+    y = np.min(x, axis=axis, keepdims=keepdims)
+    return y, (lambda g: _shared(g, x, y, axis),)
+
+
+@op(reduction)
+def prod(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
+    y = np.prod(x, axis=axis, keepdims=keepdims)
+    return y, (lambda g: _restored(g, x, axis) * _products_of_others(x, axis),)
+
+
+def _variance(choose: Choices) -> Call:
+    call = nonempty_reduction(choose)
+    n = math.prod(call.shapes[0][i] for i in normalize_axes(call.keywords["axis"], len(call.shapes[0])))
+    return Call(call.shapes, {**call.keywords, "correction": choose.of([c for c in (0, 1, 0.5) if c < n])})
+
+
+@op(_variance)
+def var(x: Real, *, axis: Axes = None, correction: float = 0, keepdims: bool = False) -> VJP:
+    """The mean squared distance from the mean, with n - correction in the denominator; in two passes."""
+    n = _count(x, axis)
+    centred = x - np.sum(x, axis=axis, keepdims=True) / n
+    y = np.sum(centred * centred, axis=axis, keepdims=keepdims) / (n - correction)
+    return y, (lambda g: _restored(g, x, axis) * centred * 2 / (n - correction),)
+
+
+@op(nonempty_reduction)
+def logsumexp(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
+    top = np.max(x, axis=axis, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0)  # inf - inf has no value
+    terms = np.exp(x - top)
+    total = np.sum(terms, axis=axis, keepdims=True)
+    y = np.log(total) + top
+    share = terms / np.where(total == 0, 1, total)
+    return np.reshape(y, _reduced_shape(x, axis, keepdims)), (lambda g: _restored(g, x, axis) * share,)
+
+
+def _along_one(choose: Choices) -> Call:
+    x = shape(choose, 1)
+    axis = axis_of(choose, len(x))
+    nonempty = tuple(n or 1 if i == axis % len(x) else n for i, n in enumerate(x))
+    return Call((nonempty,), {"axis": axis, "keepdims": choose.of([False, True])})
+
+
+@op(_along_one, kinks=extreme_ties(1))
+def argmax(x: Real, *, axis: int | None = None, keepdims: bool = False) -> VJP:
+    return np.argmax(x, axis=axis, keepdims=keepdims), None
+
+
+@op(_along_one, kinks=extreme_ties(-1))
+def argmin(x: Real, *, axis: int | None = None, keepdims: bool = False) -> VJP:
+    return np.argmin(x, axis=axis, keepdims=keepdims), None

@@ -1,0 +1,166 @@
+"""Ops that move elements about and compute nothing."""
+
+import itertools
+import math
+import operator
+from typing import Any
+
+import numpy as np
+
+from gradspec.reference.axes import Axes, normalize_axes
+from gradspec.reference.cases import Call, Choices, Shape, axis_of, broadcast_from, permutation, shape, signed, some_axes
+from gradspec.reference.domains import Real
+from gradspec.reference.op import op
+from gradspec.reference.tape import VJP, Array, record
+
+
+def _same_size(choose: Choices) -> Call:
+    x = shape(choose)
+    n = math.prod(x)
+    regroup = [n] if not n else [k for k in range(1, n + 1) if n % k == 0]
+    first = choose.of(regroup)
+    target = choose.of([(n,), x[::-1], (*x, 1), (first, n // first if first else 1), (1, *x)])
+    hide = choose.of([False, True]) and n > 0 and len(target) > 0
+    return Call((x,), {"shape": (*target[:-1], -1) if hide else target})
+
+
+@op(_same_size)
+def reshape(x: Real, *, shape: Shape) -> VJP:
+    return np.reshape(x, shape), (lambda g: np.reshape(g, x.shape),)
+
+
+def _permuted(choose: Choices) -> Call:
+    x = shape(choose)
+    return Call((x,), {"axes": signed(choose, permutation(choose, len(x)), len(x))})
+
+
+@op(_permuted)
+def permute_dims(x: Real, *, axes: tuple[int, ...]) -> VJP:
+    inverse = tuple(np.argsort(normalize_axes(axes, x.ndim)).tolist())
+    return np.permute_dims(x, axes), (lambda g: np.permute_dims(g, inverse),)
+
+
+@op("(m,n)->(n,m)")
+def matrix_transpose(x: Real) -> VJP:
+    return np.matrix_transpose(x), (lambda g: np.matrix_transpose(g),)
+
+
+def _new_axes(choose: Choices) -> Call:
+    x = shape(choose, high=3)
+    new = choose.integer(1, 2)
+    axes = signed(choose, permutation(choose, len(x) + new)[:new], len(x) + new)
+    return Call((x,), {"axis": axes[0] if new == 1 else axes})
+
+
+@op(_new_axes)
+def expand_dims(x: Real, *, axis: int | tuple[int, ...]) -> VJP:
+    return np.expand_dims(x, axis), (lambda g: np.reshape(g, x.shape),)
+
+
+def _length_one(choose: Choices) -> Call:
+    call = _new_axes(choose)
+    axis = call.keywords["axis"]
+    (x,) = call.shapes
+    return Call((np.expand_dims(np.empty(x), axis).shape,), {"axis": axis})
+
+
+@op(_length_one)
+def squeeze(x: Real, *, axis: int | tuple[int, ...]) -> VJP:
+    return np.squeeze(x, axis), (lambda g: np.reshape(g, x.shape),)
+
+
+def _wider(choose: Choices) -> Call:
+    full = shape(choose)
+    return Call((broadcast_from(choose, full),), {"shape": full})
+
+
+@op(_wider)
+def broadcast_to(x: Real, *, shape: Shape) -> VJP:
+    return np.broadcast_to(x, shape), (lambda g: g,)
+
+
+def _flipped(choose: Choices) -> Call:
+    x = shape(choose)
+    return Call((x,), {"axis": some_axes(choose, len(x))})
+
+
+@op(_flipped)
+def flip(x: Real, *, axis: Axes = None) -> VJP:
+    return np.flip(x, axis), (lambda g: np.flip(g, axis),)
+
+
+def _joined(choose: Choices) -> Call:
+    x = shape(choose, 1, 3)
+    axis = axis_of(choose, len(x))
+    i = axis % len(x)
+    lengths = [x[i], *(choose.size(math.prod(x)) for _ in range(choose.integer(0, 2)))]
+    return Call(tuple((*x[:i], n, *x[i + 1 :]) for n in lengths), {"axis": axis})
+
+
+@op(_joined)
+def concat(*xs: Real, axis: int | None = 0) -> VJP:
+    """The arrays one after the other along an axis; flattened first where the axis is None."""
+    y = np.concat(xs, axis=axis)
+
+    def pull(g: Array) -> tuple[Array, ...]:
+        i = 0 if axis is None else axis % y.ndim
+        ends = itertools.accumulate((x.size if axis is None else x.shape[i] for x in xs), initial=0)
+        parts = [g[(slice(None),) * i + (slice(a, b),)] for a, b in itertools.pairwise(ends)]
+        return tuple(np.reshape(part, x.shape) for part, x in zip(parts, xs, strict=True))
+
+    return y, pull
+
+
+def _stacked(choose: Choices) -> Call:
+    x = shape(choose, high=3)
+    return Call((x,) * choose.integer(1, 3), {"axis": axis_of(choose, len(x) + 1)})
+
+
+@op(_stacked)
+def stack(*xs: Real, axis: int = 0) -> VJP:
+    y = np.stack(xs, axis=axis)
+    before = (slice(None),) * (axis % y.ndim)
+    return y, (lambda g: tuple(g[(*before, i)] for i in range(len(xs))))
+
+
+def _indexed(choose: Choices) -> Call:
+    x = shape(choose)
+    kind = choose.of(["basic", "integers", "mask"])
+    if kind == "mask":
+        covered = x[: choose.integer(1, len(x))] if x else x
+        mask = [choose.of([True, False]) for _ in range(math.prod(covered))]
+        return Call((x,), {"key": np.array(mask, np.bool_).reshape(covered)})
+    key = [_basic_index(choose, n) for n in x[: choose.integer(0, len(x))]]
+    if kind == "integers" and key and x[(at := choose.integer(0, len(key) - 1))]:
+        picked = [choose.integer(-x[at], x[at] - 1) for _ in range(choose.integer(0, 4))]
+        key[at] = np.array(picked, np.int64)
+    elif choose.of([False, True]):
+        key.insert(choose.integer(0, len(key)), choose.of([None, Ellipsis]))
+    return Call((x,), {"key": tuple(key)})
+
+
+def _basic_index(choose: Choices, n: int) -> int | slice:
+    ends = [None, *range(-n, n + 1)]
+    whole = choose.of([True, False]) or n == 0
+    return slice(choose.of(ends), choose.of(ends), choose.of([None, 2, -1, -2])) if whole else choose.integer(-n, n - 1)
+
+
+@record
+def _scatter(g: Array, *, key: Any, shape: Shape) -> VJP:
+    """The adjoint of getitem: zeros of the shape with g added at the key, once for every time an index recurs."""
+    x = np.zeros(shape, g.dtype)
+    if any(np.ndim(k) and not isinstance(k, slice) and np.asarray(k).dtype != np.bool_ for k in _parts(key)):
+        np.add.at(x, key, g)
+    else:
+        x[key] = g
+    return x, (lambda h: h[key],)
+
+
+def _parts(key: Any) -> tuple[Any, ...]:
+    return key if isinstance(key, tuple) else (key,)
+
+
+@op(_indexed)
+def getitem(x: Real, *, key: Any) -> VJP:
+    """x[key]: integers, slices with steps, None, Ellipsis, integer arrays (an index may recur) and boolean masks."""
+    return x[key], (lambda g: _scatter(g, key=key, shape=x.shape),)

@@ -1,0 +1,47 @@
+"""A log of in-place writes, so that no pullback ever runs on an array that has changed under it."""
+
+from collections.abc import Iterator
+from types import FunctionType
+from typing import Any
+from weakref import ref
+
+latest = 0
+"""When the latest write was noted; an op recorded after it cannot have been hurt."""
+
+_log: dict[int, tuple[int, "ref[Any]"]] = {}  # id of the array that owns the memory: when it was written to, and itself
+
+
+def note_write(array: Any, when: int) -> None:
+    """Remember that the memory of `array`, and so of every view of it, was written to at the time `when`."""
+    global latest
+    owner = _owner(array)
+    _log[id(owner)] = when, ref(owner, lambda _, key=id(owner): _log.pop(key, None))
+    latest = when
+
+
+def overwritten(held: Any, since: int) -> bool:
+    """Whether memory that `held` (a pullback, an array, or a tuple of those) reads was written to after `since`."""
+    return any(_log.get(id(owner), (0,))[0] > since for owner in map(_owner, _arrays(held)))
+
+
+def _owner(array: Any) -> Any:
+    """The array at the end of the chain of views."""
+    while getattr(array, "base", None) is not None and hasattr(array.base, "shape"):
+        array = array.base
+    return array
+
+
+def _arrays(held: Any) -> Iterator[Any]:
+    """Every array that a pullback can reach through its closure."""
+    stack, seen = [held], set()
+    while stack:
+        x = stack.pop()
+        if id(x) in seen:
+            continue
+        seen.add(id(x))
+        if isinstance(x, FunctionType):
+            stack += [cell.cell_contents for cell in x.__closure__ or ()]
+        elif isinstance(x, tuple | list):
+            stack += x
+        elif hasattr(x, "shape") and hasattr(x, "dtype"):
+            yield x
