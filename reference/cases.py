@@ -91,7 +91,11 @@ def from_signature(signature: str) -> Cases:
         for name in names:
             absent = name.endswith("?") and choose.of([False, True])
             core[name] = () if absent else (choose.size(math.prod(loop + sum(core.values(), ()))),)
-        return Call(tuple(broadcast_from(choose, loop) + sum((core[name] for name in dims), ()) for dims in arguments))
+        return Call(tuple(argument(choose, loop, [core[name] for name in dims]) for dims in arguments))
+
+    def argument(choose: Choices, loop: Shape, core: list[Shape]) -> Shape:
+        whole = all(core)  # with a core dimension absent there is no telling a loop dimension from it
+        return (broadcast_from(choose, loop) if whole else ()) + sum(core, ())
 
     return cases
 

@@ -25,7 +25,8 @@ class Op:
     name: its name. rule: from arrays to value and pullbacks. arguments: the names of its array arguments. domains: where
     each of them lives. cases: the calls it can be tried with. keywords: the names of its metadata. variadic: whether it
     takes one sequence of arrays instead of a fixed number of arguments. differentiable: whether it has pullbacks. kinks:
-    where, in its domain, it still has no derivative; None for nowhere.
+    where, in its domain, it still has no derivative; None for nowhere. signature: as a gufunc; None where the arguments
+    constrain each other.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Op:
     variadic: bool
     differentiable: bool
     cases: Cases
+    signature: str | None
     kinks: Kinks | None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -82,6 +84,7 @@ def op(cases: str | Cases, *, kinks: Kinks | None = None) -> Callable[[Callable[
             variadic=any(p.kind is p.VAR_POSITIONAL for p in arrays),
             differentiable=True,
             cases=from_signature(cases) if isinstance(cases, str) else cases,
+            signature=cases if isinstance(cases, str) else None,
             kinks=kinks,
         )
         OPS[name] = declared = _tried(declared)
