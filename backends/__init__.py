@@ -1,0 +1,10 @@
+"""The libraries under test: tables of ops with one function that differentiates through them.
+
+Importing this package imports none of the libraries; `load` imports the one it is asked for.
+"""
+
+from gradspec.backends.array_api import ops_from
+from gradspec.backends.backend import Backend, Unavailable, call
+from gradspec.backends.loading import available, load
+
+__all__ = ["Backend", "Unavailable", "available", "call", "load", "ops_from"]

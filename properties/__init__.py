@@ -1,0 +1,1 @@
+"""What must hold between every backend and the spec."""
