@@ -1,0 +1,64 @@
+# Needs make and a Python from 3.11 to 3.13; everything else is fetched into .venv.
+#
+#   make verify ARGS="--backend numpy"     hands ARGS to pytest
+#   make test PYTHON=python3.12            chooses the interpreter for a new .venv
+
+PYTHON ?= python3 python python3.13 python3.12 python3.11
+ARGS ?=
+
+BIN := .venv/bin
+# Touched last, so that it exists only beside an environment whose set-up ran to its end.
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install verify test lint format types clean
+
+help:  ## Show this text
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+install: $(STAMP)  ## Set up .venv, or bring it up to date
+
+verify: $(STAMP)  ## Verify the backends: pytest properties/
+	$(BIN)/pytest properties/ $(ARGS)
+
+test: $(STAMP)  ## Test gradspec itself: pytest tests/
+	$(BIN)/pytest tests/ $(ARGS)
+
+lint: $(STAMP)  ## Check style and formatting
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(STAMP)  ## Mend what ruff can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(STAMP)  ## Check types with mypy and pyright
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+clean:  ## Remove .venv, builds and caches
+	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The first interpreter named that gradspec supports and that can make an environment.
+SUPPORTED := import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+FOUND = $(shell for python in $(PYTHON); do \
+	"$$python" -c '$(SUPPORTED)' 2>/dev/null && echo "$$python" && break; done)
+
+# An environment without its stamp is the rest of an interrupted set-up, and is made anew. Hatchling comes
+# first and by itself: built without isolation, the project uses the pinned one.
+$(STAMP): pyproject.toml constraints.txt
+	@test -e $@ || $(MAKE) --no-print-directory environment
+	@rm -f $@
+	$(BIN)/python -m pip install --quiet -c constraints.txt hatchling
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e ".[torch,dev]"
+	@touch $@
+
+.PHONY: environment
+environment:
+	@python="$(FOUND)"; \
+	if [ -z "$$python" ]; then \
+		echo "gradspec needs Python 3.11, 3.12 or 3.13, with venv; none of these is one: $(PYTHON)" >&2; exit 1; \
+	fi; \
+	echo "$$python -m venv --clear .venv"; \
+	"$$python" -m venv --clear .venv
