@@ -1,0 +1,110 @@
+"""What a library offers to be verified: a table of ops and one function that differentiates through them."""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Any
+
+from gradspec.reference import OPS, Op
+
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+"""The dtypes a backend may be verified in, by name; NumPy's bfloat16 is that of `ml_dtypes`."""
+
+
+class Unavailable(Exception):
+    """A backend that cannot run here; the message says why in one line, such as "torch:cuda: no CUDA device"."""
+
+
+def _nothing_to_wait_for() -> None:
+    pass
+
+
+@dataclass(frozen=True, eq=False)
+class Backend:
+    """A library, or a handful of hand-written kernels, to be verified against the spec.
+
+    name: what it is called, such as "torch" or "my-kernels".
+    ops: for each op of the spec that it offers, by name, its forward on arrays of its own. Array data is positional,
+        metadata goes by the spec's keywords, and ops that take a sequence of arrays (concat, stack) take just one; see
+        `call`. What is absent is not offered: nothing falls back to another implementation.
+    vjp: `vjp(fn, *inputs) -> (value, pullback)` for any composition fn of the ops at floating-point inputs;
+        `pullback(g)`, which may be called several times, is one gradient per input, of its shape and dtype, zeros
+        where the value does not depend on it.
+    from_numpy: its array of the elements of a NumPy array, floating-point, int64 or bool, laid out likewise where it can be.
+    to_numpy: the inverse, for any array that the ops, `vjp` and pullbacks return.
+    synchronize: returns when all work handed to the device is done.
+    dtypes: which of the `DTYPES` it is verified in.
+    known: for ops that deviate from the spec, why, with a link. They are expected to fail, and reported once they do not.
+    device: where its arrays live.
+
+    Raises ValueError for ops and dtypes that do not exist and for a known deviation of an op that is not offered.
+    """
+
+    name: str
+    ops: Mapping[str, Callable[..., Any]]
+    vjp: Callable[..., Any]
+    from_numpy: Callable[[Any], Any]
+    to_numpy: Callable[[Any], Any]
+    synchronize: Callable[[], None] = _nothing_to_wait_for
+    dtypes: Collection[str] = frozenset({"float64", "float32"})
+    known: Mapping[str, str] = field(default_factory=dict)
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        _check(f"backend {self.name!r}: the spec has no op", self.ops, OPS)
+        _check(
+            f"backend {self.name!r}: a deviation is known of what is not among its ops:", self.known, self.ops
+        )
+        _check(f"backend {self.name!r}: there is no dtype", self.dtypes, DTYPES)
+        object.__setattr__(self, "ops", MappingProxyType(dict(self.ops)))
+        object.__setattr__(self, "known", MappingProxyType(dict(self.known)))
+        object.__setattr__(self, "dtypes", frozenset(self.dtypes))
+
+    def __repr__(self) -> str:
+        return f"<backend {self.name}: {len(self.ops)} ops>"
+
+    def with_ops(
+        self,
+        *,
+        name: str,
+        dtypes: Collection[str] | None = None,
+        known: Mapping[str, str] | None = None,
+        **ops: Callable[..., Any],
+    ) -> "Backend":
+        """A backend of just these ops, say hand-written kernels, on this one's arrays and through its `vjp`.
+
+        dtypes: those of this backend unless given. known: nothing unless given, since deviations of the library's ops
+        are not those of the kernels.
+        """
+        return Backend(
+            name=name,
+            ops=ops,
+            vjp=self.vjp,
+            from_numpy=self.from_numpy,
+            to_numpy=self.to_numpy,
+            synchronize=self.synchronize,
+            dtypes=self.dtypes if dtypes is None else dtypes,
+            known=known or {},
+            device=self.device,
+        )
+
+
+def call(op: Op, fn: Callable[..., Any], arrays: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
+    """fn, some implementation of the op, called as the op is: with its arrays, or with one sequence of them."""
+    return fn(tuple(arrays), **keywords) if op.variadic else fn(*arrays, **keywords)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The names most like this one, to end an error with; all of them where none is alike."""
+    names = sorted(names)
+    alike = get_close_matches(name, names, cutoff=0.5)
+    return f"did you mean {' or '.join(map(repr, alike))}?" if alike else f"there are {', '.join(names)}"
+
+
+def _check(complaint: str, names: Iterable[str], allowed: Collection[str]) -> None:
+    if isinstance(names, str):
+        raise TypeError(f"{complaint.split(':')[0]}: {names!r} is one name, not a collection of names")
+    for name in names:
+        if name not in allowed:
+            raise ValueError(f"{complaint} {name!r}; {nearest(name, allowed)}")

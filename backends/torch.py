@@ -1,0 +1,221 @@
+"""PyTorch: its own functions and its own autograd, on the CPU and on CUDA.
+
+Where torch leaves a choice it is torch's own: relu'(0) is 0 and abs'(0) is 0, for instance. The few functions written
+down here give torch the spec's conventions; none of them computes a gradient.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import array_api_compat.torch as xp
+import ml_dtypes
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 (the name everyone gives it)
+
+from gradspec.backends.array_api import ops_from
+from gradspec.backends.backend import Backend, Unavailable
+
+BFLOAT16 = np.dtype(
+    ml_dtypes.bfloat16
+)  # NumPy has no such type, and torch does not know this one: both see its bits
+
+
+def cpu() -> Backend:
+    """The backend "torch"."""
+    return _on("cpu", "torch", lambda: None)
+
+
+def cuda() -> Backend:
+    """The backend "torch:cuda". Raises Unavailable where torch sees no CUDA device."""
+    if not torch.cuda.is_available():
+        raise Unavailable("torch:cuda: torch sees no CUDA device")
+    return _on("cuda", "torch:cuda", torch.cuda.synchronize)
+
+
+def _on(device: str, name: str, synchronize: Callable[[], None]) -> Backend:
+    return Backend(
+        name=name,
+        ops=OPS,
+        vjp=vjp,
+        from_numpy=lambda x: from_numpy(x, device),
+        to_numpy=to_numpy,
+        synchronize=synchronize,
+        dtypes={"float64", "float32", "bfloat16", "float16"},
+        known=KNOWN,
+        device=device,
+    )
+
+
+# Arrays
+
+
+def from_numpy(x: np.ndarray[Any, Any], device: str = "cpu") -> torch.Tensor:
+    """A tensor of the same elements, strides and offset, in memory of its own.
+
+    It keeps the strides, those of length zero too, and where x starts in the memory it is a view of (that of a whole
+    cache line's multiple may shrink). Negative strides cannot exist in torch, nor strides of a fraction of an element:
+    such an array is copied to order first. dtypes: float64, float32, float16, `ml_dtypes.bfloat16`, int64, bool.
+    """
+    if any(s < 0 or s % x.itemsize for s in x.strides):
+        x = np.ascontiguousarray(x).reshape(x.shape)
+    offset = _offset(x)
+    strides = [s // x.itemsize for s in x.strides]
+    extent = 1 + sum((n - 1) * s for n, s in zip(x.shape, strides, strict=True)) if x.size else 0
+    memory = np.zeros(offset + extent, x.dtype)
+    memory[offset:] = np.lib.stride_tricks.as_strided(x, (extent,), (x.itemsize,))
+    flat = (
+        torch.from_numpy(memory.view(np.int16)).view(torch.bfloat16)
+        if x.dtype == BFLOAT16
+        else torch.from_numpy(memory)
+    )
+    return flat.to(device).as_strided(x.shape, strides, offset)
+
+
+def _offset(x: np.ndarray[Any, Any]) -> int:
+    """How many elements into the memory it is a view of x starts; beyond 32, only what that is modulo 16 is kept.
+
+    So a view keeps a start that is no multiple of a vector load or a cache line, and never drags much else along.
+    """
+    owner = x
+    while isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    offset = (x.__array_interface__["data"][0] - np.lib.array_utils.byte_bounds(owner)[0]) // x.itemsize
+    return offset if offset < 32 else 16 + offset % 16
+
+
+def to_numpy(x: torch.Tensor) -> np.ndarray[Any, Any]:
+    """A NumPy array of the same elements, in memory of its own. x: any tensor, on any device."""
+    x = x.detach().resolve_conj().resolve_neg().cpu()
+    if x.dtype == torch.bfloat16:
+        return np.array(x.view(torch.int16).numpy().view(BFLOAT16))
+    return np.array(x.numpy())
+
+
+# Differentiation
+
+
+def vjp(
+    fn: Callable[..., Any], *inputs: torch.Tensor
+) -> tuple[Any, Callable[[torch.Tensor], tuple[torch.Tensor, ...]]]:
+    """The value of `fn` at floating-point tensors and its pullback, which may be called several times.
+
+    Inputs that require no grad are differentiated through detached aliases, and the value is detached. An input that
+    does require grad, as within another `vjp`, stays connected, and the pass itself is recorded: so
+    `vjp(lambda x: vjp(f, x)[1](g)[0], x)` gives second derivatives.
+    """
+    nested = any(x.requires_grad for x in inputs)
+    leaves = [x.view_as(x) if x.requires_grad else x.detach().requires_grad_() for x in inputs]
+    with torch.enable_grad():
+        value = fn(*leaves)
+
+    def pullback(g: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if not value.requires_grad:
+            return tuple(torch.zeros_like(x) for x in leaves)
+        record = nested or g.requires_grad
+        pulled = torch.autograd.grad(
+            value, leaves, g, retain_graph=True, create_graph=record, allow_unused=True
+        )
+        return tuple(torch.zeros_like(x) if d is None else d for x, d in zip(leaves, pulled, strict=True))
+
+    return (value if nested else value.detach()), pullback
+
+
+# Ops
+
+
+def _softmax(x: torch.Tensor, *, axis: int = -1) -> torch.Tensor:
+    return torch.softmax(x, axis)
+
+
+def _log_softmax(x: torch.Tensor, *, axis: int = -1) -> torch.Tensor:
+    return torch.log_softmax(x, axis)
+
+
+def _logsumexp(x: torch.Tensor, *, axis: Any = None, keepdims: bool = False) -> torch.Tensor:
+    if axis == ():  # no axis, which torch takes for all of them
+        return torch.logsumexp(x[..., None], -1)
+    return torch.logsumexp(x, tuple(range(x.ndim)) if axis is None else axis, keepdims)
+
+
+def _var(x: torch.Tensor, **keywords: Any) -> torch.Tensor:
+    if x.numel():
+        return _standard["var"](x, **keywords)
+    with (
+        warnings.catch_warnings()
+    ):  # torch warns of a variance of too few numbers even where there is none to compute
+        warnings.simplefilter("ignore", UserWarning)
+        return _standard["var"](x, **keywords)
+
+
+def _softplus(x: torch.Tensor) -> torch.Tensor:
+    # From the threshold on torch returns x itself. At its default, 20, that drops 2e-9, which float64 can tell; at 40
+    # the difference is below its rounding.
+    return F.softplus(x, threshold=40)
+
+
+def _layer_norm(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *, eps: float = 1e-5
+) -> torch.Tensor:
+    return F.layer_norm(x, weight.shape, weight, bias, eps)
+
+
+def _getitem(x: torch.Tensor, *, key: Any) -> torch.Tensor:
+    parts = list(key) if isinstance(key, tuple) else [key]
+    parts, backwards = _forwards(parts, x.shape)
+    return _standard["getitem"](x.flip(backwards) if backwards else x, key=tuple(_all_advanced(parts)))
+
+
+def _forwards(parts: list[Any], shape: tuple[int, ...]) -> tuple[list[Any], list[int]]:
+    """The key with steps forwards only, for the tensor flipped along the axes returned: torch takes no others."""
+    given = [_axes_taken(k) for k in parts]
+    axis, backwards = 0, []
+    for i, k in enumerate(parts):
+        if isinstance(k, slice) and (k.step or 1) < 0:
+            chosen = range(*k.indices(shape[axis]))
+            first = shape[axis] - 1 - (chosen.start if chosen else -1)
+            parts[i] = slice(first, first + len(chosen) * -chosen.step, -chosen.step)
+            backwards.append(axis)
+        axis += len(shape) - sum(given) if k is Ellipsis else given[i]
+    return parts, backwards
+
+
+def _axes_taken(k: Any) -> int:
+    """How many axes of the tensor a part of a key stands for, but for Ellipsis."""
+    if k is None or k is Ellipsis:
+        return 0
+    return k.ndim if isinstance(k, np.ndarray) and k.dtype == np.bool_ else 1
+
+
+def _all_advanced(parts: list[Any]) -> list[Any]:
+    """The key with integers as arrays where there are arrays of integers: in NumPy they then move axes, in torch not."""
+    like = next((k for k in parts if isinstance(k, np.ndarray) and k.dtype != np.bool_), None)
+    return parts if like is None else [np.full_like(like, k) if isinstance(k, int) else k for k in parts]
+
+
+_standard = ops_from(xp)
+
+OPS: dict[str, Callable[..., Any]] = {
+    **_standard,
+    "cross_entropy": F.cross_entropy,
+    "gelu": F.gelu,
+    "getitem": _getitem,
+    "layer_norm": _layer_norm,
+    "linear": F.linear,
+    "log_softmax": _log_softmax,
+    "logsumexp": _logsumexp,
+    "relu": F.relu,
+    "sigmoid": torch.sigmoid,
+    "silu": F.silu,
+    "softmax": _softmax,
+    "softplus": _softplus,
+    "var": _var,
+}
+"""Every op of the spec in torch's own functions."""
+
+KNOWN = {
+    # clamp_backward and clamp_backward_min_max in torch/csrc/autograd/FunctionsManual.cpp, as of torch 2.13
+    "clip": "torch.clamp's backward combines `x < min` and `min < max` in place, which raises where their shapes differ; "
+    "https://github.com/pytorch/pytorch/blob/v2.9.0/torch/csrc/autograd/FunctionsManual.cpp",
+}
