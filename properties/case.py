@@ -1,0 +1,161 @@
+"""One case: a call of an op with concrete arrays and a cotangent, and what the spec or a backend makes of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from gradspec.backends import Backend, call
+from gradspec.reference import OPS, Op
+from gradspec.reference.domains import Booleans, Integers, Interval
+from gradspec.reference.tape import unbroadcast
+
+Array = np.ndarray[Any, Any]
+
+DTYPES = ("float64", "float32", "bfloat16", "float16")
+"""The dtypes that cases can have, widest first."""
+
+
+def dtype_of(name: str) -> np.dtype[Any]:
+    """The NumPy dtype of this name; bfloat16 is that of ml_dtypes."""
+    return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call of `op`: its arrays (floats of `dtype`, int64 or bool), its keywords, a cotangent of the value's shape."""
+
+    op: Op
+    dtype: str
+    inputs: tuple[Array, ...]
+    keywords: dict[str, Any]
+    cotangent: Array
+
+    @property
+    def differentiable(self) -> tuple[int, ...]:
+        """Which of the inputs have a gradient."""
+        return self.op.differentiable_arguments(len(self.inputs))
+
+    def with_arrays(self, convert: Callable[[Array], Array]) -> "Case":
+        """The case with `convert` applied to the inputs that have a gradient and to the cotangent."""
+        floats = {i for i, x in enumerate(self.inputs) if x.dtype.kind not in "biu"}
+        inputs = tuple(convert(x) if i in floats else x for i, x in enumerate(self.inputs))
+        return replace(self, inputs=inputs, cotangent=convert(self.cotangent))
+
+    @classmethod
+    def of(cls, op: str, dtype: str, inputs: Sequence[Any], keywords: dict[str, Any], cotangent: Any) -> "Case":
+        """A case from nested lists or arrays, as a script would write it."""
+        spec = OPS[op]
+        kinds = {Integers: np.dtype(np.int64), Booleans: np.dtype(np.bool_), Interval: dtype_of(dtype)}
+        arrays = tuple(np.array(x, kinds[type(spec.domain(i))]) for i, x in enumerate(inputs))
+        return cls(spec, dtype, arrays, keywords, np.array(cotangent, dtype_of(dtype)))
+
+    @property
+    def subject(self) -> str:
+        """What the case is of, in a word."""
+        return self.op.name
+
+    def expression(self) -> str:
+        """The Python expression of this case, as a script that imports `Case`, `np`, `inf` and `nan` would write it."""
+        inputs = "".join(f"        {literal(x)},\n" for x in self.inputs)
+        keywords = ", ".join(f"{k!r}: {literal(v)}" for k, v in self.keywords.items())
+        return (
+            f"Case.of(\n    {self.op.name!r}, {self.dtype!r}, [\n{inputs}    ],\n"
+            f"    {{{keywords}}}, {literal(self.cotangent)},\n)"
+        )
+
+    def lines(self) -> list[str]:
+        """The case for people, a line for each array."""
+        named = {self.op.argument(i): x for i, x in enumerate(self.inputs)} | self.keywords
+        named["cotangent"] = self.cotangent
+        width = max(map(len, named))
+        return [f"in {self.dtype}", *(f"{name:{width}} = {literal(x)}" for name, x in named.items())]
+
+    def as_json(self) -> dict[str, Any]:
+        """The case for tools: arrays as literals with their shapes."""
+        arrays = {self.op.argument(i): x for i, x in enumerate(self.inputs)} | {"cotangent": self.cotangent}
+        described = {k: {"shape": x.shape, "dtype": str(x.dtype), "values": literal(x)} for k, x in arrays.items()}
+        keywords = {k: literal(v) for k, v in self.keywords.items()}
+        return {"op": self.op.name, "dtype": self.dtype, "arrays": described, "keywords": keywords}
+
+    def __repr__(self) -> str:
+        return self.expression()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a case: the value, and the gradient of each argument that has one, by the argument's name."""
+
+    value: Array
+    gradients: dict[str, Array]
+
+
+def literal(x: Any) -> str:
+    """A short Python literal that is exactly x: an array as nested lists, a number with as few digits as identify it."""
+    if isinstance(x, tuple):
+        return f"({', '.join(map(literal, x))}{',' if len(x) == 1 else ''})"
+    if not isinstance(x, np.ndarray):
+        return repr(x)
+    if x.size == 0:
+        return f"np.empty({x.shape})"
+    nested = _nested(x)
+    return f"np.array({nested})" if x.dtype.kind in "biu" else nested
+
+
+def _nested(x: Array) -> str:
+    if x.ndim:
+        return f"[{', '.join(map(_nested, x))}]"
+    if x.dtype.kind in "biu":
+        return str(x[()])
+    return next(s for digits in range(1, 40) if _same(x.dtype.type(s := f"{float(x):.{digits}g}"), x))
+
+
+def _same(x: Any, y: Any) -> bool:
+    return bool(x == y or (x != x and y != y))
+
+
+def spec_of(case: Case) -> Result:
+    """The value and gradients that the spec's rule gives, at the precision of the case's own arrays."""
+    value, pullbacks = case.op.rule(*case.inputs, **case.keywords)
+    if pullbacks is None:
+        return Result(np.asarray(value), {})
+    g = case.cotangent
+    pulled = pullbacks(g) if callable(pullbacks) else tuple(p and p(g) for p in pullbacks)
+    gradients = {}
+    for i in case.differentiable:
+        x, d = case.inputs[i], pulled[i]
+        gradients[case.op.argument(i)] = np.asarray(d if d.shape == x.shape else unbroadcast(d, x.shape)).astype(x.dtype)
+    return Result(np.asarray(value), gradients)
+
+
+def forward(backend: Backend, case: Case) -> Array:
+    """The value that a backend computes, without its vjp."""
+    arrays = [backend.from_numpy(x) for x in case.inputs]
+    return backend.to_numpy(call(case.op, backend.ops[case.op.name], arrays, case.keywords))
+
+
+def differentiate(backend: Backend, case: Case) -> Result:
+    """The value and gradients that a backend's vjp gives."""
+    arrays = [backend.from_numpy(x) for x in case.inputs]
+    free = case.differentiable
+    fn = backend.ops[case.op.name]
+
+    def of_free(*xs: Any) -> Any:
+        return call(case.op, fn, _merged(arrays, free, xs), case.keywords)
+
+    value, pullback = backend.vjp(of_free, *(arrays[i] for i in free))
+    gradients = pullback(backend.from_numpy(case.cotangent))
+    if len(gradients) != len(free):
+        raise TypeError(f"the pullback of {backend.name} returned {len(gradients)} gradients for {len(free)} inputs")
+    names = [case.op.argument(i) for i in free]
+    return Result(backend.to_numpy(value), {n: backend.to_numpy(d) for n, d in zip(names, gradients, strict=True)})
+
+
+def _merged(arrays: Sequence[Any], at: tuple[int, ...], new: Sequence[Any]) -> list[Any]:
+    """The arrays with those at the given places replaced."""
+    merged = list(arrays)
+    for i, x in zip(at, new, strict=True):
+        merged[i] = x
+    return merged

@@ -1,0 +1,33 @@
+"""Do value and gradients have the shape and dtype that they must have?"""
+
+
+from gradspec.backends import Backend
+from gradspec.properties.case import Array, Case, differentiate, dtype_of, forward
+from gradspec.properties.judge import Judge, Judgement, combined
+
+
+def shapes_and_dtypes_are_kept(backend: Backend, case: Case) -> Judgement:
+    """The value has the spec's shape and the case's dtype, and each gradient those of its argument."""
+    judgements = [shaped_as_the_value(case, forward(backend, case))]
+    if case.op.differentiable:
+        result = differentiate(backend, case)
+        judgements.append(shaped_as_the_value(case, result.value))
+        for i in case.differentiable:
+            name = case.op.argument(i)
+            judgements.append(shaped(f"gradient of {name}", result.gradients[name], case.inputs[i]))
+    return combined(judgements)
+
+
+def shaped_as_the_value(case: Case, got: Array) -> Judgement:
+    """Whether `got` has the shape of the spec's value, and its dtype, that of the case for numbers."""
+    exact = Judge(case).exact.value
+    return shaped("value", got, exact if exact.dtype.kind in "biu" else exact.astype(dtype_of(case.dtype)))
+
+
+def shaped(what: str, got: Array, like: Array) -> Judgement:
+    """Whether `got` has the shape and dtype of `like`; integers may be of any width."""
+    if got.shape != like.shape:
+        return Judgement("disagree", f"the {what} has shape {got.shape}, not {like.shape}")
+    if got.dtype != like.dtype and not (got.dtype.kind == like.dtype.kind == "i"):
+        return Judgement("disagree", f"the {what} has dtype {got.dtype}, not {like.dtype}")
+    return Judgement("agree")

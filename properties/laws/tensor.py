@@ -1,0 +1,152 @@
+"""Is the spec's `Tensor` a small `torch.Tensor`? One program text runs on both and must observe the same."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import gradspec.reference as spec
+from gradspec.backends import Backend
+from gradspec.properties.case import Array
+from gradspec.properties.failure import Described
+from gradspec.properties.judge import FACTOR, Judgement
+
+Program = Callable[[Any, Array, Array], list[Any]]
+"""From a namespace (torch, or the spec) and two float64 matrices of one shape to what there is to observe."""
+
+
+def requires_grad_spreads(xp: Any, a: Array, b: Array) -> list[Any]:
+    x, y = xp.tensor(a, requires_grad=True), xp.tensor(b)
+    z, w = x * y + 1, y.exp() - y
+    with xp.no_grad():
+        u = x * 2
+    return [t.requires_grad for t in (x, y, z, w, u, z.detach())] + [t.is_leaf for t in (x, y, z, w, u, z.detach())]
+
+
+def gradients_accumulate(xp: Any, a: Array, b: Array) -> list[Any]:
+    x, y = xp.tensor(a, requires_grad=True), xp.tensor(b, requires_grad=True)
+    first = (x * y).sum()
+    first.backward()
+    once = x.grad.clone()
+    (x.tanh() * y).sum(dim=0).sum().backward()
+    return [first, once, x.grad, y.grad, x.grad.requires_grad]
+
+
+def one_input_is_used_many_times(xp: Any, a: Array, b: Array) -> list[Any]:
+    x, y = xp.tensor(a, requires_grad=True), xp.tensor(b)
+    left, right = x.sin() * y, x - y
+    (left * right + left + x * x).sum().backward()
+    return [x.grad, y.grad]
+
+
+def leaves_share_a_cotangent(xp: Any, a: Array, b: Array) -> list[Any]:
+    x, y = xp.tensor(a, requires_grad=True), xp.tensor(b, requires_grad=True)
+    (x + y).backward(xp.tensor(b))
+    with xp.no_grad():
+        x.grad.add_(1)
+    return [x.grad, y.grad]
+
+
+def leaves_are_updated_in_place(xp: Any, a: Array, b: Array) -> list[Any]:
+    x, y = xp.tensor(a, requires_grad=True), xp.tensor(b)
+    seen = []
+    for _ in range(3):
+        loss = ((x - y) * (x - y)).mean()
+        loss.backward()
+        with xp.no_grad():
+            x -= 0.1 * x.grad
+            x.grad.zero_()
+        seen += [loss, x.detach().clone(), x.requires_grad, x.is_leaf]
+    with xp.no_grad():
+        x.add_(y)
+        x.sub_(y, alpha=0.5)
+    return [*seen, x]
+
+
+def errors_are_errors(xp: Any, a: Array, b: Array) -> list[Any]:
+    x, y = xp.tensor(a, requires_grad=True), xp.tensor(b)
+    overwritten = x.clone()
+    z = overwritten.exp() * overwritten
+
+    def write_to_a_leaf() -> None:
+        nonlocal x
+        x += 1
+
+    def write_to_what_is_needed() -> None:
+        with xp.no_grad():
+            overwritten.add_(1)
+        z.sum().backward()
+
+    attempts = (y.sum().backward, write_to_a_leaf, write_to_what_is_needed, lambda: x.detach().requires_grad_().numpy())
+    return [_raises(RuntimeError, attempt) for attempt in attempts]
+
+
+def shapes_come_and_go(xp: Any, a: Array, b: Array) -> list[Any]:
+    x, y = xp.tensor(a, requires_grad=True), xp.tensor(b, requires_grad=True)
+    z = (x.T @ y).reshape(-1)[1:].unsqueeze(0).expand(3, -1).permute(1, 0)
+    z = z.mean(dim=(0, 1)) + x.flip(0)[..., -1].logsumexp(dim=0) + (y.square().sum(dim=-1, keepdim=True) + 1).sqrt().prod()
+    z.backward()
+    return [z, x.grad, y.grad, len(x), x.shape, x.ndim, x.numel(), z.item()]
+
+
+def second_order(xp: Any, a: Array, b: Array) -> list[Any]:
+    x, y = xp.tensor(a, requires_grad=True), xp.tensor(b)
+    (x.tanh() * y * x).sum().backward(create_graph=True)
+    g = x.grad
+    x.grad = None
+    (g * y).sum().backward()
+    return [g.detach(), x.grad]
+
+
+PROGRAMS: dict[str, Program] = {
+    p.__name__: p
+    for p in (
+        requires_grad_spreads, gradients_accumulate, one_input_is_used_many_times, leaves_share_a_cotangent,
+        leaves_are_updated_in_place, errors_are_errors, shapes_come_and_go, second_order,
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Text(Described):
+    """One of the programs, and the seed and shape of the two matrices it is given."""
+
+    program: str
+    seed: int
+    shape: tuple[int, int]
+
+
+def program_text_observes_the_same(torch: Backend, text: Text) -> Judgement:
+    """The spec and torch observe the same facts, and the same numbers up to rounding."""
+    program = PROGRAMS[text.program]
+    a, b = np.random.default_rng(text.seed).standard_normal((2, *text.shape))
+    return compared(program(spec, a.copy(), b.copy()), program(importlib.import_module(torch.name), a, b))
+
+
+def compared(ours: list[Any], theirs: list[Any]) -> Judgement:
+    """Facts must be equal; numbers may differ by rounding relative to the largest of their array."""
+    for i, (x, y) in enumerate(zip(map(_observed, ours), map(_observed, theirs), strict=True)):
+        if not isinstance(x, np.ndarray):
+            same = x == y
+        else:
+            size = np.max(np.abs(y), initial=0)
+            same = x.shape == y.shape and bool(np.all(np.abs(x - y) <= 64 * FACTOR * np.finfo(y.dtype).eps * size))  # <= 64 roundings
+        if not same:
+            return Judgement("disagree", f"observation {i} is {x} in the spec and {y} in torch")
+    return Judgement("agree")
+
+
+def _observed(x: Any) -> Any:
+    if hasattr(x, "detach"):
+        x = x.detach().numpy()
+    return tuple(x) if isinstance(x, tuple) else x
+
+
+def _raises(kind: type[Exception], attempt: Callable[[], Any]) -> bool:
+    try:
+        attempt()
+    except kind:
+        return True
+    return False

@@ -1,0 +1,90 @@
+"""Does a small network learn: does every parameter move, does the loss fall, and do both go where the spec goes?"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from gradspec.backends import Backend, load
+from gradspec.properties.case import Array, dtype_of
+from gradspec.properties.failure import Described
+from gradspec.properties.judge import FACTOR, Judgement, combined, jitter, ulp, wider
+
+LAYERS = {"linear", "layer_norm", "relu", "cross_entropy"}
+STEPS = 10
+RATE = 0.1
+COPIES = 16  # jittered starts: a trajectory takes a thousand times as long as a case, and has no lucky noise of zero
+
+
+Parameters = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Lesson(Described):
+    """A classification task: sizes, and the seed of its data and of the parameters that training starts from."""
+
+    seed: int
+    dtype: str
+    examples: int
+    inputs: int
+    hidden: int
+    classes: int
+
+    def data(self) -> tuple[Array, Array]:
+        """x of shape (examples, inputs), targets of shape (examples)."""
+        rng = np.random.default_rng(self.seed)
+        x = rng.standard_normal((self.examples, self.inputs)).astype(dtype_of(self.dtype))
+        return x, rng.integers(0, self.classes, self.examples)
+
+    def parameters(self) -> Parameters:
+        rng = np.random.default_rng(self.seed + 1)
+        shapes = {
+            "weight1": (self.hidden, self.inputs), "bias1": (self.hidden,), "scale": (self.hidden,),
+            "shift": (self.hidden,), "weight2": (self.classes, self.hidden), "bias2": (self.classes,),
+        }  # fmt: skip
+        return {name: rng.standard_normal(shape).astype(dtype_of(self.dtype)) for name, shape in shapes.items()}
+
+
+def train(backend: Backend, lesson: Lesson, convert: Callable[[Array], Array] = np.copy) -> tuple[Parameters, Array]:
+    """The parameters after gradient descent, and the loss before each step; all in the dtype `convert` makes."""
+    ops, (x, target) = backend.ops, lesson.data()
+    batch, labels = backend.from_numpy(convert(x)), backend.from_numpy(target)
+
+    def loss(*parameters: Array) -> Array:
+        weight1, bias1, scale, shift, weight2, bias2 = parameters
+        h = ops["relu"](ops["layer_norm"](ops["linear"](batch, weight1, bias1), scale, shift))
+        return ops["cross_entropy"](ops["linear"](h, weight2, bias2), labels)
+
+    losses, parameters = [], {name: convert(p) for name, p in lesson.parameters().items()}
+    for _ in range(STEPS):
+        value, pullback = backend.vjp(loss, *map(backend.from_numpy, parameters.values()))
+        losses.append(backend.to_numpy(value))
+        gradients = map(backend.to_numpy, pullback(backend.from_numpy(np.ones_like(losses[0]))))
+        parameters = {k: p - p.dtype.type(RATE) * d for (k, p), d in zip(parameters.items(), gradients, strict=True)}
+    return parameters, np.array(losses)
+
+
+def a_network_learns_as_the_spec_does(backend: Backend, lesson: Lesson) -> Judgement:
+    """Every parameter moves, the loss falls where the spec's falls, and both end where the spec's do."""
+    spec = load("numpy")
+    exact, exact_losses = train(spec, lesson, lambda x: x.astype(wider(lesson.dtype)))
+    samples = [train(spec, lesson, partial(jitter, np.random.default_rng(k))) for k in range(COPIES)]
+    got, losses = train(backend, lesson)
+    for name, p in lesson.parameters().items():
+        if np.array_equal(got[name], p) and not np.array_equal(exact[name], p):
+            return Judgement("disagree", f"{name} has not moved in {STEPS} steps")
+    if exact_losses[-1] < exact_losses[0] and not losses[-1] < losses[0]:
+        return Judgement("disagree", f"the loss should have fallen; it went from {losses[0]} to {losses[-1]}")
+    ends = [_near(k, got[k], exact[k], [s[k] for s, _ in samples], lesson.dtype) for k in exact]
+    return combined([*ends, _near("loss", losses, exact_losses, [s for _, s in samples], lesson.dtype)])
+
+
+def _near(what: str, got: Array, exact: Array, samples: list[Array], dtype: str) -> Judgement:
+    """Judged like the value of an op: by the noise of the spec's own trajectories from jittered starts."""
+    noise = np.max([np.abs(s - exact) for s in samples], axis=0)
+    allowed = FACTOR * (noise + ulp(exact, dtype_of(dtype)))
+    worst = float(np.max(np.abs(got - exact) / allowed))
+    if not worst <= 1:
+        return Judgement("disagree", f"{what} ends at {got}, expected {exact}, allowed to be off by {allowed}")
+    return Judgement("agree", worst=worst, informative=bool(np.any(allowed < np.abs(exact))))

@@ -1,0 +1,94 @@
+"""Numerical differentiation that shares no formula with the spec's pullbacks.
+
+Central differences of <cotangent, value> in the widest float, extrapolated to step zero (Richardson, 1911; Ridders,
+1982). The extrapolation yields an error estimate for every derivative, so no tolerance has to be guessed.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradspec.properties.case import Array, Case
+from gradspec.reference.domains import Interval
+
+STEPS = 6  # differences at h, h/2, ..., h/32: the extrapolated error falls like h^12, rounding grows like 32 eps
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Derivatives and how far each may be from the truth."""
+
+    derivative: Array
+    error: Array
+
+
+def numerical_gradient(case: Case, i: int) -> Estimate:
+    """The gradient of <cotangent, value> with respect to the i-th input, of its shape, in longdouble."""
+    wide = case.with_arrays(lambda x: x.astype(np.longdouble))
+    x = wide.inputs[i]
+    each = np.eye(x.size, dtype=np.longdouble).reshape(x.size, *x.shape)
+
+    def difference(h: Array) -> Array:
+        """The central difference quotients along each element of the input, with steps h of its shape."""
+        above, below = x + each * h, x - each * h
+        width = np.sum(above - below, axis=tuple(range(1, above.ndim))).reshape(x.shape)
+        return (_paired(wide, i, above) - _paired(wide, i, below)).reshape(x.shape) / width
+
+    return richardson(difference, _first_steps(wide, i), _scale(wide))
+
+
+def richardson(difference: Callable[[Array], Array], step: Array, scale: Any) -> Estimate:
+    """The limit of difference(h) = (f(a + h) - f(a - h)) / 2h at h = 0, elementwise over an array of steps.
+
+    step: the first h. scale: the size of the terms of f, whose rounding the differences magnify. Of the triangle of
+    extrapolations the entry is taken that differs least from the two it was made of.
+    """
+    rounding = 4 * np.finfo(np.longdouble).eps * scale  # f is a sum of terms of this size, each some ulps off
+    row = [difference(step)]
+    best, error = row[0], np.full(step.shape, np.longdouble(np.inf))
+    for k in range(1, STEPS):
+        longer = [difference(step / 2**k)]
+        for j, previous in enumerate(row):
+            longer.append(longer[j] + (longer[j] - previous) / (4 ** (j + 1) - 1))
+            off = np.maximum(abs(longer[-1] - longer[j]), abs(longer[-1] - previous)) + rounding * 2**k / step
+            best, error = np.where(off < error, longer[-1], best), np.minimum(off, error)
+        row = longer
+    return Estimate(best, error)
+
+
+def _paired(case: Case, i: int, xs: Array) -> Array:
+    """<cotangent, value> for each of the arrays `xs`, stacked on a first axis, in place of the i-th input."""
+    elementwise = case.op.signature is not None and not re.search(r"\w", case.op.signature)
+    if elementwise:  # then all of them are one call, with a further axis to broadcast over
+        x = case.inputs[i]
+        stacked = xs.reshape(len(xs), *(1,) * (case.cotangent.ndim - x.ndim), *x.shape)
+        terms = case.cotangent * _value(case, i, stacked)
+        return np.asarray(np.sum(terms, axis=tuple(range(1, terms.ndim))))
+    return np.array([np.sum(case.cotangent * _value(case, i, x)) for x in xs], np.longdouble)
+
+
+def _value(case: Case, i: int, x: Array) -> Array:
+    inputs = (*case.inputs[:i], x, *case.inputs[i + 1 :])
+    return np.asarray(case.op.rule(*inputs, **case.keywords)[0])
+
+
+def _scale(case: Case) -> Any:
+    """How large the terms of <cotangent, value> are."""
+    return np.sum(np.abs(case.cotangent * _value(case, 0, case.inputs[0])), initial=0) + 1
+
+
+def _first_steps(case: Case, i: int) -> Array:
+    """For each element a step that stays inside the domain and short of the next kink."""
+    x = case.inputs[i]
+    room = np.full(x.shape, np.longdouble(1) / 16)
+    domain = case.op.domain(i)
+    assert isinstance(domain, Interval)
+    for edge in (domain.low, domain.high, *domain.hole):
+        if np.isfinite(edge):
+            room = np.minimum(room, np.abs(x - edge) / 4)
+    if case.op.kinks is not None:
+        room = np.minimum(room, case.op.kinks(*case.inputs, **case.keywords)[i] / 4)
+    return np.asarray(room)

@@ -1,0 +1,92 @@
+"""Hypothesis strategies: calls of an op, and cases filled with values.
+
+Shapes, axes and keywords come from Hypothesis, choice by choice. Values come from one block of bytes per example (the
+first fill, which shrinks) and from one seed (all further fills).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+from hypothesis import strategies as st
+
+from gradspec.properties import values
+from gradspec.properties.case import Array, Case, dtype_of
+from gradspec.reference.cases import Below, Call
+from gradspec.reference.domains import Interval
+from gradspec.reference.op import Op
+
+T = TypeVar("T")
+Draw = Callable[[st.SearchStrategy[Any]], Any]
+
+SIZES = (1, 2, 3, 0, 4, 5, 7, 8, 17, 33)  # 1 first: a shrunk shape has elements; past 8 for blocks and unrolled loops
+ROOM = 300  # elements of the largest array; a longdouble run of most ops still takes well under a millisecond
+BLOCK = 96  # bytes drawn for the first fill: Hypothesis takes 0.7 ms for one such draw, 70 us for a float
+
+
+class DrawnChoices:
+    """The `Choices` of Hypothesis."""
+
+    def __init__(self, draw: Draw, room: int) -> None:
+        self.draw = draw
+        self.room = room
+
+    def of(self, options: Sequence[T]) -> T:
+        return options[self.integer(0, len(options) - 1)]
+
+    def integer(self, low: int, high: int) -> int:
+        result: int = self.draw(st.integers(low, high))
+        return result
+
+    def size(self, taken: int) -> int:
+        return self.of([n for n in SIZES if n * taken <= self.room])
+
+
+@st.composite
+def cases(draw: Draw, op: Op, dtypes: Sequence[str], fills: int, smooth: bool, room: int = ROOM) -> list[Case]:
+    """Several cases of one call that differ in their values.
+
+    smooth: all inputs keep their distance from kinks. room: how many elements an array may have.
+    """
+    call = op.cases(DrawnChoices(draw, room))
+    dtype = draw(st.sampled_from(list(dtypes)))
+    sizes = [math.prod(s.shape if isinstance(s, Below) else s) for s in call.shapes]
+    length = min(BLOCK, sum(sizes) + len(sizes) + 4)
+    first = np.frombuffer(draw(st.binary(min_size=length, max_size=length)), np.uint8)
+    rng = np.random.default_rng(draw(st.integers(0, 2**16 - 1)))
+    blocks = [first, *(rng.integers(0, 256, sum(sizes) + len(sizes) + 64, np.uint8) for _ in range(fills - 1))]
+    filled = [filled_case(op, call, dtype, block) for block in blocks]
+    return [away_from_kinks(case, rng) for case in filled] if smooth and op.kinks else filled
+
+
+def filled_case(op: Op, call: Call, dtype: str, block: Array) -> Case:
+    """The case of a call that a block of bytes picks the values of."""
+    inputs = []
+    for i, described in enumerate(call.shapes):
+        shape, bound = (described.shape, described.bound) if isinstance(described, Below) else (described, 1)
+        picks = np.roll(block[len(call.shapes) :], -17 * i)  # so that equal shapes get different values
+        inputs.append(values.fill(op.domain(i), dtype, shape, int(block[i]), picks, bound))
+    with np.errstate(all="ignore"):
+        shape = np.shape(op.rule(*(_cheap(x) for x in inputs), **call.keywords)[0])
+    return Case(op, dtype, tuple(inputs), call.keywords, values.cotangent(dtype, shape, block[::-1]))
+
+
+def _cheap(x: Array) -> Array:
+    """x in a dtype that NumPy itself computes in."""
+    return x.astype(np.float32) if x.dtype.kind not in "biu" else x
+
+
+def away_from_kinks(case: Case, rng: np.random.Generator, distance: float = 1 / 32) -> Case:
+    """The case with every element that is nearer to a kink than `distance` moved, until none is."""
+    assert case.op.kinks is not None
+    for attempt in range(50):
+        wide = [x.astype(np.float64) for x in case.inputs]
+        near = [d < distance for d in case.op.kinks(*wide, **case.keywords)]
+        if not any(map(np.any, near)):
+            return case
+        step = 0.1 * (1 + attempt)
+        moved = [x + np.where(n, rng.uniform(-step, step, x.shape), 0) for x, n in zip(wide, near, strict=True)]
+        case = replace(case, inputs=tuple(np.asarray(m, dtype_of(case.dtype)) for m in moved))
+    raise ValueError(f"no place away from the kinks of {case.op.name} was found for {case}")

@@ -1,0 +1,14 @@
+"""Is broadcasting the same as expanding the arguments first, and its pullback the sum over what was expanded?"""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradspec.properties.laws.broadcasting import broadcasting_equals_explicit_expansion, core_ranks
+from gradspec.properties.subject import Subject
+
+
+@pytest.mark.property(when=lambda s: s.op.differentiable and core_ranks(s.op.signature)[1:])
+@given(data=st.data())
+def test_broadcasting_equals_explicit_expansion(subject: Subject, data: st.DataObject) -> None:
+    subject.obeys_on_cases(broadcasting_equals_explicit_expansion, data, smooth=True, fills=3)

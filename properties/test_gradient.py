@@ -1,0 +1,14 @@
+"""Is every gradient right, for a cotangent that is random and never uniform?"""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradspec.properties.laws.gradient import every_gradient_agrees
+from gradspec.properties.subject import Subject
+
+
+@pytest.mark.property(when=lambda s: s.op.differentiable)
+@given(data=st.data())
+def test_every_gradient_agrees(subject: Subject, data: st.DataObject) -> None:
+    subject.obeys_on_cases(every_gradient_agrees, data, smooth=True)

@@ -1,0 +1,12 @@
+"""Do value and gradients have the shape and dtype that they must have?"""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradspec.properties.laws.shape_and_dtype import shapes_and_dtypes_are_kept
+from gradspec.properties.subject import Subject
+
+
+@given(data=st.data())
+def test_shapes_and_dtypes_are_kept(subject: Subject, data: st.DataObject) -> None:
+    subject.obeys_on_cases(shapes_and_dtypes_are_kept, data, fills=1)

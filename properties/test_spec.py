@@ -1,0 +1,14 @@
+"""Is the spec right? Its pullbacks against numerical differentiation, which shares no formula with them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradspec.properties.laws.spec import spec_agrees_with_numerical_differentiation
+from gradspec.properties.subject import Subject
+
+
+@pytest.mark.property(when=lambda s: s.op.differentiable)
+@given(data=st.data())
+def test_spec_agrees_with_numerical_differentiation(spec: Subject, data: st.DataObject) -> None:
+    spec.obeys_on_cases(spec_agrees_with_numerical_differentiation, data, smooth=True, fills=1, room=16)

@@ -1,0 +1,16 @@
+"""Is the spec's `Tensor` a small `torch.Tensor`? One program text runs on both and must observe the same."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradspec.properties.laws.tensor import PROGRAMS, Text, program_text_observes_the_same
+from gradspec.properties.subject import Engine
+
+
+@pytest.mark.filterwarnings("ignore:Using backward\\(\\) with create_graph=True:UserWarning")
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.property(when=lambda s: s.backend.name == "torch")
+@given(seed=st.integers(0, 2**16), shape=st.tuples(st.integers(1, 4), st.integers(2, 4)))
+def test_program_text_observes_the_same(engine: Engine, program: str, seed: int, shape: tuple[int, int]) -> None:
+    engine.obeys(program_text_observes_the_same, Text(program, seed, shape))

@@ -1,0 +1,58 @@
+"""The alphabets from which arrays are filled.
+
+An alphabet is a short list of numbers of one domain and dtype; an element is alphabet[byte % len]. Small alphabets make
+ties and zeros common, which numbers at random never do; the first letter is what a shrunk case is made of.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from gradspec.properties.case import Array, dtype_of
+from gradspec.reference.domains import Domain, Integers, Booleans, Interval
+
+_RANDOM = np.random.default_rng(0)
+_ALPHABETS: tuple[Any, ...] = (
+    (0, 1),
+    (0, 1, -1),
+    (1, 2, 0.5, -1, -2, -0.5, 4, 0.25),
+    (0, 1, -1, 2, 0.3, -0.7, 1.5, -2.25, 3, 0.9, -1.1),  # most of them no sums of few powers of two
+    tuple(_RANDOM.standard_normal(61)),
+    tuple(_RANDOM.standard_normal(31) * 10.0 ** _RANDOM.integers(-3, 3, 31)),
+    (1e-3, -1e-3, 1e-2, -1e-2, 0, 1, -1),  # about the kinks of most ops
+)
+COTANGENTS = (1.0, 2.0, -1.0, 3.0, -0.5, 1.5, -2.0, 0.75, -1.25, 2.5, 0.3)
+"""What cotangents are made of: no zero, and no two neighbours alike."""
+
+
+@cache
+def alphabets(domain: Interval, dtype: str) -> tuple[Array, ...]:
+    """The alphabets of a domain: those letters that are in it once rounded, if at least two are."""
+    edges = [x + s for x in (domain.low, domain.high) if np.isfinite(x) for s in (1e-3, 0.02, 0.3, -1e-3, -0.02, -0.3)]
+    candidates = [np.array(letters).astype(dtype_of(dtype)) for letters in (*_ALPHABETS, edges)]
+    inside = [np.array([x for x in letters if float(x) in domain], letters.dtype) for letters in candidates]
+    return tuple(letters for letters in inside if len(letters) > 1)
+
+
+def fill(domain: Domain, dtype: str, shape: tuple[int, ...], choice: int, block: Array, bound: int = 1) -> Array:
+    """An array of the shape whose elements are picked by a block of bytes from the alphabet that `choice` picks.
+
+    Floats of the dtype from a domain of numbers, int64 below the bound from `Integers`, bool from `Booleans`.
+    """
+    n = int(np.prod(shape))
+    picks = np.resize(block, n) if len(block) else np.zeros(n, np.uint8)
+    if isinstance(domain, Integers):
+        return (picks % bound).astype(np.int64).reshape(shape)
+    if isinstance(domain, Booleans):
+        return (picks % 2 == 0).reshape(shape)
+    letters = alphabets(domain, dtype)
+    alphabet = letters[choice % len(letters)]
+    return alphabet[picks % len(alphabet)].reshape(shape)
+
+
+def cotangent(dtype: str, shape: tuple[int, ...], block: Array) -> Array:
+    """A cotangent that is never uniform: of equal bytes, too, the elements differ."""
+    n = int(np.prod(shape))
+    picks = (np.resize(block, n) if len(block) else np.zeros(n, np.uint8)) + np.arange(n)
+    return np.array(COTANGENTS).astype(dtype_of(dtype))[picks % len(COTANGENTS)].reshape(shape)
