@@ -19,16 +19,17 @@ _ARGUMENT = r"\((\w+\??(,\w+\??)*)?\)"
 
 
 class Choices(Protocol):
-    """A source of choices. An earlier option counts as simpler than a later one, a lower number than a higher one."""
+    """A source of choices. An earlier option counts as simpler than a later one, a lower number than a higher one.
 
-    def of(self, options: Sequence[T]) -> T:
-        """One of the options."""
+    of: one of the options. integer: one from low to high, both included. size: the length of an axis of an array that
+    has `taken` elements without it.
+    """
 
-    def integer(self, low: int, high: int) -> int:
-        """An integer from low to high, both included."""
+    def of(self, options: Sequence[T]) -> T: ...
 
-    def size(self, taken: int) -> int:
-        """The length of an axis of an array that has `taken` elements without it."""
+    def integer(self, low: int, high: int) -> int: ...
+
+    def size(self, taken: int) -> int: ...
 
 
 class Smallest:
@@ -81,7 +82,9 @@ def broadcast_from(choose: Choices, full: Shape) -> Shape:
 def from_signature(signature: str) -> Cases:
     """Calls of an op with a gufunc signature: core dimensions by name ("n?" may be absent), the rest broadcast."""
     if not re.fullmatch(rf"{_ARGUMENT}(,{_ARGUMENT})*->{_ARGUMENT}", signature):
-        raise ValueError(f"{signature!r} is not a gufunc signature of one output, such as '(m?,n),(n,p?)->(m?,p?)'")
+        raise ValueError(
+            f"{signature!r} is not a gufunc signature of one output, such as '(m?,n),(n,p?)->(m?,p?)'"
+        )
     arguments = [re.findall(r"\w+\??", dims) for dims in re.findall(r"\((.*?)\)", signature.split("->")[0])]
     names = dict.fromkeys(itertools.chain(*arguments))
 
@@ -102,7 +105,7 @@ def from_signature(signature: str) -> Cases:
 
 def axis_of(choose: Choices, ndim: int) -> int:
     """One axis of an array of ndim > 0 dimensions, from either end."""
-    return choose.of([*range(ndim), *range(-ndim, 0)])
+    return choose.of(list(range(ndim)) + list(range(-ndim, 0)))
 
 
 def permutation(choose: Choices, n: int) -> tuple[int, ...]:

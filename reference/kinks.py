@@ -30,7 +30,8 @@ def ties(*xs: Array, **_: Any) -> tuple[Array, ...]:
     """Kinks of an elementwise op wherever two of its arguments are equal."""
     everywhere = np.broadcast_shapes(*(np.shape(x) for x in xs))
     return tuple(
-        _nearest([np.abs(x - y) for j, y in enumerate(xs) if j != i], np.shape(x), everywhere) for i, x in enumerate(xs)
+        _nearest([np.abs(x - y) for j, y in enumerate(xs) if j != i], np.shape(x), everywhere)
+        for i, x in enumerate(xs)
     )
 
 

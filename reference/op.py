@@ -1,15 +1,15 @@
 """The declaration of an op: a rule, and beside it the mathematical facts that everything else is derived from."""
 
 import inspect
-import math
+import itertools
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from gradspec.reference.cases import Below, Call, Cases, Smallest, from_signature
+from gradspec.reference.cases import Cases, Smallest, from_signature
 from gradspec.reference.domains import Booleans, Domain, Integers, Interval
 from gradspec.reference.kinks import Kinks
 from gradspec.reference.tape import VJP, Array, record
@@ -42,6 +42,12 @@ class Op:
     kinks: Kinks | None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if (
+            kwargs and not self.variadic and not kwargs.keys().isdisjoint(self.arguments)
+        ):  # arrays given by name
+            bound = inspect.signature(self.rule).bind(*args, **kwargs)
+            bound.apply_defaults()
+            args, kwargs = bound.args, bound.kwargs
         return self.apply(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -97,7 +103,9 @@ def _domains(rule: Callable[..., VJP], arguments: list[str]) -> tuple[Domain, ..
     hints = typing.get_type_hints(rule, include_extras=True)
     for argument in arguments:
         if not isinstance(next(iter(getattr(hints.get(argument), "__metadata__", ())), None), Domain):
-            raise TypeError(f"op {rule.__name__!r}: argument {argument!r} needs a domain as its type, such as Real")
+            raise TypeError(
+                f"op {rule.__name__!r}: argument {argument!r} needs a domain as its type, such as Real"
+            )
     return tuple(hints[argument].__metadata__[0] for argument in arguments)
 
 
@@ -105,12 +113,22 @@ def _tried(declared: Op) -> Op:
     """The op with `differentiable` as found, once its smallest case has shown that facts and pullbacks agree."""
     call = declared.cases(Smallest())
     if not declared.variadic and len(call.shapes) != len(declared.arguments):
-        raise ValueError(f"op {declared.name!r}: {len(declared.arguments)} arguments, but cases of {len(call.shapes)} arrays")
+        raise ValueError(
+            f"op {declared.name!r}: {len(declared.arguments)} arguments, but cases of {len(call.shapes)} arrays"
+        )
     if unknown := set(call.keywords) - set(declared.keywords):
-        raise ValueError(f"op {declared.name!r}: its cases have keywords {sorted(unknown)} that its rule does not take")
+        raise ValueError(
+            f"op {declared.name!r}: its cases have keywords {sorted(unknown)} that its rule does not take"
+        )
     inputs = [sample(declared.domain(i), s) for i, s in enumerate(call.shapes)]
     value, pullbacks = declared.rule(*inputs, **call.keywords)
-    found = Op(**{**vars(declared), "differentiable": pullbacks is not None})
+    found = replace(declared, differentiable=pullbacks is not None)
+    if declared.kinks is not None:
+        distances = [np.shape(d) for d in declared.kinks(*inputs, **call.keywords)]
+        if distances != [x.shape for x in inputs]:
+            raise ValueError(
+                f"op {declared.name!r}: kinks of shapes {distances} for arrays of {[x.shape for x in inputs]}"
+            )
     if pullbacks is not None:
         _check_pullbacks(found, inputs, value, pullbacks)
     return found
@@ -121,7 +139,9 @@ def _check_pullbacks(declared: Op, inputs: list[Array], value: Array, pullbacks:
     if callable(pullbacks):
         pulled = pullbacks(np.ones_like(value))
         pullbacks = tuple(None if g is None else (lambda _, g=g: g) for g in pulled)
-    if len(pullbacks) != len(inputs) or any((p is not None) != (i in expected) for i, p in enumerate(pullbacks)):
+    if len(pullbacks) != len(inputs) or any(
+        (p is not None) != (i in expected) for i, p in enumerate(pullbacks)
+    ):
         raise ValueError(
             f"op {declared.name!r}: needs one pullback for each of its {len(inputs)} arrays, and None for just those "
             f"without a gradient; has {['None' if p is None else 'pullback' for p in pullbacks]}"
@@ -129,9 +149,10 @@ def _check_pullbacks(declared: Op, inputs: list[Array], value: Array, pullbacks:
 
 
 def sample(domain: Domain, shape: Any) -> Array:
-    """An array of this shape filled with one value from inside the domain: float64, int64 zeros or True."""
+    """An array of this shape (a `Below` for integers) filled with one value of the domain: float64, int64 zeros or True."""
     if isinstance(domain, Integers):
         return np.zeros(shape.shape, np.int64)
     if isinstance(domain, Booleans):
         return np.ones(shape, np.bool_)
-    return np.full(shape, next(x for x in (1.0, 0.5, -0.5, -2.0, domain.high - 1) if x in domain))
+    steps = (2.0**-k for k in itertools.count())
+    return np.full(shape, next(x for d in steps for x in (d, domain.low + d, domain.high - d) if x in domain))

@@ -1,18 +1,24 @@
 """Elementwise ops: each element of the value depends on one element of every argument, after broadcasting."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from gradspec.reference.domains import AboveMinusOne, Mask, NonZero, Positive, Real
 from gradspec.reference.erf import erf, pi
 from gradspec.reference.kinks import points, ties
-from gradspec.reference.op import op
+from gradspec.reference.op import Op, op
 from gradspec.reference.tape import VJP, Array
+
 
 def _to_winner(g: Array, wins: Array, tie: Array) -> Array:
     """The cotangent where this argument won, half of it where it shares a tie."""
     return np.where(wins, g, np.where(tie, g / 2, 0))
+
+
+def _bounded(extreme: Op, x: Array, bound: Array | None) -> Any:
+    """The rule of the maximum or minimum of x and a bound; x itself where there is none."""
+    return (x, (lambda g: g, None)) if bound is None else extreme.rule(x, bound)
 
 
 # Of one argument
@@ -36,7 +42,8 @@ def exp(x: Real) -> VJP:
 
 @op("()->()")
 def expm1(x: Real) -> VJP:
-    return np.expm1(x), (lambda g: g * np.exp(x),)  # expm1(x) + 1 would cancel where x is very negative
+    y = np.expm1(x)
+    return y, (lambda g: g * (y + 1),)
 
 
 @op("()->()")
@@ -62,7 +69,7 @@ def square(x: Real) -> VJP:
 
 @op("()->()")
 def reciprocal(x: NonZero) -> VJP:
-    y = np.reciprocal(x)
+    y = 1 / x
     return y, (lambda g: -g * y * y,)
 
 
@@ -84,7 +91,9 @@ def tanh(x: Real) -> VJP:
 
 @op("()->()")
 def sigmoid(x: Real) -> VJP:
-    e = np.exp(-np.abs(x))  # at most 1, so that nothing overflows
+    e = np.exp(
+        np.where(x < 0, x, -x)
+    )  # at most 1, so that nothing overflows; and smooth at 0, unlike -abs(x)
     y = np.where(x < 0, e, 1) / (1 + e)
     return y, (lambda g: g * y * (1 - y),)
 
@@ -96,7 +105,7 @@ def relu(x: Real) -> VJP:
 
 @op("()->()")
 def gelu(x: Real, *, approximate: Literal["none", "tanh"] = "none") -> VJP:
-    """x Phi(x) with the normal distribution's Phi, or its approximation by tanh (Hendrycks and Gimpel, 2016)."""
+    """`x Phi(x)` with the normal distribution's Phi, or its approximation by tanh (Hendrycks and Gimpel, 2016)."""
     if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: approximate is {approximate!r}; allowed are 'none' and 'tanh'")
     if approximate == "none":
@@ -151,12 +160,14 @@ def divide(x: Real, y: NonZero) -> VJP:
 def pow(x: Positive, y: Real) -> VJP:
     z = np.pow(x, y)
 
-    def pull_x(g: Array) -> Array:  # y x^(y-1), and 0 where y = 0, even at x = 0
-        return np.where(y == 0, 0, g * y * np.pow(x, np.where(y == 0, 1, y - 1)))
+    def pull_x(
+        g: Array,
+    ) -> Array:  # y x^(y-1); where y = 0 that is 0, even at x = 0, and changes by 1/x with y
+        return np.where(y == 0, g * y / np.where(x == 0, 1, x), g * y * np.pow(x, y - (y != 0)))
 
     def pull_y(g: Array) -> Array:  # x^y log x, and 0 at x = 0, where x^y vanishes faster than log x grows
-        zero = (x == 0) & (y >= 0)
-        return np.where(zero, 0, g * z * np.log(np.where(zero, 1, x)))
+        zero = np.logical_and(x == 0, y >= 0)
+        return np.where(zero, 0, g * z * np.log(np.where(zero, z.dtype.type(1), x)))
 
     return z, (pull_x, pull_y)
 
@@ -175,19 +186,22 @@ def minimum(x: Real, y: Real) -> VJP:
 
 @op("(),(),()->()")
 def where(condition: Mask, x: Real, y: Real) -> VJP:
-    return np.where(condition, x, y), (None, lambda g: np.where(condition, g, 0), lambda g: np.where(condition, 0, g))
+    return np.where(condition, x, y), (
+        None,
+        lambda g: np.where(condition, g, 0),
+        lambda g: np.where(condition, 0, g),
+    )
 
 
 @op("(),(),()->()", kinks=ties)
 def clip(x: Real, min: Real = None, max: Real = None) -> VJP:
     """minimum(maximum(x, min), max); a bound may be an array, a number or None."""
-    low = -np.inf if min is None else min
-    high = np.inf if max is None else max
-    raised = np.maximum(x, low)
-    return np.minimum(raised, high), (
-        lambda g: _to_winner(_to_winner(g, raised < high, raised == high), x > low, x == low),
-        None if min is None else lambda g: _to_winner(_to_winner(g, raised < high, raised == high), low > x, x == low),
-        None if max is None else lambda g: _to_winner(g, high < raised, raised == high),
+    raised, (to_x, to_min) = _bounded(maximum, x, min)
+    y, (to_raised, to_max) = _bounded(minimum, raised, max)
+    return y, (
+        lambda g: to_x(to_raised(g)),
+        None if min is None else lambda g: to_min(to_raised(g)),
+        to_max,
     )
 
 

@@ -12,7 +12,7 @@ from gradspec.reference.tape import VJP, Array
 
 @op("(m?,n),(n,p?)->(m?,p?)")
 def matmul(x: Real, y: Real) -> VJP:
-    """x @ y, for vectors and matrices, with broadcasting over leading axes."""
+    """`x @ y`, for vectors and matrices, with broadcasting over leading axes."""
     z = np.matmul(x, y)
     rows = x if x.ndim > 1 else x[None, :]
     columns = y if y.ndim > 1 else y[:, None]
@@ -44,14 +44,18 @@ def _layer(choose: Choices) -> Call:
 
 @op(_layer)
 def linear(x: Real, weight: Real, bias: Real = None) -> VJP:
-    """x W^T + b for x: (..., in), weight: (out, in), bias: (out) or None; the value is (..., out).
+    """`x W^T + b` for x: (..., in), weight: (out, in), bias: (out) or None; the value is (..., out).
 
     With the batch flattened into rows: dx = g W, dW = g^T x, db = the sum of g.
     """
     if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
-        raise ValueError(f"linear: x {x.shape} and weight {weight.shape} do not fit; allowed are (..., in) and (out, in)")
+        raise ValueError(
+            f"linear: x {x.shape} and weight {weight.shape} do not fit; allowed are (..., in) and (out, in)"
+        )
     if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"linear: bias has shape {bias.shape}; with weight {weight.shape} it must be {weight.shape[:1]}")
+        raise ValueError(
+            f"linear: bias has shape {bias.shape}; with weight {weight.shape} it must be {weight.shape[:1]}"
+        )
     rows = _as_rows(x)
     y = rows @ np.matrix_transpose(weight)
     y = np.reshape(y if bias is None else y + bias, (*x.shape[:-1], weight.shape[0]))

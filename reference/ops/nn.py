@@ -1,6 +1,5 @@
 """Layers and losses of neural networks."""
 
-import math
 from typing import Literal
 
 import numpy as np
@@ -8,19 +7,20 @@ import numpy as np
 from gradspec.reference.cases import Below, Call, Choices, along_axis, shape
 from gradspec.reference.domains import Index, Real
 from gradspec.reference.op import op
+from gradspec.reference.ops.reductions import finite_top
 from gradspec.reference.tape import VJP, Array
 
 
 @op(along_axis)
 def softmax(x: Real, *, axis: int = -1) -> VJP:
-    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    e = np.exp(x - finite_top(x, axis=axis))
     y = e / np.sum(e, axis=axis, keepdims=True)
     return y, (lambda g: y * (g - np.sum(g * y, axis=axis, keepdims=True)),)
 
 
 @op(along_axis)
 def log_softmax(x: Real, *, axis: int = -1) -> VJP:
-    shifted = x - np.max(x, axis=axis, keepdims=True)
+    shifted = x - finite_top(x, axis=axis)
     y = shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
     return y, (lambda g: g - np.exp(y) * np.sum(g, axis=axis, keepdims=True),)
 
@@ -71,17 +71,25 @@ def cross_entropy(x: Real, target: Index, *, reduction: Literal["mean", "sum", "
     axis = min(1, x.ndim - 1)
     classes = x.shape[axis] if x.ndim else 0
     if target.shape != (*x.shape[:axis], *x.shape[axis + 1 :]) or not x.ndim:
-        raise ValueError(f"cross_entropy: target {target.shape} does not fit x {x.shape}; it must be that without the classes")
+        raise ValueError(
+            f"cross_entropy: target {target.shape} does not fit x {x.shape}; it must be that without the classes"
+        )
     if target.dtype.kind not in "iu" or (target.size and not 0 <= target.min() <= target.max() < classes):
-        raise ValueError(f"cross_entropy: targets must be integers in 0..{classes - 1}, the classes of x {x.shape}")
+        raise ValueError(
+            f"cross_entropy: targets must be integers in 0..{classes - 1}, the classes of x {x.shape}"
+        )
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"cross_entropy: reduction is {reduction!r}; allowed are 'mean', 'sum' and 'none'")
-    hot = np.expand_dims(target, axis) == np.reshape(np.arange(classes), (classes,) + (1,) * (x.ndim - axis - 1))
+    hot = np.expand_dims(target, axis) == np.reshape(
+        np.arange(classes), (classes,) + (1,) * (x.ndim - axis - 1)
+    )
     logp = log_softmax(x, axis=axis)
     losses = -np.sum(np.where(hot, logp, 0), axis=axis)
 
     def pull_x(g: Array) -> Array:
-        each = np.expand_dims(g, axis) if reduction == "none" else g / target.size if reduction == "mean" else g
+        each = (
+            np.expand_dims(g, axis) if reduction == "none" else g / target.size if reduction == "mean" else g
+        )
         p = np.exp(logp)
         return np.where(hot, p - 1, p) * each
 

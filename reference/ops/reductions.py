@@ -9,7 +9,7 @@ from gradspec.reference.cases import Call, Choices, axis_of, nonempty_reduction,
 from gradspec.reference.domains import Real
 from gradspec.reference.kinks import extreme_ties
 from gradspec.reference.op import op
-from gradspec.reference.tape import VJP, Array
+from gradspec.reference.tape import VJP, Array, record
 
 
 def _count(x: Array, axis: Axes) -> int:
@@ -23,14 +23,14 @@ def _reduced_shape(x: Array, axis: Axes, keepdims: bool) -> tuple[int, ...]:
 
 
 def _restored(g: Array, x: Array, axis: Axes) -> Array:
-    """g with the reduced axes of x back in place, of length 1."""
+    """The cotangent with the reduced axes of x back in place, of length 1."""
     return np.reshape(g, _reduced_shape(x, axis, True))
 
 
 def _shared(g: Array, x: Array, y: Array, axis: Axes) -> Array:
     """The cotangent of an extreme, in equal shares to all elements of x that attain it."""
     attains = x == _restored(y, x, axis)
-    count = np.sum(attains, axis=axis, keepdims=True)
+    count = np.sum(attains, axis=axis, keepdims=True).astype(x.dtype)
     return np.where(attains, _restored(g, x, axis) / count, 0)
 
 
@@ -88,26 +88,37 @@ def prod(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
 
 def _variance(choose: Choices) -> Call:
     call = nonempty_reduction(choose)
-    n = math.prod(call.shapes[0][i] for i in normalize_axes(call.keywords["axis"], len(call.shapes[0])))
+    n = _count(np.empty(call.shapes[0]), call.keywords["axis"])
     return Call(call.shapes, {**call.keywords, "correction": choose.of([c for c in (0, 1, 0.5) if c < n])})
 
 
 @op(_variance)
 def var(x: Real, *, axis: Axes = None, correction: float = 0, keepdims: bool = False) -> VJP:
-    """The mean squared distance from the mean, with n - correction in the denominator; in two passes."""
+    """The mean squared distance from the mean, with n - correction (or 0) in the denominator; in two passes."""
     n = _count(x, axis)
+    freedom = n - correction if n > correction else 0
     centred = x - np.sum(x, axis=axis, keepdims=True) / n
-    y = np.sum(centred * centred, axis=axis, keepdims=keepdims) / (n - correction)
-    return y, (lambda g: _restored(g, x, axis) * centred * 2 / (n - correction),)
+    y = np.sum(centred * centred, axis=axis, keepdims=keepdims) / freedom
+    return y, (lambda g: _restored(g, x, axis) * centred * 2 / freedom,)
+
+
+@record
+def finite_top(x: Array, *, axis: Axes) -> VJP:
+    """The largest element along the axes, or 0 where it is infinite or there is none: what exp wants subtracted first.
+
+    It has no pullback: whatever is subtracted comes back, so that to a derivative it is a constant.
+    """
+    top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
+    return np.where(np.isfinite(top), top, 0), None
 
 
 @op(nonempty_reduction)
 def logsumexp(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
-    top = np.max(x, axis=axis, keepdims=True)
-    top = np.where(np.isfinite(top), top, 0)  # inf - inf has no value
+    top = finite_top(x, axis=axis)
     terms = np.exp(x - top)
     total = np.sum(terms, axis=axis, keepdims=True)
-    y = np.log(total) + top
+    with np.errstate(divide="ignore"):  # log 0 = -inf is the value where every term is exp(-inf)
+        y = np.log(total) + top
     share = terms / np.where(total == 0, 1, total)
     return np.reshape(y, _reduced_shape(x, axis, keepdims)), (lambda g: _restored(g, x, axis) * share,)
 

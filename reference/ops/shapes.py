@@ -2,13 +2,22 @@
 
 import itertools
 import math
-import operator
 from typing import Any
 
 import numpy as np
 
 from gradspec.reference.axes import Axes, normalize_axes
-from gradspec.reference.cases import Call, Choices, Shape, axis_of, broadcast_from, permutation, shape, signed, some_axes
+from gradspec.reference.cases import (
+    Call,
+    Choices,
+    Shape,
+    axis_of,
+    broadcast_from,
+    permutation,
+    shape,
+    signed,
+    some_axes,
+)
 from gradspec.reference.domains import Real
 from gradspec.reference.op import op
 from gradspec.reference.tape import VJP, Array, record
@@ -16,10 +25,8 @@ from gradspec.reference.tape import VJP, Array, record
 
 def _same_size(choose: Choices) -> Call:
     x = shape(choose)
-    n = math.prod(x)
-    regroup = [n] if not n else [k for k in range(1, n + 1) if n % k == 0]
-    first = choose.of(regroup)
-    target = choose.of([(n,), x[::-1], (*x, 1), (first, n // first if first else 1), (1, *x)])
+    n, cut = math.prod(x), choose.integer(0, len(x))
+    target = choose.of([(n,), x[::-1], (*x, 1), (math.prod(x[:cut]), math.prod(x[cut:])), (1, *x)])
     hide = choose.of([False, True]) and n > 0 and len(target) > 0
     return Call((x,), {"shape": (*target[:-1], -1) if hide else target})
 
@@ -42,7 +49,7 @@ def permute_dims(x: Real, *, axes: tuple[int, ...]) -> VJP:
 
 @op("(m,n)->(n,m)")
 def matrix_transpose(x: Real) -> VJP:
-    return np.matrix_transpose(x), (lambda g: np.matrix_transpose(g),)
+    return np.matrix_transpose(x), (np.matrix_transpose,)
 
 
 def _new_axes(choose: Choices) -> Call:
@@ -60,7 +67,7 @@ def expand_dims(x: Real, *, axis: int | tuple[int, ...]) -> VJP:
 def _length_one(choose: Choices) -> Call:
     call = _new_axes(choose)
     axis = call.keywords["axis"]
-    (x,) = call.shapes
+    x: Any = call.shapes[0]
     return Call((np.expand_dims(np.empty(x), axis).shape,), {"axis": axis})
 
 
@@ -125,24 +132,33 @@ def stack(*xs: Real, axis: int = 0) -> VJP:
 
 def _indexed(choose: Choices) -> Call:
     x = shape(choose)
-    kind = choose.of(["basic", "integers", "mask"])
-    if kind == "mask":
-        covered = x[: choose.integer(1, len(x))] if x else x
-        mask = [choose.of([True, False]) for _ in range(math.prod(covered))]
-        return Call((x,), {"key": np.array(mask, np.bool_).reshape(covered)})
-    key = [_basic_index(choose, n) for n in x[: choose.integer(0, len(x))]]
-    if kind == "integers" and key and x[(at := choose.integer(0, len(key) - 1))]:
-        picked = [choose.integer(-x[at], x[at] - 1) for _ in range(choose.integer(0, 4))]
-        key[at] = np.array(picked, np.int64)
-    elif choose.of([False, True]):
-        key.insert(choose.integer(0, len(key)), choose.of([None, Ellipsis]))
+    if choose.of(["places", "mask"]) == "mask":
+        covered = x[: choose.integer(0, len(x))]
+        return Call(
+            (x,),
+            {"key": np.reshape([choose.of([True, False]) for _ in range(math.prod(covered))], covered) == 1},
+        )
+    front = choose.integer(0, len(x))
+    back = choose.integer(front, len(x))
+    together = tuple(choose.integer(0, 3) for _ in range(choose.integer(0, 2)))  # the shape of integer arrays
+    key: list[Any] = [_index(choose, n, together) for n in x[:front]]
+    if back < len(x) or choose.of([False, True]):
+        key += [Ellipsis, *(_index(choose, n, together) for n in x[back:])]
+    if choose.of([False, True]):
+        key.insert(choose.integer(0, len(key)), None)
     return Call((x,), {"key": tuple(key)})
 
 
-def _basic_index(choose: Choices, n: int) -> int | slice:
-    ends = [None, *range(-n, n + 1)]
-    whole = choose.of([True, False]) or n == 0
-    return slice(choose.of(ends), choose.of(ends), choose.of([None, 2, -1, -2])) if whole else choose.integer(-n, n - 1)
+def _index(choose: Choices, n: int, together: Shape) -> Any:
+    """An index of an axis of length n: a slice, an integer or an array of integers of the shape `together`."""
+    kind = choose.of(["slice", "integer", "integers"]) if n else "slice"
+    if kind == "slice":
+        ends = [None, *range(-n, n + 1)]
+        return slice(choose.of(ends), choose.of(ends), choose.of([None, 2, -1, -2]))
+    if kind == "integer":
+        return choose.integer(-n, n - 1)
+    shape = broadcast_from(choose, together)
+    return np.reshape([choose.integer(-n, n - 1) for _ in range(math.prod(shape))], shape).astype(np.int64)
 
 
 @record
