@@ -90,4 +90,4 @@ def _cell(entries: list[Entry]) -> str:
         return ""
     total = sum((e.tally for e in entries), Tally())
     share = f"{100 * total.informative / total.judged:.0f}%" if total.judged else "-"
-    return f"{_MARKS[worst_outcome(entries)]} {total.judged:,} {share:>4} {total.worst:.2f}"
+    return f"{_MARKS[worst_outcome(entries)]} {total.judged:,} {share:>4} {total.worst:.3g}"

@@ -18,7 +18,7 @@ def erf(x: Array) -> VJP:
         return g * np.exp(-x * x) * 2 / np.sqrt(pi(x.dtype))
 
     wide = np.finfo(x.dtype).nmant > np.finfo(np.float64).nmant
-    return _erf_by_series(x) if wide else np.asarray(_erf_of_doubles(x)).astype(x.dtype), (pull,)
+    return _erf_by_series(x) if wide else np.asanyarray(_erf_of_doubles(x)).astype(x.dtype), (pull,)
 
 
 def pi(dtype: Any) -> Any:

@@ -88,7 +88,7 @@ def shapes_come_and_go(xp: Any, a: Array, b: Array) -> list[Any]:
     z = (x.T @ y).reshape(-1)[1:].unsqueeze(0).expand(3, -1).permute(1, 0)
     z = z.mean(dim=(0, 1)) + x.flip(0)[..., -1].logsumexp(dim=0) + (y.square().sum(dim=-1, keepdim=True) + 1).sqrt().prod()
     z.backward()
-    return [z, x.grad, y.grad, len(x), x.shape, x.ndim, x.numel(), z.item()]
+    return [z, x.grad, y.grad, len(x), x.shape, x.ndim, x.numel(), z.item() == float(z)]
 
 
 def second_order(xp: Any, a: Array, b: Array) -> list[Any]:

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from gradspec.backends import Backend, load
 from gradspec.properties.case import Array, dtype_of
 from gradspec.properties.failure import Described
-from gradspec.properties.judge import FACTOR, Judgement, combined, jitter, ulp, wider
+from gradspec.properties.judge import FACTOR, Judgement, combined, ulp, wider
+from gradspec.properties.rounding import Rounding
 
 LAYERS = {"linear", "layer_norm", "relu", "cross_entropy"}
 STEPS = 10
@@ -69,7 +69,7 @@ def a_network_learns_as_the_spec_does(backend: Backend, lesson: Lesson) -> Judge
     """Every parameter moves, the loss falls where the spec's falls, and both end where the spec's do."""
     spec = load("numpy")
     exact, exact_losses = train(spec, lesson, lambda x: x.astype(wider(lesson.dtype)))
-    samples = [train(spec, lesson, partial(jitter, np.random.default_rng(k))) for k in range(COPIES)]
+    samples = [train(spec, lesson, Rounding(dtype_of(lesson.dtype), k).neighbour) for k in range(COPIES)]
     got, losses = train(backend, lesson)
     for name, p in lesson.parameters().items():
         if np.array_equal(got[name], p) and not np.array_equal(exact[name], p):

@@ -1,0 +1,76 @@
+"""Arithmetic that is off by a unit in the last place in every operation (Monte Carlo arithmetic, D. S. Parker, 1997).
+
+An implementation may round wherever it likes: it may save a rounded result for the backward pass, or subtract a mean that
+is one unit off. How far that leads is a property of the formula and the numbers, and is measured by running the spec on
+arrays whose every operation is followed by a random step to a neighbouring number of the dtype in question.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from gradspec.properties.case import Array
+
+_EXACT = {np.negative, np.absolute, np.sign, np.maximum, np.minimum}  # never round, whatever the numbers
+
+
+class Rounding:
+    """How the numbers of a dtype round, and the source of randomness; `peak` is the largest number met so far."""
+
+    def __init__(self, dtype: np.dtype[Any], seed: int) -> None:
+        info = ml_dtypes.finfo(dtype)
+        self.rng = np.random.default_rng(seed)
+        self.spacing, self.smallest = float(info.eps), float(info.smallest_subnormal)
+        self.largest, self.peak = float(info.max), 0.0
+
+    def neighbour(self, x: Any) -> Array:
+        """x with each element moved by about one unit in the last place, up or down. Zeros stay; the largest overflow."""
+        x = np.asarray(x)
+        step = np.where(self.rng.random(x.shape) < 0.5, x.dtype.type(-self.spacing), x.dtype.type(self.spacing))
+        size = np.abs(x)
+        moved = x + np.maximum(size, self.smallest / self.spacing) * step * (x != 0)
+        self.peak = max(self.peak, float(np.max(size, initial=0)))
+        return np.where(np.abs(moved) > self.largest, np.copysign(np.inf, moved), moved).astype(x.dtype)
+
+
+_current: Rounding | None = None
+
+
+@contextmanager
+def rounding(how: Rounding) -> Iterator[None]:
+    """Within this context `Rounded` arrays round so."""
+    global _current
+    before, _current = _current, how
+    try:
+        yield
+    finally:
+        _current = before
+
+
+class Rounded(np.ndarray[Any, Any]):
+    """An array each of whose operations is followed by `Rounding.neighbour`."""
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
+        result = getattr(ufunc, method)(*map(_plain, inputs), **kwargs)
+        if getattr(result, "dtype", None) == np.object_:  # a Python function made into a ufunc
+            result = result.astype(inputs[0].dtype)
+        if _current and ufunc not in _EXACT and getattr(result, "dtype", np.dtype(bool)).kind == "f":
+            result = _current.neighbour(result)
+        if out:
+            out[0][...] = result
+            return out[0]
+        return _rounded(result)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return _rounded(super().__array_function__(function, types, args, kwargs))
+
+
+def _rounded(x: Any) -> Any:
+    return np.asarray(x).view(Rounded) if isinstance(x, np.ndarray | np.generic) else x
+
+
+def _plain(x: Any) -> Any:
+    return x.view(np.ndarray) if isinstance(x, Rounded) else x
