@@ -15,6 +15,7 @@ from itertools import count
 from typing import Any, Self
 
 import numpy as np
+from numpy import ndarray
 
 from gradspec.reference import writes
 
@@ -28,7 +29,12 @@ VJP = tuple[Array, tuple[Pullback | None, ...] | Callable[[Array], tuple[Array, 
 """What a rule returns: its value, and a pullback per argument (None for an argument without a gradient), or one function
 that returns every gradient at once, or None where the op is not differentiable at all."""
 
+Node = tuple[Callable[..., VJP], tuple[Any, ...], dict[str, Any], Any]
+"""How a value came about: rule, arguments, keywords, pullbacks."""
+
 clock = count(1).__next__
+_new = object.__new__
+_no_keywords: dict[str, Any] = {}
 _tracking: ContextVar[bool] = ContextVar("tracking", default=True)
 
 
@@ -60,7 +66,7 @@ class Variable:
     requires_grad: bool
     grad: Self | None
     _order: int  # when it was made: whatever consumes it is younger
-    _node: tuple[Callable[..., VJP], tuple[Any, ...], dict[str, Any], Any] | None  # rule, arguments, keywords, pullbacks
+    _node: Node | None
 
     def __init__(self, data: Array, requires_grad: bool = False) -> None:
         self.data = data
@@ -82,9 +88,13 @@ class Variable:
         Raises TypeError for an array that is not of floating point, ValueError for the result of a recorded op.
         """
         if self._node is not None and not requires_grad:
-            raise ValueError("the result of a recorded op always requires grad; detach() gives one that does not")
+            raise ValueError(
+                "the result of a recorded op always requires grad; detach() gives one that does not"
+            )
         if requires_grad and np.dtype(self.data.dtype).kind in "biu":
-            raise TypeError(f"only floating-point arrays have gradients; this one has dtype {self.data.dtype}")
+            raise TypeError(
+                f"only floating-point arrays have gradients; this one has dtype {self.data.dtype}"
+            )
         if requires_grad and not self.requires_grad:
             self._order = clock()  # what was computed from it until now does not depend on it
         self.requires_grad = requires_grad
@@ -96,18 +106,22 @@ class Variable:
         end_grad: the cotangent of this value and of its shape; a value of one element may do without: 1.
         create_graph: record the pass itself, so that the gradients can be differentiated in turn.
         Raises RuntimeError where nothing was recorded or an array that is still needed was overwritten, ValueError for
-        a cotangent of the wrong shape.
+        a cotangent of the wrong shape; what a pullback raises carries a note that names its op.
         """
         if not self.requires_grad:
             raise RuntimeError("backward() needs a value computed from a tensor with requires_grad=True")
-        gradients = _pull(self, _seed(self, end_grad, create_graph), create_graph)  # all of them, before any is stored
+        gradients = _pull(
+            self, _seed(self, end_grad, create_graph), create_graph
+        )  # all of them, before any is stored
         for leaf, g in gradients.values():
             if leaf.grad is not None:
                 g = (leaf.grad if create_graph else leaf.grad.data) + g
             leaf.grad = _wrap(type(leaf), g)
 
 
-def vjp(fn: Callable[..., Any], *inputs: Array, kind: type[Variable] = Variable) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
+def vjp(
+    fn: Callable[..., Any], *inputs: Array, kind: type[Variable] = Variable
+) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
     """The value of `fn` at `inputs` and its pullback: `pullback(g)` is a tuple with one gradient per input.
 
     `fn` is any composition of recorded ops; g has the shape of the value. Each gradient has the shape and dtype of its
@@ -149,27 +163,60 @@ def record(rule: Callable[..., VJP]) -> Callable[..., Any]:
         for x in args:
             if isinstance(x, Variable):
                 kind = type(x)
-                if x.requires_grad:
-                    requires_grad = True
+                requires_grad = requires_grad or x.requires_grad
                 arrays.append(x.data)
             else:
                 arrays.append(x)
         value, pullbacks = rule(*arrays, **kwargs)
-        if kind is None:
-            return value
-        result = kind.__new__(kind)
-        result.data = np.asarray(value) if isinstance(value, np.generic) else value
-        result.grad = None
-        result._order = clock()
-        if requires_grad and pullbacks is not None and _tracking.get():
-            result.requires_grad = True
-            result._node = (rule, args, kwargs, pullbacks)
-        else:
-            result.requires_grad = False
-            result._node = None
-        return result
+        return value if kind is None else _result(kind, value, requires_grad, (rule, args, kwargs, pullbacks))
 
-    return op
+    if (rule.__code__.co_argcount, variadic, rule.__code__.co_kwonlyargcount, rule.__defaults__) != (
+        2,
+        False,
+        0,
+        None,
+    ):
+        return op
+
+    @wraps(rule)
+    def operator(x: Any, y: Any) -> Any:
+        """The same for just two arrays, as most operators have: on small arrays the loop costs as much as the work."""
+        kind = None
+        requires_grad = False
+        a, b = x, y
+        if isinstance(x, Variable):
+            kind = type(x)
+            requires_grad = x.requires_grad
+            a = x.data
+        if isinstance(y, Variable):
+            kind = type(y)
+            requires_grad = requires_grad or y.requires_grad
+            b = y.data
+        value, pullbacks = rule(a, b)
+        return (
+            value
+            if kind is None
+            else _result(kind, value, requires_grad, (rule, (x, y), _no_keywords, pullbacks))
+        )
+
+    return operator
+
+
+def _result(kind: type[Variable], value: Array, requires_grad: bool, node: Node) -> Variable:
+    """A new variable without the detour through __init__; it keeps the node where there is something to differentiate."""
+    result = _new(kind)
+    result.data = (
+        value if type(value) is ndarray else np.asarray(value) if isinstance(value, np.generic) else value
+    )
+    result.grad = None
+    result._order = clock()
+    if requires_grad and node[3] is not None and _tracking.get():
+        result.requires_grad = True
+        result._node = node
+    else:
+        result.requires_grad = False
+        result._node = None
+    return result
 
 
 def _pull(
@@ -181,41 +228,54 @@ def _pull(
     when its turn comes: a heap of creation times takes the place of a topological sort, and nothing recurses.
     """
     oldest = min(inputs, default=0)  # what is older than every input does not depend on any
+    latest = writes.latest
     found: dict[int, tuple[Variable, Array]] = {}
-    pending: dict[int, list[Any]] = {root._order: [root, g]}
-    mine: set[int] = set()  # whose pending cotangent is an array of this pass alone, and may be added to in place
+    pending: dict[int, list[Any]] = {root._order: [root, g, False]}
     heap = [-root._order]
     while heap:
         order = -heappop(heap)
-        variable, g = pending.pop(order)
+        # mine: the cotangent is an array of this pass alone, and may be added to in place
+        variable, g, mine = pending.pop(order)
         if variable._node is None or order in inputs:
-            found[order] = variable, g if order in mine else _copy(g)
+            found[order] = variable, g if mine else _copy(g)
             continue
         rule, args, kwargs, pullbacks = variable._node
-        if order < writes.latest:
+        if order < latest:
             _refuse_overwritten(variable, differentiable)
-        if differentiable:
-            pullbacks = _recorded(rule, args, kwargs)
-        pulled = None if type(pullbacks) is tuple else pullbacks(g)
-        for i, x in enumerate(args):
-            if not isinstance(x, Variable) or not x.requires_grad or not oldest <= x._order < order:
-                continue
-            d = pullbacks[i](g) if pulled is None else pulled[i]
-            data = x.data
-            if d.shape != data.shape:
-                d = unbroadcast(d, data.shape)
-            if d.dtype != data.dtype:
-                d = d.astype(data.dtype)
-            key = x._order
-            if key not in pending:
-                pending[key] = [x, d]
-                heappush(heap, -key)
-            elif key in mine:
-                pending[key][1] += d
-            else:
-                pending[key][1] = pending[key][1] + d
-                if not differentiable:
-                    mine.add(key)
+        try:
+            if differentiable:
+                pullbacks = _recorded(rule, args, kwargs)
+            each = type(pullbacks) is tuple
+            pulls = pullbacks if each else pullbacks(g)
+            i = -1
+            for x in args:
+                i += 1  # a fifth of what enumerate costs where there are two
+                if not isinstance(x, Variable) or not x.requires_grad:
+                    continue
+                key = x._order
+                if not oldest <= key < order:
+                    continue
+                pull = pulls[i]
+                if pull is None:  # an argument without a gradient
+                    continue
+                d = pull(g) if each else pull
+                data = x.data
+                if d.shape != data.shape:
+                    d = unbroadcast(d, data.shape)
+                if d.dtype != data.dtype:
+                    d = d.astype(data.dtype)
+                there = pending.get(key)
+                if there is None:
+                    pending[key] = [x, d, False]
+                    heappush(heap, -key)
+                elif there[2]:
+                    there[1] += d
+                else:
+                    there[1] = there[1] + d
+                    there[2] = not differentiable
+        except Exception as error:
+            error.add_note(f"in the backward pass of {rule.__name__}")
+            raise
     return found
 
 
@@ -227,7 +287,9 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     lead = g.ndim - len(shape)
     stretched = tuple(i for i, n in enumerate(shape, lead) if n == 1 != g.shape[i]) if lead >= 0 else ()
     if lead < 0 or any(n != g.shape[i] and n != 1 for i, n in enumerate(shape, lead)):
-        raise ValueError(f"a pullback returned a gradient of shape {g.shape} for an argument of shape {shape}")
+        raise ValueError(
+            f"a pullback returned a gradient of shape {g.shape} for an argument of shape {shape}"
+        )
     total = np.add.reduce if type(g) is np.ndarray else np.sum  # the same sum, half the overhead
     g = total(g, axis=(*range(lead), *stretched), keepdims=True)
     return g.reshape(shape)
@@ -237,23 +299,33 @@ def _seed(root: Variable, g: Array, differentiable: bool) -> Array:
     """The cotangent to start from: of the shape and dtype of `root`, a Variable where the pass is to be recorded."""
     if g is None:
         if root.data.size != 1:
-            raise ValueError(f"backward() needs a cotangent for a value of shape {root.data.shape}; only one element has a default, 1")
+            raise ValueError(
+                f"backward() needs a cotangent for a value of shape {root.data.shape}; only one element has a default, 1"
+            )
         g = np.ones_like(root.data)
-    if isinstance(g, Variable) and not differentiable:
-        g = g.data
+    if not differentiable:
+        g = _unrecorded(g)
     if not hasattr(g, "dtype"):
         g = np.asarray(g, root.data.dtype)
     if g.shape != root.data.shape:
-        raise ValueError(f"the cotangent has shape {g.shape}, the value it belongs to {root.data.shape}; they must be the same")
+        raise ValueError(
+            f"the cotangent has shape {g.shape}, the value it belongs to {root.data.shape}; they must be the same"
+        )
     if g.dtype != root.data.dtype:
         g = g.astype(root.data.dtype)
     return type(root)(g) if differentiable and not isinstance(g, Variable) else g
 
 
+def _unrecorded(x: Any) -> Any:
+    """The array of a variable; anything else as it is."""
+    return x.data if isinstance(x, Variable) else x
+
+
 def _recorded(rule: Callable[..., VJP], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The pullbacks of a rule run on its variables themselves, so that what they compute is recorded in turn."""
     with no_grad(tracking=True):
-        return rule(*(x if getattr(x, "requires_grad", False) else getattr(x, "data", x) for x in args), **kwargs)[1]
+        inputs = (x if getattr(x, "requires_grad", False) else _unrecorded(x) for x in args)
+        return rule(*inputs, **kwargs)[1]
 
 
 def _refuse_overwritten(variable: Variable, differentiable: bool) -> None:
@@ -281,7 +353,7 @@ def _identity(x: Array) -> VJP:
 
 
 def _copy(g: Array) -> Array:
-    """g in memory of its own; a recorded g stays on the record."""
+    """The cotangent g in memory of its own; a recorded g stays on the record."""
     if not isinstance(g, Variable):
         return np.array(g) if isinstance(g, np.generic) else g.copy()
     own = _alias(g)

@@ -8,14 +8,16 @@ from weakref import ref
 latest = 0
 """When the latest write was noted; an op recorded after it cannot have been hurt."""
 
-_log: dict[int, tuple[int, "ref[Any]"]] = {}  # id of the array that owns the memory: when it was written to, and itself
+_log: dict[int, tuple[int, "ref[Any]"]] = {}
+# By the id of the array that owns the memory: when it was written to, and the array itself.
 
 
 def note_write(array: Any, when: int) -> None:
     """Remember that the memory of `array`, and so of every view of it, was written to at the time `when`."""
-    global latest
+    global latest  # noqa: PLW0603 - the tape asks at every op, and nothing is read faster
     owner = _owner(array)
-    _log[id(owner)] = when, ref(owner, lambda _, key=id(owner): _log.pop(key, None))
+    key = id(owner)
+    _log[key] = when, ref(owner, lambda _: _log.pop(key, None))
     latest = when
 
 

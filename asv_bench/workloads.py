@@ -1,0 +1,166 @@
+"""What the tape is timed on: programs written once for every engine, and the same gradients written out by hand in NumPy.
+
+A program takes the namespace of its engine (`log`, `relu`, `linear`, ...) and the inputs, whose operators it may use as well.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A program with its inputs, and how far from hand-written NumPy the tape may be.
+
+    program: from a namespace and the inputs to a value. by_hand: from the inputs and the cotangent to the gradients of the
+    inputs. differentiable: how many inputs, from the first, have a gradient. at_most: the tape's time over that of
+    `by_hand`, if it is promised. over_hips: how many times faster than HIPS autograd it is promised to be. rtol: how far
+    the gradients may be apart, relative to the largest element.
+    """
+
+    name: str
+    program: Callable[..., Any]
+    by_hand: Callable[..., tuple[Array, ...]]
+    inputs: tuple[Array, ...]
+    cotangent: Array
+    differentiable: int
+    rtol: float
+    at_most: float | None = None
+    over_hips: float | None = None
+
+
+def chain(ops: Any, x: Any, w: Any, *, steps: int) -> Any:
+    """Two ops a step; with w between 3 and 4 the values settle near the solution of y = log(y w)."""
+    for _ in range(steps):
+        x = ops.log(x * w)
+    return x
+
+
+def chain_by_hand(x: Array, w: Array, g: Array, *, steps: int) -> tuple[Array, ...]:
+    """For p = x w and y = log p: dp = g / p, dw = dp x, dx = dp w."""
+    trace = []
+    for _ in range(steps):
+        p = x * w
+        trace.append((x, p))
+        x = np.log(p)
+    gw = np.zeros_like(w)
+    for x, p in reversed(trace):
+        gp = g / p
+        gw += gp * x
+        g = gp * w
+    return np.asarray(g), gw
+
+
+def mlp(ops: Any, w1: Any, b1: Any, w2: Any, b2: Any, x: Any, target: Any) -> Any:
+    """The loss of a perceptron with one hidden layer."""
+    return ops.cross_entropy(ops.linear(ops.relu(ops.linear(x, w1, b1)), w2, b2), target)
+
+
+def mlp_by_hand(
+    w1: Array, b1: Array, w2: Array, b2: Array, x: Array, target: Array, g: Array
+) -> tuple[Array, ...]:
+    """With the softmax p of the logits, their cotangent is (p - onehot) / n; each layer has dW = g^T x, db = sum g, dx = g W."""
+    h = x @ w1.T + b1
+    a = np.maximum(h, 0)
+    z = a @ w2.T + b2
+    z -= z.max(axis=1, keepdims=True)
+    logp = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    rows = np.arange(len(target))
+    _loss = -logp[rows, target].mean()
+    gz = np.exp(logp)
+    gz[rows, target] -= 1
+    gz *= g / np.float32(len(target))
+    gh = gz @ w2
+    gh *= h > 0
+    return gh.T @ x, gh.sum(axis=0), gz.T @ a, gz.sum(axis=0)
+
+
+def broadcast(ops: Any, a: Any, b: Any) -> Any:
+    """A column and a row: both gradients are sums over the table that they span."""
+    return a * b + b
+
+
+def broadcast_by_hand(a: Array, b: Array, g: Array) -> tuple[Array, ...]:
+    """The products summed as one would write them down first."""
+    _y = a * b + b
+    return (g * b).sum(axis=1, keepdims=True), (g * a).sum(axis=0, keepdims=True) + g.sum(
+        axis=0, keepdims=True
+    )
+
+
+def layer_norm(ops: Any, x: Any, weight: Any, bias: Any) -> Any:
+    """One op, where the engine has it."""
+    return ops.layer_norm(x, weight, bias)
+
+
+def layer_norm_by_hand(x: Array, weight: Array, bias: Array, g: Array) -> tuple[Array, ...]:
+    """The formulas of the textbook, each as one pass over the whole array."""
+    centred = x - x.mean(axis=-1, keepdims=True)
+    rstd = 1 / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(1e-5))
+    xhat = centred * rstd
+    _y = xhat * weight + bias
+    gx = g * weight
+    along = (gx * xhat).mean(axis=-1, keepdims=True)
+    return rstd * (gx - gx.mean(axis=-1, keepdims=True) - xhat * along), (g * xhat).sum(axis=0), g.sum(axis=0)
+
+
+def workloads() -> list[Workload]:
+    """All of them, with the same inputs each time."""
+    rng = np.random.default_rng(0)
+
+    def normal(*shape: int, scale: float = 1.0) -> Array:
+        return (rng.normal(size=shape) * scale).astype(np.float32)
+
+    def chained(name: str, *shape: int, over_hips: float | None = None) -> Workload:
+        return Workload(
+            name,
+            partial(chain, steps=500),
+            partial(chain_by_hand, steps=500),
+            (rng.uniform(1, 2, shape) * np.ones(shape), rng.uniform(3, 4, shape) * np.ones(shape)),
+            np.asarray(rng.normal(size=shape)),
+            differentiable=2,
+            rtol=1e-12,  # float64, and the shares of w are summed in the same order
+            at_most=2 if shape else None,
+            over_hips=over_hips,
+        )
+
+    parameters = normal(256, 784, scale=0.05), normal(256), normal(10, 256, scale=0.05), normal(10)
+    images, labels = normal(128, 784), rng.integers(0, 10, 128)
+    return [
+        chained("chain of 1,000 ops, 8 float64", 8, over_hips=4),
+        chained("chain of 1,000 ops, 0-d float64"),
+        Workload(
+            "MLP 784-256-10, batch 128, float32",
+            mlp,
+            mlp_by_hand,
+            (*parameters, images, labels),
+            np.asarray(1, np.float32),
+            differentiable=4,
+            rtol=1e-5,  # sums of 128 float32 products in another order
+            at_most=1.25,
+            over_hips=2,
+        ),
+        Workload(
+            "a*b + b, (4096,1) with (1,1024), float32",
+            broadcast,
+            broadcast_by_hand,
+            (normal(4096, 1), normal(1, 1024)),
+            normal(4096, 1024),
+            differentiable=2,
+            rtol=1e-5,  # sums of 4,096 float32 numbers in another order
+        ),
+        Workload(
+            "layer_norm (4096,1024), float32",
+            layer_norm,
+            layer_norm_by_hand,
+            (normal(4096, 1024), normal(1024), normal(1024)),
+            normal(4096, 1024),
+            differentiable=3,
+            rtol=1e-5,  # sums of 4,096 float32 numbers in another order
+        ),
+    ]
