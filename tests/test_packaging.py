@@ -1,0 +1,147 @@
+"""What is shipped, and that the properties run from it."""
+
+import ast
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("reference", "backends", "properties")
+
+
+class Built(NamedTuple):
+    """The source distribution and the two wheels: of the checkout, and of the source distribution."""
+
+    sdist: Path
+    wheel: Path
+    wheel_of_sdist: Path
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Built by the hatchling that is installed, so that nothing is fetched."""
+    checkout, sdist = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("sdist")
+    _python("-m", "build", "--no-isolation", "--wheel", "--outdir", str(checkout), str(ROOT))
+    _python("-m", "build", "--no-isolation", "--outdir", str(sdist), str(ROOT))
+    return Built(_only(sdist, "*.tar.gz"), _only(checkout, "*.whl"), _only(sdist, "*.whl"))
+
+
+@pytest.fixture(scope="session")
+def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which the wheel is unpacked, which is all that installing it does."""
+    folder = tmp_path_factory.mktemp("installed")
+    with zipfile.ZipFile(built.wheel) as wheel:
+        wheel.extractall(folder)
+    return folder
+
+
+def _python(*args: str, cwd: Path = ROOT, path: Sequence[str] = ()) -> str:
+    """What the interpreter prints on these arguments, run in `cwd` with `path` as its PYTHONPATH."""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
+    run = subprocess.run(
+        [sys.executable, *args], cwd=cwd, env=env, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, f"python {' '.join(args)}\n{run.stdout}\n{run.stderr}"
+    return run.stdout
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    [path] = folder.glob(pattern)
+    return path
+
+
+def _members(wheel: Path) -> list[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return sorted(archive.namelist())
+
+
+def _files(*folders: str) -> set[str]:
+    """The files of these folders, from the root; what tools cache among them is not theirs."""
+    paths = (
+        path.relative_to(ROOT) for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()
+    )
+    return {path.as_posix() for path in paths if not any(map(_is_cache, path.parts))}
+
+
+def _is_cache(name: str) -> bool:
+    return name == "__pycache__" or name.startswith(".")
+
+
+def test_the_wheel_holds_the_folders_and_nothing_else(built: Built) -> None:
+    package = {f"gradspec/{file}" for file in ("__init__.py", "py.typed", *_files(*ROOMS))}
+    assert {file for file in _members(built.wheel) if ".dist-info/" not in file} == package
+
+
+def test_the_wheel_has_one_package_at_its_top(built: Built) -> None:
+    tops = {PurePosixPath(file).parts[0] for file in _members(built.wheel)}
+    [metadata] = tops - {"gradspec"}
+    assert metadata.startswith("gradspec-")
+    assert metadata.endswith(".dist-info")
+
+
+def test_the_wheel_of_the_sdist_is_the_wheel_of_the_checkout(built: Built) -> None:
+    assert _members(built.wheel_of_sdist) == _members(built.wheel)
+
+
+def test_the_sdist_holds_each_file_once(built: Built) -> None:
+    """The folders, the tests and the benchmarks; not the links, which would be second copies."""
+    with tarfile.open(built.sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    linked = tuple(f"src/gradspec/{room}" for room in ROOMS)
+    assert _files(*ROOMS, "tests", "asv_bench") <= names
+    assert [name for name in names if name.startswith(linked)] == []
+
+
+# Loaded into a run of pytest, this prints every file of gradspec that was imported under two names. The package
+# pytest makes of properties/ is let off: it holds a docstring.
+PROBE = """
+import os, sys
+
+def pytest_collection_finish(session):
+    names = {}
+    for name, module in list(sys.modules.items()):
+        if file := getattr(module, "__file__", None):
+            names.setdefault(os.path.realpath(file), set()).add(name)
+    for found in names.values():
+        if len(found) > 1 and any(name.startswith("gradspec") for name in found):
+            print("TWICE", *sorted(found))
+"""
+LET_OFF = "TWICE gradspec.properties properties"
+
+
+def _collected(*args: str, cwd: Path, probe: Path, path: Sequence[str] = ()) -> set[str]:
+    """The properties that pytest finds, where gradspec itself is found on `path` or by pytest's settings alone.
+
+    `-S` leaves out the environment's own gradspec, which a checkout has installed as editable; its other packages are
+    named one folder at a time.
+    """
+    (probe / "probe.py").write_text(PROBE, encoding="utf-8")
+    packages = [folder for folder in sys.path if folder.endswith("-packages")]
+    pytest_args = ("-p", "probe", "-p", "no:cacheprovider", "--collect-only", "-q", "--backend=numpy", *args)
+    path = [*path, *packages, str(probe)]
+    lines = set(_python("-S", "-P", "-m", "pytest", *pytest_args, cwd=cwd, path=path).splitlines()) - {
+        LET_OFF
+    }
+    assert [line for line in lines if line.startswith("TWICE")] == []
+    return {line.rpartition("/")[2] for line in lines if "::" in line}
+
+
+def test_the_properties_run_in_a_bare_clone_as_in_an_installed_wheel(installed: Path, tmp_path: Path) -> None:
+    clone = _collected("properties/", cwd=ROOT, probe=tmp_path)
+    shipped = ("-p", "gradspec.properties.plugin", "--pyargs", "gradspec.properties")
+    wheel = _collected(*shipped, cwd=tmp_path, probe=tmp_path, path=[str(installed)])
+    assert clone
+    assert clone == wheel
+
+
+def test_the_package_that_pytest_imports_twice_holds_only_a_docstring() -> None:
+    """Beside gradspec.properties, which everything else imports, it makes a package `properties` of the folder."""
+    [docstring] = ast.parse((ROOT / "properties" / "__init__.py").read_text(encoding="utf-8")).body
+    assert isinstance(docstring, ast.Expr)
