@@ -48,7 +48,7 @@ def _getitem(namespace: Any) -> Callable[..., Any]:
         where = {"device": x.device} if hasattr(x, "device") else {}
 
         def own(k: Any) -> Any:
-            return namespace.asarray(k, **where) if isinstance(k, np.ndarray) else k
+            return namespace.asarray(k, **where) if isinstance(k, np.ndarray | np.generic) else k
 
         return x[tuple(map(own, key)) if isinstance(key, tuple) else own(key)]
 

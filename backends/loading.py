@@ -49,7 +49,7 @@ def _tried(name: str, reference: str) -> Backend | Unavailable:
     except Unavailable as reason:
         return reason
     except Exception as error:  # someone's broken package must not hide the others
-        return Unavailable(f"{name}: {_one_line(error)}")
+        return Unavailable(f"{name}: {_one_line(error).removeprefix(f'no backend {name!r}: ')}")
 
 
 def _named() -> dict[str, str]:

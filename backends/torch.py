@@ -54,34 +54,31 @@ def _on(device: str, name: str, synchronize: Callable[[], None]) -> Backend:
 def from_numpy(x: np.ndarray[Any, Any], device: str = "cpu") -> torch.Tensor:
     """A tensor of the same elements, strides and offset, in memory of its own.
 
-    It keeps the strides, those of length zero too, and where x starts in the memory it is a view of (that of a whole
-    cache line's multiple may shrink). Negative strides cannot exist in torch, nor strides of a fraction of an element:
-    such an array is copied to order first. dtypes: float64, float32, float16, `ml_dtypes.bfloat16`, int64, bool.
+    Zero strides are kept as they are; a long offset is shortened, see `_offset`. Negative strides cannot exist in torch,
+    nor strides of a fraction of an element: such an array is put in order first. On CUDA the layout is the same.
+    x: of dtype float64, float32, float16, `ml_dtypes.bfloat16`, int64 or bool; read-only or not.
     """
     if any(s < 0 or s % x.itemsize for s in x.strides):
-        x = np.ascontiguousarray(x).reshape(x.shape)
+        x = x.copy(order="C")
     offset = _offset(x)
     strides = [s // x.itemsize for s in x.strides]
     extent = 1 + sum((n - 1) * s for n, s in zip(x.shape, strides, strict=True)) if x.size else 0
     memory = np.zeros(offset + extent, x.dtype)
     memory[offset:] = np.lib.stride_tricks.as_strided(x, (extent,), (x.itemsize,))
-    flat = (
-        torch.from_numpy(memory.view(np.int16)).view(torch.bfloat16)
-        if x.dtype == BFLOAT16
-        else torch.from_numpy(memory)
-    )
+    flat = torch.from_numpy(memory.view(np.int16 if x.dtype == BFLOAT16 else x.dtype))
+    flat = flat.view(torch.bfloat16) if x.dtype == BFLOAT16 else flat
     return flat.to(device).as_strided(x.shape, strides, offset)
 
 
 def _offset(x: np.ndarray[Any, Any]) -> int:
-    """How many elements into the memory it is a view of x starts; beyond 32, only what that is modulo 16 is kept.
+    """How many elements after the start of the memory it is a view of x starts; from 32 on, modulo 16, plus 16.
 
-    So a view keeps a start that is no multiple of a vector load or a cache line, and never drags much else along.
+    So a view that starts between two vector loads or cache lines still does, without a copy of all that lies before.
     """
     owner = x
     while isinstance(owner.base, np.ndarray):
         owner = owner.base
-    offset = (x.__array_interface__["data"][0] - np.lib.array_utils.byte_bounds(owner)[0]) // x.itemsize
+    offset: int = (x.__array_interface__["data"][0] - np.lib.array_utils.byte_bounds(owner)[0]) // x.itemsize
     return offset if offset < 32 else 16 + offset % 16
 
 
@@ -114,7 +111,7 @@ def vjp(
         if not value.requires_grad:
             return tuple(torch.zeros_like(x) for x in leaves)
         record = nested or g.requires_grad
-        pulled = torch.autograd.grad(
+        pulled: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
             value, leaves, g, retain_graph=True, create_graph=record, allow_unused=True
         )
         return tuple(torch.zeros_like(x) if d is None else d for x, d in zip(leaves, pulled, strict=True))
@@ -125,21 +122,21 @@ def vjp(
 # Ops
 
 
-def _softmax(x: torch.Tensor, *, axis: int = -1) -> torch.Tensor:
+def _softmax(x: torch.Tensor, *, axis: int = -1) -> Any:
     return torch.softmax(x, axis)
 
 
-def _log_softmax(x: torch.Tensor, *, axis: int = -1) -> torch.Tensor:
+def _log_softmax(x: torch.Tensor, *, axis: int = -1) -> Any:
     return torch.log_softmax(x, axis)
 
 
-def _logsumexp(x: torch.Tensor, *, axis: Any = None, keepdims: bool = False) -> torch.Tensor:
+def _logsumexp(x: torch.Tensor, *, axis: Any = None, keepdims: bool = False) -> Any:
     if axis == ():  # no axis, which torch takes for all of them
         return torch.logsumexp(x[..., None], -1)
     return torch.logsumexp(x, tuple(range(x.ndim)) if axis is None else axis, keepdims)
 
 
-def _var(x: torch.Tensor, **keywords: Any) -> torch.Tensor:
+def _var(x: torch.Tensor, **keywords: Any) -> Any:
     if x.numel():
         return _standard["var"](x, **keywords)
     with (
@@ -149,19 +146,17 @@ def _var(x: torch.Tensor, **keywords: Any) -> torch.Tensor:
         return _standard["var"](x, **keywords)
 
 
-def _softplus(x: torch.Tensor) -> torch.Tensor:
+def _softplus(x: torch.Tensor) -> Any:
     # From the threshold on torch returns x itself. At its default, 20, that drops 2e-9, which float64 can tell; at 40
     # the difference is below its rounding.
     return F.softplus(x, threshold=40)
 
 
-def _layer_norm(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *, eps: float = 1e-5
-) -> torch.Tensor:
+def _layer_norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *, eps: float = 1e-5) -> Any:
     return F.layer_norm(x, weight.shape, weight, bias, eps)
 
 
-def _getitem(x: torch.Tensor, *, key: Any) -> torch.Tensor:
+def _getitem(x: torch.Tensor, *, key: Any) -> Any:
     parts = list(key) if isinstance(key, tuple) else [key]
     parts, backwards = _forwards(parts, x.shape)
     return _standard["getitem"](x.flip(backwards) if backwards else x, key=tuple(_all_advanced(parts)))
@@ -185,13 +180,21 @@ def _axes_taken(k: Any) -> int:
     """How many axes of the tensor a part of a key stands for, but for Ellipsis."""
     if k is None or k is Ellipsis:
         return 0
-    return k.ndim if isinstance(k, np.ndarray) and k.dtype == np.bool_ else 1
+    return np.ndim(k) if _is_mask(k) else 1
+
+
+def _is_mask(k: Any) -> bool:
+    return isinstance(k, bool | np.bool_) or (isinstance(k, np.ndarray) and k.dtype == np.bool_)
 
 
 def _all_advanced(parts: list[Any]) -> list[Any]:
     """The key with integers as arrays where there are arrays of integers: in NumPy they then move axes, in torch not."""
-    like = next((k for k in parts if isinstance(k, np.ndarray) and k.dtype != np.bool_), None)
-    return parts if like is None else [np.full_like(like, k) if isinstance(k, int) else k for k in parts]
+    like = next((k for k in parts if isinstance(k, np.ndarray) and not _is_mask(k)), None)
+    if like is None:
+        return parts
+    return [
+        np.full_like(like, k) if isinstance(k, int | np.integer) and not _is_mask(k) else k for k in parts
+    ]
 
 
 _standard = ops_from(xp)
