@@ -5,10 +5,25 @@ properties, benchmarks, tables) is derived from that.
 """
 
 from gradspec.reference import ops
+from gradspec.reference.constructors import arange, empty, ones, tensor, zeros
 from gradspec.reference.op import OPS, Op, op
 from gradspec.reference.tape import VJP, Variable, no_grad, record
-from gradspec.reference.tensor import Tensor, arange, empty, ones, tensor, vjp, zeros
+from gradspec.reference.tensor import Tensor, vjp
 
 __all__ = [
-    "OPS", "VJP", "Op", "Tensor", "Variable", "arange", "empty", "no_grad", "op", "ones", "ops", "record", "tensor", "vjp", "zeros",
+    "OPS",
+    "VJP",
+    "Op",
+    "Tensor",
+    "Variable",
+    "arange",
+    "empty",
+    "no_grad",
+    "ones",
+    "op",
+    "ops",
+    "record",
+    "tensor",
+    "vjp",
+    "zeros",
 ]  # fmt: skip

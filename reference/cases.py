@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any, Protocol, TypeVar
 
 from gradspec.reference.axes import normalize_axes
@@ -43,6 +44,23 @@ class Smallest:
 
     def size(self, taken: int) -> int:
         return 1
+
+
+class Seeded:
+    """The source that chooses at random but the same for the same seed; axes have one of the `lengths`."""
+
+    def __init__(self, seed: int, lengths: Sequence[int] = (0, 1, 2, 3)) -> None:
+        self.random = Random(seed)
+        self.lengths = lengths
+
+    def of(self, options: Sequence[T]) -> T:
+        return self.random.choice(options)
+
+    def integer(self, low: int, high: int) -> int:
+        return self.random.randint(low, high)
+
+    def size(self, taken: int) -> int:
+        return self.of(self.lengths)
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def _domains(rule: Callable[..., VJP], arguments: list[str]) -> tuple[Domain, ..
 
 def _tried(declared: Op) -> Op:
     """The op with `differentiable` as found, once its smallest case has shown that facts and pullbacks agree."""
-    call = declared.cases(Smallest())
+    call, kinks = declared.cases(Smallest()), declared.kinks
     if not declared.variadic and len(call.shapes) != len(declared.arguments):
         raise ValueError(
             f"op {declared.name!r}: {len(declared.arguments)} arguments, but cases of {len(call.shapes)} arrays"
@@ -123,12 +123,12 @@ def _tried(declared: Op) -> Op:
     inputs = [sample(declared.domain(i), s) for i, s in enumerate(call.shapes)]
     value, pullbacks = declared.rule(*inputs, **call.keywords)
     found = replace(declared, differentiable=pullbacks is not None)
-    if declared.kinks is not None:
-        distances = [np.shape(d) for d in declared.kinks(*inputs, **call.keywords)]
-        if distances != [x.shape for x in inputs]:
-            raise ValueError(
-                f"op {declared.name!r}: kinks of shapes {distances} for arrays of {[x.shape for x in inputs]}"
-            )
+    shapes = [x.shape for x in inputs]
+    distances = shapes if kinks is None else [np.shape(d) for d in kinks(*inputs, **call.keywords)]
+    if distances != shapes:
+        raise ValueError(
+            f"op {declared.name!r}: distances to its kinks of {distances} for arrays of {shapes}"
+        )
     if pullbacks is not None:
         _check_pullbacks(found, inputs, value, pullbacks)
     return found
@@ -136,15 +136,13 @@ def _tried(declared: Op) -> Op:
 
 def _check_pullbacks(declared: Op, inputs: list[Array], value: Array, pullbacks: Any) -> None:
     expected = declared.differentiable_arguments(len(inputs))
-    if callable(pullbacks):
-        pulled = pullbacks(np.ones_like(value))
-        pullbacks = tuple(None if g is None else (lambda _, g=g: g) for g in pulled)
-    if len(pullbacks) != len(inputs) or any(
-        (p is not None) != (i in expected) for i, p in enumerate(pullbacks)
-    ):
+    needed = ["pullback" if i in expected else "None" for i in range(len(inputs))]
+    given: Any = pullbacks(np.ones_like(value)) if callable(pullbacks) else pullbacks
+    has = ["None" if p is None else "pullback" for p in given]
+    if has != needed:
         raise ValueError(
             f"op {declared.name!r}: needs one pullback for each of its {len(inputs)} arrays, and None for just those "
-            f"without a gradient; has {['None' if p is None else 'pullback' for p in pullbacks]}"
+            f"without a gradient: {needed}; has {has}"
         )
 
 

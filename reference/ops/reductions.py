@@ -1,6 +1,7 @@
 """Reductions over axes: `axis` is None (all), an integer or a tuple, negative or not; `keepdims` keeps length-1 axes."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +89,8 @@ def prod(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
 
 def _variance(choose: Choices) -> Call:
     call = nonempty_reduction(choose)
-    n = _count(np.empty(call.shapes[0]), call.keywords["axis"])
+    x: Any = call.shapes[0]
+    n = _count(np.empty(x), call.keywords["axis"])
     return Call(call.shapes, {**call.keywords, "correction": choose.of([c for c in (0, 1, 0.5) if c < n])})
 
 
