@@ -10,9 +10,7 @@ import numpy as np
 from gradspec.backends import Backend, call
 from gradspec.reference import OPS, Op
 from gradspec.reference.domains import Booleans, Integers, Interval
-from gradspec.reference.tape import unbroadcast
-
-Array = np.ndarray[Any, Any]
+from gradspec.reference.tape import Array, unbroadcast
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 """The dtypes that cases can have, widest first."""
@@ -45,7 +43,9 @@ class Case:
         return replace(self, inputs=inputs, cotangent=convert(self.cotangent))
 
     @classmethod
-    def of(cls, op: str, dtype: str, inputs: Sequence[Any], keywords: dict[str, Any], cotangent: Any) -> "Case":
+    def of(
+        cls, op: str, dtype: str, inputs: Sequence[Any], keywords: dict[str, Any], cotangent: Any
+    ) -> "Case":
         """A case from nested lists or arrays, as a script would write it."""
         spec = OPS[op]
         kinds = {Integers: np.dtype(np.int64), Booleans: np.dtype(np.bool_), Interval: dtype_of(dtype)}
@@ -76,7 +76,9 @@ class Case:
     def as_json(self) -> dict[str, Any]:
         """The case for tools: arrays as literals with their shapes."""
         arrays = {self.op.argument(i): x for i, x in enumerate(self.inputs)} | {"cotangent": self.cotangent}
-        described = {k: {"shape": x.shape, "dtype": str(x.dtype), "values": literal(x)} for k, x in arrays.items()}
+        described = {
+            k: {"shape": x.shape, "dtype": str(x.dtype), "values": literal(x)} for k, x in arrays.items()
+        }
         keywords = {k: literal(v) for k, v in self.keywords.items()}
         return {"op": self.op.name, "dtype": self.dtype, "arrays": described, "keywords": keywords}
 
@@ -122,11 +124,13 @@ def spec_of(case: Case) -> Result:
     if pullbacks is None:
         return Result(np.asarray(value), {})
     g = case.cotangent
-    pulled = pullbacks(g) if callable(pullbacks) else tuple(p and p(g) for p in pullbacks)
+    pulled: Sequence[Array] = pullbacks(g) if callable(pullbacks) else [p and p(g) for p in pullbacks]
     gradients = {}
     for i in case.differentiable:
         x, d = case.inputs[i], pulled[i]
-        gradients[case.op.argument(i)] = np.asarray(d if d.shape == x.shape else unbroadcast(d, x.shape)).astype(x.dtype)
+        gradients[case.op.argument(i)] = np.asarray(
+            d if d.shape == x.shape else unbroadcast(d, x.shape)
+        ).astype(x.dtype)
     return Result(np.asarray(value), gradients)
 
 
@@ -148,9 +152,13 @@ def differentiate(backend: Backend, case: Case) -> Result:
     value, pullback = backend.vjp(of_free, *(arrays[i] for i in free))
     gradients = pullback(backend.from_numpy(case.cotangent))
     if len(gradients) != len(free):
-        raise TypeError(f"the pullback of {backend.name} returned {len(gradients)} gradients for {len(free)} inputs")
+        raise TypeError(
+            f"the pullback of {backend.name} returned {len(gradients)} gradients for {len(free)} inputs"
+        )
     names = [case.op.argument(i) for i in free]
-    return Result(backend.to_numpy(value), {n: backend.to_numpy(d) for n, d in zip(names, gradients, strict=True)})
+    return Result(
+        backend.to_numpy(value), {n: backend.to_numpy(d) for n, d in zip(names, gradients, strict=True)}
+    )
 
 
 def _merged(arrays: Sequence[Any], at: tuple[int, ...], new: Sequence[Any]) -> list[Any]:

@@ -34,7 +34,9 @@ class Reproducible(Protocol):
 class Disagreement(AssertionError):
     """A backend breaks a law on a case."""
 
-    def __init__(self, law: Law, backend: Backend, source: str, case: Reproducible, judgement: Judgement) -> None:
+    def __init__(
+        self, law: Law, backend: Backend, source: str, case: Reproducible, judgement: Judgement
+    ) -> None:
         self.law, self.backend, self.source, self.case, self.judgement = law, backend, source, case, judgement
         super().__init__(self.text())
 
@@ -44,7 +46,9 @@ class Disagreement(AssertionError):
         return f"{self.case.subject} on {self.backend.name} ({self.backend.device}) breaks a law: {law}"
 
     def text(self) -> str:
-        return "\n".join([self.title, *(f"  {line}" for line in self.case.lines()), f"  {self.judgement.reason}"])
+        return "\n".join(
+            [self.title, *(f"  {line}" for line in self.case.lines()), f"  {self.judgement.reason}"]
+        )
 
     def script(self) -> str:
         """A program that tries the law on the case once more; exits with 1 if it is still broken."""

@@ -12,19 +12,22 @@ by luck never fails a right result.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import ml_dtypes
 import numpy as np
 
-from gradspec.properties.case import Array, Case, Result, dtype_of, spec_of
+from gradspec.properties.case import Case, Result, dtype_of, spec_of
 from gradspec.properties.rounding import Rounded, Rounding, rounding
+from gradspec.reference.tape import Array
 
 FACTOR = 4.0  # of torch's right results the worst needed 1.5, over all ops and four dtypes
 COPIES = (2, 8, 64)  # how many jittered copies are tried, in turn, before a result is found wrong
-HEADROOM = 256  # a spec that comes so near to overflow may overflow where its operations are ordered otherwise
+HEADROOM = (
+    256  # a spec that comes so near to overflow may overflow where its operations are ordered otherwise
+)
 
 Verdict = Literal["agree", "disagree", "undecidable"]
 
@@ -63,7 +66,9 @@ class Judge:
 
     def gradient(self, argument: str, got: Array) -> Judgement:
         """Whether `got` is the gradient of this argument."""
-        return self._judge(f"gradient of {argument}", got, self.exact.gradients[argument], lambda r: r.gradients[argument])
+        return self._judge(
+            f"gradient of {argument}", got, self.exact.gradients[argument], lambda r: r.gradients[argument]
+        )
 
     def gradients(self, got: dict[str, Array]) -> Judgement:
         """Whether every gradient is right."""
@@ -76,11 +81,15 @@ class Judge:
             self._samples.append(sample)
             self._peak = max(self._peak, peak)
         with np.errstate(invalid="ignore"):
-            return np.max([np.abs(part(s).astype(exact.dtype) - exact) for s in self._samples[: copies + 1]], axis=0)
+            return np.max(
+                [np.abs(part(s).astype(exact.dtype) - exact) for s in self._samples[: copies + 1]], axis=0
+            )
 
     def _judge(self, what: str, got: Array, exact: Array, part: Callable[[Result], Array]) -> Judgement:
         if got.shape != exact.shape:
-            return Judgement("disagree", f"the {what} has shape {got.shape}, the spec's has {exact.shape}", worst=np.inf)
+            return Judgement(
+                "disagree", f"the {what} has shape {got.shape}, the spec's has {exact.shape}", worst=np.inf
+            )
         if exact.dtype.kind in "biu":
             return _identical(what, got, exact)
         dtype = dtype_of(self.case.dtype)
@@ -121,7 +130,9 @@ def combined(judgements: list[Judgement]) -> Judgement:
     )
 
 
-def _verdict(what: str, got: Array, exact: Array, error: Array, allowed: Array, decidable: Array) -> Judgement:
+def _verdict(
+    what: str, got: Array, exact: Array, error: Array, allowed: Array, decidable: Array
+) -> Judgement:
     with np.errstate(all="ignore"):
         ratio = np.where(decidable, error / allowed, 0)
     worst = float(np.max(ratio, initial=0))
@@ -139,7 +150,9 @@ def _verdict(what: str, got: Array, exact: Array, error: Array, allowed: Array, 
     if not np.all(decidable):
         return Judgement("undecidable", f"the {what} overflows at this precision", informative=False)
     if np.any(exact):
-        return Judgement("undecidable", f"the allowed distance of the {what} is too wide to tell", informative=False)
+        return Judgement(
+            "undecidable", f"the allowed distance of the {what} is too wide to tell", informative=False
+        )
     return Judgement("agree", f"the {what} is zero throughout", informative=False, worst=worst)
 
 
@@ -147,7 +160,9 @@ def _identical(what: str, got: Array, exact: Array) -> Judgement:
     wrong = np.argwhere(got != exact)
     if len(wrong):
         at = tuple(map(int, wrong[0]))
-        return Judgement("disagree", f"the {what} at {at} is {got[at]}, expected {exact[at]}, exactly", worst=np.inf)
+        return Judgement(
+            "disagree", f"the {what} at {at} is {got[at]}, expected {exact[at]}, exactly", worst=np.inf
+        )
     return Judgement("agree", informative=exact.size > 0)
 
 
@@ -165,7 +180,9 @@ def _at_precision(case: Case, seed: int) -> tuple[Result, float]:
     with rounding(how):
         result = _quietly(spec_of, wide)
     with np.errstate(all="ignore"):
-        return Result(_cast(result.value, dtype), {k: _cast(d, dtype) for k, d in result.gradients.items()}), how.peak
+        return Result(
+            _cast(result.value, dtype), {k: _cast(d, dtype) for k, d in result.gradients.items()}
+        ), how.peak
 
 
 def _cast(x: Array, dtype: np.dtype[Any]) -> Array:

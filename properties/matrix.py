@@ -53,7 +53,12 @@ class Entry:
         return cls(**{**entry, "tally": Tally(**entry["tally"])})
 
 
-_MARKS = {"failed": "[bold red]✗[/]", "known": "[yellow]![/]", "passed": "[green]✓[/]", "skipped": "[dim]-[/]"}
+_MARKS = {
+    "failed": "[bold red]✗[/]",
+    "known": "[yellow]![/]",
+    "passed": "[green]✓[/]",
+    "skipped": "[dim]-[/]",
+}
 
 
 def worst_outcome(entries: Iterable[Entry]) -> str:
@@ -81,7 +86,10 @@ def _table(by: str, rows: list[str], backends: list[str], entries: list[Entry]) 
     table = Table(by, *backends, box=None, header_style="bold", padding=(0, 3, 0, 0), pad_edge=False)
     for row in [*rows, "all"]:
         cells = ([e for e in entries if e.backend == b and row in (getattr(e, by), "all")] for b in backends)
-        table.add_row(escape(row.removeprefix("test_").replace("_", " ") if by == "property" else row), *map(_cell, cells))
+        table.add_row(
+            escape(row.removeprefix("test_").replace("_", " ") if by == "property" else row),
+            *map(_cell, cells),
+        )
     return table
 
 

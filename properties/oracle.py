@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from gradspec.properties.case import Array, Case
+from gradspec.properties.case import Case
 from gradspec.reference.domains import Interval
+from gradspec.reference.tape import Array
 
-STEPS = 6  # differences at h, h/2, ..., h/32: the extrapolated error falls like h^12, rounding grows like 32 eps
+STEPS = (
+    6  # differences at h, h/2, ..., h/32: the extrapolated error falls like h^12, rounding grows like 32 eps
+)
 
 
 @dataclass(frozen=True)

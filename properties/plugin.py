@@ -28,7 +28,9 @@ from gradspec.reference import OPS
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 for _name, _examples in {"quick": 6, "default": 30, "deep": 600}.items():
-    settings.register_profile(_name, max_examples=_examples, deadline=None, suppress_health_check=_SLOW)
+    settings.register_profile(
+        _name, max_examples=_examples, deadline=None, report_multiple_bugs=False, suppress_health_check=_SLOW
+    )
 settings.load_profile("default")
 
 
@@ -37,13 +39,17 @@ _ARGUMENTS = {"subject", "spec", "engine"}
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("gradspec")
-    group.addoption("--backend", action="append", default=[], help="a backend by name or module:attribute; repeatable")
+    group.addoption(
+        "--backend", action="append", default=[], help="a backend by name or module:attribute; repeatable"
+    )
     group.addoption("--op", action="append", default=[], help="an op of the spec; repeatable")
     group.addoption("--dtype", action="append", default=[], help=f"one of {', '.join(DTYPES)}; repeatable")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "property(when): what the property speaks of, a predicate; everything if absent")
+    config.addinivalue_line(
+        "markers", "property(when): what the property speaks of, a predicate; everything if absent"
+    )
     config.pluginmanager.register(Run(config), "gradspec-run")
 
 
@@ -82,20 +88,32 @@ class Run:
         for engine in self.engines():
             for name in self.ops:
                 if name in engine.backend.ops:
-                    yield Subject(name=name, op=OPS[name], backend=engine.backend, source=engine.source, dtypes=engine.dtypes)
+                    yield Subject(
+                        name=name,
+                        op=OPS[name],
+                        backend=engine.backend,
+                        source=engine.source,
+                        dtypes=engine.dtypes,
+                    )
 
     def specs(self) -> Iterator[Subject]:
         itself = replace(load("numpy"), name="spec")
         return (Subject(name=name, op=OPS[name], backend=itself, dtypes=["float64"]) for name in self.ops)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        for argument, candidates in ("subject", self.subjects), ("spec", self.specs), ("engine", self.engines):
+        for argument, candidates in (
+            ("subject", self.subjects),
+            ("spec", self.specs),
+            ("engine", self.engines),
+        ):
             if argument in metafunc.fixturenames:
                 metafunc.parametrize(argument, [_param(s) for s in candidates() if _applies(metafunc, s)])
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave out properties that speak of nothing selected, which pytest would show as skipped."""
-        items[:] = [item for item in items if _tried(item) or not _ARGUMENTS & {*getattr(item, "fixturenames", ())}]
+        items[:] = [
+            item for item in items if _tried(item) or not _ARGUMENTS & {*getattr(item, "fixturenames", ())}
+        ]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
@@ -141,14 +159,18 @@ def _chosen(kind: str, names: list[str], allowed: Iterable[str]) -> list[str]:
     for name in names:
         if name not in allowed:
             near = difflib.get_close_matches(name, allowed, n=3, cutoff=0.5) or sorted(allowed)
-            raise pytest.UsageError(f"--{kind} {name}: there is no such {kind}; did you mean {' or '.join(near)}?")
+            raise pytest.UsageError(
+                f"--{kind} {name}: there is no such {kind}; did you mean {' or '.join(near)}?"
+            )
     return [name for name in allowed if name in names or not names]
 
 
 def _param(tried: Engine) -> Any:
     """What is tried, as a parameter; a deviation that the backend itself declares must fail, and show itself fixed."""
     why = tried.backend.known.get(tried.name)
-    return pytest.param(tried, id=repr(tried), marks=[pytest.mark.xfail(reason=why, strict=True)] if why else [])
+    return pytest.param(
+        tried, id=repr(tried), marks=[pytest.mark.xfail(reason=why, strict=True)] if why else []
+    )
 
 
 def _applies(metafunc: pytest.Metafunc, tried: Engine) -> bool:

@@ -7,12 +7,13 @@ arrays whose every operation is followed by a random step to a neighbouring numb
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from gradspec.properties.case import Array
+from gradspec.reference.tape import Array
 
 _EXACT = {np.negative, np.absolute, np.sign, np.maximum, np.minimum}  # never round, whatever the numbers
 
@@ -27,38 +28,42 @@ class Rounding:
         self.largest, self.peak = float(info.max), 0.0
 
     def neighbour(self, x: Any) -> Array:
-        """x with each element moved by about one unit in the last place, up or down. Zeros stay; the largest overflow."""
+        """X with each element moved by about one unit in the last place, up or down. Zeros stay; the largest overflow."""
         x = np.asarray(x)
-        step = np.where(self.rng.random(x.shape) < 0.5, x.dtype.type(-self.spacing), x.dtype.type(self.spacing))
+        step = np.where(
+            self.rng.random(x.shape) < 0.5, x.dtype.type(-self.spacing), x.dtype.type(self.spacing)
+        )
         size = np.abs(x)
         moved = x + np.maximum(size, self.smallest / self.spacing) * step * (x != 0)
         self.peak = max(self.peak, float(np.max(size, initial=0)))
         return np.where(np.abs(moved) > self.largest, np.copysign(np.inf, moved), moved).astype(x.dtype)
 
 
-_current: Rounding | None = None
+_current: ContextVar[Rounding | None] = ContextVar("rounding", default=None)
 
 
 @contextmanager
 def rounding(how: Rounding) -> Iterator[None]:
     """Within this context `Rounded` arrays round so."""
-    global _current
-    before, _current = _current, how
+    token = _current.set(how)
     try:
         yield
     finally:
-        _current = before
+        _current.reset(token)
 
 
 class Rounded(np.ndarray[Any, Any]):
     """An array each of whose operations is followed by `Rounding.neighbour`."""
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any) -> Any:
+    def __array_ufunc__(
+        self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any
+    ) -> Any:
         result = getattr(ufunc, method)(*map(_plain, inputs), **kwargs)
         if getattr(result, "dtype", None) == np.object_:  # a Python function made into a ufunc
             result = result.astype(inputs[0].dtype)
-        if _current and ufunc not in _EXACT and getattr(result, "dtype", np.dtype(bool)).kind == "f":
-            result = _current.neighbour(result)
+        how = _current.get()
+        if how and ufunc not in _EXACT and getattr(result, "dtype", np.dtype(bool)).kind == "f":
+            result = how.neighbour(result)
         if out:
             out[0][...] = result
             return out[0]

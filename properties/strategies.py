@@ -13,15 +13,26 @@ import numpy as np
 from hypothesis import strategies as st
 
 from gradspec.properties import values
-from gradspec.properties.case import Array, Case, dtype_of
+from gradspec.properties.case import Case, dtype_of
 from gradspec.reference.cases import Below, Call
-from gradspec.reference.domains import Interval
 from gradspec.reference.op import Op
+from gradspec.reference.tape import Array
 
 T = TypeVar("T")
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
-SIZES = (1, 2, 3, 0, 4, 5, 7, 8, 17, 33)  # 1 first: a shrunk shape has elements; past 8 for blocks and unrolled loops
+SIZES = (
+    1,
+    2,
+    3,
+    0,
+    4,
+    5,
+    7,
+    8,
+    17,
+    33,
+)  # 1 first: a shrunk shape has elements; past 8 for blocks and unrolled loops
 ROOM = 300  # elements of the largest array; a longdouble run of most ops still takes well under a millisecond
 BLOCK = 96  # bytes drawn for the first fill: Hypothesis takes 0.7 ms for one such draw, 70 us for a float
 
@@ -45,7 +56,9 @@ class DrawnChoices:
 
 
 @st.composite
-def cases(draw: Draw, op: Op, dtypes: Sequence[str], fills: int, smooth: bool, room: int = ROOM) -> list[Case]:
+def cases(
+    draw: Draw, op: Op, dtypes: Sequence[str], fills: int, smooth: bool, room: int = ROOM
+) -> list[Case]:
     """Several cases of one call that differ in their values.
 
     smooth: all inputs keep their distance from kinks. room: how many elements an array may have.
@@ -56,7 +69,10 @@ def cases(draw: Draw, op: Op, dtypes: Sequence[str], fills: int, smooth: bool, r
     length = min(BLOCK, sum(sizes) + len(sizes) + 4)
     first = np.frombuffer(draw(st.binary(min_size=length, max_size=length)), np.uint8)
     rng = np.random.default_rng(draw(st.integers(0, 2**16 - 1)))
-    blocks = [first, *(rng.integers(0, 256, sum(sizes) + len(sizes) + 64, np.uint8) for _ in range(fills - 1))]
+    blocks = [
+        first,
+        *(rng.integers(0, 256, sum(sizes) + len(sizes) + 64, np.uint8) for _ in range(fills - 1)),
+    ]
     filled = [filled_case(op, call, dtype, block) for block in blocks]
     return [away_from_kinks(case, rng) for case in filled] if smooth and op.kinks else filled
 
@@ -74,7 +90,7 @@ def filled_case(op: Op, call: Call, dtype: str, block: Array) -> Case:
 
 
 def _cheap(x: Array) -> Array:
-    """x in a dtype that NumPy itself computes in."""
+    """X in a dtype that NumPy itself computes in."""
     return x.astype(np.float32) if x.dtype.kind not in "biu" else x
 
 
@@ -87,6 +103,8 @@ def away_from_kinks(case: Case, rng: np.random.Generator, distance: float = 1 / 
         if not any(map(np.any, near)):
             return case
         step = 0.1 * (1 + attempt)
-        moved = [x + np.where(n, rng.uniform(-step, step, x.shape), 0) for x, n in zip(wide, near, strict=True)]
+        moved = [
+            x + np.where(n, rng.uniform(-step, step, x.shape), 0) for x, n in zip(wide, near, strict=True)
+        ]
         case = replace(case, inputs=tuple(np.asarray(m, dtype_of(case.dtype)) for m in moved))
     raise ValueError(f"no place away from the kinks of {case.op.name} was found for {case}")

@@ -21,7 +21,9 @@ from gradspec.properties.strategies import ROOM, cases
 from gradspec.reference.op import Op
 
 FILLS = 6  # cases per example: a draw from Hypothesis costs as much as judging several
-LEAST_INFORMATIVE = 0.1  # a run in which nine cases of ten could not have failed says too little to be called a pass
+LEAST_INFORMATIVE = (
+    0.1  # a run in which nine cases of ten could not have failed says too little to be called a pass
+)
 
 
 @dataclass(kw_only=True, repr=False)
@@ -45,7 +47,9 @@ class Engine:
                 warnings.simplefilter("ignore", RuntimeWarning)  # overflow and 0/0 are for the law to judge
                 judgement = law(self.backend, case)
         except Exception as error:
-            raise self._broken(law, case, Judgement("disagree", f"{type(error).__name__}: {error}")) from error
+            raise self._broken(
+                law, case, Judgement("disagree", f"{type(error).__name__}: {error}")
+            ) from error
         self.tally.add(judgement)
         if judgement.verdict == "disagree":
             raise self._broken(law, case, judgement)
@@ -74,6 +78,8 @@ class Subject(Engine):
         for case in data.draw(self.cases(**how)):
             self.obeys(law, case)
 
-    def cases(self, *, smooth: bool = False, fills: int = FILLS, room: int = ROOM) -> st.SearchStrategy[list[Case]]:
+    def cases(
+        self, *, smooth: bool = False, fills: int = FILLS, room: int = ROOM
+    ) -> st.SearchStrategy[list[Case]]:
         """Cases of one call, in a dtype the backend has; `smooth` keeps the inputs away from kinks."""
         return cases(self.op, self.dtypes, fills, smooth, room)

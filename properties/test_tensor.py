@@ -12,5 +12,7 @@ from gradspec.properties.subject import Engine
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.property(when=lambda s: s.backend.name == "torch")
 @given(seed=st.integers(0, 2**16), shape=st.tuples(st.integers(1, 4), st.integers(2, 4)))
-def test_program_text_observes_the_same(engine: Engine, program: str, seed: int, shape: tuple[int, int]) -> None:
+def test_program_text_observes_the_same(
+    engine: Engine, program: str, seed: int, shape: tuple[int, int]
+) -> None:
     engine.obeys(program_text_observes_the_same, Text(program, seed, shape))

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from gradspec.properties.case import Array, dtype_of
-from gradspec.reference.domains import Domain, Integers, Booleans, Interval
+from gradspec.properties.case import dtype_of
+from gradspec.reference.domains import Booleans, Domain, Integers, Interval
+from gradspec.reference.tape import Array
 
 _RANDOM = np.random.default_rng(0)
 _ALPHABETS: tuple[Any, ...] = (
@@ -29,13 +30,20 @@ COTANGENTS = (1.0, 2.0, -1.0, 3.0, -0.5, 1.5, -2.0, 0.75, -1.25, 2.5, 0.3)
 @cache
 def alphabets(domain: Interval, dtype: str) -> tuple[Array, ...]:
     """The alphabets of a domain: those letters that are in it once rounded, if at least two are."""
-    edges = [x + s for x in (domain.low, domain.high) if np.isfinite(x) for s in (1e-3, 0.02, 0.3, -1e-3, -0.02, -0.3)]
+    edges = [
+        x + s
+        for x in (domain.low, domain.high)
+        if np.isfinite(x)
+        for s in (1e-3, 0.02, 0.3, -1e-3, -0.02, -0.3)
+    ]
     candidates = [np.array(letters).astype(dtype_of(dtype)) for letters in (*_ALPHABETS, edges)]
     inside = [np.array([x for x in letters if float(x) in domain], letters.dtype) for letters in candidates]
     return tuple(letters for letters in inside if len(letters) > 1)
 
 
-def fill(domain: Domain, dtype: str, shape: tuple[int, ...], choice: int, block: Array, bound: int = 1) -> Array:
+def fill(
+    domain: Domain, dtype: str, shape: tuple[int, ...], choice: int, block: Array, bound: int = 1
+) -> Array:
     """An array of the shape whose elements are picked by a block of bytes from the alphabet that `choice` picks.
 
     Floats of the dtype from a domain of numbers, int64 below the bound from `Integers`, bool from `Booleans`.

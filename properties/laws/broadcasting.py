@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.case import Array, Case, differentiate
+from gradspec.properties.case import Case, differentiate
 from gradspec.properties.judge import Judge, Judgement, combined, wider
+from gradspec.reference.tape import Array
 
 
 def broadcasting_equals_explicit_expansion(backend: Backend, case: Case) -> Judgement:
@@ -28,7 +29,9 @@ def core_ranks(signature: str | None) -> list[int]:
 def expanded(case: Case) -> Case:
     """The same case with every argument copied out to the full loop shape."""
     ranks = [min(x.ndim, core) for x, core in zip(case.inputs, core_ranks(case.op.signature), strict=True)]
-    loop = np.broadcast_shapes(*(x.shape[: x.ndim - core] for x, core in zip(case.inputs, ranks, strict=True)))
+    loop = np.broadcast_shapes(
+        *(x.shape[: x.ndim - core] for x, core in zip(case.inputs, ranks, strict=True))
+    )
     vectors = [x.ndim < most for x, most in zip(case.inputs, core_ranks(case.op.signature), strict=True)]
     inputs = tuple(
         x if vector else np.array(np.broadcast_to(x, loop + x.shape[x.ndim - core :]))

@@ -1,6 +1,5 @@
 """Is every gradient right, for a cotangent that is random and never uniform?"""
 
-
 from gradspec.backends import Backend
 from gradspec.properties.case import Case, differentiate
 from gradspec.properties.judge import Judge, Judgement

@@ -1,9 +1,9 @@
 """Do value and gradients have the shape and dtype that they must have?"""
 
-
 from gradspec.backends import Backend
-from gradspec.properties.case import Array, Case, differentiate, dtype_of, forward
+from gradspec.properties.case import Case, differentiate, dtype_of, forward
 from gradspec.properties.judge import Judge, Judgement, combined
+from gradspec.reference.tape import Array
 
 
 def shapes_and_dtypes_are_kept(backend: Backend, case: Case) -> Judgement:

@@ -9,9 +9,9 @@ import numpy as np
 
 import gradspec.reference as spec
 from gradspec.backends import Backend
-from gradspec.properties.case import Array
 from gradspec.properties.failure import Described
 from gradspec.properties.judge import FACTOR, Judgement
+from gradspec.reference.tape import Array
 
 Program = Callable[[Any, Array, Array], list[Any]]
 """From a namespace (torch, or the spec) and two float64 matrices of one shape to what there is to observe."""
@@ -22,7 +22,9 @@ def requires_grad_spreads(xp: Any, a: Array, b: Array) -> list[Any]:
     z, w = x * y + 1, y.exp() - y
     with xp.no_grad():
         u = x * 2
-    return [t.requires_grad for t in (x, y, z, w, u, z.detach())] + [t.is_leaf for t in (x, y, z, w, u, z.detach())]
+    return [t.requires_grad for t in (x, y, z, w, u, z.detach())] + [
+        t.is_leaf for t in (x, y, z, w, u, z.detach())
+    ]
 
 
 def gradients_accumulate(xp: Any, a: Array, b: Array) -> list[Any]:
@@ -79,16 +81,25 @@ def errors_are_errors(xp: Any, a: Array, b: Array) -> list[Any]:
             overwritten.add_(1)
         z.sum().backward()
 
-    attempts = (y.sum().backward, write_to_a_leaf, write_to_what_is_needed, lambda: x.detach().requires_grad_().numpy())
+    attempts = (
+        y.sum().backward,
+        write_to_a_leaf,
+        write_to_what_is_needed,
+        lambda: x.detach().requires_grad_().numpy(),
+    )
     return [_raises(RuntimeError, attempt) for attempt in attempts]
 
 
 def shapes_come_and_go(xp: Any, a: Array, b: Array) -> list[Any]:
     x, y = xp.tensor(a, requires_grad=True), xp.tensor(b, requires_grad=True)
     z = (x.T @ y).reshape(-1)[1:].unsqueeze(0).expand(3, -1).permute(1, 0)
-    z = z.mean(dim=(0, 1)) + x.flip(0)[..., -1].logsumexp(dim=0) + (y.square().sum(dim=-1, keepdim=True) + 1).sqrt().prod()
+    z = (
+        z.mean(dim=(0, 1))
+        + x.flip(0)[..., -1].logsumexp(dim=0)
+        + (y.square().sum(dim=-1, keepdim=True) + 1).sqrt().prod()
+    )
     z.backward()
-    return [z, x.grad, y.grad, len(x), x.shape, x.ndim, x.numel(), z.item() == float(z)]
+    return [z, x.grad, y.grad, len(x), x.shape, x.ndim, x.numel(), z.item() == float(z.detach())]
 
 
 def second_order(xp: Any, a: Array, b: Array) -> list[Any]:
@@ -132,7 +143,9 @@ def compared(ours: list[Any], theirs: list[Any]) -> Judgement:
             same = x == y
         else:
             size = np.max(np.abs(y), initial=0)
-            same = x.shape == y.shape and bool(np.all(np.abs(x - y) <= 64 * FACTOR * np.finfo(y.dtype).eps * size))  # <= 64 roundings
+            same = x.shape == y.shape and bool(
+                np.all(np.abs(x - y) <= 64 * FACTOR * np.finfo(y.dtype).eps * size)
+            )  # <= 64 roundings
         if not same:
             return Judgement("disagree", f"observation {i} is {x} in the spec and {y} in torch")
     return Judgement("agree")

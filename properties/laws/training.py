@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradspec.backends import Backend, load
-from gradspec.properties.case import Array, dtype_of
+from gradspec.properties.case import dtype_of
 from gradspec.properties.failure import Described
 from gradspec.properties.judge import FACTOR, Judgement, combined, ulp, wider
 from gradspec.properties.rounding import Rounding
+from gradspec.reference.tape import Array
 
 LAYERS = {"linear", "layer_norm", "relu", "cross_entropy"}
 STEPS = 10
@@ -32,7 +33,7 @@ class Lesson(Described):
     classes: int
 
     def data(self) -> tuple[Array, Array]:
-        """x of shape (examples, inputs), targets of shape (examples)."""
+        """X of shape (examples, inputs), targets of shape (examples)."""
         rng = np.random.default_rng(self.seed)
         x = rng.standard_normal((self.examples, self.inputs)).astype(dtype_of(self.dtype))
         return x, rng.integers(0, self.classes, self.examples)
@@ -43,10 +44,14 @@ class Lesson(Described):
             "weight1": (self.hidden, self.inputs), "bias1": (self.hidden,), "scale": (self.hidden,),
             "shift": (self.hidden,), "weight2": (self.classes, self.hidden), "bias2": (self.classes,),
         }  # fmt: skip
-        return {name: rng.standard_normal(shape).astype(dtype_of(self.dtype)) for name, shape in shapes.items()}
+        return {
+            name: rng.standard_normal(shape).astype(dtype_of(self.dtype)) for name, shape in shapes.items()
+        }
 
 
-def train(backend: Backend, lesson: Lesson, convert: Callable[[Array], Array] = np.copy) -> tuple[Parameters, Array]:
+def train(
+    backend: Backend, lesson: Lesson, convert: Callable[[Array], Array] = np.copy
+) -> tuple[Parameters, Array]:
     """The parameters after gradient descent, and the loss before each step; all in the dtype `convert` makes."""
     ops, (x, target) = backend.ops, lesson.data()
     batch, labels = backend.from_numpy(convert(x)), backend.from_numpy(target)
@@ -61,7 +66,9 @@ def train(backend: Backend, lesson: Lesson, convert: Callable[[Array], Array] = 
         value, pullback = backend.vjp(loss, *map(backend.from_numpy, parameters.values()))
         losses.append(backend.to_numpy(value))
         gradients = map(backend.to_numpy, pullback(backend.from_numpy(np.ones_like(losses[0]))))
-        parameters = {k: p - p.dtype.type(RATE) * d for (k, p), d in zip(parameters.items(), gradients, strict=True)}
+        parameters = {
+            k: p - p.dtype.type(RATE) * d for (k, p), d in zip(parameters.items(), gradients, strict=True)
+        }
     return parameters, np.array(losses)
 
 
@@ -86,5 +93,7 @@ def _near(what: str, got: Array, exact: Array, samples: list[Array], dtype: str)
     allowed = FACTOR * (noise + ulp(exact, dtype_of(dtype)))
     worst = float(np.max(np.abs(got - exact) / allowed))
     if not worst <= 1:
-        return Judgement("disagree", f"{what} ends at {got}, expected {exact}, allowed to be off by {allowed}")
+        return Judgement(
+            "disagree", f"{what} ends at {got}, expected {exact}, allowed to be off by {allowed}"
+        )
     return Judgement("agree", worst=worst, informative=bool(np.any(allowed < np.abs(exact))))

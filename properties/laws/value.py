@@ -1,6 +1,5 @@
 """Is the value right?"""
 
-
 from gradspec.backends import Backend
 from gradspec.properties.case import Case, forward
 from gradspec.properties.judge import Judge, Judgement

@@ -1,0 +1,44 @@
+"""Planting faults: backends with wrong rules in place of right ones, and whether a property notices."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from gradspec.backends import Backend, load
+from gradspec.properties.failure import Disagreement, Law
+from gradspec.properties.subject import Subject
+from gradspec.reference import OPS, VJP, record
+
+quiet = settings(
+    max_examples=40, derandomize=True, database=None, deadline=None, phases=[Phase.generate, Phase.shrink]
+)  # as many examples as the default profile or a few more, and always the same ones
+
+
+def planted(**rules: Callable[..., VJP]) -> Backend:
+    """A backend that offers just these rules, under the names of the ops they claim to be."""
+    return offering({name: record(rule) for name, rule in rules.items()})
+
+
+def offering(ops: Mapping[str, Callable[..., Any]], name: str = "planted") -> Backend:
+    """The numpy backend with other ops than its own."""
+    return replace(load("numpy"), name=name, ops=ops)
+
+
+def breaks(law: Law, backend: Backend, *, how: settings = quiet, **cases: Any) -> Disagreement | None:
+    """How the one op of the backend breaks a law on drawn cases (`Subject.cases` takes the keywords), or None."""
+    (name,) = backend.ops
+    subject = Subject(name=name, op=OPS[name], backend=backend, dtypes=sorted(backend.dtypes, reverse=True))
+
+    @how
+    @given(data=st.data())
+    def tried(data: st.DataObject) -> None:
+        subject.obeys_on_cases(law, data, **cases)
+
+    try:
+        tried()
+    except Disagreement as found:
+        return found
+    return None

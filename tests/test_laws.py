@@ -1,0 +1,51 @@
+"""Each law catches the fault it exists for, and lets the spec pass."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from planting import breaks, offering, planted
+
+from gradspec.properties.failure import Law
+from gradspec.properties.laws.broadcasting import broadcasting_equals_explicit_expansion
+from gradspec.properties.laws.gradient import every_gradient_agrees
+from gradspec.properties.laws.shape_and_dtype import shapes_and_dtypes_are_kept
+from gradspec.properties.laws.value import value_agrees
+from gradspec.reference import OPS, VJP
+
+multiply, tanh, layer_norm = (OPS[name].rule for name in ("multiply", "tanh", "layer_norm"))
+
+
+def tanh_of_a_naive_formula(x: Any) -> VJP:
+    return (np.exp(x) - np.exp(-x)) / (np.exp(x) + np.exp(-x)), tanh(x)[1]
+
+
+def multiply_of_swapped_gradients(x: Any, y: Any) -> VJP:
+    z, (pull_x, pull_y) = multiply(x, y)  # type: ignore[misc]
+    return z, (pull_y, pull_x)
+
+
+def tanh_in_double(x: Any) -> VJP:
+    return tanh(x.astype(np.float64))
+
+
+FAULTS: list[tuple[Law, str, Callable[..., VJP], dict[str, Any]]] = [
+    (value_agrees, "tanh", tanh_of_a_naive_formula, {}),
+    (every_gradient_agrees, "multiply", multiply_of_swapped_gradients, {"smooth": True}),
+    (shapes_and_dtypes_are_kept, "tanh", tanh_in_double, {"fills": 1}),
+    (
+        broadcasting_equals_explicit_expansion,
+        "multiply",
+        multiply_of_swapped_gradients,
+        {"smooth": True, "fills": 3},
+    ),
+]
+
+
+@pytest.mark.parametrize(("law", "op", "rule", "cases"), FAULTS, ids=lambda x: getattr(x, "__name__", None))
+def test_a_law_is_broken_by_its_fault_and_kept_by_the_spec(
+    law: Law, op: str, rule: Callable[..., VJP], cases: dict[str, Any]
+) -> None:
+    assert breaks(law, planted(**{op: rule}), **cases)
+    assert not breaks(law, offering({op: OPS[op].apply}, "spec"), **cases)
