@@ -16,6 +16,7 @@ import torch.nn.functional as F  # noqa: N812 (the name everyone gives it)
 
 from gradspec.backends.array_api import ops_from
 from gradspec.backends.backend import Backend, Unavailable
+from gradspec.backends.torch_keys import getitem
 
 BFLOAT16 = np.dtype(
     ml_dtypes.bfloat16
@@ -156,54 +157,13 @@ def _layer_norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *, ep
     return F.layer_norm(x, weight.shape, weight, bias, eps)
 
 
-def _getitem(x: torch.Tensor, *, key: Any) -> Any:
-    parts = list(key) if isinstance(key, tuple) else [key]
-    parts, backwards = _forwards(parts, x.shape)
-    return _standard["getitem"](x.flip(backwards) if backwards else x, key=tuple(_all_advanced(parts)))
-
-
-def _forwards(parts: list[Any], shape: tuple[int, ...]) -> tuple[list[Any], list[int]]:
-    """The key with steps forwards only, for the tensor flipped along the axes returned: torch takes no others."""
-    given = [_axes_taken(k) for k in parts]
-    axis, backwards = 0, []
-    for i, k in enumerate(parts):
-        if isinstance(k, slice) and (k.step or 1) < 0:
-            chosen = range(*k.indices(shape[axis]))
-            first = shape[axis] - 1 - (chosen.start if chosen else -1)
-            parts[i] = slice(first, first + len(chosen) * -chosen.step, -chosen.step)
-            backwards.append(axis)
-        axis += len(shape) - sum(given) if k is Ellipsis else given[i]
-    return parts, backwards
-
-
-def _axes_taken(k: Any) -> int:
-    """How many axes of the tensor a part of a key stands for, but for Ellipsis."""
-    if k is None or k is Ellipsis:
-        return 0
-    return np.ndim(k) if _is_mask(k) else 1
-
-
-def _is_mask(k: Any) -> bool:
-    return isinstance(k, bool | np.bool_) or (isinstance(k, np.ndarray) and k.dtype == np.bool_)
-
-
-def _all_advanced(parts: list[Any]) -> list[Any]:
-    """The key with integers as arrays where there are arrays of integers: in NumPy they then move axes, in torch not."""
-    like = next((k for k in parts if isinstance(k, np.ndarray) and not _is_mask(k)), None)
-    if like is None:
-        return parts
-    return [
-        np.full_like(like, k) if isinstance(k, int | np.integer) and not _is_mask(k) else k for k in parts
-    ]
-
-
 _standard = ops_from(xp)
 
 OPS: dict[str, Callable[..., Any]] = {
     **_standard,
     "cross_entropy": F.cross_entropy,
     "gelu": F.gelu,
-    "getitem": _getitem,
+    "getitem": getitem,
     "layer_norm": _layer_norm,
     "linear": F.linear,
     "log_softmax": _log_softmax,
