@@ -14,7 +14,8 @@ by luck never fails a right result.
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Generic, Literal, TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -29,6 +30,8 @@ HEADROOM = (
     256  # a spec that comes so near to overflow may overflow where its operations are ordered otherwise
 )
 
+T = TypeVar("T")
+Convert = Callable[[Array], Array]
 Verdict = Literal["agree", "disagree", "undecidable"]
 
 
@@ -51,62 +54,85 @@ def wider(dtype: str) -> np.dtype[Any]:
     return np.dtype(np.longdouble if dtype == "float64" else np.float64)
 
 
-class Judge:
-    """Judges results of one case. What is expensive is computed when first needed, and once."""
+class Measure(Generic[T]):
+    """A computation of the spec as the measure of others: its exact outcome, and how far rounding moves it.
 
-    def __init__(self, case: Case) -> None:
-        self.case = case
-        self.exact = _quietly(spec_of, case.with_arrays(lambda x: x.astype(wider(case.dtype))))
-        self._samples: list[Result] = []
+    compute: the computation, given what to do to each array of floats that it starts from. rounds: whether it rounds at
+    all. What is expensive is computed when first needed, and once.
+    """
+
+    def __init__(self, dtype: str, compute: Callable[[Convert], T], rounds: bool = True) -> None:
+        self.dtype, self.compute, self.rounds = dtype, compute, rounds
+        self._samples: list[T] = []
         self._peak = 0.0  # the largest number that the spec met on its way
 
-    def value(self, got: Array) -> Judgement:
-        """Whether `got` is the value of the case."""
-        return self._judge("value", got, self.exact.value, lambda r: r.value)
+    @cached_property
+    def exact(self) -> T:
+        """The outcome in higher precision."""
+        return _quietly(self.compute, lambda x: x.astype(wider(self.dtype)))
 
-    def gradient(self, argument: str, got: Array) -> Judgement:
-        """Whether `got` is the gradient of this argument."""
-        return self._judge(
-            f"gradient of {argument}", got, self.exact.gradients[argument], lambda r: r.gradients[argument]
-        )
-
-    def gradients(self, got: dict[str, Array]) -> Judgement:
-        """Whether every gradient is right."""
-        return combined([self.gradient(name, d) for name, d in got.items()])
-
-    def noise(self, part: Callable[[Result], Array], exact: Array, copies: int) -> Array:
-        """The largest distance of the spec at the case's precision from `exact`, over so many jittered copies."""
+    def noise(self, part: Callable[[T], Array], copies: int) -> Array:
+        """The largest distance from `exact` of outcomes at the precision of the dtype, over so many jittered copies."""
         while len(self._samples) <= copies:
-            sample, peak = _at_precision(self.case, seed=len(self._samples))
+            sample, peak = _at_precision(self.compute, self.dtype, seed=len(self._samples))
             self._samples.append(sample)
             self._peak = max(self._peak, peak)
-        with np.errstate(invalid="ignore"):
-            return np.max(
-                [np.abs(part(s).astype(exact.dtype) - exact) for s in self._samples[: copies + 1]], axis=0
-            )
+        exact = part(self.exact)
+        with np.errstate(all="ignore"):
+            rounded = [_cast(part(s), dtype_of(self.dtype)) for s in self._samples[: copies + 1]]
+            return np.max([np.abs(r.astype(exact.dtype) - exact) for r in rounded], axis=0)
 
-    def _judge(self, what: str, got: Array, exact: Array, part: Callable[[Result], Array]) -> Judgement:
+    def judge(
+        self, what: str, got: Array, part: Callable[[T], Array], *, expected: Array | None = None
+    ) -> Judgement:
+        """Whether `got` is this part of the outcome.
+
+        expected: what it is compared with instead, where both come from the backend; each may be off by what is allowed.
+        """
+        exact, times = (part(self.exact), 1) if expected is None else (expected, 2)
         if got.shape != exact.shape:
             return Judgement(
-                "disagree", f"the {what} has shape {got.shape}, the spec's has {exact.shape}", worst=np.inf
+                "disagree", f"the {what} has shape {got.shape}, expected {exact.shape}", worst=np.inf
             )
         if exact.dtype.kind in "biu":
             return _identical(what, got, exact)
-        dtype = dtype_of(self.case.dtype)
+        dtype, exact = dtype_of(self.dtype), exact.astype(wider(self.dtype))
         with np.errstate(all="ignore"):
             decidable = np.isfinite(exact) & np.isfinite(exact.astype(dtype).astype(exact.dtype))
             error = np.abs(got.astype(exact.dtype) - exact)
             error = np.where(np.isnan(error), np.inf, error)
-            allowed = FACTOR * ulp(exact, dtype)
-            for copies in COPIES if self.case.op.differentiable else ():
+            allowed = times * FACTOR * ulp(exact, dtype)
+            for copies in COPIES if self.rounds else ():
                 if np.all((error <= allowed) | ~decidable):
                     break
-                noise = self.noise(part, exact, copies)
+                noise = self.noise(part, copies)
                 decidable &= np.isfinite(noise)
                 if HEADROOM * self._peak > ml_dtypes.finfo(dtype).max:
                     decidable &= np.isfinite(got.astype(exact.dtype))
-                allowed = FACTOR * (np.where(np.isfinite(noise), noise, 0) + ulp(exact, dtype))
+                allowed = times * FACTOR * (np.where(np.isfinite(noise), noise, 0) + ulp(exact, dtype))
         return _verdict(what, got, exact, error, allowed, decidable)
+
+
+class Judge(Measure[Result]):
+    """Judges results of one case."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(
+            case.dtype, lambda convert: spec_of(case.with_arrays(convert)), case.op.differentiable
+        )
+        self.case = case
+
+    def value(self, got: Array) -> Judgement:
+        """Whether `got` is the value of the case."""
+        return self.judge("value", got, lambda r: r.value)
+
+    def gradient(self, argument: str, got: Array) -> Judgement:
+        """Whether `got` is the gradient of this argument."""
+        return self.judge(f"gradient of {argument}", got, lambda r: r.gradients[argument])
+
+    def gradients(self, got: dict[str, Array]) -> Judgement:
+        """Whether every gradient is right."""
+        return combined([self.gradient(name, d) for name, d in got.items()])
 
 
 def ulp(exact: Array, dtype: np.dtype[Any]) -> Array:
@@ -166,31 +192,27 @@ def _identical(what: str, got: Array, exact: Array) -> Judgement:
     return Judgement("agree", informative=exact.size > 0)
 
 
-def _at_precision(case: Case, seed: int) -> tuple[Result, float]:
-    """The spec at the precision of the case, as it is (seed 0) or jittered, and the largest number it then met.
+def _at_precision(compute: Callable[[Convert], T], dtype: str, seed: int) -> tuple[T, float]:
+    """The outcome at the precision of a dtype, as it is (seed 0) or jittered, and the largest number met on the way.
 
     16-bit floats are computed in float32 and rounded at the end: once, but for the jitter.
     """
-    dtype = dtype_of(case.dtype)
-    computed = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
-    wide = case.with_arrays(lambda x: x.astype(computed))
-    how = Rounding(dtype, seed)
-    if seed:
-        wide = wide.with_arrays(lambda x: how.neighbour(x).view(Rounded))
+    how = Rounding(dtype_of(dtype), seed)
+    computed = np.dtype(np.float32) if dtype_of(dtype).itemsize == 2 else dtype_of(dtype)
+
+    def convert(x: Array) -> Array:
+        return how.neighbour(x.astype(computed)).view(Rounded) if seed else x.astype(computed)
+
     with rounding(how):
-        result = _quietly(spec_of, wide)
-    with np.errstate(all="ignore"):
-        return Result(
-            _cast(result.value, dtype), {k: _cast(d, dtype) for k, d in result.gradients.items()}
-        ), how.peak
+        return _quietly(compute, convert), how.peak
 
 
 def _cast(x: Array, dtype: np.dtype[Any]) -> Array:
     return x if x.dtype.kind in "biu" else np.asarray(x).view(np.ndarray).astype(dtype)
 
 
-def _quietly(fn: Callable[..., Any], *args: Any) -> Any:
+def _quietly(fn: Callable[[Convert], T], convert: Convert) -> T:
     """The result without NumPy's warnings: overflow and 0/0 are part of the answer here."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)
-        return fn(*args)
+        return fn(convert)

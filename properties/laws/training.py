@@ -8,14 +8,12 @@ import numpy as np
 from gradspec.backends import Backend, load
 from gradspec.properties.case import dtype_of
 from gradspec.properties.failure import Described
-from gradspec.properties.judge import FACTOR, Judgement, combined, ulp, wider
-from gradspec.properties.rounding import Rounding
+from gradspec.properties.judge import Judgement, Measure, combined
 from gradspec.reference.tape import Array
 
 LAYERS = {"linear", "layer_norm", "relu", "cross_entropy"}
 STEPS = 10
 RATE = 0.1
-COPIES = 16  # jittered starts: a trajectory takes a thousand times as long as a case, and has no lucky noise of zero
 
 
 Parameters = Mapping[str, Array]
@@ -74,26 +72,13 @@ def train(
 
 def a_network_learns_as_the_spec_does(backend: Backend, lesson: Lesson) -> Judgement:
     """Every parameter moves, the loss falls where the spec's falls, and both end where the spec's do."""
-    spec = load("numpy")
-    exact, exact_losses = train(spec, lesson, lambda x: x.astype(wider(lesson.dtype)))
-    samples = [train(spec, lesson, Rounding(dtype_of(lesson.dtype), k).neighbour) for k in range(COPIES)]
+    spec = Measure(lesson.dtype, lambda convert: train(load("numpy"), lesson, convert))
     got, losses = train(backend, lesson)
+    exact, exact_losses = spec.exact
     for name, p in lesson.parameters().items():
         if np.array_equal(got[name], p) and not np.array_equal(exact[name], p):
             return Judgement("disagree", f"{name} has not moved in {STEPS} steps")
     if exact_losses[-1] < exact_losses[0] and not losses[-1] < losses[0]:
         return Judgement("disagree", f"the loss should have fallen; it went from {losses[0]} to {losses[-1]}")
-    ends = [_near(k, got[k], exact[k], [s[k] for s, _ in samples], lesson.dtype) for k in exact]
-    return combined([*ends, _near("loss", losses, exact_losses, [s for _, s in samples], lesson.dtype)])
-
-
-def _near(what: str, got: Array, exact: Array, samples: list[Array], dtype: str) -> Judgement:
-    """Judged like the value of an op: by the noise of the spec's own trajectories from jittered starts."""
-    noise = np.max([np.abs(s - exact) for s in samples], axis=0)
-    allowed = FACTOR * (noise + ulp(exact, dtype_of(dtype)))
-    worst = float(np.max(np.abs(got - exact) / allowed))
-    if not worst <= 1:
-        return Judgement(
-            "disagree", f"{what} ends at {got}, expected {exact}, allowed to be off by {allowed}"
-        )
-    return Judgement("agree", worst=worst, informative=bool(np.any(allowed < np.abs(exact))))
+    ends = [spec.judge(f"{k} at the end", got[k], lambda end, k=k: end[0][k]) for k in got]  # type: ignore[misc]
+    return combined([*ends, spec.judge("loss", losses, lambda end: end[1])])
