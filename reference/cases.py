@@ -97,6 +97,19 @@ def broadcast_from(choose: Choices, full: Shape) -> Shape:
     return tuple(choose.of([n, 1]) for n in full[choose.integer(0, len(full)) :])
 
 
+def broadcast_together(choose: Choices, full: Shape, count: int) -> list[Shape]:
+    """`count` shapes that broadcast to `full` together, often each of them to another: no axis is of length 1 in all.
+
+    On every axis one shape keeps the length and any other may have 1; leading axes of length 1 may be dropped.
+    """
+    shapes: list[Shape] = [()] * count
+    for n in full if count else ():
+        keeper = choose.integer(0, count - 1)
+        shapes = [(*s, n if i == keeper else choose.of([n, 1])) for i, s in enumerate(shapes)]
+    ones = [next((k for k, n in enumerate(s) if n != 1), len(s)) for s in shapes]
+    return [s[choose.integer(0, k) :] for s, k in zip(shapes, ones, strict=True)]
+
+
 def from_signature(signature: str) -> Cases:
     """Calls of an op with a gufunc signature: core dimensions by name ("n?" may be absent), the rest broadcast."""
     if not re.fullmatch(rf"{_ARGUMENT}(,{_ARGUMENT})*->{_ARGUMENT}", signature):
@@ -112,11 +125,12 @@ def from_signature(signature: str) -> Cases:
         for name in names:
             absent = name.endswith("?") and choose.of([False, True])
             core[name] = () if absent else (choose.size(math.prod(loop + sum(core.values(), ()))),)
-        return Call(tuple(argument(choose, loop, [core[name] for name in dims]) for dims in arguments))
-
-    def argument(choose: Choices, loop: Shape, core: list[Shape]) -> Shape:
-        whole = all(core)  # with a core dimension absent there is no telling a loop dimension from it
-        return (broadcast_from(choose, loop) if whole else ()) + sum(core, ())
+        cores = [[core[name] for name in dims] for dims in arguments]
+        whole = [all(dims) for dims in cores]  # with one absent there is no telling a loop dimension from it
+        loops = iter(broadcast_together(choose, loop, sum(whole)))
+        return Call(
+            tuple((next(loops) if w else ()) + sum(dims, ()) for w, dims in zip(whole, cores, strict=True))
+        )
 
     return cases
 
