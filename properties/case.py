@@ -142,6 +142,12 @@ def forward(backend: Backend, case: Case) -> Array:
 
 def differentiate(backend: Backend, case: Case) -> Result:
     """The value and gradients that a backend's vjp gives."""
+    value, pull = pullback_of(backend, case)
+    return Result(value, pull(case.cotangent))
+
+
+def pullback_of(backend: Backend, case: Case) -> tuple[Array, Callable[[Array], dict[str, Array]]]:
+    """The value that a backend's vjp gives, and its pullback: from a cotangent to the gradients by argument."""
     arrays = [backend.from_numpy(x) for x in case.inputs]
     free = case.differentiable
     fn = backend.ops[case.op.name]
@@ -150,15 +156,17 @@ def differentiate(backend: Backend, case: Case) -> Result:
         return call(case.op, fn, _merged(arrays, free, xs), case.keywords)
 
     value, pullback = backend.vjp(of_free, *(arrays[i] for i in free))
-    gradients = pullback(backend.from_numpy(case.cotangent))
-    if len(gradients) != len(free):
-        raise TypeError(
-            f"the pullback of {backend.name} returned {len(gradients)} gradients for {len(free)} inputs"
-        )
-    names = [case.op.argument(i) for i in free]
-    return Result(
-        backend.to_numpy(value), {n: backend.to_numpy(d) for n, d in zip(names, gradients, strict=True)}
-    )
+
+    def pull(g: Array) -> dict[str, Array]:
+        gradients = pullback(backend.from_numpy(g))
+        if len(gradients) != len(free):
+            raise TypeError(
+                f"the pullback of {backend.name} returned {len(gradients)} gradients for {len(free)} inputs"
+            )
+        names = [case.op.argument(i) for i in free]
+        return {n: backend.to_numpy(d) for n, d in zip(names, gradients, strict=True)}
+
+    return backend.to_numpy(value), pull
 
 
 def _merged(arrays: Sequence[Any], at: tuple[int, ...], new: Sequence[Any]) -> list[Any]:

@@ -1,0 +1,85 @@
+"""Is the pullback linear in the cotangent?
+
+Whatever the op and wherever its kinks, a pullback is a matrix that the cotangent is multiplied by. So it may not clip the
+cotangent, drop what is small or depend on how large the rest is; and each side of an identity is the backend's own, so
+that this law needs no convention at kinks.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from gradspec.backends import Backend
+from gradspec.properties.case import Case, pullback_of, spec_of
+from gradspec.properties.judge import Convert, Judgement, Measure, combined, wider
+from gradspec.reference.tape import Array
+
+Gradients = dict[str, Array]
+Sum = list[tuple[float, Array]]
+"""A linear combination of cotangents: factors and terms."""
+
+
+def pullback_is_linear_in_the_cotangent(backend: Backend, case: Case) -> Judgement:
+    """Scaled cotangents give scaled gradients, sums of cotangents sums of gradients, and zero gives exactly zero."""
+    _, pull = pullback_of(backend, case)
+    zero = np.zeros_like(case.cotangent)
+    judgements = [_zero(case, zero, pull(zero))]
+    once = pull(case.cotangent)
+    for name, whole, terms in combinations(case):
+        of_terms = [(c, once if g is case.cotangent else pull(g)) for c, g in terms]
+        judgements.append(_equal(case, name, pull(whole), of_terms, terms))
+    return combined(judgements)
+
+
+def combinations(case: Case) -> Iterator[tuple[str, Array, Sum]]:
+    """Cotangents in two ways, each by name: as one array, and as a sum that is the same without any rounding."""
+    g = case.cotangent
+    scale = g.dtype.type(2**6 if case.dtype == "float16" else 2**20)
+    yield "scaled up", g * scale, [(float(scale), g)]
+    yield "scaled down and negated", -g / scale, [(-1 / float(scale), g)]
+    other = np.roll(g, 1)
+    if np.array_equal(_wide(case, g) + _wide(case, other), _wide(case, g + other)):
+        yield "added to another", g + other, [(1, g), (1, other)]
+    if g.size > 1:
+        odd = np.arange(g.size).reshape(g.shape) % 2 == 1
+        large, small = (np.where(part, x, 0).astype(g.dtype) for part, x in ((odd, g * scale), (~odd, g)))
+        yield "with some of it scaled up", large + small, [(1, large), (1, small)]
+
+
+def _zero(case: Case, zero: Array, got: Gradients) -> Judgement:
+    """Exactly zero; NaN only where numbers on the way overflow at this precision."""
+    for name, d in got.items():
+        if np.any(np.isfinite(d) & (d != 0)):
+            return Judgement("disagree", f"a cotangent of zero gives a gradient of {name} of {d}")
+    return _equal(
+        case, "of zero", got, [(1, {name: np.zeros_like(d) for name, d in got.items()})], [(1, zero)]
+    )
+
+
+def _equal(
+    case: Case, how: str, got: Gradients, of_terms: list[tuple[float, Gradients]], terms: Sum
+) -> Judgement:
+    """Both sides of an identity may be off by what the spec is, when it adds up the terms at this precision."""
+    measure = Measure(case.dtype, lambda convert: _combined(case, convert, terms))
+    judged = []
+    for name, d in got.items():
+        expected = sum(
+            (c * _wide(case, ds[name]) for c, ds in of_terms), start=np.zeros((), wider(case.dtype))
+        )
+        what = f"gradient of {name} for the cotangent {how}"
+        judged.append(measure.judge(what, d, lambda s, n=name: s[n], expected=expected))  # type: ignore[misc]
+    return combined(judged)
+
+
+def _combined(case: Case, convert: Convert, terms: Sum) -> Gradients:
+    """The linear combination of the spec's gradients for these cotangents."""
+    parts = [(c, spec_of(replace(case, cotangent=g).with_arrays(convert)).gradients) for c, g in terms]
+    return {
+        name: sum((c * ds[name] for c, ds in parts[1:]), start=parts[0][0] * d)
+        for name, d in parts[0][1].items()
+    }
+
+
+def _wide(case: Case, x: Array) -> Array:
+    return x.astype(wider(case.dtype))

@@ -1,0 +1,89 @@
+"""Linearity in the cotangent: the faults it is for, and the freedom it leaves."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from planting import breaks, planted
+
+from gradspec.properties.laws.gradient import every_gradient_agrees
+from gradspec.properties.laws.linearity import pullback_is_linear_in_the_cotangent
+from gradspec.properties.laws.value import value_agrees
+from gradspec.reference import OPS, VJP
+from gradspec.reference.tape import Array
+
+Change = Callable[[Array], Array]
+
+
+def tanh_seeing(change: Change) -> Callable[..., VJP]:
+    """The rule of tanh whose pullback sees the cotangent only after a change to it."""
+    tanh: Any = OPS["tanh"].rule
+
+    def rule(x: Array) -> VJP:
+        y, (pull,) = tanh(x)
+        return y, (lambda g: pull(change(g)),)
+
+    return rule
+
+
+def clipped(g: Array) -> Array:
+    return np.clip(g, -1e4, 1e4)
+
+
+def without_small_ones(g: Array) -> Array:
+    return np.where(np.abs(g) < 1e-5, 0, g)
+
+
+def without_those_dwarfed_by_others(g: Array) -> Array:
+    return np.where(np.abs(g) < 1e-4 * np.max(np.abs(g), initial=0), 0, g)
+
+
+def guarded_against_zero(g: Array) -> Array:
+    return g + (g == 0) * g.dtype.type(1e-12)
+
+
+def divided_by_itself(g: Array) -> Array:
+    return g * (np.sum(np.abs(g)) / np.sum(np.abs(g)))
+
+
+FAULTS = [
+    clipped,
+    without_small_ones,
+    without_those_dwarfed_by_others,
+    guarded_against_zero,
+    divided_by_itself,
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_pullback_that_is_not_linear_is_caught(fault: Change) -> None:
+    assert breaks(pullback_is_linear_in_the_cotangent, planted(tanh=tanh_seeing(fault)), fills=1)
+
+
+def test_no_other_law_sees_a_clipped_cotangent() -> None:
+    backend = planted(tanh=tanh_seeing(clipped))
+    assert not breaks(every_gradient_agrees, backend, smooth=True)
+    assert not breaks(value_agrees, backend)
+
+
+def relu_that_is_flat_at_zero(x: Any) -> VJP:
+    return np.maximum(x, 0), (lambda g: np.where(x > 0, g, 0),)
+
+
+def tanh_of_another_formula(x: Any) -> VJP:
+    return np.tanh(x), (lambda g: g / np.cosh(x) ** 2,)
+
+
+@pytest.mark.parametrize(
+    ("op", "rule"),
+    [
+        ("relu", relu_that_is_flat_at_zero),
+        ("tanh", tanh_of_another_formula),
+        ("max", OPS["max"].rule),
+        ("layer_norm", OPS["layer_norm"].rule),
+        ("tanh", tanh_seeing(lambda g: g / 3 * 3)),  # rounds, as a fused kernel might
+    ],
+)
+def test_a_pullback_may_choose_and_round_as_it_likes(op: str, rule: Callable[..., VJP]) -> None:
+    assert not breaks(pullback_is_linear_in_the_cotangent, planted(**{op: rule}), fills=1)
