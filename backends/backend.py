@@ -37,6 +37,8 @@ class Backend:
     dtypes: which of the `DTYPES` it is verified in.
     known: for ops that deviate from the spec, why, with a link. They are expected to fail, and reported once they do not.
     device: where its arrays live.
+    nests: whether `vjp` may be called within the fn of another `vjp`, which gives second derivatives: with respect to
+        the inputs of both and to the cotangent of the inner one.
 
     Raises ValueError for ops and dtypes that do not exist and for a known deviation of an op that is not offered.
     """
@@ -50,6 +52,7 @@ class Backend:
     dtypes: Collection[str] = frozenset({"float64", "float32"})
     known: Mapping[str, str] = field(default_factory=dict)
     device: str = "cpu"
+    nests: bool = False
 
     def __post_init__(self) -> None:
         _check(f"backend {self.name!r}: the spec has no op", self.ops, OPS)
@@ -87,6 +90,7 @@ class Backend:
             dtypes=self.dtypes if dtypes is None else dtypes,
             known=known or {},
             device=self.device,
+            nests=self.nests,
         )
 
 

@@ -15,4 +15,4 @@ def _same(x: Any) -> Any:
     return x
 
 
-backend = Backend(name="numpy", ops=OPS, vjp=vjp, from_numpy=_same, to_numpy=np.asarray)
+backend = Backend(name="numpy", ops=OPS, vjp=vjp, from_numpy=_same, to_numpy=np.asarray, nests=True)

@@ -46,6 +46,7 @@ def _on(device: str, name: str, synchronize: Callable[[], None]) -> Backend:
         dtypes={"float64", "float32", "bfloat16", "float16"},
         known=KNOWN,
         device=device,
+        nests=True,
     )
 
 
