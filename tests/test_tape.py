@@ -1,0 +1,475 @@
+"""The tape: whose gradient arrives where, in what memory, and what is refused."""
+
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from gradspec.reference import Tensor, no_grad, ops, record, vjp
+from gradspec.reference.tape import VJP, Variable, unbroadcast
+
+
+def leaf(*values: float, shape: Any = None) -> Tensor:
+    x = np.array(values)
+    return Tensor(x if shape is None else x.reshape(shape), requires_grad=True)
+
+
+def grad(x: Tensor) -> Any:
+    assert x.grad is not None
+    return x.grad.data
+
+
+# Where gradients arrive
+
+
+def test_a_diamond_counts_both_ways() -> None:
+    x = leaf(3.0)
+    y = x * x
+    (y * x + y).sum().backward()  # x^3 + x^2
+    assert_array_equal(grad(x), [27 + 6])
+
+
+def test_a_value_used_often_collects_every_cotangent() -> None:
+    x = leaf(1.0, 2.0)
+    y = ops.exp(x)
+    total = y
+    for _ in range(9):
+        total = total + y
+    total.sum().backward()
+    np.testing.assert_allclose(grad(x), 10 * np.exp([1.0, 2.0]))
+
+
+def test_an_argument_given_twice_collects_both() -> None:
+    x = leaf(3.0)
+    (x * x).sum().backward()
+    assert_array_equal(grad(x), [6])
+
+
+@pytest.mark.parametrize("depth", [1, 5])
+def test_consumers_of_different_depth_are_waited_for(depth: int) -> None:
+    x = leaf(1.0)
+    y = x * 2
+    far = y
+    for _ in range(depth):
+        far = far * 3
+    (far + y).sum().backward()
+    assert_array_equal(grad(x), [2 * 3**depth + 2])
+
+
+def test_gradients_accumulate_over_calls() -> None:
+    x = leaf(1.0, 2.0)
+    for _ in range(3):
+        (x * x).sum().backward()
+    assert_array_equal(grad(x), [6, 12])
+
+
+def test_one_value_may_be_pulled_back_twice() -> None:
+    x = leaf(1.0, 2.0, 3.0)
+    y = (x * x).sum()
+    y.backward()
+    y.backward()
+    assert_array_equal(grad(x), [4, 8, 12])
+
+
+def test_two_values_may_share_their_beginning() -> None:
+    x = leaf(2.0)
+    y = x * x
+    y.sum().backward()
+    (y * y).sum().backward()
+    assert_array_equal(grad(x), [4 + 32])
+
+
+def test_only_leaves_keep_gradients() -> None:
+    x = leaf(1.0)
+    y = x * 2
+    y.sum().backward()
+    assert y.grad is None
+    assert (x.is_leaf, y.is_leaf) == (True, False)
+
+
+def test_a_leaf_is_its_own_gradient_s_end() -> None:
+    x = leaf(1.0, 2.0)
+    x.backward(np.array([3.0, 4.0]))
+    assert_array_equal(grad(x), [3, 4])
+
+
+def test_what_is_broadcast_is_summed() -> None:
+    x, y = leaf(1.0, 2.0, shape=(2, 1)), leaf(1.0, 10.0, 100.0)
+    (x * y).backward(np.arange(6.0).reshape(2, 3))
+    assert_array_equal(grad(x), [[210], [543]])
+    assert_array_equal(grad(y), [6, 9, 12])
+
+
+def test_gradients_have_the_dtype_of_their_leaf() -> None:
+    x, y = Tensor(np.ones(2, np.float32), requires_grad=True), leaf(2.0, 3.0)
+    (x * y).sum().backward()
+    assert (grad(x).dtype, grad(y).dtype) == (np.float32, np.float64)
+
+
+def test_a_pullback_that_returns_everything_at_once_serves_every_argument() -> None:
+    @record
+    def both(x: Any, y: Any) -> VJP:
+        return x * y, lambda g: (g * y, g * x)
+
+    x, y = leaf(2.0), leaf(3.0)
+    both(x, y).sum().backward()
+    assert_array_equal([grad(x), grad(y)], [[3], [2]])
+
+
+def test_a_pullback_that_nobody_needs_is_not_run() -> None:
+    def refuse(g: Any) -> Any:
+        raise AssertionError("this gradient was not asked for")
+
+    @record
+    def half_known(x: Any, y: Any) -> VJP:
+        return x * y, (lambda g: g * y, refuse)
+
+    x = leaf(2.0)
+    half_known(x, Tensor(np.array([3.0]))).sum().backward()
+    assert_array_equal(grad(x), [3])
+
+
+# Memory
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        lambda x, y: x + y,
+        lambda x, y: (x + y) + x,
+        lambda x, y: x.reshape(1, 3).reshape(3) + y,
+        lambda x, y: x.flip(0) + y,
+        lambda x, y: x.sum() + y,
+        lambda x, y: (x * 2).sum() + y.sum(),
+        lambda x, y: ops.concat([x, y]),
+        lambda x, y: ops.stack([x, y]).permute(1, 0),
+        lambda x, y: x[0:2].sum() + y[::-1],
+        lambda x, y: x.expand(2, 3) + y,
+    ],
+)
+def test_a_stored_gradient_is_writable_and_nobody_else_s(fn: Callable[..., Tensor]) -> None:
+    x, y = leaf(1.0, 2.0, 3.0), leaf(4.0, 5.0, 6.0)
+    value = fn(x, y)
+    g = np.arange(1.0, 1 + value.data.size).reshape(value.shape)
+    kept = g.copy()
+    value.backward(g)
+    others = [g, x.data, y.data, value.data]
+    for mine, other in ((grad(x), grad(y)), (grad(y), grad(x))):
+        assert mine.flags.writeable
+        assert not any(np.shares_memory(mine, array) for array in (*others, other))
+    grad(x)[...] = 0
+    assert_array_equal(g, kept)
+
+
+def test_accumulation_leaves_an_earlier_gradient_object_alone() -> None:
+    x, y = leaf(1.0), leaf(1.0)
+    (x + y).sum().backward()
+    before = grad(x).copy()
+    (x + y * 2).sum().backward()
+    assert_array_equal(before, [1])
+    assert_array_equal(grad(x), [2])
+    assert_array_equal(grad(y), [3])
+
+
+def test_gradients_of_vjp_share_no_memory() -> None:
+    x, y = np.ones(3), np.ones(3)
+    g = np.arange(3.0)
+    _, pullback = vjp(lambda x, y: x + y, x, y)
+    dx, dy = pullback(g)
+    assert not np.shares_memory(dx, dy)
+    assert not np.shares_memory(dx, g)
+    dx[...] = 7
+    assert_array_equal(pullback(g)[0], g)
+
+
+def test_a_record_is_freed_as_soon_as_its_value_is() -> None:
+    gc.disable()
+    try:
+        x = leaf(1.0, 2.0)
+        y = ops.exp(x) * 2
+        held = weakref.ref(y.data)
+        z = ops.layer_norm(ops.stack([y, y]), x, x).sum()
+        z.backward()
+        del y, z
+        assert held() is None
+    finally:
+        gc.enable()
+
+
+def test_a_chain_of_100_000_ops_is_pulled_back_and_freed() -> None:
+    x = leaf(1.0)
+    y = x
+    for _ in range(100_000):
+        y = y + 1
+    y.backward(np.ones(1))
+    assert_array_equal(grad(x), [1])
+    del y
+
+
+# Whether anything is recorded
+
+
+def test_nothing_is_recorded_without_tracking() -> None:
+    x = leaf(1.0)
+    with no_grad():
+        y = x * 2
+    assert not y.requires_grad
+    assert y.is_leaf
+    assert (x * 2).requires_grad
+
+
+def test_an_exception_ends_no_grad() -> None:
+    x = leaf(1.0)
+    with pytest.raises(KeyError), no_grad():
+        raise KeyError
+    assert (x * 2).requires_grad
+
+
+def test_no_grad_nests() -> None:
+    x = leaf(1.0)
+    with no_grad():
+        with no_grad():
+            pass
+        assert not (x * 2).requires_grad
+
+
+def test_no_grad_decorates_a_function() -> None:
+    @no_grad()
+    def double(x: Tensor) -> Any:
+        return x * 2
+
+    assert not double(leaf(1.0)).requires_grad
+    assert not double(leaf(1.0)).requires_grad
+
+
+def test_backward_works_within_no_grad() -> None:
+    x = leaf(3.0)
+    y = (x * x).sum()
+    with no_grad():
+        y.backward()
+    assert_array_equal(grad(x), [6])
+
+
+def test_vjp_records_within_no_grad() -> None:
+    with no_grad():
+        _, pullback = vjp(lambda x: x * x, np.array([3.0]))
+    assert_array_equal(pullback(np.ones(1))[0], [6])
+
+
+def test_a_result_requires_grad_if_an_argument_does() -> None:
+    x, c = leaf(1.0), Tensor(np.ones(1))
+    assert (x + c).requires_grad
+    assert (c + x).requires_grad
+    assert not (c + c).requires_grad
+    assert not ops.equal(x, c).requires_grad
+    assert not x.detach().requires_grad
+
+
+def test_an_exception_in_a_pullback_leaves_everything_as_it_was() -> None:
+    fail = True
+
+    @record
+    def moody(x: Any) -> VJP:
+        def pull(g: Any) -> Any:
+            if fail:
+                raise ZeroDivisionError
+            return g
+
+        return x + 0, (pull,)
+
+    x, y = leaf(1.0), leaf(2.0)
+    z = (moody(x) + y * 2).sum()
+    with pytest.raises(ZeroDivisionError):
+        z.backward()
+    assert x.grad is None
+    assert y.grad is None
+    assert (x * 2).requires_grad
+    fail = False
+    z.backward()
+    assert_array_equal([grad(x), grad(y)], [[1], [2]])
+
+
+# Overwriting
+
+
+def test_overwriting_what_a_pullback_needs_is_an_error() -> None:
+    x = leaf(1.0, 2.0)
+    y = (x * x).sum()
+    with no_grad():
+        x.add_(1.0)
+    with pytest.raises(RuntimeError, match="overwritten"):
+        y.backward()
+    assert x.grad is None
+
+
+@pytest.mark.parametrize(
+    "view", [lambda x: x[0:1], lambda x: x.reshape(2, 1), lambda x: x.detach(), lambda x: x.flip(0)[1:]]
+)
+def test_overwriting_through_a_view_is_an_error(view: Callable[[Tensor], Any]) -> None:
+    x = leaf(1.0, 2.0)
+    y = ops.exp(x * x).sum()
+    with no_grad():
+        view(x).zero_()
+    with pytest.raises(RuntimeError, match="overwritten"):
+        y.backward()
+
+
+def test_overwriting_a_result_that_its_pullback_reads_is_an_error() -> None:
+    x = leaf(1.0)
+    y = ops.exp(x)
+    z = y.sum()
+    with no_grad():
+        y.mul_(2)
+    with pytest.raises(RuntimeError, match="overwritten"):
+        z.backward()
+
+
+def test_overwriting_what_no_pullback_needs_is_fine() -> None:
+    x = leaf(1.0, 2.0)
+    y = (x + 1).sum()
+    with no_grad():
+        x.sub_(1.0)
+    y.backward()
+    assert_array_equal(grad(x), [1, 1])
+
+
+def test_overwriting_before_the_op_is_fine() -> None:
+    x = leaf(1.0, 2.0)
+    with no_grad():
+        x.mul_(3)
+    (x * x).sum().backward()
+    assert_array_equal(grad(x), [6, 12])
+
+
+def test_a_training_step_in_place_works_again_and_again() -> None:
+    w = leaf(4.0)
+    for _ in range(3):
+        w.grad = None
+        (w * w).sum().backward()
+        with no_grad():
+            w -= 0.25 * grad(w)
+    assert_array_equal(w.data, [0.5])
+
+
+# What is refused
+
+
+def test_a_value_of_several_elements_needs_a_cotangent() -> None:
+    with pytest.raises(ValueError, match="cotangent"):
+        (leaf(1.0, 2.0) * 2).backward()
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (1, 2), (2, 1)])
+def test_a_cotangent_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="same"):
+        (leaf(1.0, 2.0) * 2).backward(np.ones(shape))
+    with pytest.raises(ValueError, match="same"):
+        vjp(lambda x: x * 2, np.ones(2))[1](np.ones(shape))
+
+
+def test_backward_from_what_depends_on_no_leaf_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="requires_grad"):
+        Tensor(np.ones(())).backward()
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.bool_])
+def test_integers_have_no_gradients(dtype: Any) -> None:
+    with pytest.raises(TypeError, match="floating-point"):
+        Tensor(np.ones(2, dtype), requires_grad=True)
+    with pytest.raises(TypeError, match="floating-point"):
+        vjp(lambda x: x, np.ones(2, dtype))
+
+
+def test_a_result_cannot_cease_to_require_grad() -> None:
+    with pytest.raises(ValueError, match="detach"):
+        (leaf(1.0) * 2).requires_grad_(False)
+
+
+def test_what_was_computed_before_a_leaf_asked_for_gradients_gives_none() -> None:
+    x, w = Tensor(np.ones(1)), leaf(2.0)
+    y = x * w
+    x.requires_grad_()
+    (y + x).sum().backward()
+    assert_array_equal([grad(x), grad(w)], [[1], [1]])
+
+
+def test_a_pullback_of_the_wrong_shape_is_an_error() -> None:
+    @record
+    def wrong(x: Any) -> VJP:
+        return x * 1, (lambda g: g[:1],)
+
+    with pytest.raises(ValueError, match="shape"):
+        wrong(leaf(1.0, 2.0)).sum().backward()
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted"), [((2, 3), (2, 3)), ((3,), (3,)), ((1, 3), (1, 3)), ((2, 1), (2, 1)), ((), ())]
+)
+def test_unbroadcast_sums_to_the_shape(shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    g = np.arange(6.0).reshape(2, 3)
+    found = unbroadcast(g, shape)
+    assert found.shape == wanted
+    assert found.sum() == 15
+
+
+# The functional form
+
+
+def test_vjp_gives_arrays_for_arrays() -> None:
+    value, pullback = vjp(lambda x, y: x * y, np.array([2.0]), np.array([3.0]))
+    assert isinstance(value, np.ndarray)
+    assert all(isinstance(d, np.ndarray) for d in pullback(np.ones(1)))
+
+
+def test_vjp_gives_zeros_for_what_the_value_does_not_depend_on() -> None:
+    _, pullback = vjp(lambda x, y: x * 2, np.ones(2), np.ones((3, 1), np.float32))
+    _, dy = pullback(np.ones(2))
+    assert_array_equal(dy, np.zeros((3, 1)))
+    assert dy.dtype == np.float32
+    assert_array_equal(vjp(lambda x: np.ones(2), np.ones(2))[1](np.ones(2))[0], [0, 0])
+
+
+def test_vjp_of_the_identity_is_the_identity() -> None:
+    g = np.arange(2.0)
+    (d,) = vjp(lambda x: x, np.ones(2))[1](g)
+    assert_array_equal(d, g)
+    assert d is not g
+
+
+def test_vjp_does_not_touch_leaves_that_are_not_its_inputs() -> None:
+    w = leaf(5.0)
+    value, pullback = vjp(lambda x: x * w, np.array([2.0]))
+    assert_array_equal(pullback(np.ones(1))[0], [5])
+    assert w.grad is None
+    assert_array_equal(np.asarray(getattr(value, "data", value)), [10])
+
+
+def test_gradients_of_gradients_by_nesting() -> None:
+    """x^3, three times."""
+    d: Any = lambda x: x * x * x
+    for wanted in (12.0, 12.0, 6.0):
+        d = lambda x, d=d: vjp(d, x)[1](np.ones(()))[0]
+        assert d(np.array(2.0)) == wanted
+
+
+def test_create_graph_lets_a_gradient_be_differentiated() -> None:
+    x = leaf(2.0)
+    (x * x * x).sum().backward(create_graph=True)
+    assert x.grad is not None
+    first, x.grad = x.grad, None
+    assert_array_equal(first.data, [12])
+    first.sum().backward()
+    assert_array_equal(grad(x), [12])
+
+
+def test_a_rule_works_on_any_kind_of_variable() -> None:
+    x = Variable(np.array([2.0]), requires_grad=True)
+    y = ops.exp(x)
+    assert type(y) is Variable
+    y.backward(np.ones(1))
+    assert x.grad is not None
+    assert type(x.grad) is Variable
