@@ -7,18 +7,21 @@ and nothing else, and as a JSON capsule for tools.
 import json
 import platform
 import re
+import site
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, Protocol
 
-from gradspec.backends import Backend
+import numpy as np
+
+from gradspec.backends.loading import BUILT_IN
+from gradspec.properties.attempt import Law, plain
 from gradspec.properties.judge import Judgement
 
-Law = Callable[[Backend, Any], Judgement]
-"""What a property asks of one case: whether the backend obeys. Exceptions of the backend are failures."""
+__all__ = ["Described", "Disagreement", "Law", "Reproducible", "Tested"]
 
 
 class Reproducible(Protocol):
@@ -31,80 +34,138 @@ class Reproducible(Protocol):
     def as_json(self) -> dict[str, Any]: ...
 
 
+@dataclass(frozen=True)
+class Tested:
+    """The backend that fails: its name, where its arrays live, and the name that loads it."""
+
+    name: str
+    device: str
+    source: str
+
+
 class Disagreement(AssertionError):
     """A backend breaks a law on a case."""
 
-    def __init__(
-        self, law: Law, backend: Backend, source: str, case: Reproducible, judgement: Judgement
-    ) -> None:
-        self.law, self.backend, self.source, self.case, self.judgement = law, backend, source, case, judgement
+    def __init__(self, law: Law, backend: Tested, case: Reproducible, judgement: Judgement) -> None:
+        self.law, self.backend, self.case, self.judgement = law, backend, case, judgement
         super().__init__(self.text())
+
+    def __reduce__(self) -> tuple[Any, ...]:  # it comes from another process, if the backend is kept in one
+        return Disagreement, (self.law, self.backend, self.case, self.judgement)
 
     @property
     def title(self) -> str:
-        law = self.law.__name__.replace("_", " ")
-        return f"{self.case.subject} on {self.backend.name} ({self.backend.device}) breaks a law: {law}"
+        return plain(
+            f"{self.case.subject} on {self.backend.name} ({self.backend.device}) breaks a law: {self.rule}"
+        )
+
+    @property
+    def rule(self) -> str:
+        """The law as a sentence."""
+        return self.law.__name__.replace("_", " ")
+
+    @property
+    def signature(self) -> tuple[str, ...]:
+        """What identical failures have in common: where it raised, or else the op and which of its results is wrong."""
+        raised, *more = self.judgement.reason.split("\n")
+        frames = [line for line in more if line.startswith("  at ")]
+        if frames:  # the same line of the backend fails every op alike
+            return self.backend.source, raised, frames[-1]
+        return self.backend.source, self.case.subject, re.split(r" at \(| is | has ", raised)[0]
 
     def text(self) -> str:
-        return "\n".join(
-            [self.title, *(f"  {line}" for line in self.case.lines()), f"  {self.judgement.reason}"]
-        )
+        told = self.judgement.reason.split("\n")
+        return "\n".join([self.title, *(f"  {line}" for line in (*self.case.lines(), *told))])
 
     def script(self) -> str:
         """A program that tries the law on the case once more; exits with 1 if it is still broken."""
-        local = f"import sys; sys.path.insert(0, {str(Path.cwd())!r})\n" if ":" in self.source else ""
-        reason = self.judgement.reason.replace("\\", "\\\\").replace('"""', "'''")
-        return (
-            f'"""{self.title}.\n\n{_wrapped(reason)}\n"""\n'
-            f"{local}from math import inf, nan\n\n"
-            "import numpy as np\n\n"
-            "from gradspec.backends import load\n"
-            f"from {type(self.case).__module__} import {type(self.case).__name__}\n"
-            f"from {self.law.__module__} import {self.law.__name__}\n\n"
-            f"case = {self.case.expression()}\n"
-            f"judgement = {self.law.__name__}(load({self.source!r}), case)\n"
-            "print(judgement)\n"
-            'raise SystemExit(judgement.verdict == "disagree")\n'
-        )
+        expression = self.case.expression()
+        head = [
+            f'"""{_quoted(self.title)}.',
+            f'{_quoted(self.judgement.reason.split(chr(10))[0])}."""',
+            *_imports(self.backend.source, expression),
+            "from gradspec.backends import load",
+            "from gradspec.properties.attempt import judged",
+            f"from {type(self.case).__module__} import {type(self.case).__name__}",
+            f"from {self.law.__module__} import {self.law.__name__}",
+            "",
+        ]
+        tail = [
+            f"judgement = judged({self.law.__name__}, load({self.backend.source!r}), case)",
+            'print(judgement.verdict, judgement.reason, sep=": ")',
+            'raise SystemExit(judgement.verdict == "disagree")',
+        ]
+        if len(head) + len(tail) + len(expression.split("\n")) > 19:
+            expression = " ".join(line.strip() for line in expression.split("\n"))
+        return "\n".join([*head, f"case = {expression}", *tail, ""])
 
     def capsule(self) -> dict[str, Any]:
         """All that is known of the failure, for tools."""
         return {
             "law": f"{self.law.__module__}:{self.law.__name__}",
-            "backend": self.source,
+            "backend": self.backend.source,
+            "device": self.backend.device,
             "case": self.case.as_json(),
             "reason": self.judgement.reason,
             "worst": repr(self.judgement.worst),
             "versions": versions(),
         }
 
-    def save(self, folder: Path) -> Path:
-        """Write script and capsule, each whole or not at all; the path of the script."""
-        name = re.sub(r"[^\w.-]+", "-", f"{self.law.__name__}-{self.case.subject}-{self.backend.name}")
+    def save(self, folder: Path, part: str = "") -> Path:
+        """Write script and capsule, each whole or not at all; the path of the script. part: what else names the file."""
+        parts = (self.law.__name__, self.case.subject, self.backend.name, part)
+        name = re.sub(r"[^\w.-]+", "-", "-".join(filter(None, parts)))
         folder.mkdir(parents=True, exist_ok=True)
-        write(folder / f"{name}.json", json.dumps(self.capsule(), indent=2) + "\n")
+        write(folder / f"{name}.json", json.dumps(self.capsule(), indent=2, default=repr) + "\n")
         write(folder / f"{name}.py", self.script())
         return folder / f"{name}.py"
 
 
+def _imports(source: str, expression: str) -> list[str]:
+    """What a script needs before it can load the backend and name the values of its case."""
+    values = [name for name in ("inf", "nan") if re.search(rf"\b{name}\b", expression)]
+    home = _home(source)
+    return [
+        *([f"import sys; sys.path.insert(0, {home!r})"] if home else []),
+        *([f"from math import {', '.join(values)}"] if values else []),
+        *(["import numpy as np"] if "np." in expression else []),
+    ]
+
+
+def _home(source: str) -> str | None:
+    """The folder from which the module of a backend is imported, unless it is installed."""
+    module = sys.modules.get(source.split(":")[0].split(".")[0])
+    file = getattr(module, "__file__", None)
+    if ":" not in source or source in BUILT_IN or not file:
+        return None
+    folder = Path(file).parent.parent if Path(file).name == "__init__.py" else Path(file).parent
+    return None if str(folder) in site.getsitepackages() else str(folder.resolve())
+
+
+def _quoted(text: str) -> str:
+    """Text that can stand in a docstring."""
+    return text.replace("\\", "\\\\").replace('"', "'").rstrip(".")
+
+
 def write(path: Path, text: str) -> None:
     """Write a file by renaming a finished one into its place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=path.name, delete=False) as file:
         file.write(text)
+    Path(file.name).chmod(0o644)
     Path(file.name).replace(path)
 
 
 def versions() -> dict[str, str]:
     """What the failure was seen with."""
     installed = {d.name: d.version for d in metadata.distributions()}
-    libraries = ("gradspec", "numpy", "torch", "cupy-cuda13x", "jax", "hypothesis")
-    return {"python": sys.version.split()[0], "platform": platform.platform()} | {
-        name: installed[name] for name in libraries if name in installed
-    }
-
-
-def _wrapped(text: str) -> str:
-    return text if len(text) < 400 else text[:400] + " ..."
+    libraries = ("gradspec", "torch", "cupy-cuda13x", "jax", "hypothesis")
+    known = {name: installed[name] for name in libraries if name in installed}
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "numpy": np.__version__,
+    } | known
 
 
 class Described:

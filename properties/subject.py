@@ -4,19 +4,20 @@ A law says what a property asks of one case: a function of a backend and a case 
 finds cases for it; the script that reproduces a failure calls it directly.
 """
 
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-import numpy as np
 from hypothesis import strategies as st
 
 from gradspec.backends import Backend
+from gradspec.properties.attempt import Law, judged
 from gradspec.properties.case import Case
-from gradspec.properties.failure import Disagreement, Law
+from gradspec.properties.failure import Disagreement, Tested
 from gradspec.properties.judge import Judgement
 from gradspec.properties.matrix import Tally
+from gradspec.properties.simplify import simplified
 from gradspec.properties.strategies import ROOM, cases
 from gradspec.reference.op import Op
 
@@ -36,26 +37,39 @@ class Engine:
     source: str = ""  # the name it was loaded by
     tally: Tally = field(default_factory=Tally)
     failure: Disagreement | None = None
+    simpler: Callable[[], Case] | None = None  # the failing case in simpler values, if it may have others
+    judged: Callable[[Law, Backend, Any], Judgement] = judged
 
     def __repr__(self) -> str:
         return f"{self.name}-{self.backend.name}"
 
     def obeys(self, law: Law, case: Any) -> None:
         """Count what the law says of the case; Disagreement if the backend breaks it, or raises."""
-        try:
-            with warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore", RuntimeWarning)  # overflow and 0/0 are for the law to judge
-                judgement = law(self.backend, case)
-        except Exception as error:
-            raise self._broken(
-                law, case, Judgement("disagree", f"{type(error).__name__}: {error}")
-            ) from error
+        self._obeys(law, case, simplify=None)
+
+    def _obeys(self, law: Law, case: Any, simplify: Callable[..., Case] | None) -> None:
+        judgement = self.judged(law, self.backend, case)
         self.tally.add(judgement)
         if judgement.verdict == "disagree":
-            raise self._broken(law, case, judgement)
+            self.failure = self.broken(law, case, judgement)
+            self.simpler = partial(simplify, case, partial(self._breaks, law)) if simplify else None
+            raise self.failure
 
-    def _broken(self, law: Law, case: Any, judgement: Judgement) -> Disagreement:
-        self.failure = Disagreement(law, self.backend, self.source or self.backend.name, case, judgement)
+    def _breaks(self, law: Law, case: Case) -> bool:
+        return self.judged(law, self.backend, case).verdict == "disagree"
+
+    def broken(self, law: Law, case: Any, judgement: Judgement) -> Disagreement:
+        """The failure that this judgement is."""
+        tested = Tested(self.backend.name, self.backend.device, self.source or self.backend.name)
+        return Disagreement(law, tested, case, judgement)
+
+    def simplest(self) -> Disagreement | None:
+        """The last failure, on the simplest case that it could be shown on."""
+        if self.failure and self.simpler:
+            law, case = self.failure.law, self.simpler()
+            judgement = self.judged(law, self.backend, case)
+            if judgement.verdict == "disagree":  # a backend may change its mind
+                return self.broken(law, case, judgement)
         return self.failure
 
     def require_information(self) -> None:
@@ -75,8 +89,9 @@ class Subject(Engine):
 
     def obeys_on_cases(self, law: Law, data: st.DataObject, **how: Any) -> None:
         """Draw cases as `cases` does and see that the backend obeys the law on each."""
+        simplify = partial(simplified, smooth=how.get("smooth", False))
         for case in data.draw(self.cases(**how)):
-            self.obeys(law, case)
+            self._obeys(law, case, simplify)
 
     def cases(
         self, *, smooth: bool = False, fills: int = FILLS, room: int = ROOM

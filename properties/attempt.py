@@ -1,0 +1,129 @@
+"""Trying a law on a case: whatever a backend does short of ending the process comes back as a judgement.
+
+Neither pytest nor Hypothesis: the scripts that reproduce failures call `judged` themselves.
+"""
+
+import re
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import gradspec.backends.backend
+import gradspec.reference
+from gradspec.backends import Backend
+from gradspec.properties.judge import Judgement
+
+Law = Callable[[Backend, Any], Judgement]
+"""What a property asks of one case: whether the backend obeys. Exceptions of the backend are failures."""
+
+LONGEST = 500  # characters of what a backend says that a report repeats
+FRAMES = 3  # of the backend's own, innermost last
+
+_OURS = (
+    *(f"{Path(file).resolve().parent}/" for file in (__file__, str(gradspec.reference.__file__))),
+    str(Path(gradspec.backends.backend.__file__).resolve()),
+)  # whose frames tell nothing about a backend
+
+
+def judged(law: Law, backend: Backend, case: Any) -> Judgement:
+    """What the law says of the case; an exception, or a result that is no array, is a disagreement."""
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore", RuntimeWarning)  # overflow and 0/0 are for the law to judge
+            return law(guarded(backend), case)
+    except (Exception, SystemExit, GeneratorExit) as error:
+        return Judgement("disagree", told(error), worst=np.inf)
+
+
+_guarded: dict[
+    int, tuple[Backend, Backend]
+] = {}  # by identity, for there is no other in a table of functions
+
+
+def guarded(backend: Backend) -> Backend:
+    """The backend with the results of its ops and pullbacks checked: TypeError for one that is no array of its own."""
+    if id(backend) not in _guarded:
+        _guarded[id(backend)] = backend, _checking(backend)
+    return _guarded[id(backend)][1]
+
+
+def _checking(backend: Backend) -> Backend:
+    home: set[str] = set()
+
+    def from_numpy(x: Any) -> Any:
+        array = backend.from_numpy(x)
+        home.update(_device(array))
+        return array
+
+    def to_numpy(x: Any) -> Any:
+        if astray := _device(x) - home if home else set():
+            raise TypeError(f"a result is on {astray.pop()}, the inputs were on {' and '.join(sorted(home))}")
+        try:
+            array = backend.to_numpy(x)
+        except Exception as error:
+            raise TypeError(f"{_shown(x)} is no array of {backend.name}: {first_line(error)}") from error
+        if not isinstance(array, np.ndarray | np.generic) or array.dtype.kind in "OSU":
+            raise TypeError(f"{_shown(x)} is no array of {backend.name}")
+        return array
+
+    def vjp(fn: Callable[..., Any], *inputs: Any) -> Any:
+        value, pullback = backend.vjp(fn, *inputs)
+
+        def checked(g: Any) -> Any:
+            gradients = pullback(g)
+            if not isinstance(gradients, Sequence) or len(gradients) != len(inputs):
+                raise TypeError(f"the pullback returned {_shown(gradients)} and not {len(inputs)} gradients")
+            return gradients
+
+        return value, checked
+
+    return replace(backend, from_numpy=from_numpy, to_numpy=to_numpy, vjp=vjp)
+
+
+def told(error: BaseException) -> str:
+    """An exception in a few lines: its type, what it says, and the backend's own frames."""
+    lines = [f"raised {type(error).__name__}: {first_line(error)}".rstrip(": ")]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_OURS)]
+    lines += [
+        f"  at {_near(f.filename)}:{f.lineno} in {f.name}: {f.line}".rstrip(": ") for f in frames[-FRAMES:]
+    ]
+    return "\n".join(map(plain, lines))
+
+
+def first_line(error: BaseException) -> str:
+    """What the exception says, in one line."""
+    try:
+        return plain(" ".join(str(error).split("\n", 1)[:1]))
+    except Exception as second:  # a __str__ that raises
+        return f"(its message raised {type(second).__name__})"
+
+
+def plain(text: str) -> str:
+    """The text with nothing in it that a terminal or an XML parser would obey, and not too much of it."""
+    text = text if len(text) <= LONGEST else text[:LONGEST] + " ..."
+    return re.sub(r"[^\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]", lambda c: ascii(c[0])[1:-1], text)
+
+
+def _device(x: Any) -> set[str]:
+    """Where an array says that it lives; nothing if it does not say."""
+    device = getattr(x, "device", None)
+    return {str(device)} if device is not None and not callable(device) else set()
+
+
+def _shown(x: Any) -> str:
+    try:
+        text = plain(repr(x).split("\n", 1)[0])
+    except Exception:
+        text = "something"
+    return f"{text if len(text) < 60 else text[:60] + '...'} ({type(x).__name__})"
+
+
+def _near(file: str) -> str:
+    """A path from here, if that is the shorter."""
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file

@@ -1,0 +1,80 @@
+"""One property tried on one subject, in this process: with the settings of the run, and with no word of Hypothesis."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hypothesis import Phase, Verbosity, settings
+from hypothesis.errors import Flaky
+
+from gradspec.properties.failure import Disagreement
+from gradspec.properties.judge import Judgement
+from gradspec.properties.subject import Engine
+
+KNOWN_EXAMPLES = 100  # at the least, before a deviation that a backend declares counts as gone
+
+
+def perform(
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    tried: Engine,
+    key: str,
+    seconds: float | None = None,
+    profile: Mapping[str, Any] | None = None,
+) -> None:
+    """Call a test under @given; Disagreement, on the simplest case found, if the backend breaks its law.
+
+    key: what examples are kept under in the database. seconds: repeat with fresh examples for so long. profile: what
+    `profile_of` returns of the test's twin in another process.
+    """
+    inner = function.hypothesis.inner_test  # type: ignore[attr-defined]
+    inner._hypothesis_internal_add_digest = key.encode()
+    before = function._hypothesis_internal_use_settings  # type: ignore[attr-defined]
+    chosen = _settings(settings(before, **profile or {}), tried, seconds)
+    function._hypothesis_internal_use_settings = chosen  # type: ignore[attr-defined]
+    end = time.monotonic() + (seconds or 0)
+    try:
+        function(**arguments)
+        while time.monotonic() < end:
+            function(**arguments)
+    except BaseException as error:
+        if tried.failure is None or isinstance(error, KeyboardInterrupt):
+            raise
+        raise _as_one(tried, error) from None
+    finally:
+        function._hypothesis_internal_use_settings = before  # type: ignore[attr-defined]
+    tried.require_information()
+
+
+def profile_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The settings of a test that another process needs to know."""
+    own: settings = function._hypothesis_internal_use_settings  # type: ignore[attr-defined]
+    names = ("max_examples", "derandomize", "phases", "verbosity", "deadline", "suppress_health_check")
+    return {name: getattr(own, name) for name in names} | ({"database": None} if own.database is None else {})
+
+
+def _settings(parent: settings, tried: Engine, seconds: float | None) -> settings:
+    """Those of the test without Hypothesis's own reports; a deviation that is declared is sought, but not shrunk."""
+    known = tried.name in tried.backend.known
+    return settings(
+        parent,
+        phases=[p for p in parent.phases if not known or p not in (Phase.shrink, Phase.explain)],
+        max_examples=max(parent.max_examples, KNOWN_EXAMPLES) if known else parent.max_examples,
+        derandomize=parent.derandomize and seconds is None,
+        verbosity=Verbosity.quiet if parent.verbosity is Verbosity.normal else parent.verbosity,
+        print_blob=False,
+    )
+
+
+def _as_one(tried: Engine, error: BaseException) -> Disagreement:
+    """The failure to show, whatever Hypothesis made of it."""
+    assert tried.failure is not None
+    if tried.name in tried.backend.known:
+        return tried.failure
+    if isinstance(error, Flaky):
+        broken, judgement = tried.failure, tried.failure.judgement
+        reason = f"{judgement.reason}\n  but not when tried again: it is nondeterministic, or depends on earlier calls"
+        return Disagreement(
+            broken.law, broken.backend, broken.case, Judgement("disagree", reason, worst=judgement.worst)
+        )
+    return tried.simplest() or tried.failure

@@ -1,0 +1,92 @@
+"""Simpler values for a case that fails.
+
+Hypothesis shrinks the call and the first of its fills; the values of the others come from a seed and stay as they were
+drawn. So the concrete case that is left is simplified once more, greedily: blocks of values become zeros, ones or short
+numbers for as long as the failure stays.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gradspec.properties.case import Case
+from gradspec.reference.domains import Interval
+from gradspec.reference.tape import Array
+
+TRIES = 300
+SECONDS = 3.0
+DISTANCE = 1 / 32  # from a kink, as cases drawn away from kinks have it
+
+
+def simplified(case: Case, fails: Callable[[Case], bool], *, smooth: bool) -> Case:
+    """A case of simpler values that fails like this one, found within a bounded number of tries.
+
+    smooth: keep away from kinks, where a law that is only true away from them says nothing.
+    """
+    end, tries = time.monotonic() + SECONDS, TRIES
+    improved = True
+    while improved:
+        improved = False
+        for candidate in candidates(case):
+            if not tries or time.monotonic() > end:
+                return case
+            if weight(candidate) < weight(case) and legal(candidate, smooth):
+                tries -= 1
+                if fails(candidate):
+                    case, improved = candidate, True
+                    break
+    return case
+
+
+def candidates(case: Case) -> Iterator[Case]:
+    """The case with a block of one array replaced, the largest blocks and the simplest numbers first."""
+    arrays = (*case.inputs, case.cotangent)
+    for parts in (1, 2, 4, 8, 16, 64):
+        for k, x in enumerate(arrays):
+            for block in np.array_split(np.arange(x.size), min(parts, x.size)) if x.size >= parts else ():
+                for new in _simpler(x.reshape(-1)[block]):
+                    flat = x.reshape(-1).copy()
+                    flat[block] = new
+                    yield _with(case, k, flat.reshape(x.shape))
+
+
+def _simpler(values: Array) -> Iterator[Any]:
+    if values.dtype.kind in "biu":
+        yield values.dtype.type(0)
+        return
+    yield from (values.dtype.type(number) for number in (0, 1, 2))
+    if np.all(np.isfinite(values)):
+        for digits in (1, 2, 3):
+            yield np.array([float(f"{float(v):.{digits}g}") for v in values]).astype(values.dtype)
+
+
+def weight(case: Case) -> int:
+    """How much there is to read in the values of a case: nothing for zeros, a digit for each digit."""
+    return sum(_digits(v) for x in (*case.inputs, case.cotangent) for v in x.reshape(-1).tolist())
+
+
+def _digits(value: Any) -> int:
+    value = float(value)
+    return 0 if value == 0 else 1 if value == 1 else 2 + len(f"{value:.9g}")
+
+
+def legal(case: Case, smooth: bool) -> bool:
+    """Whether the inputs are within their domains, and away from kinks if they must be."""
+    for i, x in enumerate(case.inputs):
+        domain = case.op.domain(i)
+        if isinstance(domain, Interval) and not all(v in domain for v in x.reshape(-1).astype(np.float64)):
+            return False
+    if smooth and case.op.kinks is not None:
+        wide = [x.astype(np.float64) for x in case.inputs]
+        return not any(np.any(d < DISTANCE) for d in case.op.kinks(*wide, **case.keywords))
+    return True
+
+
+def _with(case: Case, k: int, x: Array) -> Case:
+    """The case with its k-th array replaced, the cotangent being the last."""
+    if k == len(case.inputs):
+        return replace(case, cotangent=x)
+    return replace(case, inputs=(*case.inputs[:k], x, *case.inputs[k + 1 :]))
