@@ -87,6 +87,7 @@ def _offset(x: np.ndarray[Any, Any]) -> int:
 def to_numpy(x: torch.Tensor) -> np.ndarray[Any, Any]:
     """A NumPy array of the same elements, in memory of its own. x: any tensor, on any device."""
     x = x.detach().resolve_conj().resolve_neg().cpu()
+    x = x.clone() if x._is_zerotensor() else x  # zeros without memory, as some second derivatives are
     if x.dtype == torch.bfloat16:
         return np.array(x.view(torch.int16).numpy().view(BFLOAT16))
     return np.array(x.numpy())
@@ -182,4 +183,6 @@ KNOWN = {
     # clamp_backward and clamp_backward_min_max in torch/csrc/autograd/FunctionsManual.cpp, as of torch 2.13
     "clip": "torch.clamp's backward combines `x < min` and `min < max` in place, which raises where their shapes differ; "
     "https://github.com/pytorch/pytorch/blob/v2.9.0/torch/csrc/autograd/FunctionsManual.cpp",
+    "pow: second derivatives agree": "torch.pow's backward is a constant 0 where the exponent is 0, so that its derivative "
+    "by the exponent is 0 as well, not 1/x; https://github.com/pytorch/pytorch/issues/89757",
 }

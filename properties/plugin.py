@@ -9,7 +9,7 @@ backend; `spec`, each op of the spec itself; `engine`, each backend as a whole.
 import difflib
 import json
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -107,7 +107,9 @@ class Run:
             ("engine", self.engines),
         ):
             if argument in metafunc.fixturenames:
-                metafunc.parametrize(argument, [_param(s) for s in candidates() if _applies(metafunc, s)])
+                metafunc.parametrize(
+                    argument, [_param(s, metafunc.function) for s in candidates() if _applies(metafunc, s)]
+                )
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave out properties that speak of nothing selected, which pytest would show as skipped."""
@@ -165,9 +167,11 @@ def _chosen(kind: str, names: list[str], allowed: Iterable[str]) -> list[str]:
     return [name for name in allowed if name in names or not names]
 
 
-def _param(tried: Engine) -> Any:
+def _param(tried: Engine, test: Callable[..., Any]) -> Any:
     """What is tried, as a parameter; a deviation that the backend itself declares must fail, and show itself fixed."""
-    why = tried.backend.known.get(tried.name)
+    words = test.__name__.removeprefix("test_").replace("_", " ")
+    known = tried.backend.known
+    why = known.get(tried.name) or known.get(f"{tried.name}: {words}")
     return pytest.param(
         tried, id=repr(tried), marks=[pytest.mark.xfail(reason=why, strict=True)] if why else []
     )
