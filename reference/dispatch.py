@@ -40,9 +40,8 @@ class NumPyVariable(Variable):
         if method == "__call__" and ufunc in _OPS and not kwargs:
             return _OPS[ufunc].apply(*inputs)
         if method == "__call__" and ufunc.types[0].endswith("->?"):
-            return type(self)(
-                np.asarray(ufunc(*map(plain, inputs), **kwargs))
-            )  # truth values have no derivative
+            truths = ufunc(*map(plain, inputs), **kwargs)  # they have no derivative
+            return type(self)(np.asarray(truths))
         if method == "reduce" and ufunc is np.add:
             return OPS["sum"].apply(*inputs, **kwargs)
         raise TypeError(f"np.{ufunc.__name__} ({method}) has no rule for tensors; {_ALLOWED}")

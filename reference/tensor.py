@@ -43,7 +43,7 @@ def flat(args: tuple[Any, ...]) -> tuple[int, ...]:
 
 @record
 def _cast(x: Array, *, dtype: Any) -> VJP:
-    return x.astype(dtype), (lambda g: g,)
+    return x.astype(dtype), None if np.dtype(dtype).kind in "biu" else (lambda g: g,)
 
 
 @record
