@@ -20,6 +20,7 @@ from typing import Any, Generic, Literal, TypeVar
 import ml_dtypes
 import numpy as np
 
+from gradspec.backends import load
 from gradspec.properties.case import Case, Result, dtype_of, spec_of
 from gradspec.properties.rounding import Rounded, Rounding, rounding
 from gradspec.reference.tape import Array
@@ -29,6 +30,8 @@ COPIES = (2, 8, 64)  # how many jittered copies are tried, in turn, before a res
 HEADROOM = (
     256  # a spec that comes so near to overflow may overflow where its operations are ordered otherwise
 )
+
+SPEC = load("numpy")  # the spec as a backend, for laws about more than one op
 
 T = TypeVar("T")
 Convert = Callable[[Array], Array]

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gradspec.backends import Backend, load
+from gradspec.backends import Backend
 from gradspec.properties.case import dtype_of
 from gradspec.properties.failure import Described
-from gradspec.properties.judge import Judgement, Measure, combined
+from gradspec.properties.judge import SPEC, Judgement, Measure, combined
 from gradspec.reference.tape import Array
 
 LAYERS = {"linear", "layer_norm", "relu", "cross_entropy"}
@@ -72,7 +72,7 @@ def train(
 
 def a_network_learns_as_the_spec_does(backend: Backend, lesson: Lesson) -> Judgement:
     """Every parameter moves, the loss falls where the spec's falls, and both end where the spec's do."""
-    spec = Measure(lesson.dtype, lambda convert: train(load("numpy"), lesson, convert))
+    spec = Measure(lesson.dtype, lambda convert: train(SPEC, lesson, convert))
     got, losses = train(backend, lesson)
     exact, exact_losses = spec.exact
     for name, p in lesson.parameters().items():
