@@ -1,0 +1,106 @@
+"""Are second derivatives right: can a pullback be differentiated in its turn, by the inputs and by its cotangent?"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from gradspec.backends import Backend, call
+from gradspec.properties import values
+from gradspec.properties.case import Case
+from gradspec.properties.judge import SPEC, Judgement, Measure, combined
+from gradspec.properties.strategies import filled_case
+from gradspec.reference import Op
+from gradspec.reference.cases import Seeded
+from gradspec.reference.tape import Array
+
+COTANGENT = "cotangent"
+
+
+@dataclass(frozen=True)
+class Second:
+    """What one gradient, paired with a fixed direction, changes by: its derivatives by the inputs and the cotangent."""
+
+    of: str
+    by: dict[str, Array]
+
+
+def second_derivatives_agree(backend: Backend, case: Case) -> Judgement:
+    """With a random direction v, the derivatives of <pullback(g), v> by every input and by g are the spec's.
+
+    Informative where the derivative by an input is not zero throughout; for an op that has no such derivatives,
+    where that by the cotangent is not.
+    """
+    exact = Measure(case.dtype, lambda convert: second_derivatives(SPEC, case, convert))
+    got = second_derivatives(backend, case)
+    by_inputs, by_cotangent = [], []
+    for k, second in enumerate(got):
+        for name, d in second.by.items():
+            what = f"derivative by {name} of the gradient of {second.of}"
+            judgement = exact.judge(what, d, lambda e, k=k, name=name: e[k].by[name])  # type: ignore[misc]
+            (by_cotangent if name == COTANGENT else by_inputs).append(judgement)
+    whole = combined(by_inputs + by_cotangent)
+    telling = combined(by_inputs if curved(case.op) else by_cotangent).informative
+    return Judgement(whole.verdict, whole.reason, telling, whole.worst)
+
+
+def second_derivatives(
+    backend: Backend, case: Case, convert: Callable[[Array], Array] = np.copy
+) -> list[Second]:
+    """For the gradient of each input its derivatives, along a direction of the input's shape."""
+    free, fn = case.differentiable, backend.ops[case.op.name]
+    directions = [direction(case.dtype, case.inputs[i].shape) for i in free]
+    case = case.with_arrays(convert)
+    arrays = [backend.from_numpy(x) for x in case.inputs]
+    g = backend.from_numpy(case.cotangent)
+
+    def of_free(*xs: Any) -> Any:
+        given = dict(zip(free, xs, strict=True))
+        return call(case.op, fn, [given.get(i, x) for i, x in enumerate(arrays)], case.keywords)
+
+    def pulled(k: int) -> Callable[..., Any]:
+        return lambda *xs_g: backend.vjp(of_free, *xs_g[:-1])[1](xs_g[-1])[k]
+
+    names = [*(case.op.argument(i) for i in free), COTANGENT]
+    seconds = []
+    for k, v in enumerate(directions):
+        _, pullback = backend.vjp(pulled(k), *(arrays[i] for i in free), g)
+        found = map(backend.to_numpy, pullback(backend.from_numpy(convert(v))))
+        seconds.append(Second(names[k], dict(zip(names, found, strict=True))))
+    return seconds
+
+
+def direction(dtype: str, shape: tuple[int, ...]) -> Array:
+    """A direction that looks random and is the same each time, so that a case needs no second cotangent."""
+    block = np.random.default_rng(len(shape)).integers(0, 256, 64, np.uint8)
+    return values.cotangent(dtype, shape, block)
+
+
+def moderate(case: Case) -> Case:
+    """The case with every number between 1/2 and 2 in size, or 0.
+
+    What the second derivative keeps of its digits where numbers are of different sizes depends on which formula of the
+    gradient it is derived from. Those of y (1 - y) and exp(-x) / (1 + exp(-x))^2 agree there; of g P / x, as the gradient
+    of a product P, the derivatives by the other factors are differences of large numbers.
+    """
+
+    def scaled(x: Array) -> Array:
+        wide = x.astype(np.float64)
+        far = (np.abs(wide) < 1 / 2) | (np.abs(wide) > 2)
+        return np.where(far, np.frexp(wide)[0], wide).astype(x.dtype)
+
+    return case.with_arrays(scaled)
+
+
+@cache
+def curved(op: Op) -> bool:
+    """Whether the derivatives of the op change with its inputs at all: in the spec, on a few small cases."""
+    for seed in range(6):
+        block = np.random.default_rng(seed).integers(0, 256, 64, np.uint8)
+        case = filled_case(op, op.cases(Seeded(seed, (2, 3))), "float64", block)
+        seconds = second_derivatives(SPEC, case)
+        if any(np.any(d) for s in seconds for name, d in s.by.items() if name != COTANGENT):
+            return True
+    return False
