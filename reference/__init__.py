@@ -7,7 +7,8 @@ properties, benchmarks, tables) is derived from that.
 from gradspec.reference import ops
 from gradspec.reference.constructors import arange, empty, ones, tensor, zeros
 from gradspec.reference.op import OPS, Op, op
-from gradspec.reference.tape import VJP, Variable, no_grad, record
+from gradspec.reference.record import record
+from gradspec.reference.tape import VJP, Variable, no_grad
 from gradspec.reference.tensor import Tensor, vjp
 
 __all__ = [

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from gradspec.reference.tape import VJP, Array, record
+from gradspec.reference.record import record
+from gradspec.reference.tape import VJP, Array
 
 _erf_of_doubles = np.frompyfunc(math.erf, 1, 1)
 

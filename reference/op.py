@@ -12,7 +12,8 @@ import numpy as np
 from gradspec.reference.cases import Cases, Smallest, from_signature
 from gradspec.reference.domains import Booleans, Domain, Integers, Interval
 from gradspec.reference.kinks import Kinks
-from gradspec.reference.tape import VJP, Array, record
+from gradspec.reference.record import record
+from gradspec.reference.tape import VJP, Array
 
 OPS: dict[str, "Op"] = {}
 """Every op of the spec, by its name in the Array API standard (torch's name where the standard has none)."""

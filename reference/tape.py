@@ -1,7 +1,7 @@
 """The tape: reverse-mode differentiation of any program made of recorded rules.
 
-A rule computes a value and one pullback per array argument. `record` turns a rule into an op that takes arrays or
-`Variable`s; `Variable.backward` and `vjp` walk the record from the youngest variable to the oldest. The tape knows no
+A rule computes a value and one pullback per array argument, an op made from it by `record` leaves both on the tape, and
+`Variable.backward` and `vjp` walk the record from the youngest variable to the oldest. The tape knows no
 op and no array library: of an array it asks for `shape`, `dtype`, `ndim`, `size`, `+`, `astype` and `copy`, and that
 NumPy's `sum`, `ones_like` and `zeros_like` know it.
 """
@@ -9,13 +9,11 @@ NumPy's `sum`, `ones_like` and `zeros_like` know it.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import wraps
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any, Self
 
 import numpy as np
-from numpy import ndarray
 
 from gradspec.reference import writes
 
@@ -29,28 +27,30 @@ VJP = tuple[Array, tuple[Pullback | None, ...] | Callable[[Array], tuple[Array, 
 """What a rule returns: its value, and a pullback per argument (None for an argument without a gradient), or one function
 that returns every gradient at once, or None where the op is not differentiable at all."""
 
-Node = tuple[Callable[..., VJP], tuple[Any, ...], dict[str, Any], Any]
-"""How a value came about: rule, arguments, keywords, pullbacks."""
+Node = tuple[Any, tuple["Variable | None", ...], Callable[..., VJP], tuple[Any, ...], dict[str, Any]]
+"""How a value came about: pullbacks; those of the arguments that require grad, None for the others; and, to run it again,
+the rule with all its arguments and keywords."""
+
+LEAF: Any = ()
+"""The node of a variable that requires grad and that no op made."""
 
 clock = count(1).__next__
-_new = object.__new__
-_no_keywords: dict[str, Any] = {}
-_tracking: ContextVar[bool] = ContextVar("tracking", default=True)
+tracking: ContextVar[bool] = ContextVar("tracking", default=True)
 
 
 @contextmanager
-def no_grad(*, tracking: bool = False) -> Iterator[None]:
+def no_grad(*, tracking_on: bool = False) -> Iterator[None]:
     """Within this context nothing is recorded and results do not require grad; an exception ends it as well."""
-    token = _tracking.set(tracking)
+    token = tracking.set(tracking_on)
     try:
         yield
     finally:
-        _tracking.reset(token)
+        tracking.reset(token)
 
 
 def is_tracking() -> bool:
     """Whether ops are recorded at this point: False within `no_grad`."""
-    return _tracking.get()
+    return tracking.get()
 
 
 class Variable:
@@ -60,34 +60,47 @@ class Variable:
     accumulated so far, a variable of the shape and dtype of `data`, or None.
     """
 
-    __slots__ = ("_node", "_order", "data", "grad", "requires_grad")
+    __slots__ = ("_grad", "_node", "_order", "data")
 
     data: Array
-    requires_grad: bool
-    grad: Self | None
     _order: int  # when it was made: whatever consumes it is younger
-    _node: Node | None
+    _node: Node | None  # None where nothing is to be differentiated
+    _grad: Self | None  # set on leaves only
 
     def __init__(self, data: Array, requires_grad: bool = False) -> None:
         self.data = data
-        self.requires_grad = False
-        self.grad = None
-        self._node = None
         self._order = clock()
+        self._node = None
         if requires_grad:
             self.requires_grad_()
 
     @property
+    def grad(self) -> Self | None:
+        return getattr(self, "_grad", None)
+
+    @grad.setter
+    def grad(self, grad: Self | None) -> None:
+        self._grad = grad
+
+    @property
+    def requires_grad(self) -> bool:
+        return self._node is not None
+
+    @requires_grad.setter
+    def requires_grad(self, requires_grad: bool) -> None:
+        self.requires_grad_(requires_grad)
+
+    @property
     def is_leaf(self) -> bool:
         """Whether no recorded op made it. Leaves are where `backward` leaves gradients."""
-        return self._node is None
+        return not self._node
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Ask for the gradient of a leaf, or no longer; returns the variable itself.
+        """Ask for the gradient of a leaf, or no longer; returns the variable itself. What was computed before stays.
 
         Raises TypeError for an array that is not of floating point, ValueError for the result of a recorded op.
         """
-        if self._node is not None and not requires_grad:
+        if self._node and not requires_grad:
             raise ValueError(
                 "the result of a recorded op always requires grad; detach() gives one that does not"
             )
@@ -95,9 +108,7 @@ class Variable:
             raise TypeError(
                 f"only floating-point arrays have gradients; this one has dtype {self.data.dtype}"
             )
-        if requires_grad and not self.requires_grad:
-            self._order = clock()  # what was computed from it until now does not depend on it
-        self.requires_grad = requires_grad
+        self._node = (self._node or LEAF) if requires_grad else None
         return self
 
     def backward(self, end_grad: Array = None, *, create_graph: bool = False) -> None:
@@ -131,11 +142,11 @@ def vjp(
     """
     nested = any(isinstance(x, Variable) for x in inputs)
     leaves = [_alias(x) if isinstance(x, Variable) else kind(x, requires_grad=True) for x in inputs]
-    with no_grad(tracking=True):
+    with no_grad(tracking_on=True):
         value = fn(*leaves)
 
     def pullback(g: Array) -> tuple[Array, ...]:
-        differentiable = isinstance(g, Variable) or any(x._node is not None for x in leaves)
+        differentiable = isinstance(g, Variable) or any(x._node for x in leaves)
         found: dict[int, tuple[Variable, Array]] = {}
         if isinstance(value, Variable) and value.requires_grad:
             found = _pull(value, _seed(value, g, differentiable), differentiable, {x._order for x in leaves})
@@ -143,80 +154,6 @@ def vjp(
         return tuple(_wrap(kind, d) if nested else d for d in gradients)
 
     return (value.data if isinstance(value, Variable) and not nested else value), pullback
-
-
-def record(rule: Callable[..., VJP]) -> Callable[..., Any]:
-    """An op from a rule: arrays give an array; a `Variable` among them gives a `Variable` that remembers the rule.
-
-    Positional arguments are array data or Python numbers, keywords are metadata. A rule written `def rule(*xs)` makes
-    an op that takes its arrays as one sequence, as `concat` does in the Array API standard.
-    """
-    variadic = bool(rule.__code__.co_flags & 0x04)  # CO_VARARGS: the rule is written with *xs
-
-    @wraps(rule)
-    def op(*args: Any, **kwargs: Any) -> Any:
-        if variadic:
-            args = tuple(args[0])
-        kind = None
-        requires_grad = False
-        arrays = []
-        for x in args:
-            if isinstance(x, Variable):
-                kind = type(x)
-                requires_grad = requires_grad or x.requires_grad
-                arrays.append(x.data)
-            else:
-                arrays.append(x)
-        value, pullbacks = rule(*arrays, **kwargs)
-        return value if kind is None else _result(kind, value, requires_grad, (rule, args, kwargs, pullbacks))
-
-    if (rule.__code__.co_argcount, variadic, rule.__code__.co_kwonlyargcount, rule.__defaults__) != (
-        2,
-        False,
-        0,
-        None,
-    ):
-        return op
-
-    @wraps(rule)
-    def operator(x: Any, y: Any) -> Any:
-        """The same for just two arrays, as most operators have: on small arrays the loop costs as much as the work."""
-        kind = None
-        requires_grad = False
-        a, b = x, y
-        if isinstance(x, Variable):
-            kind = type(x)
-            requires_grad = x.requires_grad
-            a = x.data
-        if isinstance(y, Variable):
-            kind = type(y)
-            requires_grad = requires_grad or y.requires_grad
-            b = y.data
-        value, pullbacks = rule(a, b)
-        return (
-            value
-            if kind is None
-            else _result(kind, value, requires_grad, (rule, (x, y), _no_keywords, pullbacks))
-        )
-
-    return operator
-
-
-def _result(kind: type[Variable], value: Array, requires_grad: bool, node: Node) -> Variable:
-    """A new variable without the detour through __init__; it keeps the node where there is something to differentiate."""
-    result = _new(kind)
-    result.data = (
-        value if type(value) is ndarray else np.asarray(value) if isinstance(value, np.generic) else value
-    )
-    result.grad = None
-    result._order = clock()
-    if requires_grad and node[3] is not None and _tracking.get():
-        result.requires_grad = True
-        result._node = node
-    else:
-        result.requires_grad = False
-        result._node = None
-    return result
 
 
 def _pull(
@@ -236,39 +173,35 @@ def _pull(
         order = -heappop(heap)
         # mine: the cotangent is an array of this pass alone, and may be added to in place
         variable, g, mine = pending.pop(order)
-        if variable._node is None or order in inputs:
+        node = variable._node
+        if not node or order in inputs:
             found[order] = variable, g if mine else _copy(g)
             continue
-        rule, args, kwargs, pullbacks = variable._node
+        pullbacks, parents, rule, args, kwargs = node
         if order < latest:
-            _refuse_overwritten(variable, differentiable)
+            _refuse_overwritten(node, order, differentiable)
         try:
             if differentiable:
-                pullbacks = _recorded(rule, args, kwargs)
+                pullbacks = _recorded(rule, parents, args, kwargs)
             each = type(pullbacks) is tuple
-            pulls = pullbacks if each else pullbacks(g)
-            i = -1
-            for x in args:
-                i += 1  # a fifth of what enumerate costs where there are two
-                if not isinstance(x, Variable) or not x.requires_grad:
+            for x, pull in zip(parents, pullbacks if each else pullbacks(g)):  # noqa: B905 - one each, as declared
+                if x is None or pull is None:  # an argument that does not require a gradient, or has none
                     continue
                 key = x._order
-                if not oldest <= key < order:
-                    continue
-                pull = pulls[i]
-                if pull is None:  # an argument without a gradient
+                if key < oldest:
                     continue
                 d = pull(g) if each else pull
                 data = x.data
                 if d.shape != data.shape:
                     d = unbroadcast(d, data.shape)
-                if d.dtype != data.dtype:
+                if d.dtype is not data.dtype and d.dtype != data.dtype:
                     d = d.astype(data.dtype)
-                there = pending.get(key)
-                if there is None:
+                if key not in pending:
                     pending[key] = [x, d, False]
                     heappush(heap, -key)
-                elif there[2]:
+                    continue
+                there = pending[key]
+                if there[2]:
                     there[1] += d
                 else:
                     there[1] = there[1] + d
@@ -321,30 +254,29 @@ def _unrecorded(x: Any) -> Any:
     return x.data if isinstance(x, Variable) else x
 
 
-def _recorded(rule: Callable[..., VJP], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _recorded(
+    rule: Callable[..., VJP], parents: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     """The pullbacks of a rule run on its variables themselves, so that what they compute is recorded in turn."""
-    with no_grad(tracking=True):
-        inputs = (x if getattr(x, "requires_grad", False) else _unrecorded(x) for x in args)
+    with no_grad(tracking_on=True):
+        inputs = (_unrecorded(x) if p is None else p for p, x in zip(parents, args, strict=True))
         return rule(*inputs, **kwargs)[1]
 
 
-def _refuse_overwritten(variable: Variable, differentiable: bool) -> None:
-    """Raise RuntimeError if memory that the variable's pullbacks read was written to after they were made."""
-    assert variable._node is not None
-    rule, args, _, pullbacks = variable._node
-    held = [pullbacks, *(x.data for x in args if differentiable and isinstance(x, Variable))]
-    if writes.overwritten(held, variable._order):
+def _refuse_overwritten(node: Node, since: int, differentiable: bool) -> None:
+    """Raise RuntimeError if memory that the node's pullbacks read was written to after they were made."""
+    pullbacks, parents, rule, _, _ = node
+    if writes.overwritten([pullbacks, *(x.data for x in parents if differentiable and x is not None)], since):
         raise RuntimeError(
-            f"an array that the pullback of {rule.__name__} needs was overwritten in place; compute from a clone() of it instead"
+            f"an array that the pullback of {rule.__name__} needs was overwritten in place; compute from a clone() of it"
         )
 
 
 def _alias(x: Variable) -> Variable:
     """A variable of the same data one step younger than x, through which cotangents reach x."""
-    alias = type(x)(x.data)
-    alias.requires_grad_()
+    alias = type(x)(x.data, requires_grad=True)
     if x.requires_grad:
-        alias._node = _identity, (x,), {}, _identity(x.data)[1]
+        alias._node = _identity(x.data)[1], (x,), _identity, (x,), {}
     return alias
 
 

@@ -11,7 +11,8 @@ from gradspec.reference.op import Op
 from gradspec.reference.ops import elementwise as e
 from gradspec.reference.ops import linalg, nn, shapes
 from gradspec.reference.ops import reductions as r
-from gradspec.reference.tape import VJP, Array, clock, is_tracking, record
+from gradspec.reference.record import record
+from gradspec.reference.tape import VJP, Array, clock, is_tracking
 
 _generator = np.random.default_rng()
 

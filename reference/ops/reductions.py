@@ -10,7 +10,8 @@ from gradspec.reference.cases import Call, Choices, axis_of, nonempty_reduction,
 from gradspec.reference.domains import Real
 from gradspec.reference.kinks import extreme_ties
 from gradspec.reference.op import op
-from gradspec.reference.tape import VJP, Array, record
+from gradspec.reference.record import record
+from gradspec.reference.tape import VJP, Array
 
 
 def _count(x: Array, axis: Axes) -> int:

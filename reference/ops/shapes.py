@@ -20,7 +20,8 @@ from gradspec.reference.cases import (
 )
 from gradspec.reference.domains import Real
 from gradspec.reference.op import op
-from gradspec.reference.tape import VJP, Array, record
+from gradspec.reference.record import record
+from gradspec.reference.tape import VJP, Array
 
 
 def _same_size(choose: Choices) -> Call:
