@@ -88,7 +88,11 @@ def _checking(backend: Backend) -> Backend:
 def told(error: BaseException) -> str:
     """An exception in a few lines: its type, what it says, and the backend's own frames."""
     lines = [f"raised {type(error).__name__}: {first_line(error)}".rstrip(": ")]
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_OURS)]
+    frames = [
+        f
+        for f in traceback.extract_tb(error.__traceback__)
+        if not str(Path(f.filename).resolve()).startswith(_OURS)
+    ]
     lines += [
         f"  at {_near(f.filename)}:{f.lineno} in {f.name}: {f.line}".rstrip(": ") for f in frames[-FRAMES:]
     ]

@@ -71,11 +71,20 @@ class Keeper:
         self.limit = limit
         self._process: Any = None
         self._pipe: Any = None
+        self._shrunk: set[str] = (
+            set()
+        )  # which subjects have had their crash shrunk: it takes a while, and one tells enough
 
     def perform(self, task: Task, tried: Engine) -> None:
         """What `running.perform` does, somewhere else. Disagreement also if the process hangs or dies."""
         ended = self._ended(task)
-        if isinstance(ended, Lost) and ended.crashed and ended.check and hasattr(os, "fork"):
+        if (
+            isinstance(ended, Lost)
+            and ended.crashed
+            and repr(tried) not in self._shrunk
+            and hasattr(os, "fork")
+        ):
+            self._shrunk.add(repr(tried))
             ended = self._smallest(task, ended)
         if isinstance(ended, Lost):
             tried.tally += Tally(judged=ended.checks)

@@ -1,13 +1,12 @@
-"""What a run found: tallies of judged cases, and the matrix of op by backend shown at its end."""
+"""What a run found: tallies of judged cases, and the tables of op by backend and property by backend."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
+from gradspec.properties.attempt import plain
 from gradspec.properties.judge import Judgement
 
 
@@ -53,49 +52,109 @@ class Entry:
         return cls(**{**entry, "tally": Tally(**entry["tally"])})
 
 
-_MARKS = {
-    "failed": "[bold red]✗[/]",
-    "known": "[yellow]![/]",
-    "passed": "[green]✓[/]",
-    "skipped": "[dim]-[/]",
+def sentence(test: str) -> str:
+    """The property that a test of this name is."""
+    return plain(test.removeprefix("test_").replace("_", " "))
+
+
+MARKS = {
+    "failed": ("✗", "bold red"),
+    "known": ("!", "yellow"),
+    "passed": ("✓", "green"),
+    "skipped": ("-", "dim"),
 }
+"""From the outcome that outweighs all others to the one that says least."""
+
+CELL = "  cases  info  worst"
+GAP = "   "
+LEGEND = (
+    "info: share of the cases that could have shown an error; worst: the largest error, 1 is what is allowed"
+)
 
 
 def worst_outcome(entries: Iterable[Entry]) -> str:
     """The outcome that tells most of several: one failure outweighs all else."""
     outcomes = {e.outcome for e in entries}
-    return next((o for o in _MARKS if o in outcomes), "skipped")
+    return next((o for o in MARKS if o in outcomes), "skipped")
 
 
-def show(entries: list[Entry], unavailable: Mapping[str, str], console: Console) -> None:
-    """Print op by backend, then property by backend, then the backends that could not run, each with its reason."""
+def tables(entries: list[Entry], width: int) -> Iterator[Text]:
+    """The lines of both tables, split where the backends do not fit side by side."""
+    yield from table("op", {e.op: plain(e.op) for e in entries}, entries, width)
+    yield Text()
+    yield from table("property", {e.property: sentence(e.property) for e in entries}, entries, width)
+    yield Text()
+    legend = Text.assemble(
+        *(
+            part
+            for o, word in (
+                ("passed", "agrees   "),
+                ("failed", "disagrees   "),
+                ("known", "known to deviate"),
+            )
+            for part in (MARKS[o], " " + word)
+        )
+    )
+    yield legend
+    yield Text(LEGEND, "dim")
+
+
+def table(by: str, rows: dict[str, str], entries: list[Entry], width: int) -> Iterator[Text]:
+    """A row for each value of the field `by`, under its title: those that failed first, and the sum of all last."""
     backends = list(dict.fromkeys(e.backend for e in entries))
-    if entries:
-        console.print(_table("op", sorted({e.op for e in entries}), backends, entries))
-        console.print(_table("property", list(dict.fromkeys(e.property for e in entries)), backends, entries))
-        console.print(
-            "cases judged · share that was informative · worst error in units of what was allowed   "
-            "[green]✓[/] agrees  [bold red]✗[/] disagrees  [yellow]![/] known to deviate",
-            style="dim",
+    first = max(map(len, [by, "all", *rows.values()]))
+    fit = max(1, (width - first) // (len(CELL) + 2 + len(GAP)))
+    for k in range(0, len(backends), fit):
+        group = backends[k : k + fit]
+        shown = [e for e in entries if e.backend in group]
+        if k:
+            yield Text()
+        yield Text(
+            by.ljust(first) + "".join(f"{GAP}{_short(plain(b)):<{len(CELL) + 2}}" for b in group), "bold"
         )
-    for name, reason in unavailable.items():
-        console.print(f"unavailable  [bold]{escape(name)}[/]: {escape(reason)}", highlight=False)
+        yield Text(" " * first + f"{GAP}  {CELL}" * len(group), "dim")
+        for row in sorted(
+            {getattr(e, by) for e in shown}, key=lambda r: (_rank(by, r, shown), *_order(by, r, rows))
+        ):
+            yield _line(rows[row].ljust(first), [_of(shown, b, by, row) for b in group])
+        yield _line("all".ljust(first), [_of(shown, b) for b in group])
 
 
-def _table(by: str, rows: list[str], backends: list[str], entries: list[Entry]) -> Table:
-    table = Table(by, *backends, box=None, header_style="bold", padding=(0, 3, 0, 0), pad_edge=False)
-    for row in [*rows, "all"]:
-        cells = ([e for e in entries if e.backend == b and row in (getattr(e, by), "all")] for b in backends)
-        table.add_row(
-            escape(row.removeprefix("test_").replace("_", " ") if by == "property" else row),
-            *map(_cell, cells),
-        )
-    return table
+def _of(entries: list[Entry], backend: str, by: str = "", row: str = "") -> list[Entry]:
+    return [e for e in entries if e.backend == backend and (not by or getattr(e, by) == row)]
 
 
-def _cell(entries: list[Entry]) -> str:
+def _rank(by: str, row: str, entries: list[Entry]) -> int:
+    return (
+        list(MARKS).index(worst_outcome(e for e in entries if getattr(e, by) == row)) // 2
+    )  # failed, known | rest
+
+
+def _order(by: str, row: str, rows: dict[str, str]) -> tuple[int, str]:
+    return (0, row) if by == "op" else (list(rows).index(row), "")
+
+
+def _line(title: str, cells: list[list[Entry]]) -> Text:
+    worst = worst_outcome(e for cell in cells for e in cell)
+    line = Text(title, MARKS["failed"][1] if worst == "failed" else "")
+    for cell in cells:
+        line.append(GAP)
+        line.append_text(_cell(cell))
+    return line
+
+
+def _cell(entries: list[Entry]) -> Text:
     if not entries:
-        return ""
+        return Text(" " * (len(CELL) + 2))
     total = sum((e.tally for e in entries), Tally())
-    share = f"{100 * total.informative / total.judged:.0f}%" if total.judged else "-"
-    return f"{_MARKS[worst_outcome(entries)]} {total.judged:,} {share:>4} {total.worst:.3g}"
+    share = f"{total.informative / total.judged:.0%}" if total.judged else "-"
+    numbers = f" {total.judged:>8,}  {share:>4}  {_number(total.worst):>5}"
+    return Text.assemble(MARKS[worst_outcome(entries)], numbers)
+
+
+def _number(x: float) -> str:
+    return f"{x:.2f}" if x < 100 else "inf" if x == float("inf") else f"{x:.0e}".replace("e+", "e")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= len(CELL) + 2 else name[: len(CELL) + 1] + "…"

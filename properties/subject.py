@@ -25,6 +25,7 @@ FILLS = 6  # cases per example: a draw from Hypothesis costs as much as judging 
 LEAST_INFORMATIVE = (
     0.1  # a run in which nine cases of ten could not have failed says too little to be called a pass
 )
+ENOUGH = 20  # cases to say so from; of fewer, all may be zero by chance
 
 
 @dataclass(kw_only=True, repr=False)
@@ -74,7 +75,7 @@ class Engine:
 
     def require_information(self) -> None:
         """AssertionError if hardly any case could have failed."""
-        if self.tally.informative < LEAST_INFORMATIVE * self.tally.judged:
+        if self.tally.judged >= ENOUGH and self.tally.informative < LEAST_INFORMATIVE * self.tally.judged:
             raise AssertionError(
                 f"only {self.tally.informative} of {self.tally.judged} cases were informative (the others had gradients "
                 "of zero throughout, or were undecidable): the property has not been tested"

@@ -1,0 +1,152 @@
+"""The options of a run, and what is wrong with them: one line with the nearest names, never a traceback."""
+
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.errors import InvalidArgument
+
+from gradspec.backends import Backend, Unavailable, available, load
+from gradspec.backends.backend import nearest
+from gradspec.properties.attempt import plain, told
+from gradspec.properties.case import DTYPES
+from gradspec.reference import OPS
+
+TIME_LIMIT = 60.0  # seconds: a first call may compile kernels
+
+PROFILES = {"quick": 6, "default": 30, "deep": 600}
+"""How many examples each profile tries of every property, backend and op."""
+
+_SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+
+
+def register_profiles() -> None:
+    for name, examples in PROFILES.items():
+        settings.register_profile(
+            name,
+            max_examples=examples,
+            deadline=None,
+            report_multiple_bugs=False,
+            suppress_health_check=_SLOW,
+        )
+    settings.load_profile("default")
+
+
+def add(parser: pytest.Parser) -> None:
+    group = parser.getgroup("gradspec")
+    several = {"action": "append", "default": []}
+    group.addoption("--backend", **several, help="a backend by name or module:attribute; repeatable")
+    group.addoption("--op", **several, help="an op of the spec; repeatable")
+    group.addoption("--dtype", **several, help=f"one of {', '.join(DTYPES)}; repeatable")
+    group.addoption("--shard", metavar="I/N", help="the I-th of N parts of the run, by backend and op")
+    group.addoption(
+        "--budget",
+        metavar="TIME",
+        help="repeat with fresh examples for so long, as in 90s, 10m or 1h30m; most of it goes to the properties with the "
+        "fewest informative cases in this and earlier runs",
+    )
+    group.addoption("--matrix", metavar="FILE", help="write what the run found, as JSON")
+    group.addoption(
+        "--time-limit",
+        metavar="SECONDS",
+        type=float,
+        default=TIME_LIMIT,
+        help="for one check of a backend in a process of its own (default: %(default)g)",
+    )
+    group.addoption(
+        "--isolate",
+        action="store_true",
+        default=None,
+        help="try every backend in a process of its own (default: all but those built in)",
+    )
+    group.addoption("--no-isolate", dest="isolate", action="store_false", help="try none in one")
+
+
+def chosen(kind: str, names: list[str], allowed: Iterable[str]) -> list[str]:
+    """Those of the allowed names that are given, or all if none is; UsageError for a name that is not allowed."""
+    allowed = list(allowed)
+    for name in names:
+        if name not in allowed:
+            raise pytest.UsageError(plain(f"--{kind} {name}: no such {kind}; {nearest(name, allowed)}"))
+    return [name for name in allowed if name in names or not names]
+
+
+def ops(config: pytest.Config) -> list[str]:
+    return chosen("op", config.getoption("op") or [], OPS)
+
+
+def dtypes(config: pytest.Config) -> list[str]:
+    return chosen("dtype", config.getoption("dtype") or [], DTYPES)
+
+
+def backends(config: pytest.Config) -> dict[str, Backend | Unavailable]:
+    """The backends asked for, or else all there are, with those that cannot run here."""
+    names: list[str] = config.getoption("backend") or []
+    here = str(config.invocation_params.dir)
+    if any(":" in name for name in names) and here not in sys.path:
+        sys.path.insert(0, here)  # as python -m pytest would
+    return {name: _loaded(name) for name in names} if names else available()
+
+
+def _loaded(name: str) -> Backend:
+    try:
+        return load(name)
+    except (Unavailable, ValueError, TypeError) as error:
+        raise pytest.UsageError(plain(f"--backend: {' '.join(str(error).split())}")) from error
+    except (Exception, SystemExit) as error:  # the module's own
+        raise pytest.UsageError(f"--backend {plain(name)} {told(error)}") from error
+
+
+def shard(config: pytest.Config) -> tuple[int, int]:
+    """Which part of how many."""
+    text = config.getoption("shard") or "1/1"
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    i, n = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= i <= n:
+        raise pytest.UsageError(f"--shard {plain(text)}: it is the part, a slash and their number, as in 2/4")
+    return i, n
+
+
+def budget(config: pytest.Config) -> float | None:
+    """Seconds, or None for as long as the profile takes."""
+    text = config.getoption("budget")
+    if text is None:
+        return None
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
+    hours, minutes, seconds = (int(n or 0) for n in match.groups()) if match else (0, 0, 0)
+    if not (total := 3600 * hours + 60 * minutes + seconds):
+        raise pytest.UsageError(f"--budget {plain(text)}: it is a time, as in 90s, 10m or 1h30m")
+    return float(total)
+
+
+def time_limit(config: pytest.Config) -> float:
+    """Seconds for one check."""
+    seconds = float(config.getoption("time_limit") or 0)
+    if seconds <= 0:
+        raise pytest.UsageError("--time-limit: it is a number of seconds, more than 0")
+    return seconds
+
+
+def matrix_file(config: pytest.Config) -> Path | None:
+    file = config.getoption("matrix")
+    return Path(config.invocation_params.dir, file) if file else None
+
+
+def check(config: pytest.Config) -> None:
+    """UsageError for whatever does not exist."""
+    profile = config.getoption("--hypothesis-profile", None)
+    if profile:
+        try:
+            settings.get_profile(profile)
+        except InvalidArgument as error:
+            known = nearest(profile, PROFILES)
+            raise pytest.UsageError(
+                plain(f"--hypothesis-profile {profile}: no such profile; {known}")
+            ) from error
+    for option in (ops, dtypes, shard, budget, time_limit):
+        option(config)
+    if config.getoption("backend"):  # all there are import a while, and a run may be of something else
+        backends(config)
