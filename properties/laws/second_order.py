@@ -35,7 +35,8 @@ def second_derivatives_agree(backend: Backend, case: Case) -> Judgement:
     """
     exact = Measure(case.dtype, lambda convert: second_derivatives(SPEC, case, convert))
     got = second_derivatives(backend, case)
-    by_inputs, by_cotangent = [], []
+    by_inputs: list[Judgement] = []
+    by_cotangent: list[Judgement] = []
     for k, second in enumerate(got):
         for name, d in second.by.items():
             what = f"derivative by {name} of the gradient of {second.of}"

@@ -1,0 +1,30 @@
+"""Drawing programs: compositions of a backend's ops."""
+
+from hypothesis import strategies as st
+
+from gradspec.properties.laws.programs import LONGEST, MENU, Program, Step, menu_of
+from gradspec.properties.strategies import Draw
+from gradspec.properties.subject import Engine
+
+PROGRAMS = 4  # for each example, most of the time of which is Hypothesis's own
+
+
+@st.composite
+def programs(draw: Draw, engine: Engine) -> Program:
+    """Programs of the engine's ops, decoded from a block of bytes: zeros are an addition of the last result to itself.
+
+    Half of the steps take two values, each some of the last few results, so that branches meet again and little is dead.
+    """
+    menu = menu_of(engine.backend)
+    pairs, singles = ([name for name in menu if MENU[name][1] == k] for k in (2, 1))
+    n, m = draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    others = draw(st.lists(st.sampled_from([(n, m), (1, m), (n, 1)]), max_size=2))
+    length = draw(st.integers(1, LONGEST))
+    block, steps = draw(st.binary(min_size=3 * length, max_size=3 * length)), list[Step]()
+    for kind, *back in zip(block[::3], block[1::3], block[2::3], strict=True):
+        names = singles if (kind % 2 and singles) or not pairs else pairs
+        name, newest = names[kind // 2 % len(names)], len(others) + len(steps)
+        taken = [newest - b % min(newest + 1, 4) for b in back]
+        steps.append((name, tuple(taken[: MENU[name][1]])))
+    dtype, seed = draw(st.sampled_from(list(engine.dtypes))), draw(st.integers(0, 2**16))
+    return Program(dtype, seed, ((n, m), *others), tuple(steps))

@@ -1,0 +1,16 @@
+"""Are gradients right through whole programs: through fan-out, diamonds and inputs that are used twice?"""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradspec.properties.compositions import PROGRAMS, programs
+from gradspec.properties.laws.programs import every_gradient_of_a_program_agrees, menu_of
+from gradspec.properties.subject import Engine
+
+
+@pytest.mark.property(when=lambda s: len(menu_of(s.backend)) > 3)
+@given(data=st.data())
+def test_every_gradient_of_a_program_agrees(engine: Engine, data: st.DataObject) -> None:
+    for _ in range(PROGRAMS):
+        engine.obeys(every_gradient_of_a_program_agrees, data.draw(programs(engine)))
