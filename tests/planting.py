@@ -27,15 +27,29 @@ def offering(ops: Mapping[str, Callable[..., Any]], name: str = "planted") -> Ba
     return replace(load("numpy"), name=name, ops=ops)
 
 
-def breaks(law: Law, backend: Backend, *, how: settings = quiet, **cases: Any) -> Disagreement | None:
-    """How the one op of the backend breaks a law on drawn cases (`Subject.cases` takes the keywords), or None."""
+def breaks(
+    law: Law,
+    backend: Backend,
+    *,
+    how: settings = quiet,
+    drawn: Callable[[Subject], st.SearchStrategy[list[Any]]] | None = None,
+    **cases: Any,
+) -> Disagreement | None:
+    """How the one op of the backend breaks a law on drawn cases (`Subject.cases` takes the keywords), or None.
+
+    drawn: what the cases are drawn by instead.
+    """
     (name,) = backend.ops
     subject = Subject(name=name, op=OPS[name], backend=backend, dtypes=sorted(backend.dtypes, reverse=True))
 
     @how
     @given(data=st.data())
     def tried(data: st.DataObject) -> None:
-        subject.obeys_on_cases(law, data, **cases)
+        if drawn is None:
+            subject.obeys_on_cases(law, data, **cases)
+        else:
+            for case in data.draw(drawn(subject)):
+                subject.obeys(law, case)
 
     try:
         tried()

@@ -1,0 +1,94 @@
+"""Cases on kinks, and the ways off them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import strategies as st
+
+from gradspec.properties.case import Case, dtype_of
+from gradspec.properties.judge import wider
+from gradspec.properties.strategies import Draw, cases
+from gradspec.reference.op import Op
+from gradspec.reference.tape import Array
+
+ROOM = 16  # elements of the largest array: each that lies on a kink asks for several runs of the spec
+CALLS = 4  # how often a call is drawn until one has a kink
+EXTRA = 64  # ways off the kinks at random, besides the regular ones
+
+
+@st.composite
+def kinked_cases(draw: Draw, op: Op, dtypes: Sequence[str], fills: int, room: int = ROOM) -> list[Case]:
+    """Cases of one call with elements on kinks; calls that can have none, such as a maximum of one, are drawn again.
+
+    They are drawn as by `cases`, and about half of their elements moved to the nearest kink.
+    """
+    moved: list[Case] = []
+    for _ in range(CALLS):
+        drawn = draw(cases(op, dtypes, fills, False, room))
+        rng = np.random.default_rng(draw(st.integers(0, 2**16 - 1)))
+        moved = [onto_kinks(case, rng) for case in drawn]
+        if found := [case for case in moved if any(np.any(d == 0) for d in distances(case))]:
+            return found
+    return moved
+
+
+def onto_kinks(case: Case, rng: np.random.Generator) -> Case:
+    """The case with about half of the elements, argument by argument, moved by their distance to the nearest kink."""
+    inputs = list(case.inputs)
+    for i in case.differentiable:
+        distance = distances(replace(case, inputs=tuple(inputs)))[i]
+        picked = (rng.random(distance.shape) < 0.5) & np.isfinite(distance)
+        for way in (1, -1):
+            moved = inputs[i].astype(wider(case.dtype)) + np.where(picked, way * distance, 0)
+            tried = [*inputs[:i], moved.astype(dtype_of(case.dtype)), *inputs[i + 1 :]]
+            there = distances(replace(case, inputs=tuple(tried)))[i] == 0
+            inputs[i] = np.where(there, tried[i], inputs[i])
+    return replace(case, inputs=tuple(inputs))
+
+
+def distances(case: Case) -> tuple[Array, ...]:
+    """How far each element of each input is from the nearest kink."""
+    if case.op.kinks is None:
+        return tuple(np.full(x.shape, np.inf) for x in case.inputs)
+    wide = case.with_arrays(lambda x: x.astype(wider(case.dtype)))
+    return case.op.kinks(*wide.inputs, **case.keywords)
+
+
+def off_kinks(case: Case) -> Iterator[Case]:
+    """The case in higher precision with its elements moved off the kinks by less than a unit in the last place.
+
+    Ties are broken in every case, so that it has a derivative. First all move up and all move down, in either order;
+    then for each element it moves furthest up, and furthest down, with few or many others; then at random.
+    """
+    on = [d == 0 for d in distances(case)]
+    n = sum(int(np.sum(mask)) for mask in on)
+    rng, ranks = np.random.default_rng(n), np.arange(n)
+    orders: list[Array] = [ranks + 1, -1 - ranks, n - ranks, ranks - n]
+    for k in range(n):
+        rank = (ranks + k) % n
+        orders += [rank - n + 1.5, rank - 0.5, rank - n / 2 + 0.25]
+    orders += [rng.permutation(n) - rng.integers(0, n + 1) + 0.5 for _ in range(EXTRA)]
+    for order in orders:
+        yield _moved(case, on, order / (n + 1))
+
+
+def _moved(case: Case, on: Sequence[Array], steps: Array) -> Case:
+    """The case in higher precision with its elements on kinks moved by these many units in the last place."""
+    wide = case.with_arrays(lambda x: x.astype(wider(case.dtype)))
+    unit = max(float(np.finfo(wider(case.dtype)).eps) * 8 * len(steps), _epsilon(case.dtype))
+    inputs, begin = [], 0
+    for x, mask in zip(wide.inputs, on, strict=True):
+        end = begin + int(np.sum(mask))
+        if end > begin:
+            x = x.copy()
+            x[mask] += (steps[begin:end] * unit * np.maximum(np.abs(x[mask]), 1)).astype(x.dtype)
+        inputs.append(x)
+        begin = end
+    return replace(wide, inputs=tuple(inputs))
+
+
+def _epsilon(dtype: str) -> float:
+    """The spacing of the numbers of a dtype at 1."""
+    one = dtype_of(dtype).type(1)
+    return float(np.nextafter(one, dtype_of(dtype).type(2)) - one)

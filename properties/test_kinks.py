@@ -1,0 +1,16 @@
+"""At kinks and ties, is the gradient a legal subgradient?"""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradspec.properties.kinked import kinked_cases
+from gradspec.properties.laws.kinks import gradient_at_kinks_is_a_legal_subgradient
+from gradspec.properties.subject import Subject
+
+
+@pytest.mark.property(when=lambda s: s.op.differentiable and s.op.kinks)
+@given(data=st.data())
+def test_gradient_at_kinks_is_a_legal_subgradient(subject: Subject, data: st.DataObject) -> None:
+    for case in data.draw(kinked_cases(subject.op, subject.dtypes, fills=2)):
+        subject.obeys(gradient_at_kinks_is_a_legal_subgradient, case)
