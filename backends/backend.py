@@ -29,8 +29,8 @@ class Backend:
         metadata goes by the spec's keywords, and ops that take a sequence of arrays (concat, stack) take just one; see
         `call`. What is absent is not offered: nothing falls back to another implementation.
     vjp: `vjp(fn, *inputs) -> (value, pullback)` for any composition fn of the ops at floating-point inputs;
-        `pullback(g)`, which may be called several times, is one gradient per input, of its shape and dtype, zeros
-        where the value does not depend on it.
+        `pullback(g)`, which may be called several times, is one gradient per input, of its shape and dtype and in memory
+        of its own, zeros where the value does not depend on it.
     from_numpy: its array of the elements of a NumPy array, floating-point, int64 or bool, laid out likewise where it can be.
     to_numpy: the inverse, for any array that the ops, `vjp` and pullbacks return.
     synchronize: returns when all work handed to the device is done.

@@ -117,9 +117,20 @@ def vjp(
         pulled: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
             value, leaves, g, retain_graph=True, create_graph=record, allow_unused=True
         )
-        return tuple(torch.zeros_like(x) if d is None else d for x, d in zip(leaves, pulled, strict=True))
+        gradients = [torch.zeros_like(x) if d is None else d for x, d in zip(leaves, pulled, strict=True)]
+        return tuple(gradients if record else _apart(g, gradients))
 
     return (value if nested else value.detach()), pullback
+
+
+def _apart(g: torch.Tensor, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The gradients each in memory of its own: `autograd.grad` hands out the cotangent itself where it can."""
+    taken = {g.untyped_storage().data_ptr()}
+    apart = []
+    for d in gradients:
+        apart.append(d.clone() if d.untyped_storage().data_ptr() in taken else d)
+        taken.add(apart[-1].untyped_storage().data_ptr())
+    return apart
 
 
 # Ops

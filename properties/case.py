@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 
 from gradspec.backends import Backend, call
+from gradspec.properties.layouts import lay_out
 from gradspec.reference import OPS, Op
 from gradspec.reference.domains import Booleans, Integers, Interval
 from gradspec.reference.tape import Array, unbroadcast
@@ -30,6 +31,7 @@ class Case:
     inputs: tuple[Array, ...]
     keywords: dict[str, Any]
     cotangent: Array
+    layouts: tuple[str, ...] = ()  # of the inputs and the cotangent, as a backend gets them; all "C" if empty
 
     @property
     def differentiable(self) -> tuple[int, ...]:
@@ -44,13 +46,28 @@ class Case:
 
     @classmethod
     def of(
-        cls, op: str, dtype: str, inputs: Sequence[Any], keywords: dict[str, Any], cotangent: Any
+        cls,
+        op: str,
+        dtype: str,
+        inputs: Sequence[Any],
+        keywords: dict[str, Any],
+        cotangent: Any,
+        layouts: tuple[str, ...] = (),
     ) -> "Case":
         """A case from nested lists or arrays, as a script would write it."""
         spec = OPS[op]
         kinds = {Integers: np.dtype(np.int64), Booleans: np.dtype(np.bool_), Interval: dtype_of(dtype)}
         arrays = tuple(np.array(x, kinds[type(spec.domain(i))]) for i, x in enumerate(inputs))
-        return cls(spec, dtype, arrays, keywords, np.array(cotangent, dtype_of(dtype)))
+        return cls(spec, dtype, arrays, keywords, np.array(cotangent, dtype_of(dtype)), layouts)
+
+    def for_backend(self, backend: Backend) -> tuple[list[Any], Any]:
+        """The inputs and the cotangent as arrays of a backend, in their layouts."""
+        arrays = (*self.inputs, self.cotangent)
+        layouts = self.layouts or ("C",) * len(arrays)
+        *inputs, cotangent = (
+            backend.from_numpy(lay_out(x, at)) for x, at in zip(arrays, layouts, strict=True)
+        )
+        return inputs, cotangent
 
     @property
     def subject(self) -> str:
@@ -63,7 +80,7 @@ class Case:
         keywords = ", ".join(f"{k!r}: {literal(v)}" for k, v in self.keywords.items())
         return (
             f"Case.of(\n    {self.op.name!r}, {self.dtype!r}, [\n{inputs}    ],\n"
-            f"    {{{keywords}}}, {literal(self.cotangent)},\n)"
+            f"    {{{keywords}}}, {literal(self.cotangent)},{f' {self.layouts!r},' if self.layouts else ''}\n)"
         )
 
     def lines(self) -> list[str]:
@@ -71,7 +88,10 @@ class Case:
         named = {self.op.argument(i): x for i, x in enumerate(self.inputs)} | self.keywords
         named["cotangent"] = self.cotangent
         width = max(map(len, named))
-        return [f"in {self.dtype}", *(f"{name:{width}} = {literal(x)}" for name, x in named.items())]
+        lines = [f"in {self.dtype}", *(f"{name:{width}} = {literal(x)}" for name, x in named.items())]
+        return (
+            [*lines, f"layouts {', '.join(self.layouts)} (of the cotangent last)"] if self.layouts else lines
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The case for tools: arrays as literals with their shapes."""
@@ -80,7 +100,13 @@ class Case:
             k: {"shape": x.shape, "dtype": str(x.dtype), "values": literal(x)} for k, x in arrays.items()
         }
         keywords = {k: literal(v) for k, v in self.keywords.items()}
-        return {"op": self.op.name, "dtype": self.dtype, "arrays": described, "keywords": keywords}
+        return {
+            "op": self.op.name,
+            "dtype": self.dtype,
+            "arrays": described,
+            "keywords": keywords,
+            "layouts": self.layouts,
+        }
 
     def __repr__(self) -> str:
         return self.expression()
@@ -136,7 +162,7 @@ def spec_of(case: Case) -> Result:
 
 def forward(backend: Backend, case: Case) -> Array:
     """The value that a backend computes, without its vjp."""
-    arrays = [backend.from_numpy(x) for x in case.inputs]
+    arrays, _ = case.for_backend(backend)
     return backend.to_numpy(call(case.op, backend.ops[case.op.name], arrays, case.keywords))
 
 
@@ -148,17 +174,12 @@ def differentiate(backend: Backend, case: Case) -> Result:
 
 def pullback_of(backend: Backend, case: Case) -> tuple[Array, Callable[[Array], dict[str, Array]]]:
     """The value that a backend's vjp gives, and its pullback: from a cotangent to the gradients by argument."""
-    arrays = [backend.from_numpy(x) for x in case.inputs]
-    free = case.differentiable
-    fn = backend.ops[case.op.name]
-
-    def of_free(*xs: Any) -> Any:
-        return call(case.op, fn, _merged(arrays, free, xs), case.keywords)
-
-    value, pullback = backend.vjp(of_free, *(arrays[i] for i in free))
+    arrays, _ = case.for_backend(backend)
+    value, pullback = linearized(backend, case, arrays)
+    free, layout = case.differentiable, case.layouts[-1] if case.layouts else "C"
 
     def pull(g: Array) -> dict[str, Array]:
-        gradients = pullback(backend.from_numpy(g))
+        gradients = pullback(backend.from_numpy(lay_out(g, layout)))
         if len(gradients) != len(free):
             raise TypeError(
                 f"the pullback of {backend.name} returned {len(gradients)} gradients for {len(free)} inputs"
@@ -167,6 +188,20 @@ def pullback_of(backend: Backend, case: Case) -> tuple[Array, Callable[[Array], 
         return {n: backend.to_numpy(d) for n, d in zip(names, gradients, strict=True)}
 
     return backend.to_numpy(value), pull
+
+
+def linearized(
+    backend: Backend, case: Case, arrays: Sequence[Any]
+) -> tuple[Any, Callable[[Any], Sequence[Any]]]:
+    """What the backend's vjp makes of the case at these arrays of its own: a value and a pullback."""
+    free = case.differentiable
+    fn = backend.ops[case.op.name]
+
+    def of_free(*xs: Any) -> Any:
+        return call(case.op, fn, _merged(arrays, free, xs), case.keywords)
+
+    value, pullback = backend.vjp(of_free, *(arrays[i] for i in free))
+    return value, pullback
 
 
 def _merged(arrays: Sequence[Any], at: tuple[int, ...], new: Sequence[Any]) -> list[Any]:

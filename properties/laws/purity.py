@@ -1,0 +1,82 @@
+"""Does anything change that should not: inputs, cotangents, or what a pullback gives when it is called again?"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from gradspec.backends import Backend
+from gradspec.properties.case import Case, linearized
+from gradspec.properties.judge import Judge, Judgement
+from gradspec.reference.tape import Array
+
+
+def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
+    """The same call gives the same again, and inputs and cotangent stay as they are.
+
+    Nor may a later write to a gradient, to the value or to an input corrupt what a pullback gives: it must give the same
+    as before, or, for what it may still need, raise. The same is bit for bit, or else as right as before: sums of torch
+    have been seen to change in the last place with what lies where in memory.
+    """
+    inputs, g = case.for_backend(backend)
+    before = _snapshots(backend, [*inputs, g])
+    value, pullback = linearized(backend, case, inputs)
+    first = pullback(g)
+    gradients = _snapshots(backend, first)
+    names = [case.op.argument(i) for i in case.differentiable]
+    judge = Judge(case)
+
+    for name, x, saved in zip(
+        [*map(case.op.argument, range(len(inputs))), "cotangent"], [*inputs, g], before, strict=True
+    ):
+        if not _same(backend.to_numpy(x), saved):
+            return Judgement(
+                "disagree", f"{name} was changed from {saved.tolist()} to {backend.to_numpy(x).tolist()}"
+            )
+    for what, repeat in (
+        ("a second call of the pullback", pullback),
+        ("a second run", linearized(backend, case, inputs)[1]),
+    ):
+        if wrong := _difference(judge, names, _snapshots(backend, repeat(g)), gradients):
+            return Judgement("disagree", f"{what} gives another {wrong}")
+    for i, d in enumerate(first):
+        _overwrite(d)
+        for j in range(i + 1, len(first)):
+            if not _same(backend.to_numpy(first[j]), gradients[j]):
+                return Judgement("disagree", f"the gradients of {names[i]} and {names[j]} share memory")
+    for what, arrays in ("the gradients", ()), ("the value", [value]), ("the inputs", inputs):
+        for x in arrays:
+            _overwrite(x)
+        try:
+            again = _snapshots(backend, pullback(g))
+        except Exception:
+            if arrays:  # refused, as is right for what the pullback may need
+                break
+            raise
+        if wrong := _difference(judge, names, again, gradients):
+            return Judgement("disagree", f"after a write to {what} the pullback gives another {wrong}")
+    return Judgement("agree", informative=any(map(np.any, gradients)))
+
+
+def _snapshots(backend: Backend, arrays: Sequence[Any]) -> list[Array]:
+    return [np.array(backend.to_numpy(x)) for x in arrays]
+
+
+def _overwrite(x: Any) -> None:
+    """Write to an array, unless it cannot be written to, which is as good."""
+    try:
+        x[...] = 7
+    except Exception:
+        return
+
+
+def _same(x: Array, y: Array) -> bool:
+    """Whether two arrays are the same bit for bit."""
+    return bool(x.dtype == y.dtype) and x.shape == y.shape and x.tobytes() == y.tobytes()
+
+
+def _difference(judge: Judge, names: list[str], gradients: list[Array], expected: list[Array]) -> str:
+    for name, d, e in zip(names, gradients, expected, strict=True):
+        if not _same(d, e) and judge.gradient(name, d).verdict == "disagree":
+            return f"gradient of {name}"
+    return ""

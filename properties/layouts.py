@@ -1,0 +1,72 @@
+"""The same elements in memory laid out otherwise.
+
+Each layout is a function from an array to an equal one. What a library cannot have (torch has no negative strides) its
+`from_numpy` copies into something it can.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gradspec.reference.tape import Array
+
+
+def _fortran(x: Array) -> Array:
+    return np.asarray(x, order="F")
+
+
+def _transposed(x: Array) -> Array:
+    """The last two axes exchanged in memory, the others in order."""
+    return np.ascontiguousarray(x.swapaxes(-1, -2)).swapaxes(-1, -2) if x.ndim > 1 else x.copy()
+
+
+def _reversed(x: Array) -> Array:
+    """Negative strides on all axes."""
+    return np.asarray(np.flip(np.array(np.flip(x))))
+
+
+def _offset(x: Array) -> Array:
+    """Not at the start of its memory, nor at a multiple of a vector load."""
+    memory = np.ones(x.size + 3, x.dtype)
+    memory[3:] = x.ravel()
+    return memory[3:].reshape(x.shape)
+
+
+def _strided(x: Array) -> Array:
+    """Every second element of a larger array, along all axes."""
+    memory = np.ones([2 * n for n in x.shape], x.dtype)
+    every_second = memory[(slice(None, None, 2),) * x.ndim + (...,)]
+    every_second[...] = x
+    return every_second
+
+
+def _expanded(x: Array) -> Array:
+    """Zero strides along all axes on which the elements are equal."""
+    for i, n in enumerate(x.shape):
+        first = x[(slice(None),) * i + (slice(0, 1),)]
+        if n > 1 and np.array_equal(np.broadcast_to(first, x.shape), x):
+            x = np.broadcast_to(first, x.shape)
+    return x
+
+
+def _read_only(x: Array) -> Array:
+    copy = x.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+LAYOUTS: dict[str, Callable[[Array], Array]] = {
+    "C": np.array,
+    "fortran": _fortran,
+    "transposed": _transposed,
+    "reversed": _reversed,
+    "offset": _offset,
+    "strided": _strided,
+    "expanded": _expanded,
+    "read-only": _read_only,
+}
+
+
+def lay_out(x: Array, layout: str) -> Array:
+    """An array equal to x in this layout, one of `LAYOUTS`."""
+    return LAYOUTS[layout](x)

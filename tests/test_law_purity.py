@@ -1,0 +1,103 @@
+"""The laws of layouts and of purity are broken by their faults and kept by what is right."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from planting import breaks, offering, planted
+
+from gradspec.backends import Backend
+from gradspec.properties.laws.gradient import every_gradient_agrees
+from gradspec.properties.laws.layouts import layout_makes_no_difference
+from gradspec.properties.laws.purity import calls_leave_no_trace
+from gradspec.properties.laws.value import value_agrees
+from gradspec.properties.test_layouts import laid_out_cases
+from gradspec.reference import OPS, VJP
+
+multiply, tanh, add = (OPS[name].rule for name in ("multiply", "tanh", "add"))
+
+
+def in_the_order_of_memory(g: Any) -> Any:
+    """What a kernel reads that takes every array for contiguous."""
+    return g.ravel(order="K").reshape(g.shape)
+
+
+def multiply_of_contiguous_cotangents(x: Any, y: Any) -> VJP:
+    return x * y, (lambda g: in_the_order_of_memory(g) * y, lambda g: in_the_order_of_memory(g) * x)
+
+
+def multiply_of_contiguous_inputs(x: Any, y: Any) -> VJP:
+    return x * y, (lambda g: g * y, lambda g: g * in_the_order_of_memory(x))
+
+
+def tanh_that_spends_its_cotangent(x: Any) -> VJP:
+    def pull(g: Any) -> Any:
+        if g.flags.writeable and g.ndim:
+            g *= 1 - np.tanh(x) ** 2
+            return g
+        return g * (1 - np.tanh(x) ** 2)
+
+    return np.tanh(x), (pull,)
+
+
+def tanh_that_writes_to_its_input(x: Any) -> VJP:
+    y = np.tanh(x)
+    if x.flags.writeable and x.ndim:
+        x[...] = y
+    return y, (lambda g: g * (1 - y * y),)
+
+
+def tanh_that_forgets(x: Any) -> VJP:
+    saved = [np.tanh(x)]
+    return saved[0], (lambda g: g * (1 - (y := saved.pop() if saved else 0 * g) * y),)
+
+
+def tanh_of_a_worn_buffer(x: Any) -> VJP:
+    y = np.tanh(x)
+    calls = iter(range(100))
+    return y, (lambda g: g * (1 - y * y) * (1 if next(calls) == 0 else 2),)
+
+
+def sharing(**ops: Callable[..., Any]) -> Backend:
+    """A backend whose vjp returns one buffer as the gradient of every input."""
+
+    def vjp(fn: Any, *inputs: Any) -> Any:
+        value = fn(*inputs)
+        return value, lambda g: (d := np.array(g), d)
+
+    return replace(offering(ops), vjp=vjp)
+
+
+@pytest.mark.parametrize("rule", [multiply_of_contiguous_cotangents, multiply_of_contiguous_inputs])
+def test_only_the_law_of_layouts_notices_an_order_taken_for_granted(rule: Callable[..., VJP]) -> None:
+    backend = planted(multiply=rule)
+    assert breaks(layout_makes_no_difference, backend, drawn=laid_out_cases)
+    assert not breaks(every_gradient_agrees, backend, smooth=True)
+    assert not breaks(value_agrees, backend)
+
+
+@pytest.mark.parametrize(
+    "rule", [tanh_that_spends_its_cotangent, tanh_that_writes_to_its_input, tanh_of_a_worn_buffer]
+)
+def test_what_is_left_behind_is_noticed(rule: Callable[..., VJP]) -> None:
+    backend = planted(tanh=rule)
+    assert breaks(calls_leave_no_trace, backend, smooth=True, fills=2)
+
+
+def test_only_the_law_of_purity_calls_a_pullback_twice() -> None:
+    assert not breaks(every_gradient_agrees, planted(tanh=tanh_of_a_worn_buffer), smooth=True)
+
+
+def test_one_buffer_for_two_gradients_is_noticed() -> None:
+    found = breaks(calls_leave_no_trace, sharing(add=OPS["add"].apply), smooth=True, fills=2)
+    assert found
+    assert "share memory" in str(found)
+
+
+@pytest.mark.parametrize("name", ["multiply", "tanh", "add", "sum", "reshape", "concat"])
+def test_the_spec_keeps_both_laws(name: str) -> None:
+    backend = offering({name: OPS[name].apply}, "spec")
+    assert not breaks(layout_makes_no_difference, backend, drawn=laid_out_cases)
+    assert not breaks(calls_leave_no_trace, backend, smooth=True, fills=2)
