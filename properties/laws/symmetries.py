@@ -1,0 +1,118 @@
+"""Do ops keep the symmetries that they have: under shifts, another order, another scale?"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from gradspec.backends import Backend
+from gradspec.properties.case import Case, differentiate
+from gradspec.properties.judge import Judge, Judgement, combined
+from gradspec.reference.axes import normalize_axes
+from gradspec.reference.tape import Array
+
+Change = Callable[[Array, Any], Array]
+"""From an array and the keywords of the op to an array."""
+
+
+def _same(x: Array, _: Any) -> Array:
+    return x
+
+
+def _in_steps(x: Array, _: Any) -> Array:
+    """X in multiples of 1/8 up to 4 in size: `_shifted` adds to them exactly."""
+    return np.clip(np.round(x.astype(np.float64) * 8) / 8, -4, 4).astype(x.dtype)
+
+
+def _shifted(x: Array, _: Any) -> Array:
+    """X + 1024, of which exp overflows; x + 8 in 16 bits, where more would not be exact."""
+    return x + x.dtype.type(8 if x.dtype.itemsize == 2 else 1024)
+
+
+def _moved(x: Array, _: Any) -> Array:
+    """X + 8, for ops that may lose digits of a distant x: layer_norm's pullback may be written as a g + b x + c."""
+    return x + x.dtype.type(8)
+
+
+def _turned(x: Array, keywords: Any) -> Array:
+    """With the elements along the axes in another order."""
+    axes = normalize_axes(keywords.get("axis"), x.ndim)
+    return np.roll(np.flip(x, axes), (1,) * len(axes), axes) if axes else x
+
+
+def _doubled(x: Array, _: Any) -> Array:
+    return x * x.dtype.type(2)
+
+
+def _quadrupled(x: Array, _: Any) -> Array:
+    return x * x.dtype.type(4)
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """What a change of x, the first array, does to the value, and to the gradient of x where the cotangent changes so.
+
+    first: what makes the change of x exact, so that nothing but the op rounds.
+    """
+
+    name: str
+    x: Change
+    value: Change = _same
+    cotangent: Change = _same
+    gradient: Change = _same
+    first: Change = _same
+
+
+INVARIANT = Symmetry("invariant under shifts", _shifted, first=_in_steps)
+INVARIANT_NEARBY = Symmetry("invariant under shifts", _moved, first=_in_steps)
+SHIFTED = Symmetry("shifted with x", _shifted, _shifted, first=_in_steps)
+UNORDERED = Symmetry("the same in any order", _turned, gradient=_turned)
+REORDERED = Symmetry("reordered with x", _turned, _turned, _turned, _turned)
+SCALED = Symmetry("doubled with x", _doubled, _doubled)
+SQUARED = Symmetry("quadrupled with x doubled", _doubled, _quadrupled, gradient=_doubled)
+
+SYMMETRIES: dict[str, tuple[Symmetry, ...]] = {
+    "softmax": (INVARIANT, REORDERED),
+    "log_softmax": (INVARIANT, REORDERED),
+    "layer_norm": (INVARIANT_NEARBY,),
+    "logsumexp": (SHIFTED, UNORDERED),
+    "max": (SHIFTED, UNORDERED, SCALED),
+    "min": (SHIFTED, UNORDERED, SCALED),
+    "mean": (SHIFTED, UNORDERED, SCALED),
+    "sum": (UNORDERED, SCALED),
+    "prod": (UNORDERED,),
+    "var": (INVARIANT, UNORDERED, SQUARED),
+    "relu": (SCALED,),
+    "abs": (SCALED,),
+    "square": (SQUARED,),
+}
+"""What the value does when all of the first array is shifted, doubled, or put in another order along the axes."""
+
+
+def symmetries_are_kept(backend: Backend, case: Case) -> Judgement:
+    """After a change of x the backend answers as before, changed as the op's symmetry has it: value and gradients.
+
+    Both answers are the backend's own, so that it is held to its own choices at kinks.
+    """
+    return combined([_kept(backend, case, symmetry) for symmetry in SYMMETRIES.get(case.op.name, ())])
+
+
+def _kept(backend: Backend, case: Case, symmetry: Symmetry) -> Judgement:
+    x, *others = case.inputs
+    x, k = symmetry.first(x, case.keywords), case.keywords
+    cotangent = symmetry.cotangent(case.cotangent, k)
+    before = replace(case, inputs=(x, *others))
+    after = replace(case, inputs=(symmetry.x(x, k), *others), cotangent=cotangent)
+    was, got, judge = differentiate(backend, before), differentiate(backend, after), Judge(after)
+    value = symmetry.value(was.value, k)
+    judgements = [
+        judge.judge(f"value, which is {symmetry.name},", got.value, lambda r: r.value, expected=value)
+    ]
+    for i, (name, d) in enumerate(was.gradients.items()):
+        expected = d if i else symmetry.gradient(d, k)
+        what = f"gradient of {name}, the value being {symmetry.name},"
+        judgements.append(
+            judge.judge(what, got.gradients[name], lambda r, n=name: r.gradients[n], expected=expected)  # type: ignore[misc]
+        )
+    return combined(judgements)
