@@ -3,11 +3,16 @@
 Neither pytest nor Hypothesis: the scripts that reproduce failures call `judged` themselves.
 """
 
+import linecache
+import os
 import re
+import signal
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +48,44 @@ def judged(law: Law, backend: Backend, case: Any) -> Judgement:
 _guarded: dict[
     int, tuple[Backend, Backend]
 ] = {}  # by identity, for there is no other in a table of functions
+
+
+@dataclass(frozen=True)
+class Ended(Judgement):
+    """A disagreement of a check that ended its process, or would not end within so many seconds."""
+
+    seconds: float = 60.0
+
+
+def judged_apart(law: Law, backend: Backend, case: Any, seconds: float = 60.0) -> Judgement:
+    """What the law says, from a process of its own; `Ended` if that dies or takes too long."""
+    here, there = Pipe(duplex=False)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            there.send(judged(law, backend, case))
+        finally:
+            os._exit(0)
+    there.close()
+    try:
+        judgement: Judgement | None = here.recv() if here.poll(seconds) else None
+        if judgement is None:
+            os.kill(pid, signal.SIGKILL)
+    except EOFError:
+        return ended(epitaph(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])), seconds)
+    os.waitpid(pid, 0)
+    return judgement or ended(f"was not done after {seconds:g} s", seconds)
+
+
+def ended(how: str, seconds: float) -> Ended:
+    return Ended("disagree", how, worst=np.inf, seconds=seconds)
+
+
+def epitaph(status: int | None) -> str:
+    """How a process ended that has this exit code."""
+    if status is not None and status < 0:
+        return f"the process was killed by {signal.Signals(-status).name}"
+    return f"the process exited with status {status}"
 
 
 def guarded(backend: Backend) -> Backend:
@@ -89,13 +132,13 @@ def told(error: BaseException) -> str:
     """An exception in a few lines: its type, what it says, and the backend's own frames."""
     lines = [f"raised {type(error).__name__}: {first_line(error)}".rstrip(": ")]
     frames = [
-        f
-        for f in traceback.extract_tb(error.__traceback__)
-        if not str(Path(f.filename).resolve()).startswith(_OURS)
+        (f.f_code, line)
+        for f, line in traceback.walk_tb(error.__traceback__)
+        if not _ours(f.f_code.co_filename)
     ]
-    lines += [
-        f"  at {_near(f.filename)}:{f.lineno} in {f.name}: {f.line}".rstrip(": ") for f in frames[-FRAMES:]
-    ]
+    for code, line in frames[-FRAMES:]:
+        text = linecache.getline(code.co_filename, line).strip()
+        lines.append(f"  at {_near(code.co_filename)}:{line} in {code.co_name}: {text}".rstrip(": "))
     return "\n".join(map(plain, lines))
 
 
@@ -111,6 +154,11 @@ def plain(text: str) -> str:
     """The text with nothing in it that a terminal or an XML parser would obey, and not too much of it."""
     text = text if len(text) <= LONGEST else text[:LONGEST] + " ..."
     return re.sub(r"[^\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]", lambda c: ascii(c[0])[1:-1], text)
+
+
+@cache
+def _ours(file: str) -> bool:
+    return str(Path(file).resolve()).startswith(_OURS)
 
 
 def _device(x: Any) -> set[str]:

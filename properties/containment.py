@@ -11,6 +11,7 @@ import os
 import pickle
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from typing import Any
 from hypothesis import core
 
 from gradspec.backends import Backend, load
-from gradspec.properties.attempt import Law, first_line, judged
+from gradspec.properties.attempt import Law, epitaph, first_line, judged, judged_apart
+from gradspec.properties.attempt import ended as ended_by
 from gradspec.properties.failure import Disagreement
 from gradspec.properties.judge import Judgement
 from gradspec.properties.matrix import Tally
@@ -91,7 +93,7 @@ class Keeper:
             if ended.check is None:
                 raise Trouble(f"{tried.backend.name} {ended.reason} before its first check")
             law, case = ended.check
-            raise tried.broken(law, case, Judgement("disagree", ended.reason, worst=float("inf")))
+            raise tried.broken(law, case, ended_by(ended.reason, self.limit))
         tried.tally += ended.tally
         if ended.failure:
             raise ended.failure
@@ -103,13 +105,15 @@ class Keeper:
         again = self._ended(Task(**{**vars(task), "forked": True, "seconds": None}), FORKED)
         return again if isinstance(again, Outcome) and again.failure else lost
 
-    def _ended(self, task: Task, limit: float = 0) -> "Outcome | Lost":
+    def _ended(self, task: Task, within: float = float("inf")) -> "Outcome | Lost":
         self._start()
         self._pipe.send(task)
-        last, checks = None, 0
+        last, checks, end = None, 0, time.monotonic() + within
         while True:
             try:
-                if not self._pipe.poll(max(self.limit, limit, 0 if last else START)):
+                if time.monotonic() > end or not self._pipe.poll(
+                    self.limit if last else max(self.limit, START)
+                ):
                     self.stop()
                     return Lost(f"was not done after {self.limit:g} s", False, last, checks)
                 message = self._pipe.recv_bytes()
@@ -129,11 +133,8 @@ class Keeper:
 
     def _epitaph(self) -> str:
         self._process.join(5)
-        code = self._process.exitcode
-        self._process = None
-        if code is not None and code < 0:
-            return f"the process was killed by {signal.Signals(-code).name}"
-        return f"the process exited with status {code}"
+        code, self._process = self._process.exitcode, None
+        return epitaph(code)
 
     def stop(self) -> None:
         if self._process is not None:
@@ -167,7 +168,7 @@ def serve(pipe: Connection) -> None:
 
 def _performed(task: Task, pipe: Connection) -> Outcome:
     tried: Engine = next(x for x in task.arguments.values() if isinstance(x, Engine))
-    tried.judged = partial(_announced, pipe, _in_a_fork if task.forked else judged)
+    tried.judged = partial(_announced, pipe, judged_apart if task.forked else judged)
     try:
         function = getattr(_module(task.path, task.module), task.function)
         core.global_force_seed = task.seed
@@ -186,27 +187,6 @@ def _announced(
 ) -> Judgement:
     pipe.send_bytes(b"c" + pickle.dumps((law, case)))
     return judge(law, backend, case)
-
-
-def _in_a_fork(law: Law, backend: Backend, case: Any) -> Judgement:
-    """What the law says, from a process of its own; a disagreement if that dies."""
-    here, there = get_context("fork").Pipe(duplex=False)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            there.send(judged(law, backend, case))
-        finally:
-            os._exit(0)
-    there.close()
-    try:
-        judgement: Judgement = here.recv()
-    except EOFError:
-        judgement = Judgement("disagree", "", worst=float("inf"))
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if judgement.reason or judgement.verdict != "disagree":
-        return judgement
-    how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
-    return Judgement("disagree", f"the process {how}", worst=float("inf"))
 
 
 @cache

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gradspec.backends.loading import BUILT_IN
-from gradspec.properties.attempt import Law, plain
+from gradspec.properties.attempt import Ended, Law, judged, judged_apart, plain
 from gradspec.properties.judge import Judgement
 
 __all__ = ["Described", "Disagreement", "Law", "Reproducible", "Tested"]
@@ -80,18 +80,21 @@ class Disagreement(AssertionError):
     def script(self) -> str:
         """A program that tries the law on the case once more; exits with 1 if it is still broken."""
         expression = self.case.expression()
+        call, limit = judged, ""
+        if isinstance(self.judgement, Ended):
+            call, limit = judged_apart, f", seconds={self.judgement.seconds:g}"
         head = [
             f'"""{_quoted(self.title)}.',
             f'{_quoted(self.judgement.reason.split(chr(10))[0])}."""',
             *_imports(self.backend.source, expression),
             "from gradspec.backends import load",
-            "from gradspec.properties.attempt import judged",
+            f"from gradspec.properties.attempt import {call.__name__}",
             f"from {type(self.case).__module__} import {type(self.case).__name__}",
             f"from {self.law.__module__} import {self.law.__name__}",
             "",
         ]
         tail = [
-            f"judgement = judged({self.law.__name__}, load({self.backend.source!r}), case)",
+            f"judgement = {call.__name__}({self.law.__name__}, load({self.backend.source!r}), case{limit})",
             'print(judgement.verdict, judgement.reason, sep=": ")',
             'raise SystemExit(judgement.verdict == "disagree")',
         ]
@@ -152,7 +155,7 @@ def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=path.name, delete=False) as file:
         file.write(text)
-    Path(file.name).chmod(0o644)
+    Path(file.name).chmod(0o644)  # not for its author alone, as temporary files are
     Path(file.name).replace(path)
 
 
