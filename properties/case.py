@@ -127,7 +127,7 @@ def literal(x: Any) -> str:
     if not isinstance(x, np.ndarray):
         return repr(x)
     if x.size == 0:
-        return f"np.empty({x.shape})"
+        return f"np.empty({x.shape}{f', np.{x.dtype}' if x.dtype.kind in 'biu' else ''})"
     nested = _nested(x)
     return f"np.array({nested})" if x.dtype.kind in "biu" else nested
 
@@ -137,6 +137,8 @@ def _nested(x: Array) -> str:
         return f"[{', '.join(map(_nested, x))}]"
     if x.dtype.kind in "biu":
         return str(x[()])
+    if x == 0:  # an integer 0 has no sign
+        return "-0.0" if np.signbit(x) else "0"
     return next(s for digits in range(1, 40) if _same(x.dtype.type(s := f"{float(x):.{digits}g}"), x))
 
 

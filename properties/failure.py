@@ -21,7 +21,7 @@ from gradspec.backends.loading import BUILT_IN
 from gradspec.properties.attempt import Ended, Law, judged, judged_apart, plain
 from gradspec.properties.judge import Judgement
 
-__all__ = ["Described", "Disagreement", "Law", "Reproducible", "Tested"]
+__all__ = ["Described", "Disagreement", "Law", "Origin", "Reproducible"]
 
 
 class Reproducible(Protocol):
@@ -35,7 +35,7 @@ class Reproducible(Protocol):
 
 
 @dataclass(frozen=True)
-class Tested:
+class Origin:
     """The backend that fails: its name, where its arrays live, and the name that loads it."""
 
     name: str
@@ -46,7 +46,7 @@ class Tested:
 class Disagreement(AssertionError):
     """A backend breaks a law on a case."""
 
-    def __init__(self, law: Law, backend: Tested, case: Reproducible, judgement: Judgement) -> None:
+    def __init__(self, law: Law, backend: Origin, case: Reproducible, judgement: Judgement) -> None:
         self.law, self.backend, self.case, self.judgement = law, backend, case, judgement
         super().__init__(self.text())
 

@@ -67,9 +67,7 @@ MARKS = {
 
 CELL = "  cases  info  worst"
 GAP = "   "
-LEGEND = (
-    "info: share of the cases that could have shown an error; worst: the largest error, 1 is what is allowed"
-)
+LEGEND = "info: share of cases that could have shown an error; worst: largest error, 1 is what is allowed"
 
 
 def worst_outcome(entries: Iterable[Entry]) -> str:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gradspec.backends import Backend
 from gradspec.properties.attempt import Law, judged
 from gradspec.properties.case import Case
-from gradspec.properties.failure import Disagreement, Tested
+from gradspec.properties.failure import Disagreement, Origin
 from gradspec.properties.judge import Judgement
 from gradspec.properties.matrix import Tally
 from gradspec.properties.simplify import simplified
@@ -61,7 +61,7 @@ class Engine:
 
     def broken(self, law: Law, case: Any, judgement: Judgement) -> Disagreement:
         """The failure that this judgement is."""
-        tested = Tested(self.backend.name, self.backend.device, self.source or self.backend.name)
+        tested = Origin(self.backend.name, self.backend.device, self.source or self.backend.name)
         return Disagreement(law, tested, case, judgement)
 
     def simplest(self) -> Disagreement | None:

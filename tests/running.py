@@ -1,0 +1,66 @@
+"""Runs of the properties as a user starts them: in a process of their own, from a folder of their own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass
+class Ran:
+    """A run that has ended."""
+
+    status: int
+    out: str
+    folder: Path
+
+    @property
+    def scripts(self) -> list[Path]:
+        return sorted((self.folder / "failures").glob("*.py"))
+
+
+def environment() -> dict[str, str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST") and k != "CI"}
+    return inherited | {"PYTHONPATH": str(ROOT / "src"), "COLUMNS": "100", "PY_COLORS": "0"}
+
+
+def command(*arguments: str, properties: str = "gradspec.properties") -> list[str]:
+    plugin = ("-p", "gradspec.properties.plugin", "-p", "no:cacheprovider")
+    profile = () if any("--hypothesis-profile" in a for a in arguments) else ("--hypothesis-profile=quick",)
+    return [sys.executable, "-m", "pytest", *plugin, "--pyargs", properties, *profile, *arguments]
+
+
+def verify(folder: Path, *arguments: str, properties: str = "gradspec.properties") -> Ran:
+    """`pytest --pyargs gradspec.properties` with these arguments, from this folder. properties: others than these."""
+    done = subprocess.run(
+        command(*arguments, properties=properties),
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Ran(done.returncode, done.stdout + done.stderr, folder)
+
+
+def one_property(folder: Path) -> str:
+    """A folder in this one with one property in it, which takes less time than all do."""
+    (folder / "properties").mkdir()
+    shutil.copy(ROOT / "properties" / "test_value.py", folder / "properties")
+    return "properties"
+
+
+def reproduce(script: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The script, run from another folder than it was written in."""
+    return subprocess.run(
+        [sys.executable, script.resolve()],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )

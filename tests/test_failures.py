@@ -1,0 +1,195 @@
+"""A failure is the product: the smallest case, told once, with a script that reproduces it anywhere."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from planting import planted
+from running import Ran, environment, reproduce, verify
+
+from gradspec.properties.attempt import Ended, judged, plain, told
+from gradspec.properties.case import Case
+from gradspec.properties.failure import Disagreement, Origin
+from gradspec.properties.judge import Judgement
+from gradspec.properties.laws.gradient import every_gradient_agrees
+from gradspec.properties.laws.value import value_agrees
+from gradspec.properties.simplify import legal, simplified, weight
+from gradspec.reference import OPS
+
+FAULTY = """
+from dataclasses import replace
+from gradspec.backends import load
+from gradspec.reference import record
+
+def multiply(x, y):
+    z, (pull_x, pull_y) = right.ops["multiply"].rule(x, y)
+    return z, (pull_y, pull_x)
+
+right = load("numpy")
+backend = replace(right, name="faulty", ops={"multiply": record(multiply), "tanh": right.ops["tanh"]})
+"""
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    folder = tmp_path_factory.mktemp("faulty")
+    (folder / "mine.py").write_text(FAULTY, encoding="utf-8")
+    return verify(folder, "--backend=mine:backend", "-n2", "-k", "value or gradient_agrees or broadcasting")
+
+
+def test_a_failure_is_told_by_the_case(ran: Ran) -> None:
+    told = ran.out.split("what disagrees")[1].split("= gradspec")[0]
+    first = told.split("\n\n")[0]
+    assert first.index("multiply on faulty (cpu) breaks a law:") < first.index("in float") < first.index("x ")
+    assert "cotangent = " in first
+    assert "expected" in first
+    assert "allowed to be off by" in first
+    assert "reproduce: python failures/" in first
+    assert len(first.splitlines()) < 15
+
+
+def test_under_xdist_the_matrix_is_complete(ran: Ran) -> None:
+    assert "multiply   ✗" in ran.out
+    assert "tanh       ✓" in ran.out
+    assert "not offered  faulty: " in ran.out
+
+
+def test_every_script_reproduces_from_another_folder(ran: Ran, tmp_path: Path) -> None:
+    assert ran.scripts
+    for script in ran.scripts:
+        done = reproduce(script, tmp_path)
+        assert (done.returncode, done.stderr) == (1, ""), script
+        assert len(script.read_text(encoding="utf-8").splitlines()) < 20
+        capsule = json.loads(script.with_suffix(".json").read_text(encoding="utf-8"))
+        assert capsule["backend"] == "mine:backend"
+        assert capsule["case"]["op"] == "multiply"
+
+
+def test_identical_failures_are_told_once(ran: Ran) -> None:
+    assert "breaks likewise: " in ran.out
+    told = ran.out.split("what disagrees")[1].split("= gradspec")[0]
+    assert len(ran.scripts) == told.count("reproduce: python")
+
+
+# What a script has to be able to write down.
+
+bfloat16 = np.dtype(ml_dtypes.bfloat16)
+CASES = {
+    "slices": Case.of(
+        "getitem", "float64", [[1, 2, 3]], {"key": (slice(None, None, -1), None, ...)}, [[1, 1, 1]]
+    ),
+    "arrays": Case.of("getitem", "float64", [[1, 2]], {"key": np.array([0, 0, 1])}, [1, 2, 3]),
+    "no elements": Case.of("getitem", "float64", [[1.0, 2]], {"key": np.empty(0, np.int64)}, []),
+    "masks": Case.of("getitem", "float64", [[1, 2]], {"key": (np.array([True, False]),)}, [1]),
+    "empty": Case.of("add", "float32", [np.empty((0, 3)), [1, 2, 3]], {}, np.empty((0, 3))),
+    "bfloat16": Case.of("multiply", "bfloat16", [[1.0078125], [-0.0]], {}, [3.5]),
+    "inf and nan": Case.of("multiply", "float64", [[np.inf], [np.nan]], {}, [-np.inf]),
+    "tiny": Case.of("exp", "float64", [[5e-324, 0.1]], {}, [1e308, 1 / 3]),
+    "sequences": Case.of("concat", "float16", [[1.0], [2.0]], {"axis": -1}, [1, 2]),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_script_writes_down_exactly_its_case(case: Case) -> None:
+    script = disagreement(case).script()
+    setting: dict[str, Any] = {}
+    exec(script.split("\njudgement")[0], setting)  # up to where the backend is called
+    written: Case = setting["case"]
+    for x, y in zip((*written.inputs, written.cotangent), (*case.inputs, case.cotangent), strict=True):
+        assert x.dtype == y.dtype
+        assert x.shape == y.shape
+        assert x.tobytes() == y.tobytes()
+    assert str(written.keywords) == str(case.keywords)
+    assert [getattr(k, "dtype", None) for k in written.keywords.values()] == [
+        getattr(k, "dtype", None) for k in case.keywords.values()
+    ]
+
+
+def disagreement(case: Case, judgement: Judgement | None = None) -> Disagreement:
+    judgement = judgement or Judgement("disagree", 'it said """no\\" and ended in a quote"')
+    return Disagreement(value_agrees, Origin('qu"ote\\', "cpu", "numpy"), case, judgement)
+
+
+def test_a_script_of_a_right_backend_says_so(tmp_path: Path) -> None:
+    for judgement in (None, Ended("disagree", "was not done after 9 s", seconds=9)):
+        script = disagreement(CASES["bfloat16"], judgement).save(tmp_path)
+        done = reproduce(script, tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_failures_are_saved_whole_and_leave_nothing_else(tmp_path: Path) -> None:
+    disagreement(CASES["empty"]).save(tmp_path / "failures")
+    assert sorted(p.suffix for p in (tmp_path / "failures").iterdir()) == [".json", ".py"]
+
+
+# Simpler values
+
+
+def test_values_become_simple_for_as_long_as_the_failure_stays() -> None:
+    rng = np.random.default_rng(0)
+    x, y, g = rng.standard_normal((3, 4))
+    case = Case.of("multiply", "float64", [x, y], {}, g)
+
+    def fails(c: Case) -> bool:
+        return bool(c.inputs[0][2] < 0.5 and c.cotangent[1] != 0)
+
+    simple = simplified(case, fails, smooth=False)
+    assert fails(simple)
+    assert weight(simple) <= 1
+    assert np.array_equal(simple.inputs[1], np.zeros(4))
+
+
+def test_simpler_values_stay_in_the_domain_and_off_the_kinks() -> None:
+    log = Case.of("log", "float64", [[0.731, 2.25]], {}, [1, 1])
+    assert np.all(simplified(log, lambda _: True, smooth=False).inputs[0] > 0)
+    relu = Case.of("relu", "float64", [[0.731, -2.25]], {}, [1, 1])
+    assert legal(simplified(relu, lambda _: True, smooth=True), smooth=True)
+    assert np.all(simplified(relu, lambda _: True, smooth=True).inputs[0] != 0)
+
+
+# What a backend says
+
+
+def test_what_a_backend_says_can_do_nothing() -> None:
+    assert plain("a\x1b[31m\x00\r\ud800é✓\nb") == "a\\x1b[31m\\x00\\r\\ud800é✓\nb"
+    assert len(plain("x" * 10_000)) < 600
+
+
+def test_an_exception_whose_message_raises_is_told() -> None:
+    class Rude(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    assert "raised Rude: (its message raised RuntimeError)" in told(Rude())
+
+
+def test_a_result_that_is_no_array_is_named() -> None:
+    case = CASES["tiny"]
+    for result, shown in ((None, "None (NoneType)"), ("a string", "'a string' (str)")):
+        backend = planted(exp=lambda x, r=result: (r, (lambda g: g,)))
+        judgement = judged(value_agrees, backend, case)
+        assert judgement.verdict == "disagree"
+        assert shown in judgement.reason or result is not None
+
+
+def test_a_pullback_of_too_few_gradients_is_named() -> None:
+    right = planted(multiply=OPS["multiply"].rule)
+    for returned in (None, (), (1, 2, 3)):
+        backend = replace(right, vjp=lambda fn, *xs, r=returned: (fn(*xs), lambda g: r))
+        judgement = judged(every_gradient_agrees, backend, CASES["inf and nan"])
+        assert f"the pullback returned {returned!r}" in judgement.reason
+
+
+def test_a_script_needs_no_hypothesis(tmp_path: Path) -> None:
+    script = disagreement(CASES["tiny"]).save(tmp_path)
+    code = f"import sys; sys.modules['hypothesis'] = None; sys.modules['pytest'] = None; exec(open({str(script)!r}).read())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,139 @@
+"""Backends that do what no backend should are contained and named, and the run goes on for the other ops."""
+
+import json
+import signal
+import subprocess
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from running import Ran, command, environment, one_property, reproduce, verify
+
+HOSTILE = r"""
+import ctypes, os, random, sys, time
+from dataclasses import replace
+import numpy as np
+from gradspec.backends import load
+
+right = load("numpy")
+
+def exits(x): os._exit(3)
+def crashes(x): ctypes.string_at(0)
+def hangs(x): time.sleep(1000)
+def leaves(x): sys.exit("bye")
+def returns_none(x): return None
+def returns_a_list(x): return [1, 2]
+def returns_nan(x): return right.ops["sqrt"](x) * np.nan
+def is_fickle(x): return right.ops["sin"](x) * random.choice([1, 1.5])
+def raises(x, y): raise RuntimeError("[bold]no\x1b[31m \x00kernel & <for> ]]> this\nsecond line")
+
+backend = replace(right, name="hostile", known={}, ops={
+    "exp": exits, "log": crashes, "tanh": hangs, "sigmoid": leaves, "relu": returns_none, "abs": returns_a_list,
+    "sqrt": returns_nan, "sin": is_fickle, "add": raises, "square": right.ops["square"],
+})
+"""
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    folder = tmp_path_factory.mktemp("hostile")
+    (folder / "mine.py").write_text(HOSTILE, encoding="utf-8")
+    options = ("--backend=mine:backend", "--time-limit=2", "--matrix=matrix.json", "--junitxml=junit.xml")
+    return verify(folder, *options, properties=one_property(folder))
+
+
+@pytest.mark.parametrize(
+    ("op", "how"),
+    [
+        ("exp", "the process exited with status 3"),
+        ("log", "the process was killed by SIGSEGV"),
+        ("tanh", "was not done after 2 s"),
+        ("sigmoid", "raised SystemExit: bye"),
+        ("relu", "raised TypeError: None (NoneType) is no array of hostile"),
+        ("abs", "has shape (2,), "),
+        ("sqrt", "is nan, expected"),
+        ("add", r"raised RuntimeError: [bold]no\x1b[31m \x00kernel & <for> ]]> this"),
+    ],
+)
+def test_what_a_backend_does_is_told_with_the_case_it_did_it_on(ran: Ran, op: str, how: str) -> None:
+    told = ran.out.split(f"{op} on hostile (cpu) breaks a law: value agrees\n")[1].split("reproduce: ")[0]
+    assert "in float64" in told
+    assert how in told
+
+
+def test_the_backends_own_line_is_shown_and_none_of_ours(ran: Ran) -> None:
+    assert "at mine.py:" in ran.out
+    assert "attempt.py" not in ran.out
+    assert "Traceback" not in ran.out
+    assert "Falsifying" not in ran.out
+
+
+def test_the_others_are_tried_and_nothing_obeys_the_backend(ran: Ran) -> None:
+    assert ran.status == 1
+    outcomes = {
+        e["op"]: e["outcome"] for e in json.loads((ran.folder / "matrix.json").read_text())["entries"]
+    }
+    assert outcomes.pop("square") == "passed"
+    assert set(outcomes.values()) == {"failed"}
+    assert len(outcomes) == 9
+    assert not {"\x1b", "\x00"} & {*ran.out}
+    assert len(ET.parse(ran.folder / "junit.xml").getroot().findall(".//failure")) == 9
+
+
+@pytest.mark.parametrize("op", ["exp", "log", "tanh", "sigmoid", "relu", "sqrt", "add"])
+def test_the_script_of_a_hostile_backend_reproduces(ran: Ran, op: str, tmp_path: Path) -> None:
+    script = ran.folder / "failures" / f"value_agrees-{op}-hostile.py"
+    done = reproduce(script, tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.startswith("disagree")
+    assert not done.stderr
+    assert len(script.read_text(encoding="utf-8").splitlines()) < 20
+
+
+SLOW = """
+import time
+from dataclasses import replace
+from gradspec.backends import load
+
+right = load("numpy")
+
+def slow(x):
+    time.sleep(0.2)
+    return right.ops["tanh"](x)
+
+backend = replace(right, name="slow", ops={"square": right.ops["square"], "tanh": slow})
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_tells_what_it_had(how: signal.Signals, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SLOW, encoding="utf-8")
+    options = (
+        "--backend=mine:backend",
+        "--matrix=matrix.json",
+        "--junitxml=junit.xml",
+        "-v",
+        "--op=square",
+        "--op=tanh",
+    )
+    process = subprocess.Popen(
+        command(*options, properties=one_property(tmp_path)),
+        cwd=tmp_path,
+        env=environment() | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "square-slow" in line and "PASSED" in line:
+            break
+    time.sleep(1)
+    process.send_signal(how)
+    out, _ = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert "gradspec, interrupted" in out
+    found = json.loads((tmp_path / "matrix.json").read_text(encoding="utf-8"))
+    assert found["interrupted"]
+    assert [e["op"] for e in found["entries"]] == ["square"]
+    ET.parse(tmp_path / "junit.xml")

@@ -1,0 +1,140 @@
+"""Running the properties: options, shards, budgets, and backends whose deviations are declared."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+from running import one_property, verify
+
+from gradspec.properties import options
+from gradspec.properties.budget import Budget
+from gradspec.properties.matrix import Entry, Tally, tables
+from gradspec.properties.report import Failure, Report, show_failures, show_matrix
+from gradspec.properties.selection import shard_of
+
+
+@pytest.mark.parametrize(
+    ("option", "line"),
+    [
+        ("--backend=tourch", "ERROR: --backend: no backend 'tourch'; did you mean 'torch'"),
+        ("--op=layernorm", "ERROR: --op layernorm: no such op; did you mean 'layer_norm'"),
+        ("--dtype=float8", "ERROR: --dtype float8: no such dtype; did you mean 'float"),
+        (
+            "--hypothesis-profile=quik",
+            "ERROR: --hypothesis-profile quik: no such profile; did you mean 'quick'",
+        ),
+        ("--shard=5/4", "ERROR: --shard 5/4: "),
+        ("--budget=soon", "ERROR: --budget soon: it is a time, as in 90s"),
+        ("--backend=broken:backend", "ERROR: --backend broken:backend raised ZeroDivisionError"),
+    ],
+)
+def test_what_does_not_exist_is_named_in_a_line(option: str, line: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("backend = 1 / 0", encoding="utf-8")
+    ran = verify(tmp_path, option, "--collect-only")
+    assert ran.status == 4
+    assert line in ran.out
+    assert "Traceback" not in ran.out
+    assert len(ran.out.split()) < 40
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("90", 90), ("10m", 600), ("1h30m", 5400)])
+def test_a_budget_is_a_time(text: str, seconds: float) -> None:
+    config: Any = SimpleNamespace(getoption=lambda _: text)
+    assert options.budget(config) == seconds
+
+
+def test_shards_are_disjoint_and_complete() -> None:
+    items: Any = [SimpleNamespace(nodeid=f"test_{i}", callspec=None) for i in range(17)]
+    parts = [shard_of(items, i, 4)[0] for i in (1, 2, 3, 4)]
+    assert sorted(x.nodeid for part in parts for x in part) == sorted(x.nodeid for x in items)
+    assert parts == [shard_of(items[::-1], i, 4)[0][::-1] for i in (1, 2, 3, 4)]
+    assert {len(part) for part in parts} == {4, 5}
+
+
+def test_a_budget_goes_to_what_has_told_least() -> None:
+    budget = Budget(100, ["new", "old"], {"old": 4000})
+    assert budget.share("new") > 80
+    assert Budget(100, ["old", "new"], {"old": 4000}).share("old") < 20
+    assert 45 < Budget(100, ["a", "b"], {}).share("a") <= 50
+    assert Budget(100, ["a", "b", "c", "d"], {}, workers=2).share("a") > 45
+
+
+KNOWN = """
+from dataclasses import replace
+from gradspec.backends import load
+
+right = load("numpy")
+backend = replace(
+    right,
+    name="mine",
+    ops={"tanh": lambda x: 1.5 * right.ops["tanh"](x), "square": right.ops["square"], "exp": right.ops["exp"]},
+    known={"tanh": "a \\x1b[31mbug", "square": "fixed since"},
+)
+"""
+
+
+def test_deviations_that_are_declared_are_expected_and_missed_when_gone(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(KNOWN, encoding="utf-8")
+    one = one_property(tmp_path)
+    ran = verify(tmp_path, "--backend=mine:backend", "--no-isolate", "--matrix=found.json", properties=one)
+    assert ran.status == 1
+    assert "error  mine: square is declared to deviate (fixed since)" in ran.out
+    assert "tanh is declared" not in ran.out
+    assert " failed" not in ran.out
+    assert not (tmp_path / "failures").exists()
+    entries = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["entries"]
+    assert {e["outcome"] for e in entries if e["op"] == "tanh"} >= {"known"}
+    assert "\x1b" not in ran.out
+    again = verify(tmp_path, "--backend=mine:backend", "--no-isolate", "-k", "square", properties=one)
+    assert again.status == 0  # a part of the properties cannot tell that a deviation is gone
+
+
+def test_a_budget_and_a_shard_run(tmp_path: Path) -> None:
+    how = ("--backend=numpy", "--op=tanh", "--op=exp", "--matrix=m.json", "--shard=1/2", "--budget=3s")
+    ran = verify(tmp_path, *how, properties=one_property(tmp_path))
+    assert ran.status == 0
+    (entry,) = json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))["entries"]
+    assert entry["tally"]["judged"] > 100  # quick alone makes 36
+
+
+def entries(backends: list[str], ops: int = 3) -> list[Entry]:
+    return [
+        Entry(f"test_{name}", f"op{i}", b, "failed" if i == 2 else "passed", Tally(12_345, 12_000, 0, 0.5))
+        for b in backends
+        for i in range(ops)
+        for name in ("every_gradient_agrees", "spec_agrees_with_numerical_differentiation")
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_tables_fit_a_hundred_columns(count: int) -> None:
+    lines = [line.plain for line in tables(entries([f"backend{i}" for i in range(count)]), 100)]
+    assert max(map(len, lines)) <= 100
+    assert all(any(f"backend{i}" in line for line in lines) for i in range(count))
+    assert lines[2].startswith("op2")  # what failed comes first
+    assert any(line.startswith("every gradient agrees") for line in lines)
+
+
+def test_tables_of_nasty_names_do_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(width=100, force_terminal=False)
+    report = Report(entries(["[red]\x1b[31mevil\n"]), [])
+    show_matrix(report, console, {"[b]gone": "why\x1b\nnot"}, {"[red]evil": ["op\x00"]})
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "[red]" in out
+
+
+def test_failures_of_one_cause_are_one(capsys: pytest.CaptureFixture[str]) -> None:
+    found = [
+        Failure(f"op{i} fails", f"op{i} fails" + "\n  x" * i, f"f{i}.py", ("same",), "value agrees", f"op{i}")
+        for i in (3, 1, 2)
+    ]
+    report = Report([], found)
+    assert [[f.subject for f in group] for group in report.groups()] == [["op1", "op2", "op3"]]
+    show_failures(report, Console(width=100))
+    out = capsys.readouterr().out
+    assert "fails likewise: op2, op3" in out
+    assert out.count("reproduce: python") == 1
