@@ -27,9 +27,7 @@ from gradspec.reference.tape import Array
 
 FACTOR = 4.0  # of torch's right results the worst needed 1.5, over all ops and four dtypes
 COPIES = (2, 8, 64)  # how many jittered copies are tried, in turn, before a result is found wrong
-HEADROOM = (
-    256  # a spec that comes so near to overflow may overflow where its operations are ordered otherwise
-)
+HEADROOM = 256  # what comes so near to overflow or underflow may get there in another order of operations
 
 SPEC = load("numpy")  # the spec as a backend, for laws about more than one op
 
@@ -67,30 +65,51 @@ class Measure(Generic[T]):
     def __init__(self, dtype: str, compute: Callable[[Convert], T], rounds: bool = True) -> None:
         self.dtype, self.compute, self.rounds = dtype, compute, rounds
         self._samples: list[T] = []
-        self._peak = 0.0  # the largest number that the spec met on its way
+        self._peak, self._trough = 0.0, np.inf  # the largest and the smallest number that the spec met on its way
 
     @cached_property
     def exact(self) -> T:
         """The outcome in higher precision."""
         return _quietly(self.compute, lambda x: x.astype(wider(self.dtype)))
 
+    def samples(self, copies: int) -> list[T]:
+        """Outcomes at the precision of the dtype: as they are, and of so many jittered copies."""
+        while len(self._samples) <= copies:
+            sample, how = _at_precision(self.compute, self.dtype, seed=len(self._samples))
+            self._samples.append(sample)
+            self._peak, self._trough = max(self._peak, how.peak), min(self._trough, how.trough)
+        return self._samples[: copies + 1]
+
+    @property
+    def near_overflow(self) -> bool:
+        """Whether the jittered copies so far met numbers so large that another order of operations may overflow."""
+        return HEADROOM * self._peak > float(ml_dtypes.finfo(dtype_of(self.dtype)).max)
+
+    @property
+    def near_underflow(self) -> bool:
+        """Whether they met numbers so small that digits were lost, and all may be in another order of operations."""
+        return self._trough < float(ml_dtypes.finfo(dtype_of(self.dtype)).smallest_normal)
+
     def noise(self, part: Callable[[T], Array], copies: int) -> Array:
         """The largest distance from `exact` of outcomes at the precision of the dtype, over so many jittered copies."""
-        while len(self._samples) <= copies:
-            sample, peak = _at_precision(self.compute, self.dtype, seed=len(self._samples))
-            self._samples.append(sample)
-            self._peak = max(self._peak, peak)
         exact = part(self.exact)
         with np.errstate(all="ignore"):
-            rounded = [_cast(part(s), dtype_of(self.dtype)) for s in self._samples[: copies + 1]]
+            rounded = [_cast(part(s), dtype_of(self.dtype)) for s in self.samples(copies)]
             return np.max([np.abs(r.astype(exact.dtype) - exact) for r in rounded], axis=0)
 
     def judge(
-        self, what: str, got: Array, part: Callable[[T], Array], *, expected: Array | None = None
+        self,
+        what: str,
+        got: Array,
+        part: Callable[[T], Array],
+        *,
+        expected: Array | None = None,
+        scale: Any = 0,
     ) -> Judgement:
         """Whether `got` is this part of the outcome.
 
         expected: what it is compared with instead, where both come from the backend; each may be off by what is allowed.
+        scale: the size of numbers that may have cancelled to give this part; their last place counts where they are larger.
         """
         exact, times = (part(self.exact), 1) if expected is None else (expected, 2)
         if got.shape != exact.shape:
@@ -104,15 +123,18 @@ class Measure(Generic[T]):
             decidable = np.isfinite(exact) & np.isfinite(exact.astype(dtype).astype(exact.dtype))
             error = np.abs(got.astype(exact.dtype) - exact)
             error = np.where(np.isnan(error), np.inf, error)
-            allowed = times * FACTOR * ulp(exact, dtype)
+            unit = ulp(np.maximum(np.abs(exact), scale), dtype)
+            allowed = times * FACTOR * unit
             for copies in COPIES if self.rounds else ():
                 if np.all((error <= allowed) | ~decidable):
                     break
                 noise = self.noise(part, copies)
                 decidable &= np.isfinite(noise)
-                if HEADROOM * self._peak > ml_dtypes.finfo(dtype).max:
+                if self.near_overflow:
                     decidable &= np.isfinite(got.astype(exact.dtype))
-                allowed = times * FACTOR * (np.where(np.isfinite(noise), noise, 0) + ulp(exact, dtype))
+                if self.near_underflow:
+                    decidable &= np.abs(exact) > HEADROOM**2 * float(ml_dtypes.finfo(dtype).smallest_normal)
+                allowed = times * FACTOR * (np.where(np.isfinite(noise), noise, 0) + unit)
         return _verdict(what, got, exact, error, allowed, decidable)
 
 
@@ -195,8 +217,8 @@ def _identical(what: str, got: Array, exact: Array) -> Judgement:
     return Judgement("agree", informative=exact.size > 0)
 
 
-def _at_precision(compute: Callable[[Convert], T], dtype: str, seed: int) -> tuple[T, float]:
-    """The outcome at the precision of a dtype, as it is (seed 0) or jittered, and the largest number met on the way.
+def _at_precision(compute: Callable[[Convert], T], dtype: str, seed: int) -> tuple[T, Rounding]:
+    """The outcome at the precision of a dtype, as it is (seed 0) or jittered, and what numbers it then met on the way.
 
     16-bit floats are computed in float32 and rounded at the end: once, but for the jitter.
     """
@@ -207,7 +229,7 @@ def _at_precision(compute: Callable[[Convert], T], dtype: str, seed: int) -> tup
         return how.neighbour(x.astype(computed)).view(Rounded) if seed else x.astype(computed)
 
     with rounding(how):
-        return _quietly(compute, convert), how.peak
+        return _quietly(compute, convert), how
 
 
 def _cast(x: Array, dtype: np.dtype[Any]) -> Array:

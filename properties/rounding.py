@@ -19,16 +19,22 @@ _EXACT = {np.negative, np.absolute, np.sign, np.maximum, np.minimum}  # never ro
 
 
 class Rounding:
-    """How the numbers of a dtype round, and the source of randomness; `peak` is the largest number met so far."""
+    """How the numbers of a dtype round, and the source of randomness.
+
+    peak, trough: the largest number met so far, and the smallest but zero.
+    """
 
     def __init__(self, dtype: np.dtype[Any], seed: int) -> None:
         info = ml_dtypes.finfo(dtype)
         self.rng = np.random.default_rng(seed)
         self.spacing, self.smallest = float(info.eps), float(info.smallest_subnormal)
-        self.largest, self.peak = float(info.max), 0.0
+        self.largest, self.peak, self.trough = float(info.max), 0.0, np.inf
 
     def neighbour(self, x: Any) -> Array:
-        """X with each element moved by about one unit in the last place, up or down. Zeros stay; the largest overflow."""
+        """X with each element moved by about one unit in the last place, up or down.
+
+        Zeros, infinities and NaN stay; the largest overflow.
+        """
         x = np.asarray(x)
         step = np.where(
             self.rng.random(x.shape) < 0.5, x.dtype.type(-self.spacing), x.dtype.type(self.spacing)
@@ -36,7 +42,9 @@ class Rounding:
         size = np.abs(x)
         moved = x + np.maximum(size, self.smallest / self.spacing) * step * (x != 0)
         self.peak = max(self.peak, float(np.max(size, initial=0)))
-        return np.where(np.abs(moved) > self.largest, np.copysign(np.inf, moved), moved).astype(x.dtype)
+        self.trough = min(self.trough, float(np.min(size, initial=np.inf, where=x != 0)))
+        moved = np.where(np.abs(moved) > self.largest, np.copysign(np.inf, moved), moved)
+        return np.where(np.isfinite(x), moved, x).astype(x.dtype)
 
 
 _current: ContextVar[Rounding | None] = ContextVar("rounding", default=None)

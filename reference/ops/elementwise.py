@@ -111,7 +111,14 @@ def gelu(x: Real, *, approximate: Literal["none", "tanh"] = "none") -> VJP:
         return x * cdf, (lambda g: g * (cdf + x * np.exp(-x * x / 2) / np.sqrt(2 * pi(x.dtype))),)
     c = np.sqrt(2 / pi(x.dtype))
     t = np.tanh(c * (x + x * x * x * 0.044715))
-    return x * (1 + t) / 2, (lambda g: g * (1 + t + x * (1 - t * t) * c * (1 + x * x * 3 * 0.044715)) / 2,)
+
+    def pull(
+        g: Array,
+    ) -> Array:  # where tanh is flat to the last bit, its slope is 0 even if that of its argument is inf
+        flat = 1 - t * t
+        return g * (1 + t + np.where(flat == 0, 0, x * flat * c * (1 + x * x * 3 * 0.044715))) / 2
+
+    return x * (1 + t) / 2, (pull,)
 
 
 @op("()->()")

@@ -1,0 +1,72 @@
+"""Cases of extreme numbers."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+
+import ml_dtypes
+import numpy as np
+from hypothesis import strategies as st
+
+from gradspec.properties import values
+from gradspec.properties.case import Case, dtype_of
+from gradspec.properties.strategies import Draw, cases
+from gradspec.reference.domains import Interval
+from gradspec.reference.op import Op
+from gradspec.reference.tape import Array
+
+ROOM = 12  # elements of the largest array: one that overflows says little of the others
+
+
+@st.composite
+def extreme_cases(draw: Draw, op: Op, dtypes: Sequence[str], fills: int, room: int = ROOM) -> list[Case]:
+    """Cases of one call as `cases` draws them, with some or all of their numbers made extreme, each array in one way."""
+    drawn = draw(cases(op, dtypes, fills, False, room))
+    rng = np.random.default_rng(draw(st.integers(0, 2**16 - 1)))
+    return [_extreme(case, rng) for case in drawn]
+
+
+def extreme_rows(op: Op, dtype: str) -> Iterator[Case]:
+    """Cases of an elementwise op of one or two arguments in which every extreme number, or every pair, occurs."""
+    rows: list[Array] = []
+    for domain in op.domains:
+        if not isinstance(domain, Interval):
+            raise TypeError(f"{op} takes {domain}; rows of extremes are of floats only")
+        rows.append(np.unique(np.concatenate(extremes(domain, dtype))))
+    n = max(map(len, rows))
+    first, *others = [np.resize(row, n) for row in rows]
+    g = values.cotangent(dtype, (n,), np.arange(n, dtype=np.uint8))
+    for k in range(n if others else 1):
+        yield Case(op, dtype, (first, *(np.roll(row, k) for row in others)), {}, g)
+
+
+def _extreme(case: Case, rng: np.random.Generator) -> Case:
+    inputs = []
+    for i, x in enumerate(case.inputs):
+        domain = case.op.domain(i)
+        if isinstance(domain, Interval):
+            ways = extremes(domain, case.dtype)
+            letters = ways[rng.integers(len(ways))]
+            share = rng.choice([0.4, 1.0])
+            x = np.where(rng.random(x.shape) < share, letters[rng.integers(len(letters), size=x.shape)], x)
+        inputs.append(x)
+    return replace(case, inputs=tuple(inputs))
+
+
+@cache
+def extremes(domain: Interval, dtype: str) -> tuple[Array, ...]:
+    """Alphabets of extreme numbers of a domain, its ends and infinities included: large, largest, small, special."""
+    info = ml_dtypes.finfo(dtype_of(dtype))
+    largest, smallest, tiny = float(info.max), float(info.tiny), float(info.smallest_subnormal)
+    root = 2.0 ** math.floor(math.log2(largest) / 2)
+    sizes = (
+        (20, 100, 1000, 1),  # where a naive exp overflows
+        (root, root / 4, root * 4, largest / 2**12, 1),  # where squares overflow
+        (largest, largest / 2, 1),
+        (smallest, smallest / 2, tiny, 2 * tiny, 1 / root, 1),
+    )
+    signed = [[s * x for x in xs for s in (1, -1)] for xs in sizes]
+    special = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0]
+    inside = [[x for x in xs if domain.low <= x <= domain.high or x != x] for xs in (*signed, special)]
+    return tuple(np.array(xs).astype(dtype_of(dtype)) for xs in inside)

@@ -1,0 +1,137 @@
+"""Do extreme numbers go where the spec says, and is no finite gradient lost to overflow on the way?
+
+Huge and tiny numbers, subnormals, infinities, NaN and zeros of either sign. What must be is read off the spec: in higher
+precision, at the precision of the case, and there once more with every operation off by a unit in the last place. Where
+these agree that an element is finite, infinite or NaN, a backend must agree too. Where they do not, the spec itself loses
+the number, or stands on the brink of overflow, and says nothing. Some things are left open, as IEEE 754 and mathematics
+leave them:
+
+- numbers below the smallest normal one may be flushed to zero, and zeros may have either sign, as may an infinite
+  gradient by a zero;
+- gradients by a NaN, or by a number on a kink;
+- what lies on the brink of overflow, a factor of `HEADROOM` from it: roundings and their order decide;
+- where an op combines elements (sums, softmax) and its numbers come near to overflow, what overflows: their order decides;
+- near to overflow of 16-bit floats, which each library widens at steps of its own, what overflows and, where elements are
+  combined, how close the others come;
+- how close they come where its value underflows: a product that is 0 says nothing of its factors when divided by one;
+- where it combines elements, and the spec's outcome holds an infinity or NaN, the others may become NaN as well: a
+  softmax that subtracts an infinite maximum, or a product divided by its infinite factor, is NaN throughout.
+
+Each element of an elementwise op is judged whatever the others are.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from gradspec.backends import Backend
+from gradspec.properties.case import Case, Result, differentiate, dtype_of, forward
+from gradspec.properties.judge import HEADROOM, Judge, Judgement, combined
+from gradspec.properties.kinked import distances
+from gradspec.reference.op import Op
+from gradspec.reference.tape import Array
+
+Part = Callable[[Result], Array]
+COPIES = (2, 8, 64)
+FINITE, HIGH, LOW, NAN = range(4)
+_NAMES = ("finite", "inf", "-inf", "NaN")
+
+
+def extremes_go_where_the_spec_says(backend: Backend, case: Case) -> Judgement:
+    """The value is finite, infinite or NaN where the spec's is, and a finite gradient of the spec's is kept."""
+    judge = Judge(case)
+    judgements = [_kept(judge, "value", forward(backend, case), lambda r: r.value)]
+    if case.op.differentiable:
+        gradients = differentiate(backend, case).gradients
+        for i, distance in enumerate(distances(case)):
+            if i in case.differentiable:
+                name, x = case.op.argument(i), case.inputs[i]
+                part: Part = lambda r, n=name: r.gradients[n]  # type: ignore[misc]
+                got = _signed(gradients[name], part(judge.exact), x)
+                judgements.append(
+                    _kept(judge, f"gradient of {name}", got, part, (distance > 0) & ~np.isnan(x))
+                )
+    return combined(judgements)
+
+
+def _signed(got: Any, exact: Any, x: Any) -> Array:
+    """The gradient with the exact sign where it is infinite because x is a zero of either sign."""
+    if got.shape != exact.shape:
+        return got
+    signless = np.isinf(got) & (x == 0)
+    signed: Array = np.where(signless, np.copysign(np.inf, exact), got).astype(got.dtype)
+    return signed
+
+
+def _kept(judge: Judge, what: str, got: Array, part: Part, smooth: Array | bool = True) -> Judgement:
+    exact = part(judge.exact)
+    if exact.dtype.kind in "biu" or got.shape != exact.shape:
+        return judge.judge(what, got, part)
+    kinds = kind(exact.astype(dtype_of(judge.dtype)))
+    for copies in COPIES:
+        agreed = smooth & _agreed(judge, part, kinds, copies)
+        wrong = agreed & (kind(got) != kinds) & ~_open(judge, got, part)
+        if not np.any(wrong):
+            break
+    else:
+        at = tuple(map(int, np.argwhere(wrong)[0]))
+        return Judgement(
+            "disagree",
+            f"the {what}{f' at {at}' if at else ''} is {got[at]}, the spec's is {_NAMES[kinds[at]]}",
+        )
+    close = agreed & (kinds == FINITE) & (kind(got) == FINITE) & ~_imprecise(judge)
+    return replace(_close(judge, what, got, part, close), informative=bool(np.any(agreed)))
+
+
+def _agreed(judge: Judge, part: Part, kinds: Array, copies: int) -> Array:
+    """Where the spec at this precision is of the same kind as the exact result, in all of so many jittered copies."""
+    dtype = dtype_of(judge.dtype)
+    return np.logical_and.reduce([kind(part(s).astype(dtype)) == kinds for s in judge.samples(copies)])
+
+
+def _open(judge: Judge, got: Array, part: Part) -> Array:
+    """Where it is open whether a backend's result is finite."""
+    exact, dtype, alone = part(judge.exact), dtype_of(judge.dtype), elementwise(judge.case.op)
+    kinds = kind(exact.astype(dtype))
+    brink = np.isfinite(exact) & (np.abs(exact) > float(ml_dtypes.finfo(dtype).max) / HEADROOM)
+    if not alone or dtype.itemsize == 2:
+        brink |= judge.near_overflow
+    undone = (kind(got) == NAN) & (not alone and _holds_no_number(judge))
+    return (brink & ((kinds == FINITE) | (kind(got) == FINITE))) | undone
+
+
+def _imprecise(judge: Judge) -> bool:
+    """Whether an op that combines elements goes through numbers that its order of operations may lose or keep."""
+    if elementwise(judge.case.op):
+        return False
+    tiny, value = float(ml_dtypes.finfo(dtype_of(judge.dtype)).tiny), np.abs(judge.exact.value)
+    underflows = bool(np.any((value > 0) & (value < tiny)))
+    return underflows or (judge.near_overflow and dtype_of(judge.dtype).itemsize == 2)
+
+
+def _close(judge: Judge, what: str, got: Array, part: Part, where: Array) -> Judgement:
+    """Whether the finite elements are as close as ever; what is below the smallest normal number counts as exact."""
+    exact = part(judge.exact)
+    tiny = float(ml_dtypes.finfo(dtype_of(judge.dtype)).tiny)
+    flushed = (np.abs(exact) < 2 * tiny) & (np.abs(got.astype(exact.dtype)) < 2 * tiny)
+    return judge.judge(what, np.where(where & ~flushed, got.astype(exact.dtype), exact), part)
+
+
+def elementwise(op: Op) -> bool:
+    """Whether each element of the value depends on one element of every argument."""
+    return op.signature is not None and not re.search(r"\w", op.signature)
+
+
+def _holds_no_number(judge: Judge) -> bool:
+    """Whether the spec's outcome at this precision holds an infinity or NaN."""
+    outcome = judge.samples(0)[0]
+    return not all(np.all(np.isfinite(x)) for x in (outcome.value, *outcome.gradients.values()))
+
+
+def kind(x: Array) -> Array:
+    """Of each element, whether it is finite, inf, -inf or NaN."""
+    return np.select([np.isnan(x), x == np.inf, x == -np.inf], [NAN, HIGH, LOW], FINITE)

@@ -1,0 +1,105 @@
+"""Extreme numbers: the faults the law is for, and what it leaves open."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from planting import breaks, planted
+
+from gradspec.properties.extreme import extreme_cases
+from gradspec.properties.laws.extremes import extremes_go_where_the_spec_says
+from gradspec.properties.laws.gradient import every_gradient_agrees
+from gradspec.properties.laws.value import value_agrees
+from gradspec.properties.subject import Subject
+from gradspec.reference import OPS, VJP
+
+
+def at_extremes(subject: Subject) -> Any:
+    return extreme_cases(subject.op, subject.dtypes, fills=2)
+
+
+def sigmoid_whose_gradient_overflows(x: Any) -> VJP:
+    y, _ = OPS["sigmoid"].rule(x)
+    return y, (lambda g: g * np.exp(-x) / (1 + np.exp(-x)) ** 2,)
+
+
+def divide_that_squares(x: Any, y: Any) -> VJP:
+    return x / y, (lambda g: g / y, lambda g: -g * x / (y * y))
+
+
+def maximum_that_ignores_nan(x: Any, y: Any) -> VJP:
+    _, pulls = OPS["maximum"].rule(x, y)
+    return np.fmax(x, y), pulls
+
+
+def softmax_of_any_number(x: Any, *, axis: int = -1) -> VJP:
+    e = np.exp(np.clip(x, -80, 80))
+    y = e / np.sum(e, axis=axis, keepdims=True)
+    return y, (lambda g: y * (g - np.sum(g * y, axis=axis, keepdims=True)),)
+
+
+def exp_that_stays_finite(x: Any) -> VJP:
+    y = np.nan_to_num(np.exp(x))
+    return y, (lambda g: g * y,)
+
+
+FAULTS: dict[str, list[Callable[..., VJP]]] = {
+    "sigmoid": [sigmoid_whose_gradient_overflows],
+    "divide": [divide_that_squares],
+    "maximum": [maximum_that_ignores_nan],
+    "softmax": [softmax_of_any_number],
+    "exp": [exp_that_stays_finite],
+}
+
+
+@pytest.mark.parametrize(("op", "rule"), [(op, rule) for op, rules in FAULTS.items() for rule in rules])
+def test_a_number_that_goes_elsewhere_is_caught(op: str, rule: Callable[..., VJP]) -> None:
+    assert breaks(extremes_go_where_the_spec_says, planted(**{op: rule}), drawn=at_extremes)
+
+
+@pytest.mark.parametrize(
+    ("op", "rule"), [("divide", divide_that_squares), ("maximum", maximum_that_ignores_nan)]
+)
+def test_and_by_no_other_law(op: str, rule: Callable[..., VJP]) -> None:
+    assert not breaks(value_agrees, planted(**{op: rule}))
+    assert not breaks(every_gradient_agrees, planted(**{op: rule}), smooth=True)
+
+
+def tiny_numbers_flushed(x: Any) -> Any:
+    return np.where(np.abs(x) < np.finfo(x.dtype).tiny, 0, x).astype(x.dtype)
+
+
+def multiply_that_flushes(x: Any, y: Any) -> VJP:
+    z, _ = OPS["multiply"].rule(x, y)
+    return tiny_numbers_flushed(z), (
+        lambda g: tiny_numbers_flushed(g * y),
+        lambda g: tiny_numbers_flushed(g * x),
+    )
+
+
+def softmax_that_is_nan_throughout(x: Any, *, axis: int = -1) -> VJP:
+    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    y = e / np.sum(e, axis=axis, keepdims=True)
+    return y, (lambda g: y * (g - np.sum(g * y, axis=axis, keepdims=True)),)
+
+
+RIGHT: dict[str, list[Callable[..., VJP]]] = {
+    "multiply": [multiply_that_flushes, OPS["multiply"].rule],
+    "maximum": [OPS["maximum"].rule],
+    "softmax": [softmax_that_is_nan_throughout, OPS["softmax"].rule],
+    "layer_norm": [OPS["layer_norm"].rule],
+}
+
+
+@pytest.mark.parametrize(("op", "rule"), [(op, rule) for op, rules in RIGHT.items() for rule in rules])
+def test_what_ieee_leaves_open_is_open(op: str, rule: Callable[..., VJP]) -> None:
+    assert not breaks(extremes_go_where_the_spec_says, planted(**{op: rule}), drawn=at_extremes)
+
+
+def test_a_gelu_that_is_flat_has_a_gradient() -> None:
+    x = np.array([1e30, -1e30, 3e13], np.float32)
+    with np.errstate(all="ignore"):
+        _, pulls = OPS["gelu"].rule(x, approximate="tanh")
+        (gradient,) = [pull(np.ones_like(x)) for pull in pulls]  # type: ignore[union-attr, misc]
+    assert gradient.tolist() == [1, 0, 1]
