@@ -5,6 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gradspec.properties.laws.batches import ALONG, LAYERS, a_batch_equals_its_members, batch_of
+from gradspec.properties.laws.second_order import moderate
 from gradspec.properties.subject import Subject
 
 
@@ -14,4 +15,4 @@ def test_a_batch_equals_its_members(subject: Subject, data: st.DataObject) -> No
     cases = data.draw(subject.cases(fills=2, room=60))
     assume(batch_of(cases[0]) and cases[0].cotangent.size)
     for case in cases:
-        subject.obeys(a_batch_equals_its_members, case)
+        subject.obeys(a_batch_equals_its_members, moderate(case))  # the question is not of precision

@@ -1,0 +1,114 @@
+"""The laws about batches and symmetries catch the faults they are for, some of which no other law can see."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import Phase, settings
+from planting import breaks, planted, quiet
+
+from gradspec.properties.laws.batches import a_batch_equals_its_members
+from gradspec.properties.laws.gradient import every_gradient_agrees
+from gradspec.properties.laws.symmetries import symmetries_are_kept
+from gradspec.properties.laws.value import value_agrees
+from gradspec.reference import OPS, VJP
+
+Rule = Callable[..., VJP]
+tanh, relu, linear, layer_norm, softmax, var, max_ = (
+    OPS[name].rule for name in ("tanh", "relu", "linear", "layer_norm", "softmax", "var", "max")
+)
+
+
+first = settings(quiet, phases=[Phase.generate])  # without looking for the smallest case
+
+# Of batches
+
+
+def a_kernel_of_one_block(x: Any) -> VJP:
+    y, (pull,) = tanh(x)  # type: ignore[misc]
+    return y, (lambda g: np.where(np.arange(x.size).reshape(x.shape) < 1024, pull(g), 0),)  # type: ignore[misc]
+
+
+def a_vectorized_kernel_that_ends_otherwise(x: Any) -> VJP:
+    in_the_tail = (np.arange(x.size) >= x.size // 4 * 4).reshape(x.shape)
+    return np.maximum(x, 0), (lambda g: np.where((x > 0) | ((x == 0) & in_the_tail), g, 0),)
+
+
+def rows_past_the_grid_are_lost(x: Any, weight: Any, bias: Any) -> VJP:
+    y, (pull_x, pull_weight, pull_bias) = linear(x, weight, bias)  # type: ignore[misc]
+    return y, (
+        pull_x,
+        lambda g: pull_weight(np.where(np.arange(g.size).reshape(g.shape) < 512, g, 0)),  # type: ignore[misc]
+        pull_bias,
+    )
+
+
+def statistics_of_the_whole_batch(x: Any, weight: Any, bias: Any, *, eps: float = 1e-5) -> VJP:
+    y, pullbacks = layer_norm(x, weight, bias, eps=eps)
+    return (x - x.mean()) / np.sqrt(x.var() + eps) * weight + bias if x.size else y, pullbacks
+
+
+def sums_in_another_order(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJP:
+    y, pullbacks = OPS["sum"].rule(x, axis=axis, keepdims=keepdims)
+    return np.sum(np.flip(x), axis=axis, keepdims=True).reshape(y.shape) if y.ndim == 0 else y, pullbacks
+
+
+# Of symmetries
+
+
+def softmax_of_bounded_numbers(x: Any, *, axis: int = -1) -> VJP:
+    return softmax(np.clip(x, -1000, 1000), axis=axis)
+
+
+def softmax_that_overflows(x: Any, *, axis: int = -1) -> VJP:
+    y = np.exp(x) / np.sum(np.exp(x), axis=axis, keepdims=True)
+    return y, softmax(x, axis=axis)[1]
+
+
+def variance_of_squares(x: Any, *, axis: Any = None, correction: float = 0, keepdims: bool = False) -> VJP:
+    y, pullbacks = var(x, axis=axis, correction=correction, keepdims=keepdims)
+    n = x.size / max(y.size, 1)
+    mean = np.mean(x, axis=axis, keepdims=keepdims)
+    return (np.mean(x * x, axis=axis, keepdims=keepdims) - mean * mean) * n / (n - correction), pullbacks
+
+
+def gradient_by_place(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJP:
+    y, (pull,) = max_(x, axis=axis, keepdims=keepdims)  # type: ignore[misc]
+    return y, (lambda g: pull(g) * (np.arange(x.size).reshape(x.shape) != 1),)  # type: ignore[misc]
+
+
+BATCH: dict[str, Any] = {"fills": 2, "room": 60}
+SHIFT: dict[str, Any] = {"fills": 3, "smooth": True}
+FAULTS: list[tuple[str, Rule, Any, dict[str, Any]]] = [
+    ("tanh", a_kernel_of_one_block, a_batch_equals_its_members, BATCH),
+    ("relu", a_vectorized_kernel_that_ends_otherwise, a_batch_equals_its_members, BATCH),
+    ("linear", rows_past_the_grid_are_lost, a_batch_equals_its_members, BATCH),
+    ("layer_norm", statistics_of_the_whole_batch, a_batch_equals_its_members, BATCH),
+    ("softmax", softmax_of_bounded_numbers, symmetries_are_kept, SHIFT),
+    ("softmax", softmax_that_overflows, symmetries_are_kept, SHIFT),
+    ("var", variance_of_squares, symmetries_are_kept, SHIFT),
+    ("max", gradient_by_place, symmetries_are_kept, SHIFT),
+]
+UNSEEN = (
+    a_kernel_of_one_block,
+    a_vectorized_kernel_that_ends_otherwise,
+    rows_past_the_grid_are_lost,
+    softmax_of_bounded_numbers,
+)
+
+
+@pytest.mark.parametrize(("op", "rule", "law", "cases"), FAULTS)
+def test_a_fault_is_found(op: str, rule: Rule, law: Any, cases: dict[str, Any]) -> None:
+    assert breaks(law, planted(**{op: rule}), how=first, **cases)
+
+
+@pytest.mark.parametrize(("op", "rule"), [(op, rule) for op, rule, *_ in FAULTS if rule in UNSEEN])
+def test_some_are_seen_by_no_other_law(op: str, rule: Rule) -> None:
+    assert not breaks(value_agrees, planted(**{op: rule}))
+    assert not breaks(every_gradient_agrees, planted(**{op: rule}), smooth=True)
+
+
+def test_sums_may_be_in_any_order() -> None:
+    assert not breaks(a_batch_equals_its_members, planted(sum=sums_in_another_order), **BATCH)
+    assert not breaks(symmetries_are_kept, planted(sum=sums_in_another_order), **SHIFT)
