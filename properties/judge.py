@@ -27,7 +27,7 @@ from gradspec.reference.tape import Array
 
 FACTOR = 4.0  # of torch's right results the worst needed 1.5, over all ops and four dtypes
 COPIES = (2, 8, 64)  # how many jittered copies are tried, in turn, before a result is found wrong
-HEADROOM = 256  # what comes so near to overflow or underflow may get there in another order of operations
+HEADROOM = 256  # what comes so near to overflow may get there in another order of operations
 
 SPEC = load("numpy")  # the spec as a backend, for laws about more than one op
 
@@ -65,7 +65,10 @@ class Measure(Generic[T]):
     def __init__(self, dtype: str, compute: Callable[[Convert], T], rounds: bool = True) -> None:
         self.dtype, self.compute, self.rounds = dtype, compute, rounds
         self._samples: list[T] = []
-        self._peak, self._trough = 0.0, np.inf  # the largest and the smallest number that the spec met on its way
+        self._peak, self._trough = (
+            0.0,
+            np.inf,
+        )  # the largest and the smallest number that the spec met on its way
 
     @cached_property
     def exact(self) -> T:
@@ -86,9 +89,10 @@ class Measure(Generic[T]):
         return HEADROOM * self._peak > float(ml_dtypes.finfo(dtype_of(self.dtype)).max)
 
     @property
-    def near_underflow(self) -> bool:
-        """Whether they met numbers so small that digits were lost, and all may be in another order of operations."""
-        return self._trough < float(ml_dtypes.finfo(dtype_of(self.dtype)).smallest_normal)
+    def lost(self) -> float:
+        """The share of a number that is lost when it passes through the smallest one that the copies so far met."""
+        info = ml_dtypes.finfo(dtype_of(self.dtype))
+        return float(info.smallest_subnormal) / self._trough if self._trough < info.smallest_normal else 0.0
 
     def noise(self, part: Callable[[T], Array], copies: int) -> Array:
         """The largest distance from `exact` of outcomes at the precision of the dtype, over so many jittered copies."""
@@ -132,9 +136,8 @@ class Measure(Generic[T]):
                 decidable &= np.isfinite(noise)
                 if self.near_overflow:
                     decidable &= np.isfinite(got.astype(exact.dtype))
-                if self.near_underflow:
-                    decidable &= np.abs(exact) > HEADROOM**2 * float(ml_dtypes.finfo(dtype).smallest_normal)
-                allowed = times * FACTOR * (np.where(np.isfinite(noise), noise, 0) + unit)
+                noise = np.where(np.isfinite(noise), noise, 0) + self.lost * np.abs(exact)
+                allowed = times * FACTOR * (noise + unit)
         return _verdict(what, got, exact, error, allowed, decidable)
 
 

@@ -30,6 +30,20 @@ class Rounding:
         self.spacing, self.smallest = float(info.eps), float(info.smallest_subnormal)
         self.largest, self.peak, self.trough = float(info.max), 0.0, np.inf
 
+    def meet(self, sizes: Array) -> None:
+        """Take note of how large and how small these numbers are, or may be in another order of operations."""
+        self.peak = max(self.peak, float(np.max(sizes, initial=0)))
+        self.trough = min(self.trough, float(np.min(sizes, initial=np.inf, where=sizes != 0)))
+
+    def meet_partial(self, ufunc: np.ufunc, x: Array, axis: Any) -> None:
+        """Take note of the most extreme partial results that a sum or product of x may have, in whatever order."""
+        sizes = np.abs(x).astype(np.float64)
+        if ufunc is np.add:
+            self.meet(np.sum(sizes, axis=axis))
+        if ufunc is np.multiply:
+            self.meet(np.prod(np.maximum(sizes, 1), axis=axis))
+            self.meet(np.prod(np.where(sizes == 0, 1, np.minimum(sizes, 1)), axis=axis))
+
     def neighbour(self, x: Any) -> Array:
         """X with each element moved by about one unit in the last place, up or down.
 
@@ -41,8 +55,7 @@ class Rounding:
         )
         size = np.abs(x)
         moved = x + np.maximum(size, self.smallest / self.spacing) * step * (x != 0)
-        self.peak = max(self.peak, float(np.max(size, initial=0)))
-        self.trough = min(self.trough, float(np.min(size, initial=np.inf, where=x != 0)))
+        self.meet(size)
         moved = np.where(np.abs(moved) > self.largest, np.copysign(np.inf, moved), moved)
         return np.where(np.isfinite(x), moved, x).astype(x.dtype)
 
@@ -70,6 +83,8 @@ class Rounded(np.ndarray[Any, Any]):
         if getattr(result, "dtype", None) == np.object_:  # a Python function made into a ufunc
             result = result.astype(inputs[0].dtype)
         how = _current.get()
+        if how and method == "reduce":
+            how.meet_partial(ufunc, _plain(inputs[0]), kwargs.get("axis", 0))
         if how and ufunc not in _EXACT and getattr(result, "dtype", np.dtype(bool)).kind == "f":
             result = how.neighbour(result)
         if out:
