@@ -87,7 +87,6 @@ def _offset(x: np.ndarray[Any, Any]) -> int:
 def to_numpy(x: torch.Tensor) -> np.ndarray[Any, Any]:
     """A NumPy array of the same elements, in memory of its own. x: any tensor, on any device."""
     x = x.detach().resolve_conj().resolve_neg().cpu()
-    x = x.clone() if x._is_zerotensor() else x  # zeros without memory, as some second derivatives are
     if x.dtype == torch.bfloat16:
         return np.array(x.view(torch.int16).numpy().view(BFLOAT16))
     return np.array(x.numpy())
@@ -117,7 +116,11 @@ def vjp(
         pulled: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
             value, leaves, g, retain_graph=True, create_graph=record, allow_unused=True
         )
-        gradients = [torch.zeros_like(x) if d is None else d for x, d in zip(leaves, pulled, strict=True)]
+        gradients = [
+            # of zeros without memory, as some second derivatives are, make plain ones
+            torch.zeros_like(x) if d is None or d._is_zerotensor() else d
+            for x, d in zip(leaves, pulled, strict=True)
+        ]
         return tuple(gradients if record else _apart(g, gradients))
 
     return (value if nested else value.detach()), pullback

@@ -54,10 +54,11 @@ class Report:
                     Path(other.script).with_suffix(".json").unlink(missing_ok=True)
 
     def gone(self, known: dict[str, dict[str, str]]) -> list[str]:
-        """Complaints of deviations that backends declare and that showed nowhere. known: by backend, then by op."""
+        """Complaints of deviations that backends declare and that showed nowhere. known: by backend, then by op, or by op and property."""
         outcomes: dict[tuple[str, str], set[str]] = defaultdict(set)
         for e in self.entries:
             outcomes[e.backend, e.op].add(e.outcome)
+            outcomes[e.backend, f"{e.op}: {matrix.sentence(e.property)}"].add(e.outcome)
         return [
             f"{backend}: {op} is declared to deviate ({reason}), but agreed in every case: take it out of `known`"
             for backend, ops in known.items()

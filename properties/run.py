@@ -57,7 +57,7 @@ class Run:
         try:
             self._try(pyfuncitem, tried)
         except Disagreement:
-            if why := tried.backend.known.get(tried.name):
+            if why := tried.deviation(pyfuncitem.originalname):
                 pytest.xfail(why)
             raise
         return True

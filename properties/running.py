@@ -30,7 +30,8 @@ def perform(
     inner = function.hypothesis.inner_test  # type: ignore[attr-defined]
     inner._hypothesis_internal_add_digest = key.encode()
     before = function._hypothesis_internal_use_settings  # type: ignore[attr-defined]
-    chosen = _settings(settings(before, **profile or {}), tried, seconds)
+    known = tried.deviation(function.__name__) is not None
+    chosen = _settings(settings(before, **profile or {}), known, seconds)
     function._hypothesis_internal_use_settings = chosen  # type: ignore[attr-defined]
     end = time.monotonic() + (seconds or 0)
     try:
@@ -40,7 +41,7 @@ def perform(
     except BaseException as error:
         if tried.failure is None or isinstance(error, KeyboardInterrupt):
             raise
-        raise _as_one(tried, error) from None
+        raise _as_one(tried, error, known) from None
     finally:
         function._hypothesis_internal_use_settings = before  # type: ignore[attr-defined]
     tried.require_information()
@@ -53,12 +54,11 @@ def profile_of(function: Callable[..., Any]) -> dict[str, Any]:
     return {name: getattr(own, name) for name in names} | ({"database": None} if own.database is None else {})
 
 
-def _settings(parent: settings, tried: Engine, seconds: float | None) -> settings:
+def _settings(parent: settings, known: bool, seconds: float | None) -> settings:
     """Those of the test; a deviation that is declared is sought, but not shrunk.
 
     Without what Hypothesis would say of a failure: explaining takes ten times as long as shrinking.
     """
-    known = tried.name in tried.backend.known
     return settings(
         parent,
         phases=[
@@ -73,10 +73,10 @@ def _settings(parent: settings, tried: Engine, seconds: float | None) -> setting
     )
 
 
-def _as_one(tried: Engine, error: BaseException) -> Disagreement:
+def _as_one(tried: Engine, error: BaseException, known: bool) -> Disagreement:
     """The failure to show, whatever Hypothesis made of it."""
     assert tried.failure is not None
-    if tried.name in tried.backend.known:
+    if known:
         return tried.failure
     if isinstance(error, Flaky):
         broken, judgement = tried.failure, tried.failure.judgement

@@ -16,7 +16,7 @@ from gradspec.properties.attempt import Law, judged
 from gradspec.properties.case import Case
 from gradspec.properties.failure import Disagreement, Origin
 from gradspec.properties.judge import Judgement
-from gradspec.properties.matrix import Tally
+from gradspec.properties.matrix import Tally, sentence
 from gradspec.properties.simplify import simplified
 from gradspec.properties.strategies import ROOM, cases
 from gradspec.reference.op import Op
@@ -72,6 +72,11 @@ class Engine:
             if judgement.verdict == "disagree":  # a backend may change its mind
                 return self.broken(law, case, judgement)
         return self.failure
+
+    def deviation(self, test: str) -> str | None:
+        """Why the backend says that it breaks the property that a test of this name is; None if it does not."""
+        known = self.backend.known
+        return known.get(self.name) or known.get(f"{self.name}: {sentence(test)}")
 
     def require_information(self) -> None:
         """AssertionError if hardly any case could have failed."""

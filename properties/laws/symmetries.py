@@ -36,7 +36,7 @@ def _in_units(x: Array, _: Any) -> Array:
 
 
 def _moved(x: Array, _: Any) -> Array:
-    """X + 2, for a pullback that may be written as a g + b x + c and then loses digits of a distant x."""
+    """X + 2, for pullbacks that may lose digits of a distant x, written as a g + b x + c or as exp(x - y) g."""
     return x + x.dtype.type(2)
 
 
@@ -71,6 +71,7 @@ class Symmetry:
 
 INVARIANT = Symmetry("invariant under shifts", _shifted, first=_in_steps)
 INVARIANT_NEARBY = Symmetry("invariant under shifts", _moved, first=_in_units)
+SHIFTED_NEARBY = Symmetry("shifted with x", _moved, _moved, first=_in_units)
 SHIFTED = Symmetry("shifted with x", _shifted, _shifted, first=_in_steps)
 UNORDERED = Symmetry("the same in any order", _turned, gradient=_turned)
 REORDERED = Symmetry("reordered with x", _turned, _turned, _turned, _turned)
@@ -81,7 +82,7 @@ SYMMETRIES: dict[str, tuple[Symmetry, ...]] = {
     "softmax": (INVARIANT, REORDERED),
     "log_softmax": (INVARIANT, REORDERED),
     "layer_norm": (INVARIANT_NEARBY,),
-    "logsumexp": (SHIFTED, UNORDERED),
+    "logsumexp": (SHIFTED_NEARBY, UNORDERED),
     "max": (SHIFTED, UNORDERED, SCALED),
     "min": (SHIFTED, UNORDERED, SCALED),
     "mean": (SHIFTED, UNORDERED, SCALED),
