@@ -14,6 +14,7 @@ from gradspec.reference.axes import normalize_axes
 from gradspec.reference.tape import Array
 
 LARGE = 1100  # elements of a batch: more than kernels of one block of 1,024 threads see at once
+FEW = 4  # members that differ
 
 ALONG = {"sum", "mean", "max", "min", "prod", "var", "logsumexp", "argmax", "argmin", "softmax", "log_softmax", "flip"}  # fmt: skip
 """Ops of one array that work along the axes in their keyword `axis`, and alike for each place on the others."""
@@ -63,17 +64,19 @@ def _in_loop(case: Case) -> Batch | None:
 def a_batch_equals_its_members(backend: Backend, case: Case) -> Judgement:
     """One call on a large batch gives what calls on each of its members give; where they share an argument, the sum.
 
-    The members are those of the case, over and over. Both sides are the backend's own answers, so that it is held to
+    The members are the first few of the case, over and over. Both sides are the backend's own answers, so that it is held to
     its own choices at kinks.
     """
     batch = batch_of(case)
     if batch is None or not batch.members or not case.cotangent.size:
         return Judgement("agree", "the case is no batch", informative=False)
+    few = range(min(batch.members, FEW))
+    case = _along(case, batch, lambda x, axis: np.take(x, few, axis))
     times = -(-LARGE // max(case.cotangent.size, *(x.size for x in case.inputs)))
     whole = _along(case, batch, lambda x, axis: np.concatenate([x] * times, axis))
     single = [
         _along(case, batch, lambda x, axis, i=i: np.take(x, [i], axis))  # type: ignore[misc]
-        for i in range(batch.members)
+        for i in few
     ]
     parts = [_result(backend, s) for s in single]
     got, judge = _result(backend, whole), Judge(whole)
