@@ -139,6 +139,11 @@ def _apart(g: torch.Tensor, gradients: list[torch.Tensor]) -> list[torch.Tensor]
 # Ops
 
 
+def _cross_entropy(x: torch.Tensor, target: torch.Tensor, *, reduction: str = "mean") -> Any:
+    # by default torch ignores targets of -100
+    return F.cross_entropy(x, target, reduction=reduction, ignore_index=-(2**62))
+
+
 def _softmax(x: torch.Tensor, *, axis: int = -1) -> Any:
     return torch.softmax(x, axis)
 
@@ -179,7 +184,7 @@ _standard = ops_from(xp)
 
 OPS: dict[str, Callable[..., Any]] = {
     **_standard,
-    "cross_entropy": F.cross_entropy,
+    "cross_entropy": _cross_entropy,
     "gelu": F.gelu,
     "getitem": getitem,
     "layer_norm": _layer_norm,
@@ -201,6 +206,7 @@ KNOWN = {
     "https://github.com/pytorch/pytorch/blob/v2.9.0/torch/csrc/autograd/FunctionsManual.cpp",
     "gelu: extremes of elementwise ops go where the spec says": "torch.nn.functional.gelu of inf is inf in a tensor of one "
     "element and NaN in one of two, in float32 and bfloat16 on the CPU, where torch 2.13 vectorizes it",
+    "linear: what the spec refuses raises": "torch.nn.functional.linear broadcasts a bias of shape (), (1) or (1, out)",
     "pow: second derivatives agree": "torch.pow's backward is a constant 0 where the exponent is 0, so that its derivative "
     "by the exponent is 0 as well, not 1/x; https://github.com/pytorch/pytorch/issues/89757",
 }

@@ -1,0 +1,193 @@
+"""Calls with something wrong about them."""
+
+import itertools
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from gradspec.properties.case import Case, differentiate, forward
+from gradspec.properties.judge import SPEC
+from gradspec.properties.strategies import Draw, cases
+from gradspec.reference.cases import Seeded
+from gradspec.reference.domains import Integers
+from gradspec.reference.op import Op
+from gradspec.reference.tape import Array
+
+Spoil = Callable[[Case, Seeded], Case | None]
+"""A case with something changed that may well be an error, or None where there is nothing to change."""
+
+ROOM = 60
+MOST = 2  # refused calls per good one
+
+
+@st.composite
+def spoilt_cases(draw: Draw, op: Op, dtypes: Sequence[str], indices: bool) -> list[Case]:
+    """A case as `cases` draws them, and as it is when spoilt in ways that the spec refuses.
+
+    indices: whether indices may be out of range. On CUDA these end the process's use of the device instead of raising.
+    """
+    (case,) = draw(cases(op, [d for d in dtypes if d in ("float64", "float32")], 1, False, ROOM))
+    choose = Seeded(draw(st.integers(0, 2**16 - 1)))
+    ways = [spoil for spoil in SPOILS if indices or spoil not in INDICES]
+    choose.random.shuffle(ways)
+    spoilt = (changed for spoil in ways if (changed := spoil(case, choose)) is not None and refused(changed))
+    return [case, *itertools.islice(spoilt, MOST)]
+
+
+def refused(case: Case) -> bool:
+    """Whether the spec raises, and not just it: torch takes 0 dimensions for 1, and skips what has no elements."""
+    scalar = any(x.ndim == 0 for x in case.inputs) and case.keywords.get("axis") in (0, -1, (0,), (-1,))
+    if scalar or any(x.size == 0 for x in case.inputs):
+        return False
+    try:
+        with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):  # 0/0 is an answer
+            (differentiate if case.op.differentiable else forward)(SPEC, case)
+    except Exception:
+        return True
+    return False
+
+
+def an_axis_longer_or_shorter(case: Case, choose: Seeded) -> Case | None:
+    return _reshaped(
+        case, choose, lambda s, i: (*s[:i], choose.of([s[i] + 1, 1, 2, max(s[i] - 1, 0)]), *s[i + 1 :])
+    )
+
+
+def an_axis_more(case: Case, choose: Seeded) -> Case | None:
+    return _resized_input(case, choose, lambda s: choose.of([(1, *s), (*s, 1), (2, *s), (*s, 3)]))
+
+
+def an_axis_less(case: Case, choose: Seeded) -> Case | None:
+    return _reshaped(case, choose, lambda s, i: (*s[:i], *s[i + 1 :]))
+
+
+def a_cotangent_of_another_shape(case: Case, choose: Seeded) -> Case | None:
+    s = case.cotangent.shape
+    shapes = [
+        (1, *s),
+        (*s, 1),
+        (*s, 2),
+        s[1:],
+        s[:-1],
+        (1,) * len(s),
+        s[::-1],
+        (*s[:-1], s[-1] + 1) if s else (2,),
+    ]
+    return replace(case, cotangent=np.resize(case.cotangent, choose.of(shapes)))
+
+
+def an_axis_out_of_range(case: Case, choose: Seeded) -> Case | None:
+    n = max((x.ndim for x in case.inputs), default=0)
+    wrong = choose.of(
+        [n, n + 1, -n - 1, n + 3, -n - 3] if n else [1, -2, 3]
+    )  # torch lets 0 dimensions pass for 1
+    name = _name_of_axes(case)
+    if name is None:
+        return None
+    axes = case.keywords[name]
+    if isinstance(axes, tuple) and axes:
+        k = choose.integer(0, len(axes) - 1)
+        return _with(case, **{name: (*axes[:k], wrong, *axes[k + 1 :])})
+    return _with(case, **{name: wrong})
+
+
+def an_axis_named_twice(case: Case, choose: Seeded) -> Case | None:
+    n = max((x.ndim for x in case.inputs), default=0)
+    name = _name_of_axes(case)
+    if name is None or not n or not isinstance(case.keywords[name], tuple | None):
+        return None
+    axis = choose.integer(0, n - 1)
+    return _with(case, **{name: choose.of([(axis, axis), (axis, axis - n)])})
+
+
+def a_shape_of_another_size(case: Case, choose: Seeded) -> Case | None:
+    if "shape" not in case.keywords:
+        return None
+    s = case.keywords["shape"]
+    size = math.prod(case.inputs[0].shape)
+    return _with(case, shape=choose.of([(size + 1,), (*s, 2), (-1, -1), (-2, *s), (*s, size + 2), (3, -1)]))
+
+
+def a_word_that_means_nothing(case: Case, choose: Seeded) -> Case | None:
+    words = [k for k, v in case.keywords.items() if isinstance(v, str)]
+    return _with(case, **{choose.of(words): choose.of(["", "nonsense", "MEAN"])}) if words else None
+
+
+def an_index_out_of_range(case: Case, choose: Seeded) -> Case | None:
+    """A class label, or an element of a key."""
+    for i, x in enumerate(case.inputs):
+        if isinstance(case.op.domain(i), Integers) and x.size:
+            wrong = x.copy()
+            classes = case.inputs[0].shape[min(1, case.inputs[0].ndim - 1)]
+            wrong.flat[choose.integer(0, x.size - 1)] = choose.of([classes, -1, classes + 5, -100])
+            return _with_input(case, i, wrong)
+    key = case.keywords.get("key")
+    if not isinstance(key, tuple):
+        return None
+    places = [k for k, part in enumerate(key) if isinstance(part, int | np.ndarray) and np.size(part)]
+    if not places:
+        return None
+    k = choose.of(places)
+    wrong = np.full(np.shape(key[k]), choose.of([50, -50, 300]))
+    return _with(case, key=(*key[:k], int(wrong) if wrong.ndim == 0 else wrong, *key[k + 1 :]))
+
+
+def a_key_that_does_not_fit(case: Case, choose: Seeded) -> Case | None:
+    if "key" not in case.keywords:
+        return None
+    x = case.inputs[0]
+    longer = np.ones((*x.shape[:-1], x.shape[-1] + 1) if x.ndim else (2,), bool)
+    return _with(
+        case,
+        key=choose.of([(0,) * (x.ndim + 1), longer, (Ellipsis, Ellipsis), (slice(None),) * (x.ndim + 1)]),
+    )
+
+
+SPOILS: tuple[Spoil, ...] = (
+    an_axis_longer_or_shorter, an_axis_more, an_axis_less, a_cotangent_of_another_shape, an_axis_out_of_range,
+    an_axis_named_twice, a_shape_of_another_size, a_word_that_means_nothing, an_index_out_of_range,
+    a_key_that_does_not_fit,
+)  # fmt: skip
+INDICES = {an_index_out_of_range, a_key_that_does_not_fit}
+
+
+def _name_of_axes(case: Case) -> str | None:
+    return next((k for k in ("axis", "axes") if k in case.keywords), None)
+
+
+def _reshaped(case: Case, choose: Seeded, change: Callable[[Any, int], Any]) -> Case | None:
+    """The case with a change to one axis of one input."""
+    candidates = [i for i, x in enumerate(case.inputs) if x.ndim]
+    if not candidates:
+        return None
+    i = choose.of(candidates)
+    s = case.inputs[i].shape
+    return _with_input(case, i, np.resize(case.inputs[i], change(s, choose.integer(0, len(s) - 1))))
+
+
+def _resized_input(case: Case, choose: Seeded, change: Callable[[Any], Any]) -> Case | None:
+    i = choose.integer(0, len(case.inputs) - 1)
+    return _with_input(case, i, np.resize(case.inputs[i], change(case.inputs[i].shape)))
+
+
+def _with_input(case: Case, i: int, x: Array) -> Case:
+    """The case with another input, and a cotangent that fits the value wherever there is one."""
+    changed = replace(case, inputs=(*case.inputs[:i], x, *case.inputs[i + 1 :]))
+    return _fitted(changed)
+
+
+def _with(case: Case, **keywords: Any) -> Case:
+    return _fitted(replace(case, keywords={**case.keywords, **keywords}))
+
+
+def _fitted(case: Case) -> Case:
+    try:
+        shape = np.shape(case.op.rule(*case.inputs, **case.keywords)[0])
+    except Exception:  # whatever the spec raises: then no cotangent is asked for
+        return case
+    return replace(case, cotangent=np.resize(case.cotangent, shape))

@@ -1,0 +1,104 @@
+"""Bad input: backends that take what the spec refuses."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from planting import breaks, offering, planted
+
+from gradspec.backends import Backend
+from gradspec.properties.laws.bad_input import what_the_spec_refuses_raises
+from gradspec.properties.laws.gradient import every_gradient_agrees
+from gradspec.properties.laws.value import value_agrees
+from gradspec.properties.spoilt import spoilt_cases
+from gradspec.properties.subject import Subject
+from gradspec.reference import OPS, VJP
+
+
+def spoilt(subject: Subject) -> Any:
+    return spoilt_cases(subject.op, subject.dtypes, indices=True)
+
+
+def linear_that_broadcasts_its_bias(x: Any, weight: Any, bias: Any) -> VJP:
+    return OPS["linear"].rule(x, weight, np.resize(bias, weight.shape[:1]))
+
+
+def sum_that_wraps_its_axes(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJP:
+    wrapped = axis % max(x.ndim, 1) if isinstance(axis, int) else axis
+    return OPS["sum"].rule(x, axis=wrapped, keepdims=keepdims)
+
+
+def sum_that_overlooks_an_axis_named_twice(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJP:
+    once = tuple(dict.fromkeys(a % x.ndim for a in axis)) if isinstance(axis, tuple) else axis
+    return OPS["sum"].rule(x, axis=once, keepdims=keepdims)
+
+
+def cross_entropy_that_clamps_targets(x: Any, target: Any, *, reduction: Any = "mean") -> VJP:
+    classes = x.shape[min(1, x.ndim - 1)]
+    return OPS["cross_entropy"].rule(x, np.clip(target, 0, classes - 1), reduction=reduction)
+
+
+def cross_entropy_of_any_word(x: Any, target: Any, *, reduction: Any = "mean") -> VJP:
+    known = reduction if reduction in ("none", "sum") else "mean"
+    return OPS["cross_entropy"].rule(x, target, reduction=known)
+
+
+def reshape_that_repeats(x: Any, *, shape: Any) -> VJP:
+    if -1 in shape or x.size == np.prod(shape, dtype=int):
+        return OPS["reshape"].rule(x, shape=shape)
+    return np.resize(x, shape), (lambda g: np.resize(g, x.shape),)
+
+
+FAULTS: dict[str, list[Callable[..., VJP]]] = {
+    "linear": [linear_that_broadcasts_its_bias],
+    "sum": [sum_that_wraps_its_axes, sum_that_overlooks_an_axis_named_twice],
+    "cross_entropy": [cross_entropy_that_clamps_targets, cross_entropy_of_any_word],
+    "reshape": [reshape_that_repeats],
+}
+
+
+@pytest.mark.parametrize(("op", "rule"), [(op, rule) for op, rules in FAULTS.items() for rule in rules])
+def test_taking_what_the_spec_refuses_is_caught_and_by_no_other_law(
+    op: str, rule: Callable[..., VJP]
+) -> None:
+    assert breaks(what_the_spec_refuses_raises, planted(**{op: rule}), drawn=spoilt)
+    assert not breaks(value_agrees, planted(**{op: rule}), fills=1)
+    assert not breaks(every_gradient_agrees, planted(**{op: rule}), fills=1, smooth=True)
+
+
+def broadcasting_cotangents(backend: Backend) -> Backend:
+    """The backend, with cotangents of any shape made to fit."""
+
+    def vjp(fn: Any, *xs: Any) -> Any:
+        value, pullback = backend.vjp(fn, *xs)
+        return value, lambda g: pullback(np.resize(g, value.shape))
+
+    return replace(backend, vjp=vjp)
+
+
+def test_a_cotangent_of_another_shape_is_refused() -> None:
+    backend = broadcasting_cotangents(offering({"tanh": OPS["tanh"].apply}))
+    assert breaks(what_the_spec_refuses_raises, backend, drawn=spoilt)
+
+
+def test_raising_always_is_no_way_out() -> None:
+    def never(x: Any) -> Any:
+        raise NotImplementedError
+
+    assert breaks(what_the_spec_refuses_raises, offering({"tanh": never}), drawn=spoilt)
+
+
+def linear_with_errors_of_its_own(x: Any, weight: Any, bias: Any) -> VJP:
+    if bias.shape != weight.shape[:1] or x.shape[-1:] != weight.shape[1:]:
+        raise ArithmeticError
+    return OPS["linear"].rule(x, weight, bias)
+
+
+@pytest.mark.parametrize(
+    ("op", "rule"),
+    [("linear", linear_with_errors_of_its_own), ("sum", OPS["sum"].rule), ("getitem", OPS["getitem"].rule)],
+)
+def test_any_error_will_do(op: str, rule: Callable[..., VJP]) -> None:
+    assert not breaks(what_the_spec_refuses_raises, planted(**{op: rule}), drawn=spoilt)
