@@ -10,12 +10,13 @@ leave them:
   gradient by a zero;
 - gradients by a NaN, or by a number on a kink;
 - what lies on the brink of overflow, a factor of `HEADROOM` from it: roundings and their order decide;
-- where an op combines elements (sums, softmax) and its numbers come near to overflow, what overflows: their order decides;
-- near to overflow of 16-bit floats, which each library widens at steps of its own, what overflows and, where elements are
-  combined, how close the others come;
-- how close they come where its value underflows: a product that is 0 says nothing of its factors when divided by one;
-- where it combines elements, and the spec's outcome holds an infinity or NaN, the others may become NaN as well: a
-  softmax that subtracts an infinite maximum, or a product divided by its infinite factor, is NaN throughout.
+- where an op combines elements (sums, softmax) and its numbers come near to overflow, what overflows, which their order
+  decides; near to overflow of 16-bit floats, which each library widens at steps of its own, how close the others come, too;
+- where it combines elements and its value underflows, how close the gradients come: a product that is 0 says nothing of
+  its factors when divided by one;
+- where it combines elements and the spec's outcome holds an infinity or NaN, what else becomes NaN (a softmax that
+  subtracts an infinite maximum is NaN throughout, and so is a product divided by its infinite factor), and gradients
+  that are NaN in the spec.
 
 Each element of an elementwise op is judged whatever the others are.
 """
@@ -74,7 +75,7 @@ def _kept(judge: Judge, what: str, got: Array, part: Part, smooth: Array | bool 
     kinds = kind(exact.astype(dtype_of(judge.dtype)))
     for copies in COPIES:
         agreed = smooth & _agreed(judge, part, kinds, copies)
-        wrong = agreed & (kind(got) != kinds) & ~_open(judge, got, part)
+        wrong = agreed & (kind(got) != kinds) & ~_open(judge, got, part, what != "value")
         if not np.any(wrong):
             break
     else:
@@ -93,14 +94,16 @@ def _agreed(judge: Judge, part: Part, kinds: Array, copies: int) -> Array:
     return np.logical_and.reduce([kind(part(s).astype(dtype)) == kinds for s in judge.samples(copies)])
 
 
-def _open(judge: Judge, got: Array, part: Part) -> Array:
+def _open(judge: Judge, got: Array, part: Part, gradient: bool) -> Array:
     """Where it is open whether a backend's result is finite."""
     exact, dtype, alone = part(judge.exact), dtype_of(judge.dtype), elementwise(judge.case.op)
     kinds = kind(exact.astype(dtype))
     brink = np.isfinite(exact) & (np.abs(exact) > float(ml_dtypes.finfo(dtype).max) / HEADROOM)
     if not alone or dtype.itemsize == 2:
         brink |= judge.near_overflow
-    undone = (kind(got) == NAN) & (not alone and _holds_no_number(judge))
+    undone = np.logical_or(kind(got) == NAN, kinds == NAN if gradient else False) & (
+        not alone and _holds_no_number(judge)
+    )
     return (brink & ((kinds == FINITE) | (kind(got) == FINITE))) | undone
 
 
