@@ -18,8 +18,8 @@ help:  ## Show this text
 
 install: $(STAMP)  ## Set up .venv, or bring it up to date
 
-verify: $(STAMP)  ## Verify the backends: pytest properties/
-	$(BIN)/pytest properties/ $(ARGS)
+verify: $(STAMP)  ## Verify the backends: pytest properties/, on all processors
+	$(BIN)/pytest properties/ -n auto $(ARGS)
 
 test: $(STAMP)  ## Test gradspec itself: pytest tests/
 	$(BIN)/pytest tests/ $(ARGS)

@@ -6,6 +6,12 @@ Loaded with `-p gradspec.properties.plugin`. A property is a test with one of th
 backend; `spec`, each op of the spec itself; `engine`, each backend as a whole.
 """
 
+# ruff: noqa: E402 - the thread counts must be set before NumPy and torch are imported
+import os
+
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")  # on arrays this small further threads only wait for each other
+
 import pytest
 
 from gradspec.properties import options

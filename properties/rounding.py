@@ -5,6 +5,7 @@ is one unit off. How far that leads is a property of the formula and the numbers
 arrays whose every operation is followed by a random step to a neighbouring number of the dtype in question.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,6 +14,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from gradspec.reference.axes import normalize_axes
 from gradspec.reference.tape import Array
 
 _EXACT = {np.negative, np.absolute, np.sign, np.maximum, np.minimum}  # never round, whatever the numbers
@@ -43,6 +45,18 @@ class Rounding:
         if ufunc is np.multiply:
             self.meet(np.prod(np.maximum(sizes, 1), axis=axis))
             self.meet(np.prod(np.where(sizes == 0, 1, np.minimum(sizes, 1)), axis=axis))
+
+    def summation(self, x: Array, axis: Any, like: Array) -> Array:
+        """What a sum of x, taken term by term, may be off by, each partial sum being off by half a unit; of `like`'s shape."""
+        axes = normalize_axes(axis, x.ndim)
+        n = math.prod(x.shape[i] for i in axes)
+        rows = (
+            np.moveaxis(x, axes, range(-len(axes), 0)).reshape(*np.shape(like), n) if axes else x[..., None]
+        )
+        partial = np.add.accumulate(rows, axis=-1)[..., 1:]
+        signs = np.where(self.rng.random(partial.shape) < 0.5, -1, 1)
+        off = np.sum(partial * signs, axis=-1) * (self.spacing / 2)
+        return np.where(np.isfinite(off), off, 0)
 
     def neighbour(self, x: Any) -> Array:
         """X with each element moved by about one unit in the last place, up or down.
@@ -84,7 +98,10 @@ class Rounded(np.ndarray[Any, Any]):
             result = result.astype(inputs[0].dtype)
         how = _current.get()
         if how and method == "reduce":
-            how.meet_partial(ufunc, _plain(inputs[0]), kwargs.get("axis", 0))
+            x, axis = _plain(inputs[0]), kwargs.get("axis", 0)
+            how.meet_partial(ufunc, x, axis)
+            if ufunc is np.add and result.dtype.kind == "f":
+                result = result + how.summation(x, axis, result).astype(result.dtype)
         if how and ufunc not in _EXACT and getattr(result, "dtype", np.dtype(bool)).kind == "f":
             result = how.neighbour(result)
         if out:

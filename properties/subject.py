@@ -23,7 +23,7 @@ from gradspec.reference.op import Op
 
 FILLS = 6  # cases per example: a draw from Hypothesis costs as much as judging several
 LEAST_INFORMATIVE = (
-    0.1  # a run in which nine cases of ten could not have failed says too little to be called a pass
+    0.1  # where nine cases of ten could not have failed, too little was said to call it a pass
 )
 ENOUGH = 20  # cases to say so from; of fewer, all may be zero by chance
 
@@ -79,11 +79,12 @@ class Engine:
         return known.get(self.name) or known.get(f"{self.name}: {sentence(test)}")
 
     def require_information(self) -> None:
-        """AssertionError if hardly any case could have failed."""
-        if self.tally.judged >= ENOUGH and self.tally.informative < LEAST_INFORMATIVE * self.tally.judged:
+        """AssertionError if hardly any of many cases could have failed."""
+        judged, informative = self.tally.judged, self.tally.informative
+        if judged >= ENOUGH and informative < LEAST_INFORMATIVE * judged:
             raise AssertionError(
-                f"only {self.tally.informative} of {self.tally.judged} cases were informative (the others had gradients "
-                "of zero throughout, or were undecidable): the property has not been tested"
+                f"only {informative} of {judged} cases were informative (the others had gradients of zero throughout, or "
+                "were undecidable): the property has not been tested"
             )
 
 

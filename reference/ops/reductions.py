@@ -118,12 +118,13 @@ def finite_top(x: Array, *, axis: Axes) -> VJP:
 @op(nonempty_reduction)
 def logsumexp(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
     top = finite_top(x, axis=axis)
-    terms = np.exp(x - top)
-    total = np.sum(terms, axis=axis, keepdims=True)
+    total = np.sum(np.exp(x - top), axis=axis, keepdims=True)
     with np.errstate(divide="ignore"):  # log 0 = -inf is the value where every term is exp(-inf)
         y = np.log(total) + top
-    share = terms / np.where(total == 0, 1, total)
-    return np.reshape(y, _reduced_shape(x, axis, keepdims)), (lambda g: _restored(g, x, axis) * share,)
+    finite = np.where(y == -np.inf, 0, y)
+    return np.reshape(y, _reduced_shape(x, axis, keepdims)), (
+        lambda g: _restored(g, x, axis) * np.exp(x - finite),
+    )
 
 
 def _along_one(choose: Choices) -> Call:
