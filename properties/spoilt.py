@@ -62,6 +62,15 @@ def an_axis_more(case: Case, choose: Seeded) -> Case | None:
     return _resized_input(case, choose, lambda s: choose.of([(1, *s), (*s, 1), (2, *s), (*s, 3)]))
 
 
+def axes_that_do_not_fit(case: Case, choose: Seeded) -> Case | None:
+    """Two arrays that end in axes of length 2 and 3."""
+    if len(case.inputs) < 2:
+        return None
+    first, second = case.inputs[:2]
+    longer = _with_input(case, 0, np.resize(first, (*first.shape, 2)))
+    return _with_input(longer, 1, np.resize(second, (*second.shape, 3)))
+
+
 def an_axis_less(case: Case, choose: Seeded) -> Case | None:
     return _reshaped(case, choose, lambda s, i: (*s[:i], *s[i + 1 :]))
 
@@ -110,7 +119,10 @@ def a_shape_of_another_size(case: Case, choose: Seeded) -> Case | None:
         return None
     s = case.keywords["shape"]
     size = math.prod(case.inputs[0].shape)
-    return _with(case, shape=choose.of([(size + 1,), (*s, 2), (-1, -1), (-2, *s), (*s, size + 2), (3, -1)]))
+    shapes = [(size + 1,), (*s, 2), (*s, size + 2)]
+    if case.op.name == "reshape":  # to broadcast_to of torch, -1 is an axis to be kept
+        shapes += [(-1, -1), (-2, *s), (3, -1)]
+    return _with(case, shape=choose.of(shapes))
 
 
 def a_word_that_means_nothing(case: Case, choose: Seeded) -> Case | None:
@@ -149,7 +161,7 @@ def a_key_that_does_not_fit(case: Case, choose: Seeded) -> Case | None:
 
 
 SPOILS: tuple[Spoil, ...] = (
-    an_axis_longer_or_shorter, an_axis_more, an_axis_less, a_cotangent_of_another_shape, an_axis_out_of_range,
+    an_axis_longer_or_shorter, an_axis_more, axes_that_do_not_fit, an_axis_less, a_cotangent_of_another_shape, an_axis_out_of_range,
     an_axis_named_twice, a_shape_of_another_size, a_word_that_means_nothing, an_index_out_of_range,
     a_key_that_does_not_fit,
 )  # fmt: skip
