@@ -11,7 +11,8 @@ from gradspec.properties.failure import Disagreement
 from gradspec.properties.judge import Judgement
 from gradspec.properties.subject import Engine
 
-KNOWN_EXAMPLES = 100  # at the least, before a deviation that a backend declares counts as gone
+KNOWN_EXAMPLES = 100  # at the least, of each property, before a deviation of an op that is declared counts as gone
+RARE_EXAMPLES = 800  # where it is declared of one property, which alone must come upon it; the first that shows it is the last
 
 
 def perform(
@@ -31,7 +32,8 @@ def perform(
     inner._hypothesis_internal_add_digest = key.encode()
     before = function._hypothesis_internal_use_settings  # type: ignore[attr-defined]
     known = tried.deviation(function.__name__) is not None
-    chosen = _settings(settings(before, **profile or {}), known, seconds)
+    least = 0 if not known else KNOWN_EXAMPLES if tried.name in tried.backend.known else RARE_EXAMPLES
+    chosen = _settings(settings(before, **profile or {}), least, seconds)
     function._hypothesis_internal_use_settings = chosen  # type: ignore[attr-defined]
     end = time.monotonic() + (seconds or 0)
     try:
@@ -54,8 +56,8 @@ def profile_of(function: Callable[..., Any]) -> dict[str, Any]:
     return {name: getattr(own, name) for name in names} | ({"database": None} if own.database is None else {})
 
 
-def _settings(parent: settings, known: bool, seconds: float | None) -> settings:
-    """Those of the test; a deviation that is declared is sought, but not shrunk.
+def _settings(parent: settings, least: int, seconds: float | None) -> settings:
+    """Those of the test; a deviation that is declared is sought in at least so many examples, but not shrunk.
 
     Without what Hypothesis would say of a failure: explaining takes ten times as long as shrinking.
     """
@@ -64,9 +66,9 @@ def _settings(parent: settings, known: bool, seconds: float | None) -> settings:
         phases=[
             p
             for p in parent.phases
-            if p not in ((Phase.shrink, Phase.explain) if known else (Phase.explain,))
+            if p not in ((Phase.shrink, Phase.explain) if least else (Phase.explain,))
         ],
-        max_examples=max(parent.max_examples, KNOWN_EXAMPLES) if known else parent.max_examples,
+        max_examples=max(parent.max_examples, least),
         derandomize=parent.derandomize and seconds is None,
         verbosity=Verbosity.quiet if parent.verbosity is Verbosity.normal else parent.verbosity,
         print_blob=False,
