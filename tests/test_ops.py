@@ -12,6 +12,7 @@ from gradspec.reference import OPS, Op, Tensor, ops, vjp
 from gradspec.reference.cases import Below, Seeded
 from gradspec.reference.domains import Booleans, Integers
 from gradspec.reference.erf import erf
+from gradspec.reference.ops import nn
 
 Array = np.ndarray[Any, Any]
 DIFFERENTIABLE = sorted(name for name, op in OPS.items() if op.differentiable)
@@ -508,6 +509,30 @@ def test_layer_norm_takes_batches_of_any_rank(batch: tuple[int, ...], normalized
     assert_allclose(value, same, atol=1e-13)
     for d, w in zip(pullback(g), wanted(g), strict=True):
         assert_allclose(d, w, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble])
+def test_layer_norm_in_blocks_is_layer_norm(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    x, weight, bias, g = (
+        rng.normal(size=s).astype(dtype) for s in ((5, 7, 6, 3), (6, 3), (6, 3), (5, 7, 6, 3))
+    )
+    value, pullback = vjp(ops.layer_norm, x, weight, bias)
+    expected = value, *pullback(g)
+    monkeypatch.setattr(nn, "_CACHED", 100)  # five rows to a block, and four blocks of them
+    value, pullback = vjp(ops.layer_norm, x, weight, bias)
+    for found, wanted in zip((value, *pullback(g)), expected, strict=True):
+        assert found.dtype == dtype
+        assert_allclose(found, wanted, rtol=0, atol=100 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("g", [np.inf, -np.inf, np.nan, 1e-45])
+def test_no_cotangent_goes_to_what_relu_cuts_off(g: float) -> None:
+    x = np.array([-1.0, 0.0, 1.0, np.nan], np.float32)
+    cotangent = np.full(4, g, np.float32)
+    (d,) = vjp(ops.relu, x)[1](cotangent)
+    assert_array_equal(d, [0, cotangent[0] / 2, cotangent[0], 0])
+    assert d.dtype == np.float32
 
 
 def test_layer_norm_of_a_large_mean_does_not_cancel() -> None:

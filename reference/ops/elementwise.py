@@ -13,6 +13,8 @@ from gradspec.reference.tape import VJP, Array
 
 def _to_winner(g: Array, wins: Array, tie: Array) -> Array:
     """The cotangent where this argument won, half of it where it shares a tie."""
+    if type(g) is np.ndarray and np.isfinite(g).all():  # 0 times g is 0; np.where takes four times as long
+        return g * wins + g / 2 * tie
     return np.where(wins, g, np.where(tie, g / 2, 0))
 
 
@@ -191,6 +193,7 @@ def minimum(x: Real, y: Real) -> VJP:
 
 @op("(),(),()->()")
 def where(condition: Mask, x: Real, y: Real) -> VJP:
+    condition = np.where(condition, True, False)  # a copy: nobody overwrites what the pullbacks need
     return np.where(condition, x, y), (
         None,
         lambda g: np.where(condition, g, 0),
