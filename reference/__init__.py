@@ -8,8 +8,9 @@ from gradspec.reference import ops
 from gradspec.reference.constructors import arange, empty, ones, tensor, zeros
 from gradspec.reference.op import OPS, Op, op
 from gradspec.reference.record import record
-from gradspec.reference.tape import VJP, Variable, no_grad
+from gradspec.reference.tape import VJP, Variable
 from gradspec.reference.tensor import Tensor, vjp
+from gradspec.reference.tracking import no_grad
 
 __all__ = [
     "OPS",

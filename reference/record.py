@@ -4,10 +4,11 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-import numpy as np
 from numpy import ndarray
 
-from gradspec.reference.tape import VJP, Array, Variable, clock, tracking
+from gradspec.reference.arrays import as_array
+from gradspec.reference.tape import VJP, Array, Variable, clock
+from gradspec.reference.tracking import tracking
 
 _new = object.__new__
 _NO_KEYWORDS: dict[str, Any] = {}
@@ -55,8 +56,8 @@ def _unary(rule: Callable[..., VJP]) -> Callable[..., Any]:
             return rule(x)[0]
         value, pullbacks = rule(x.data)
         result = _new(type(x))
-        result.data = value if type(value) is ndarray else _array(value)
-        result._order = clock()
+        result.data = value if type(value) is ndarray else as_array(value)
+        result._order = next(clock)
         if x._node is None or pullbacks is None or not tracking.get():
             result._node = None
         else:
@@ -69,15 +70,13 @@ def _unary(rule: Callable[..., VJP]) -> Callable[..., Any]:
 
 def _binary(rule: Callable[..., VJP]) -> Callable[..., Any]:
     def op(x: Any, y: Any) -> Any:
-        if isinstance(x, Variable):
-            if not isinstance(y, Variable):
-                return general(x, y)
-        else:
+        kind = type(x)
+        if type(y) is not kind or not isinstance(x, Variable):
             return general(x, y)
         value, pullbacks = rule(x.data, y.data)
-        result = _new(type(x))
-        result.data = value if type(value) is ndarray else _array(value)
-        result._order = clock()
+        result = _new(kind)
+        result.data = value if type(value) is ndarray else as_array(value)
+        result._order = next(clock)
         if pullbacks is None or not tracking.get():
             result._node = None
         elif y._node is not None:
@@ -96,12 +95,7 @@ def _binary(rule: Callable[..., VJP]) -> Callable[..., Any]:
 def _result(kind: type[Variable], value: Array, node: Any) -> Variable:
     """A new variable without the detour through __init__; it keeps the node if there is something to differentiate."""
     result = _new(kind)
-    result.data = _array(value)
-    result._order = clock()
+    result.data = as_array(value)
+    result._order = next(clock)
     result._node = None if node is None or node[0] is None or not tracking.get() else node
     return result
-
-
-def _array(value: Any) -> Array:
-    """The value as an array: of no dimensions NumPy's functions return scalars."""
-    return np.asarray(value) if isinstance(value, np.generic) else value

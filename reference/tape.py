@@ -6,9 +6,7 @@ op and no array library: of an array it asks for `shape`, `dtype`, `ndim`, `size
 NumPy's `sum`, `ones_like` and `zeros_like` know it.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any, Self
@@ -16,6 +14,9 @@ from typing import Any, Self
 import numpy as np
 
 from gradspec.reference import writes
+from gradspec.reference.arrays import as_array, copied, cotangent, is_alone, is_changed, kept
+from gradspec.reference.arrays import unbroadcast as unbroadcast
+from gradspec.reference.tracking import no_grad
 
 Array = Any
 """An array of the library the rules are written for; a `Variable` where a pullback is itself recorded."""
@@ -31,26 +32,13 @@ Node = tuple[Any, tuple["Variable | None", ...], Callable[..., VJP], tuple[Any, 
 """How a value came about: pullbacks; those of the arguments that require grad, None for the others; and, to run it again,
 the rule with all its arguments and keywords."""
 
+Sums = dict[int, list[Any]]
+"""By the order of variables: the variable, the cotangent gathered so far, and whether that is an array of this pass alone."""
+
 LEAF: Any = ()
 """The node of a variable that requires grad and that no op made."""
 
-clock = count(1).__next__
-tracking: ContextVar[bool] = ContextVar("tracking", default=True)
-
-
-@contextmanager
-def no_grad(*, tracking_on: bool = False) -> Iterator[None]:
-    """Within this context nothing is recorded and results do not require grad; an exception ends it as well."""
-    token = tracking.set(tracking_on)
-    try:
-        yield
-    finally:
-        tracking.reset(token)
-
-
-def is_tracking() -> bool:
-    """Whether ops are recorded at this point: False within `no_grad`."""
-    return tracking.get()
+clock = count(1)
 
 
 class Variable:
@@ -69,7 +57,7 @@ class Variable:
 
     def __init__(self, data: Array, requires_grad: bool = False) -> None:
         self.data = data
-        self._order = clock()
+        self._order = next(clock)
         self._node = None
         if requires_grad:
             self.requires_grad_()
@@ -121,10 +109,8 @@ class Variable:
         """
         if not self.requires_grad:
             raise RuntimeError("backward() needs a value computed from a tensor with requires_grad=True")
-        gradients = _pull(
-            self, _seed(self, end_grad, create_graph), create_graph
-        )  # all of them, before any is stored
-        for leaf, g in gradients.values():
+        gradients = _gradients(self, _seed(self, end_grad, create_graph), create_graph)
+        for leaf, g in gradients.values():  # all of them are known before any is stored
             if leaf.grad is not None:
                 g = (leaf.grad if create_graph else leaf.grad.data) + g
             leaf.grad = _wrap(type(leaf), g)
@@ -136,116 +122,129 @@ def vjp(
     """The value of `fn` at `inputs` and its pullback: `pullback(g)` is a tuple with one gradient per input.
 
     `fn` is any composition of recorded ops; g has the shape of the value. Each gradient has the shape and dtype of its
-    input, zeros where the value does not depend on it, and memory of its own. Arrays give arrays; variables give
-    variables, and where one of them requires grad, both the value and the gradients can be differentiated again.
-    Raises TypeError for an input that is not of floating point, ValueError for a cotangent of the wrong shape.
+    input, zeros where the value does not depend on it, and memory of its own; so has the value, and nothing written to it
+    or to the inputs later changes what the pullback gives. Arrays give arrays; variables give variables, and where one
+    of them requires grad, both the value and the gradients can be differentiated again.
+    Raises TypeError for an input that is not of floating point, RuntimeError where fn wrote to one, ValueError for a
+    cotangent of the wrong shape.
     """
     nested = any(isinstance(x, Variable) for x in inputs)
-    leaves = [_alias(x) if isinstance(x, Variable) else kind(x, requires_grad=True) for x in inputs]
+    leaves = [_alias(x) if isinstance(x, Variable) else kind(kept(x), requires_grad=True) for x in inputs]
     with no_grad(tracking_on=True):
         value = fn(*leaves)
+    for x, leaf in zip(inputs, leaves, strict=True):
+        if not isinstance(x, Variable) and is_changed(leaf.data, x):
+            raise RuntimeError(f"{getattr(fn, '__name__', fn)} or one of its ops wrote to an input")
 
     def pullback(g: Array) -> tuple[Array, ...]:
         differentiable = isinstance(g, Variable) or any(x._node for x in leaves)
         found: dict[int, tuple[Variable, Array]] = {}
         if isinstance(value, Variable) and value.requires_grad:
-            found = _pull(value, _seed(value, g, differentiable), differentiable, {x._order for x in leaves})
+            ends = frozenset(x._order for x in leaves)
+            found = _gradients(value, _seed(value, g, differentiable), differentiable, ends)
         gradients = [found[x._order][1] if x._order in found else np.zeros_like(x.data) for x in leaves]
         return tuple(_wrap(kind, d) if nested else d for d in gradients)
 
-    return (value.data if isinstance(value, Variable) and not nested else value), pullback
+    return (copied(value.data) if isinstance(value, Variable) and not nested else value), pullback
 
 
-def _pull(
-    root: Variable, g: Array, differentiable: bool, inputs: frozenset[int] | set[int] = frozenset()
+def _gradients(
+    root: Variable, g: Array, differentiable: bool, inputs: frozenset[int] = frozenset()
 ) -> dict[int, tuple[Variable, Array]]:
+    """What `_pull` finds, each gradient in memory of its own."""
+    found = _pull(root, g, differentiable, inputs)
+    return {key: (a[0], a[1] if a[2] or is_alone(a, 1) else _copy(a[1])) for key, a in found.items()}
+
+
+def _pull(root: Variable, g: Array, differentiable: bool, inputs: frozenset[int]) -> Sums:
     """Carry the cotangent g of `root` back: the leaves reached (or the `inputs`, by their order), each with its own.
 
     Visits the youngest variable first. All consumers of a variable are younger than it, so its cotangent is complete
-    when its turn comes: a heap of creation times takes the place of a topological sort, and nothing recurses.
+    when its turn comes: a heap of creation times takes the place of a topological sort, and nothing recurses. One
+    parent of each variable is kept at hand, outside of the heap: most often it is the next to be visited.
     """
-    oldest = min(inputs, default=0)  # what is older than every input does not depend on any
+    newest = max(inputs, default=0)
     latest = writes.latest
-    found: dict[int, tuple[Variable, Array]] = {}
-    pending: dict[int, list[Any]] = {root._order: [root, g, False]}
-    heap = [-root._order]
-    while heap:
-        order = -heappop(heap)
-        # mine: the cotangent is an array of this pass alone, and may be added to in place
-        variable, g, mine = pending.pop(order)
-        node = variable._node
-        if not node or order in inputs:
-            found[order] = variable, g if mine else _copy(g)
-            continue
-        pullbacks, parents, rule, args, kwargs = node
-        if order < latest:
-            _refuse_overwritten(node, order, differentiable)
+    found: Sums = {}
+    waiting: Sums = {}
+    heap: list[int] = []
+    if not root._node or root._order in inputs:
+        return {root._order: [root, g, False]}
+    variable = root
+    while True:
+        pullbacks, parents, rule, args, kwargs = variable._node  # type: ignore[misc]
+        if variable._order < latest:
+            _refuse_overwritten(variable, differentiable)
+        at_hand = in_hand = None
+        i = -1
         try:
             if differentiable:
                 pullbacks = _recorded(rule, parents, args, kwargs)
             each = type(pullbacks) is tuple
-            for x, pull in zip(parents, pullbacks if each else pullbacks(g)):  # noqa: B905 - one each, as declared
-                if x is None or pull is None:  # an argument that does not require a gradient, or has none
+            if not each:
+                pullbacks = pullbacks(g)
+            for x in parents:
+                i += 1
+                if x is None:  # an argument that does not require a gradient
                     continue
                 key = x._order
-                if key < oldest:
+                goes_on = x._node
+                if key <= newest:
+                    if key not in inputs:  # what is older than the inputs does not depend on them
+                        continue
+                    goes_on = None
+                d = pullbacks[i]
+                if d is None:  # an argument that has no gradient
                     continue
-                d = pull(g) if each else pull
+                if each:
+                    d = d(g)
                 data = x.data
                 if d.shape != data.shape:
                     d = unbroadcast(d, data.shape)
                 if d.dtype is not data.dtype and d.dtype != data.dtype:
                     d = d.astype(data.dtype)
-                if key not in pending:
-                    pending[key] = [x, d, False]
+                if not goes_on:
+                    _add(found, x, d, differentiable)
+                elif at_hand is None and key not in waiting:
+                    at_hand = x
+                    in_hand = d
+                elif x is at_hand:
+                    in_hand = in_hand + d
+                elif _add(waiting, x, d, differentiable):
                     heappush(heap, -key)
-                    continue
-                there = pending[key]
-                if there[2]:
-                    there[1] += d
-                else:
-                    there[1] = there[1] + d
-                    there[2] = not differentiable
         except Exception as error:
             error.add_note(f"in the backward pass of {rule.__name__}")
             raise
+        if at_hand is not None:
+            if not heap or at_hand._order > -heap[0]:
+                variable = at_hand
+                g = in_hand
+                continue
+            _add(waiting, at_hand, in_hand, differentiable)
+            heappush(heap, -at_hand._order)
+        if not heap:
+            break
+        variable, g, _ = waiting.pop(-heappop(heap))
     return found
 
 
-def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
-    """Sum g over the axes along which an argument of this shape was broadcast; the result has the shape.
-
-    The one place where broadcasting is undone. Raises ValueError where no broadcast leads from the shape to that of g.
-    """
-    lead = g.ndim - len(shape)
-    stretched = tuple(i for i, n in enumerate(shape, lead) if n == 1 != g.shape[i]) if lead >= 0 else ()
-    if lead < 0 or any(n != g.shape[i] and n != 1 for i, n in enumerate(shape, lead)):
-        raise ValueError(
-            f"a pullback returned a gradient of shape {g.shape} for an argument of shape {shape}"
-        )
-    total = np.add.reduce if type(g) is np.ndarray else np.sum  # the same sum, half the overhead
-    g = total(g, axis=(*range(lead), *stretched), keepdims=True)
-    return g.reshape(shape)
+def _add(sums: Sums, x: Variable, d: Array, differentiable: bool) -> bool:
+    """Add d to the cotangent of x; True if it is the first. In place only into a sum made here, which nobody else has."""
+    there = sums.get(x._order)
+    if there is None:
+        sums[x._order] = [x, d, False]
+        return True
+    if there[2]:
+        there[1] += d
+    else:
+        there[1] = there[1] + d
+        there[2] = not differentiable
+    return False
 
 
 def _seed(root: Variable, g: Array, differentiable: bool) -> Array:
-    """The cotangent to start from: of the shape and dtype of `root`, a Variable where the pass is to be recorded."""
-    if g is None:
-        if root.data.size != 1:
-            raise ValueError(
-                f"backward() needs a cotangent for a value of shape {root.data.shape}; only one element has a default, 1"
-            )
-        g = np.ones_like(root.data)
-    if not differentiable:
-        g = _unrecorded(g)
-    if not hasattr(g, "dtype"):
-        g = np.asarray(g, root.data.dtype)
-    if g.shape != root.data.shape:
-        raise ValueError(
-            f"the cotangent has shape {g.shape}, the value it belongs to {root.data.shape}; they must be the same"
-        )
-    if g.dtype != root.data.dtype:
-        g = g.astype(root.data.dtype)
+    """The cotangent to start from, a Variable where the pass is to be recorded."""
+    g = cotangent(g if differentiable else _unrecorded(g), root.data)
     return type(root)(g) if differentiable and not isinstance(g, Variable) else g
 
 
@@ -263,10 +262,11 @@ def _recorded(
         return rule(*inputs, **kwargs)[1]
 
 
-def _refuse_overwritten(node: Node, since: int, differentiable: bool) -> None:
-    """Raise RuntimeError if memory that the node's pullbacks read was written to after they were made."""
-    pullbacks, parents, rule, _, _ = node
-    if writes.overwritten([pullbacks, *(x.data for x in parents if differentiable and x is not None)], since):
+def _refuse_overwritten(variable: Variable, differentiable: bool) -> None:
+    """Raise RuntimeError if memory that the pullbacks of a variable read was written to after they were made."""
+    pullbacks, parents, rule, _, _ = variable._node  # type: ignore[misc]
+    needed = [pullbacks, *(x.data for x in parents if differentiable and x is not None)]
+    if writes.overwritten(needed, variable._order):
         raise RuntimeError(
             f"an array that the pullback of {rule.__name__} needs was overwritten in place; compute from a clone() of it"
         )
@@ -287,11 +287,11 @@ def _identity(x: Array) -> VJP:
 def _copy(g: Array) -> Array:
     """The cotangent g in memory of its own; a recorded g stays on the record."""
     if not isinstance(g, Variable):
-        return np.array(g) if isinstance(g, np.generic) else g.copy()
+        return copied(g)
     own = _alias(g)
     own.data = g.data.copy()
     return own
 
 
 def _wrap(kind: type[Variable], g: Array) -> Any:
-    return g if isinstance(g, Variable) else kind(np.asarray(g) if isinstance(g, np.generic) else g)
+    return g if isinstance(g, Variable) else kind(as_array(g))

@@ -12,7 +12,8 @@ from gradspec.reference.ops import elementwise as e
 from gradspec.reference.ops import linalg, nn, shapes
 from gradspec.reference.ops import reductions as r
 from gradspec.reference.record import record
-from gradspec.reference.tape import VJP, Array, clock, is_tracking
+from gradspec.reference.tape import VJP, Array, clock
+from gradspec.reference.tracking import is_tracking
 
 _generator = np.random.default_rng()
 
@@ -267,7 +268,7 @@ class Tensor(NumPyVariable):
         if np.shape(new) not in ((), self.shape):
             raise ValueError(f"an in-place update cannot change the shape {self.shape} to {np.shape(new)}")
         np.copyto(self.data, new, casting="same_kind")
-        writes.note_write(self.data, clock())
+        writes.note_write(self.data, next(clock))
         return self
 
     def add_(self, other: Any, *, alpha: Any = 1) -> Self:

@@ -186,6 +186,105 @@ def test_gradients_of_vjp_share_no_memory() -> None:
     assert_array_equal(pullback(g)[0], g)
 
 
+@pytest.mark.parametrize("fn", [lambda x: x * x, ops.exp, lambda x: x, lambda x: x.reshape(2, 2) * x[0]])
+def test_nothing_written_later_changes_a_pullback_of_vjp(fn: Callable[..., Any]) -> None:
+    x = np.arange(1.0, 5.0)
+    value, pullback = vjp(fn, x)
+    g = np.arange(2.0, 2.0 + value.size).reshape(value.shape)
+    expected = pullback(g)[0].copy()
+    x[...] = value[...] = 7
+    pullback(g)[0][...] = 7
+    assert_array_equal(pullback(g)[0], expected)
+
+
+def test_a_rule_that_writes_to_its_input_is_refused_by_vjp() -> None:
+    @record
+    def spoils(x: Any) -> VJP:
+        x *= 2
+        return x + 1, (lambda g: g,)
+
+    x = np.array([1.0, np.nan])
+    with pytest.raises(RuntimeError, match="wrote"):
+        vjp(spoils, x)
+    assert_array_equal(x, [1, np.nan])
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda x: x,
+        np.asfortranarray,
+        lambda x: x[::-1, ::2],
+        lambda x: np.broadcast_to(x[1], (3, 4)),
+        lambda x: x[:0],
+        lambda x: x[1, 2],
+        lambda x: x[1, 2, ...],
+        lambda x: np.array(x, object),
+    ],
+)
+def test_vjp_meets_the_layout_of_its_input(layout: Callable[..., Any]) -> None:
+    x = layout(np.arange(12.0).reshape(3, 4))
+    seen: list[Any] = []
+
+    def fn(y: Tensor) -> Tensor:
+        seen.append(y.data)
+        return y
+
+    vjp(fn, x)
+    assert_array_equal(seen[0], x)
+    assert seen[0].strides == x.strides or not x.size
+    assert not np.shares_memory(seen[0], x)
+
+
+def test_a_gradient_that_a_pullback_keeps_is_copied() -> None:
+    kept = np.ones(2)
+
+    @record
+    def saves(x: Any) -> VJP:
+        return x * 1, (lambda g: kept,)
+
+    x = leaf(1.0, 2.0)
+    for _ in range(2):
+        saves(x).backward(np.ones(2))
+        grad(x)[...] = 7
+        assert_array_equal(kept, [1, 1])
+        x.grad = None
+
+
+def test_a_gradient_that_a_pullback_keeps_a_view_of_is_copied() -> None:
+    views = []
+
+    @record
+    def peeks(x: Any) -> VJP:
+        def pull(g: Any) -> Any:
+            d = g * 1
+            views.append(d[:1])
+            return d
+
+        return x * 1, (pull,)
+
+    x = leaf(1.0, 2.0)
+    peeks(x).backward(np.ones(2))
+    assert not np.shares_memory(grad(x), views[0])
+
+
+def test_a_gradient_that_nobody_keeps_is_not_copied() -> None:
+    made = []
+
+    @record
+    def makes(x: Any) -> VJP:
+        def pull(g: Any) -> Any:
+            d = g * 1
+            made.append(d.ctypes.data)
+            return d
+
+        return x * 1, (pull,)
+
+    x = leaf(1.0, 2.0)
+    makes(x).backward(np.ones(2))
+    assert grad(x).ctypes.data == made[0]
+
+
 def test_a_record_is_freed_as_soon_as_its_value_is() -> None:
     gc.disable()
     try:
