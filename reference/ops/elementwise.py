@@ -13,8 +13,9 @@ from gradspec.reference.tape import VJP, Array
 
 def _to_winner(g: Array, wins: Array, tie: Array) -> Array:
     """The cotangent where this argument won, half of it where it shares a tie."""
-    if type(g) is np.ndarray and np.isfinite(g).all():  # 0 times g is 0; np.where takes four times as long
-        return g * wins + g / 2 * tie
+    if type(g) is type(tie) is np.ndarray and np.isfinite(g).all():
+        d = g * wins  # 0 times g is 0, and np.where takes ten times as long
+        return d + g / 2 * tie if tie.any() else d
     return np.where(wins, g, np.where(tie, g / 2, 0))
 
 

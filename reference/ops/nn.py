@@ -46,13 +46,19 @@ def _layer_norm_in_blocks(x: Array, weight: Array, bias: Array, eps: float) -> V
     step = max(1, _CACHED // n)
     blocks = [slice(i, i + step) for i in range(0, len(rows), step)]
     y = np.empty(rows.shape, np.result_type(x, weight, bias))
-    xhat = np.empty(rows.shape, x.dtype)
-    rstd = np.empty((len(rows), 1), x.dtype)
+    mean, rstd = np.empty((2, len(rows), 1), x.dtype)
+
+    def standardized(block: slice) -> Array:
+        xhat = rows[block] - mean[block]
+        xhat *= rstd[block]
+        return xhat
+
     for block in blocks:
-        centred = rows[block] - np.add.reduce(rows[block], axis=1, keepdims=True) / n
+        mean[block] = np.add.reduce(rows[block], axis=1, keepdims=True) / n
+        centred = rows[block] - mean[block]
         rstd[block, 0] = 1 / np.sqrt(np.vecdot(centred, centred) / n + eps)
-        np.multiply(centred, rstd[block], out=xhat[block])
-        np.multiply(xhat[block], w, out=y[block])
+        centred *= rstd[block]
+        np.multiply(centred, w, out=y[block])
         y[block] += np.reshape(bias, -1)
 
     def pull(g: Array) -> tuple[Array, Array, Array]:
@@ -60,12 +66,13 @@ def _layer_norm_in_blocks(x: Array, weight: Array, bias: Array, eps: float) -> V
         dx_rows = np.reshape(dx, rows.shape)
         dweight, dbias = np.zeros(n, g.dtype), np.zeros(n, g.dtype)
         for block in blocks:
-            along = g[block] * xhat[block]
+            xhat = standardized(block)
+            along = g[block] * xhat
             dweight += np.add.reduce(along, axis=0)
             dbias += np.add.reduce(g[block], axis=0)
             d = np.multiply(g[block], w, out=dx_rows[block])
             d -= (g[block] @ w / n)[:, None]
-            d -= np.multiply(xhat[block], (along @ w / n)[:, None], out=along)
+            d -= np.multiply(xhat, (along @ w / n)[:, None], out=along)
             d *= rstd[block]
         return dx, np.reshape(dweight, weight.shape), np.reshape(dbias, bias.shape)
 
