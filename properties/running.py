@@ -11,7 +11,9 @@ from gradspec.properties.failure import Disagreement
 from gradspec.properties.judge import Judgement
 from gradspec.properties.subject import Engine
 
-KNOWN_EXAMPLES = 100  # at the least, of each property, before a deviation of an op that is declared counts as gone
+KNOWN_EXAMPLES = (
+    100  # at the least, of each property, before a deviation of an op that is declared counts as gone
+)
 RARE_EXAMPLES = 800  # where it is declared of one property, which alone must come upon it; the first that shows it is the last
 
 

@@ -96,10 +96,11 @@ def _cheap(x: Array) -> Array:
 
 def away_from_kinks(case: Case, rng: np.random.Generator, distance: float = 1 / 32) -> Case:
     """The case with every element that is nearer to a kink than `distance` moved, until none is."""
-    assert case.op.kinks is not None
+    kinks = case.op.kinks
+    assert kinks is not None
     for attempt in range(50):
         wide = [x.astype(np.float64) for x in case.inputs]
-        near = [d < distance for d in case.op.kinks(*wide, **case.keywords)]
+        near = [d < distance for d in kinks(*wide, **case.keywords)]
         if not any(map(np.any, near)):
             return case
         step = 0.1 * (1 + attempt)

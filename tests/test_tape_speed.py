@@ -33,11 +33,13 @@ def _calls(steps: int) -> int:
         seen += event in ("call", "c_call")
 
     before = sys.getprofile()
+    gc.disable()  # whose callbacks, such as Hypothesis's, would be counted as well
     sys.setprofile(count)
     try:
         _differentiate(steps)
     finally:
         sys.setprofile(before)
+        gc.enable()
     return seen
 
 

@@ -73,6 +73,7 @@ def _kept(judge: Judge, what: str, got: Array, part: Part, smooth: Array | bool 
     if exact.dtype.kind in "biu" or got.shape != exact.shape:
         return judge.judge(what, got, part)
     kinds = kind(exact.astype(dtype_of(judge.dtype)))
+    agreed = wrong = np.zeros(exact.shape, np.bool_)
     for copies in COPIES:
         agreed = smooth & _agreed(judge, part, kinds, copies)
         wrong = agreed & (kind(got) != kinds) & ~_open(judge, got, part, what != "value")

@@ -34,7 +34,7 @@ def _same_size(choose: Choices) -> Call:
 
 @op(_same_size)
 def reshape(x: Real, *, shape: Shape) -> VJP:
-    if any(n < -1 for n in shape):  # which NumPy takes for -1
+    if np.min(shape, initial=-1) < -1:  # which NumPy takes for -1
         raise ValueError(f"reshape: {shape} is no shape; its only negative length may be one -1")
     return np.reshape(x, shape), (lambda g: np.reshape(g, x.shape),)
 
