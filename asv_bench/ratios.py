@@ -131,7 +131,7 @@ def main() -> int:
         table.add_row(
             name, "", judged(f"{us:.1f} us an op", us <= US_AN_OP, name), "", "", f"<= {US_AN_OP} us"
         )
-    Console().print(table)
+    Console(width=max(Console().width, 130)).print(table)
     for what in broken:
         print(f"promise broken: {what}", file=sys.stderr)
     return 1 if broken and options.check else 0

@@ -109,7 +109,8 @@ def _told(group: list[Failure]) -> Iterator[Text]:
         yield Text(f"  breaks likewise: {'; '.join(rules)}", "dim")
     if subjects:
         yield Text(f"  fails likewise: {_few(subjects)}", "dim")
-    yield Text(f"  reproduce: python {first.script}", "bold")
+    if first.script:  # none for a property that was not tested
+        yield Text(f"  reproduce: python {first.script}", "bold")
     yield Text()
 
 

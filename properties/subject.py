@@ -25,7 +25,7 @@ FILLS = 6  # cases per example: a draw from Hypothesis costs as much as judging 
 LEAST_INFORMATIVE = (
     0.1  # where nine cases of ten could not have failed, too little was said to call it a pass
 )
-ENOUGH = 20  # cases to say so from; of fewer, all may be zero by chance
+ENOUGH = 100  # cases to say so from: fewer come from a handful of examples, which may all be uninformative by chance
 
 
 @dataclass(kw_only=True, repr=False)
