@@ -9,7 +9,7 @@ from typing import Any
 from gradspec.reference import OPS, Op
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
-"""The dtypes a backend may be verified in, by name; NumPy's bfloat16 is that of `ml_dtypes`."""
+"""The dtypes a backend may be verified in, by name, widest first; NumPy's bfloat16 is that of `ml_dtypes`."""
 
 
 class Unavailable(Exception):

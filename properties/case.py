@@ -14,9 +14,6 @@ from gradspec.reference import OPS, Op
 from gradspec.reference.domains import Booleans, Integers, Interval
 from gradspec.reference.tape import Array, unbroadcast
 
-DTYPES = ("float64", "float32", "bfloat16", "float16")
-"""The dtypes that cases can have, widest first."""
-
 
 def dtype_of(name: str) -> np.dtype[Any]:
     """The NumPy dtype of this name; bfloat16 is that of ml_dtypes."""

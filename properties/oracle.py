@@ -4,7 +4,6 @@ Central differences of <cotangent, value> in the widest float, extrapolated to s
 1982). The extrapolation yields an error estimate for every derivative, so no tolerance has to be guessed.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -64,8 +63,7 @@ def richardson(difference: Callable[[Array], Array], step: Array, scale: Any) ->
 
 def _paired(case: Case, i: int, xs: Array) -> Array:
     """<cotangent, value> for each of the arrays `xs`, stacked on a first axis, in place of the i-th input."""
-    elementwise = case.op.signature is not None and not re.search(r"\w", case.op.signature)
-    if elementwise:  # then all of them are one call, with a further axis to broadcast over
+    if case.op.elementwise:  # then all of them are one call, with a further axis to broadcast over
         x = case.inputs[i]
         stacked = xs.reshape(len(xs), *(1,) * (case.cotangent.ndim - x.ndim), *x.shape)
         terms = case.cotangent * _value(case, i, stacked)

@@ -110,13 +110,18 @@ def broadcast_together(choose: Choices, full: Shape, count: int) -> list[Shape]:
     return [s[choose.integer(0, k) :] for s, k in zip(shapes, ones, strict=True)]
 
 
+def core_dimensions(signature: str) -> list[list[str]]:
+    """The names of the core dimensions of each argument of a gufunc signature, "m?" for one that may be absent."""
+    return [re.findall(r"\w+\??", dims) for dims in re.findall(r"\((.*?)\)", signature.split("->")[0])]
+
+
 def from_signature(signature: str) -> Cases:
     """Calls of an op with a gufunc signature: core dimensions by name ("n?" may be absent), the rest broadcast."""
     if not re.fullmatch(rf"{_ARGUMENT}(,{_ARGUMENT})*->{_ARGUMENT}", signature):
         raise ValueError(
             f"{signature!r} is not a gufunc signature of one output, such as '(m?,n),(n,p?)->(m?,p?)'"
         )
-    arguments = [re.findall(r"\w+\??", dims) for dims in re.findall(r"\((.*?)\)", signature.split("->")[0])]
+    arguments = core_dimensions(signature)
     names = dict.fromkeys(itertools.chain(*arguments))
 
     def cases(choose: Choices) -> Call:

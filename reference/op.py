@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gradspec.reference.cases import Cases, Smallest, from_signature
+from gradspec.reference.cases import Cases, Smallest, core_dimensions, from_signature
 from gradspec.reference.domains import Booleans, Domain, Integers, Interval
 from gradspec.reference.kinks import Kinks
 from gradspec.reference.record import record
@@ -57,6 +57,16 @@ class Op:
     def domain(self, i: int) -> Domain:
         """The domain of the i-th array of a call."""
         return self.domains[0 if self.variadic else i]
+
+    @property
+    def core_ranks(self) -> tuple[int, ...]:
+        """How many core dimensions each argument has by the signature; empty for ops without one."""
+        return tuple(map(len, core_dimensions(self.signature))) if self.signature else ()
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether each element of the value depends on one element of every argument."""
+        return self.signature is not None and not any(self.core_ranks)
 
     def argument(self, i: int) -> str:
         """The name of the i-th array of a call."""

@@ -9,7 +9,7 @@ import numpy as np
 from gradspec.backends import Backend
 from gradspec.properties.case import Case, Result, differentiate, dtype_of, forward
 from gradspec.properties.judge import COPIES, FACTOR, Judge, Judgement, combined, ulp, wider
-from gradspec.properties.laws.broadcasting import core_ranks
+from gradspec.properties.laws.broadcasting import loops
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.tape import Array
 
@@ -54,10 +54,9 @@ def batch_of(case: Case) -> Batch | None:
 
 def _in_loop(case: Case) -> Batch | None:
     """The first loop dimension of an op with a gufunc signature."""
-    cores = [min(x.ndim, core) for x, core in zip(case.inputs, core_ranks(case.op.signature), strict=True)]
-    loops = [x.shape[: x.ndim - core] for x, core in zip(case.inputs, cores, strict=True)]
-    whole = np.broadcast_shapes(*loops)
-    axes = tuple(0 if loop and len(loop) == len(whole) and loop[0] == whole[0] else None for loop in loops)
+    own = loops(case)
+    whole = np.broadcast_shapes(*own)
+    axes = tuple(0 if loop and len(loop) == len(whole) and loop[0] == whole[0] else None for loop in own)
     return Batch(0, axes, whole[0]) if whole else None
 
 

@@ -1,6 +1,5 @@
 """Is broadcasting the same as expanding the arguments first, and its pullback the sum over what was expanded?"""
 
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -20,22 +19,19 @@ def broadcasting_equals_explicit_expansion(backend: Backend, case: Case) -> Judg
     return combined([judge.value(long.value), judge.gradients(sums)])
 
 
-def core_ranks(signature: str | None) -> list[int]:
-    """How many core dimensions each argument of a gufunc signature has; empty for ops without one."""
-    arguments = re.findall(r"\((.*?)\)", (signature or "").split("->")[0])
-    return [len(dims.split(",")) if dims else 0 for dims in arguments]
+def loops(case: Case) -> list[tuple[int, ...]]:
+    """The loop dimensions of each argument: its shape without the core dimensions, which may be fewer than declared."""
+    return [
+        x.shape[: x.ndim - min(x.ndim, core)] for x, core in zip(case.inputs, case.op.core_ranks, strict=True)
+    ]
 
 
 def expanded(case: Case) -> Case:
-    """The same case with every argument copied out to the full loop shape."""
-    ranks = [min(x.ndim, core) for x, core in zip(case.inputs, core_ranks(case.op.signature), strict=True)]
-    loop = np.broadcast_shapes(
-        *(x.shape[: x.ndim - core] for x, core in zip(case.inputs, ranks, strict=True))
-    )
-    vectors = [x.ndim < most for x, most in zip(case.inputs, core_ranks(case.op.signature), strict=True)]
+    """The same case with every argument copied out to the full loop shape; a vector for a matrix has no loop."""
+    full = np.broadcast_shapes(*loops(case))
     inputs = tuple(
-        x if vector else np.array(np.broadcast_to(x, loop + x.shape[x.ndim - core :]))
-        for x, core, vector in zip(case.inputs, ranks, vectors, strict=True)
+        x if x.ndim < core else np.array(np.broadcast_to(x, full + x.shape[len(loop) :]))
+        for x, core, loop in zip(case.inputs, case.op.core_ranks, loops(case), strict=True)
     )
     return replace(case, inputs=inputs)
 

@@ -21,7 +21,6 @@ leave them:
 Each element of an elementwise op is judged whatever the others are.
 """
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -31,13 +30,11 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Case, Result, differentiate, dtype_of, forward
-from gradspec.properties.judge import HEADROOM, Judge, Judgement, combined
+from gradspec.properties.judge import COPIES, HEADROOM, Judge, Judgement, combined
 from gradspec.properties.kinked import distances
-from gradspec.reference.op import Op
 from gradspec.reference.tape import Array
 
 Part = Callable[[Result], Array]
-COPIES = (2, 8, 64)
 FINITE, HIGH, LOW, NAN = range(4)
 _NAMES = ("finite", "inf", "-inf", "NaN")
 
@@ -97,7 +94,7 @@ def _agreed(judge: Judge, part: Part, kinds: Array, copies: int) -> Array:
 
 def _open(judge: Judge, got: Array, part: Part, gradient: bool) -> Array:
     """Where it is open whether a backend's result is finite."""
-    exact, dtype, alone = part(judge.exact), dtype_of(judge.dtype), elementwise(judge.case.op)
+    exact, dtype, alone = part(judge.exact), dtype_of(judge.dtype), judge.case.op.elementwise
     kinds = kind(exact.astype(dtype))
     brink = np.isfinite(exact) & (np.abs(exact) > float(ml_dtypes.finfo(dtype).max) / HEADROOM)
     if not alone or dtype.itemsize == 2:
@@ -110,7 +107,7 @@ def _open(judge: Judge, got: Array, part: Part, gradient: bool) -> Array:
 
 def _imprecise(judge: Judge) -> bool:
     """Whether an op that combines elements goes through numbers that its order of operations may lose or keep."""
-    if elementwise(judge.case.op):
+    if judge.case.op.elementwise:
         return False
     tiny, value = float(ml_dtypes.finfo(dtype_of(judge.dtype)).tiny), np.abs(judge.exact.value)
     underflows = bool(np.any((value > 0) & (value < tiny)))
@@ -123,11 +120,6 @@ def _close(judge: Judge, what: str, got: Array, part: Part, where: Array) -> Jud
     tiny = float(ml_dtypes.finfo(dtype_of(judge.dtype)).tiny)
     flushed = (np.abs(exact) < 2 * tiny) & (np.abs(got.astype(exact.dtype)) < 2 * tiny)
     return judge.judge(what, np.where(where & ~flushed, got.astype(exact.dtype), exact), part)
-
-
-def elementwise(op: Op) -> bool:
-    """Whether each element of the value depends on one element of every argument."""
-    return op.signature is not None and not re.search(r"\w", op.signature)
 
 
 def _holds_no_number(judge: Judge) -> bool:
