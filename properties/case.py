@@ -20,6 +20,11 @@ def dtype_of(name: str) -> np.dtype[Any]:
     return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
 
 
+def wider(dtype: str) -> np.dtype[Any]:
+    """The dtype in which the spec counts as exact for results of this one."""
+    return np.dtype(np.longdouble if dtype == "float64" else np.float64)
+
+
 @dataclass(frozen=True)
 class Case:
     """A call of `op`: its arrays (floats of `dtype`, int64 or bool), its keywords, a cotangent of the value's shape."""
@@ -57,6 +62,17 @@ class Case:
         kinds = {Integers: np.dtype(np.int64), Booleans: np.dtype(np.bool_), Interval: dtype_of(dtype)}
         arrays = tuple(np.array(x, kinds[type(spec.domain(i))]) for i, x in enumerate(inputs))
         return cls(spec, dtype, arrays, keywords, np.array(cotangent, dtype_of(dtype)), layouts)
+
+    def with_input(self, i: int, x: Array) -> "Case":
+        """The case with another array as its i-th input."""
+        return replace(self, inputs=(*self.inputs[:i], x, *self.inputs[i + 1 :]))
+
+    def kink_distances(self) -> tuple[Array, ...]:
+        """How far each element of each input is from the nearest kink, in higher precision."""
+        if self.op.kinks is None:
+            return tuple(np.full(x.shape, np.inf) for x in self.inputs)
+        wide = self.with_arrays(lambda x: x.astype(wider(self.dtype)))
+        return self.op.kinks(*wide.inputs, **self.keywords)
 
     def for_backend(self, backend: Backend) -> tuple[list[Any], Any]:
         """The inputs and the cotangent as arrays of a backend, in their layouts."""
@@ -167,6 +183,11 @@ def forward(backend: Backend, case: Case) -> Array:
     return backend.to_numpy(call(case.op, backend.ops[case.op.name], arrays, case.keywords))
 
 
+def outcome(backend: Backend, case: Case) -> Result:
+    """What a backend makes of the case: by its vjp, or the value alone of an op that has no gradient."""
+    return differentiate(backend, case) if case.differentiable else Result(forward(backend, case), {})
+
+
 def differentiate(backend: Backend, case: Case) -> Result:
     """The value and gradients that a backend's vjp gives."""
     value, pull = pullback_of(backend, case)
@@ -195,19 +216,16 @@ def linearized(
     backend: Backend, case: Case, arrays: Sequence[Any]
 ) -> tuple[Any, Callable[[Any], Sequence[Any]]]:
     """What the backend's vjp makes of the case at these arrays of its own: a value and a pullback."""
-    free = case.differentiable
-    fn = backend.ops[case.op.name]
-
-    def of_free(*xs: Any) -> Any:
-        return call(case.op, fn, _merged(arrays, free, xs), case.keywords)
-
-    value, pullback = backend.vjp(of_free, *(arrays[i] for i in free))
+    value, pullback = backend.vjp(of_free(backend, case, arrays), *(arrays[i] for i in case.differentiable))
     return value, pullback
 
 
-def _merged(arrays: Sequence[Any], at: tuple[int, ...], new: Sequence[Any]) -> list[Any]:
-    """The arrays with those at the given places replaced."""
-    merged = list(arrays)
-    for i, x in zip(at, new, strict=True):
-        merged[i] = x
-    return merged
+def of_free(backend: Backend, case: Case, arrays: Sequence[Any]) -> Callable[..., Any]:
+    """The op as a function of those of its arrays that have a gradient, the others being as given."""
+    free, fn = case.differentiable, backend.ops[case.op.name]
+
+    def function(*xs: Any) -> Any:
+        given = dict(zip(free, xs, strict=True))
+        return call(case.op, fn, [given.get(i, x) for i, x in enumerate(arrays)], case.keywords)
+
+    return function

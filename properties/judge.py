@@ -21,7 +21,7 @@ import ml_dtypes
 import numpy as np
 
 from gradspec.backends import load
-from gradspec.properties.case import Case, Result, dtype_of, spec_of
+from gradspec.properties.case import Case, Result, dtype_of, spec_of, wider
 from gradspec.properties.rounding import Rounded, Rounding, rounding
 from gradspec.reference.tape import Array
 
@@ -48,11 +48,6 @@ class Judgement:
     reason: str = ""
     informative: bool = True
     worst: float = 0.0
-
-
-def wider(dtype: str) -> np.dtype[Any]:
-    """The dtype in which the spec counts as exact for results of this one."""
-    return np.dtype(np.longdouble if dtype == "float64" else np.float64)
 
 
 class Measure(Generic[T]):

@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
-from gradspec.properties.case import Case, dtype_of
-from gradspec.properties.judge import wider
+from gradspec.properties.case import Case, dtype_of, wider
 from gradspec.properties.strategies import Draw, cases
 from gradspec.reference.op import Op
 from gradspec.reference.tape import Array
@@ -28,7 +27,7 @@ def kinked_cases(draw: Draw, op: Op, dtypes: Sequence[str], fills: int, room: in
         drawn = draw(cases(op, dtypes, fills, False, room))
         rng = np.random.default_rng(draw(st.integers(0, 2**16 - 1)))
         moved = [onto_kinks(case, rng) for case in drawn]
-        if found := [case for case in moved if any(np.any(d == 0) for d in distances(case))]:
+        if found := [case for case in moved if any(np.any(d == 0) for d in case.kink_distances())]:
             return found
     return moved
 
@@ -37,22 +36,14 @@ def onto_kinks(case: Case, rng: np.random.Generator) -> Case:
     """The case with about half of the elements, argument by argument, moved by their distance to the nearest kink."""
     inputs = list(case.inputs)
     for i in case.differentiable:
-        distance = distances(replace(case, inputs=tuple(inputs)))[i]
+        distance = replace(case, inputs=tuple(inputs)).kink_distances()[i]
         picked = (rng.random(distance.shape) < 0.5) & np.isfinite(distance)
         for way in (1, -1):
             moved = inputs[i].astype(wider(case.dtype)) + np.where(picked, way * distance, 0)
             tried = [*inputs[:i], moved.astype(dtype_of(case.dtype)), *inputs[i + 1 :]]
-            there = distances(replace(case, inputs=tuple(tried)))[i] == 0
+            there = replace(case, inputs=tuple(tried)).kink_distances()[i] == 0
             inputs[i] = np.where(there, tried[i], inputs[i])
     return replace(case, inputs=tuple(inputs))
-
-
-def distances(case: Case) -> tuple[Array, ...]:
-    """How far each element of each input is from the nearest kink."""
-    if case.op.kinks is None:
-        return tuple(np.full(x.shape, np.inf) for x in case.inputs)
-    wide = case.with_arrays(lambda x: x.astype(wider(case.dtype)))
-    return case.op.kinks(*wide.inputs, **case.keywords)
 
 
 def off_kinks(case: Case) -> Iterator[Case]:
@@ -61,7 +52,7 @@ def off_kinks(case: Case) -> Iterator[Case]:
     Ties are broken in every case, so that it has a derivative. First all move up and all move down, in either order;
     then for each element it moves furthest up, and furthest down, with few or many others; then at random.
     """
-    on = [d == 0 for d in distances(case)]
+    on = [d == 0 for d in case.kink_distances()]
     n = sum(int(np.sum(mask)) for mask in on)
     rng, ranks = np.random.default_rng(n), np.arange(n)
     orders: list[Array] = [ranks + 1, -1 - ranks, n - ranks, ranks - n]

@@ -72,8 +72,7 @@ def _paired(case: Case, i: int, xs: Array) -> Array:
 
 
 def _value(case: Case, i: int, x: Array) -> Array:
-    inputs = (*case.inputs[:i], x, *case.inputs[i + 1 :])
-    return np.asarray(case.op.rule(*inputs, **case.keywords)[0])
+    return np.asarray(case.op.rule(*case.with_input(i, x).inputs, **case.keywords)[0])
 
 
 def _scale(case: Case) -> Any:

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from gradspec.properties.case import Case
+from gradspec.properties.strategies import DISTANCE
 from gradspec.reference.domains import Interval
 from gradspec.reference.tape import Array
 
 TRIES = 300
 SECONDS = 3.0
-DISTANCE = 1 / 32  # from a kink, as cases drawn away from kinks have it
 
 
 def simplified(case: Case, fails: Callable[[Case], bool], *, smooth: bool) -> Case:
@@ -79,14 +79,9 @@ def legal(case: Case, smooth: bool) -> bool:
         domain = case.op.domain(i)
         if isinstance(domain, Interval) and not all(v in domain for v in x.reshape(-1).astype(np.float64)):
             return False
-    if smooth and case.op.kinks is not None:
-        wide = [x.astype(np.float64) for x in case.inputs]
-        return not any(np.any(d < DISTANCE) for d in case.op.kinks(*wide, **case.keywords))
-    return True
+    return not smooth or not any(np.any(d < DISTANCE) for d in case.kink_distances())
 
 
 def _with(case: Case, k: int, x: Array) -> Case:
     """The case with its k-th array replaced, the cotangent being the last."""
-    if k == len(case.inputs):
-        return replace(case, cotangent=x)
-    return replace(case, inputs=(*case.inputs[:k], x, *case.inputs[k + 1 :]))
+    return replace(case, cotangent=x) if k == len(case.inputs) else case.with_input(k, x)

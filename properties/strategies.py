@@ -21,18 +21,10 @@ from gradspec.reference.tape import Array
 T = TypeVar("T")
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
-SIZES = (
-    1,
-    2,
-    3,
-    0,
-    4,
-    5,
-    7,
-    8,
-    17,
-    33,
-)  # 1 first: a shrunk shape has elements; past 8 for blocks and unrolled loops
+SIZES = (1, 2, 3, 0, 4, 5, 7, 8, 17, 33)
+"""Lengths of axes. 1 first, so that a shrunk shape has elements; past 8 for blocks and unrolled loops."""
+
+DISTANCE = 1 / 32  # from kinks, for cases that are to be smooth
 ROOM = 300  # elements of the largest array; a longdouble run of most ops still takes well under a millisecond
 BLOCK = 96  # bytes drawn for the first fill: Hypothesis takes 0.7 ms for one such draw, 70 us for a float
 
@@ -94,18 +86,16 @@ def _cheap(x: Array) -> Array:
     return x.astype(np.float32) if x.dtype.kind not in "biu" else x
 
 
-def away_from_kinks(case: Case, rng: np.random.Generator, distance: float = 1 / 32) -> Case:
-    """The case with every element that is nearer to a kink than `distance` moved, until none is."""
-    kinks = case.op.kinks
-    assert kinks is not None
+def away_from_kinks(case: Case, rng: np.random.Generator) -> Case:
+    """The case with every element that is nearer to a kink than `DISTANCE` moved, until none is."""
     for attempt in range(50):
-        wide = [x.astype(np.float64) for x in case.inputs]
-        near = [d < distance for d in kinks(*wide, **case.keywords)]
+        near = [d < DISTANCE for d in case.kink_distances()]
         if not any(map(np.any, near)):
             return case
         step = 0.1 * (1 + attempt)
         moved = [
-            x + np.where(n, rng.uniform(-step, step, x.shape), 0) for x, n in zip(wide, near, strict=True)
+            x.astype(np.float64) + np.where(n, rng.uniform(-step, step, x.shape), 0)
+            for x, n in zip(case.inputs, near, strict=True)
         ]
         case = replace(case, inputs=tuple(np.asarray(m, dtype_of(case.dtype)) for m in moved))
     raise ValueError(f"no place away from the kinks of {case.op.name} was found for {case}")

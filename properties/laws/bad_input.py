@@ -6,7 +6,7 @@ backend that always raises does not pass. Nothing broadcasts silently: a bias of
 """
 
 from gradspec.backends import Backend
-from gradspec.properties.case import Case, differentiate, forward
+from gradspec.properties.case import Case, outcome
 from gradspec.properties.judge import SPEC, Judgement
 
 
@@ -23,7 +23,7 @@ def what_the_spec_refuses_raises(backend: Backend, case: Case) -> Judgement:
 def _error(backend: Backend, case: Case) -> Exception | None:
     """What a call raises, with its pullback if it has one."""
     try:
-        (differentiate if case.op.differentiable else forward)(backend, case)
+        outcome(backend, case)
     except Exception as error:
         return error
     return None

@@ -7,8 +7,8 @@ import ml_dtypes
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.case import Case, Result, differentiate, dtype_of, forward
-from gradspec.properties.judge import COPIES, FACTOR, Judge, Judgement, combined, ulp, wider
+from gradspec.properties.case import Case, dtype_of, outcome, wider
+from gradspec.properties.judge import COPIES, FACTOR, Judge, Judgement, combined, ulp
 from gradspec.properties.laws.broadcasting import loops
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.tape import Array
@@ -77,8 +77,8 @@ def a_batch_equals_its_members(backend: Backend, case: Case) -> Judgement:
         _along(case, batch, lambda x, axis, i=i: np.take(x, [i], axis))  # type: ignore[misc]
         for i in few
     ]
-    parts = [_result(backend, s) for s in single]
-    got, judge = _result(backend, whole), Judge(whole)
+    parts = [outcome(backend, s) for s in single]
+    got, judge = outcome(backend, whole), Judge(whole)
 
     def repeated(xs: list[Array], axis: int) -> Array:
         return np.concatenate([np.concatenate(xs, axis)] * times, axis)
@@ -128,7 +128,3 @@ def _along(case: Case, batch: Batch, change: Callable[[Array, int], Array]) -> C
         x if axis is None else change(x, axis) for x, axis in zip(case.inputs, batch.of_inputs, strict=True)
     )
     return replace(case, inputs=inputs, cotangent=change(case.cotangent, batch.of_value))
-
-
-def _result(backend: Backend, case: Case) -> Result:
-    return differentiate(backend, case) if case.differentiable else Result(forward(backend, case), {})

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.case import Case, differentiate
-from gradspec.properties.judge import Judge, Judgement, combined, wider
+from gradspec.properties.case import Case, differentiate, wider
+from gradspec.properties.judge import Judge, Judgement, combined
 from gradspec.reference.tape import Array
 
 

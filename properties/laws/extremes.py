@@ -31,7 +31,6 @@ import numpy as np
 from gradspec.backends import Backend
 from gradspec.properties.case import Case, Result, differentiate, dtype_of, forward
 from gradspec.properties.judge import COPIES, HEADROOM, Judge, Judgement, combined
-from gradspec.properties.kinked import distances
 from gradspec.reference.tape import Array
 
 Part = Callable[[Result], Array]
@@ -45,7 +44,7 @@ def extremes_go_where_the_spec_says(backend: Backend, case: Case) -> Judgement:
     judgements = [_kept(judge, "value", forward(backend, case), lambda r: r.value)]
     if case.op.differentiable:
         gradients = differentiate(backend, case).gradients
-        for i, distance in enumerate(distances(case)):
+        for i, distance in enumerate(case.kink_distances()):
             if i in case.differentiable:
                 name, x = case.op.argument(i), case.inputs[i]
                 part: Part = lambda r, n=name: r.gradients[n]  # type: ignore[misc]

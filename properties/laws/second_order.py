@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from gradspec.backends import Backend, call
+from gradspec.backends import Backend
 from gradspec.properties import values
-from gradspec.properties.case import Case
+from gradspec.properties.case import Case, of_free
 from gradspec.properties.judge import SPEC, Judge, Judgement, Measure, combined
 from gradspec.properties.strategies import filled_case
 from gradspec.reference import Op
@@ -55,18 +55,16 @@ def second_derivatives(
     backend: Backend, case: Case, convert: Callable[[Array], Array] = np.copy
 ) -> list[Second]:
     """For the gradient of each input its derivatives, along a direction of the input's shape."""
-    free, fn = case.differentiable, backend.ops[case.op.name]
+    free = case.differentiable
     directions = [direction(case.dtype, case.inputs[i].shape) for i in free]
     case = case.with_arrays(convert)
     arrays = [backend.from_numpy(x) for x in case.inputs]
     g = backend.from_numpy(case.cotangent)
 
-    def of_free(*xs: Any) -> Any:
-        given = dict(zip(free, xs, strict=True))
-        return call(case.op, fn, [given.get(i, x) for i, x in enumerate(arrays)], case.keywords)
+    fn = of_free(backend, case, arrays)
 
     def pulled(k: int) -> Callable[..., Any]:
-        return lambda *xs_g: backend.vjp(of_free, *xs_g[:-1])[1](xs_g[-1])[k]
+        return lambda *xs_g: backend.vjp(fn, *xs_g[:-1])[1](xs_g[-1])[k]
 
     names = [*(case.op.argument(i) for i in free), COTANGENT]
     seconds = []
