@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from gradspec.backends import Backend, call
-from gradspec.properties.layouts import lay_out
+from gradspec.properties.generating.layouts import lay_out
 from gradspec.reference import OPS, Op
 from gradspec.reference.domains import Booleans, Integers, Interval
 from gradspec.reference.tape import Array, unbroadcast

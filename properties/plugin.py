@@ -14,9 +14,9 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import pytest
 
-from gradspec.properties import options
-from gradspec.properties.collector import Collector
-from gradspec.properties.run import Run
+from gradspec.properties.running import options
+from gradspec.properties.running.collector import Collector
+from gradspec.properties.running.run import Run
 
 options.register_profiles()
 pytest_addoption = options.add

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gradspec.properties.generating.spoilt import spoilt_cases
 from gradspec.properties.laws.bad_input import what_the_spec_refuses_raises
-from gradspec.properties.spoilt import spoilt_cases
-from gradspec.properties.subject import Subject
+from gradspec.properties.running.subject import Subject
 
 
 @pytest.mark.property(

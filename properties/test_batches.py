@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gradspec.properties.laws.batches import ALONG, LAYERS, a_batch_equals_its_members, batch_of
 from gradspec.properties.laws.second_order import moderate
-from gradspec.properties.subject import Subject
+from gradspec.properties.running.subject import Subject
 
 
 @pytest.mark.property(when=lambda s: s.op.signature or s.op.name in ALONG | LAYERS)

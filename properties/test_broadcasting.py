@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.laws.broadcasting import broadcasting_equals_explicit_expansion
-from gradspec.properties.subject import Subject
+from gradspec.properties.running.subject import Subject
 
 
 @pytest.mark.property(when=lambda s: s.op.differentiable and s.op.core_ranks[1:])

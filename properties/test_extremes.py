@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradspec.properties.extreme import extreme_cases, extreme_rows
+from gradspec.properties.generating.extreme import extreme_cases, extreme_rows
 from gradspec.properties.laws.extremes import extremes_go_where_the_spec_says
-from gradspec.properties.subject import Subject
+from gradspec.properties.running.subject import Subject
 
 
 @pytest.mark.property(when=lambda s: s.op.elementwise and len(s.op.arguments) < 3)

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.case import Case
+from gradspec.properties.generating.layouts import LAYOUTS
 from gradspec.properties.laws.layouts import layout_makes_no_difference
-from gradspec.properties.layouts import LAYOUTS
-from gradspec.properties.subject import Subject
+from gradspec.properties.running.subject import Subject
 from gradspec.reference.tape import Array
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.laws.linearity import pullback_is_linear_in_the_cotangent
-from gradspec.properties.subject import Subject
+from gradspec.properties.running.subject import Subject
 
 
 @pytest.mark.property(when=lambda s: s.op.differentiable)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradspec.properties.compositions import PROGRAMS, programs
+from gradspec.properties.generating.compositions import PROGRAMS, programs
 from gradspec.properties.laws.programs import every_gradient_of_a_program_agrees, menu_of
-from gradspec.properties.subject import Engine
+from gradspec.properties.running.subject import Engine
 
 
 @pytest.mark.property(when=lambda s: len(menu_of(s.backend)) > 3)

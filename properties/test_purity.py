@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.laws.purity import calls_leave_no_trace
-from gradspec.properties.subject import Subject
+from gradspec.properties.running.subject import Subject
 
 
 @pytest.mark.property(when=lambda s: s.op.differentiable)

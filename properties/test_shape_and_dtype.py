@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.laws.shape_and_dtype import shapes_and_dtypes_are_kept
-from gradspec.properties.subject import Subject
+from gradspec.properties.running.subject import Subject
 
 
 @given(data=st.data())

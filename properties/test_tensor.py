@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.laws.tensor import PROGRAMS, Text, program_text_observes_the_same
-from gradspec.properties.subject import Engine
+from gradspec.properties.running.subject import Engine
 
 
 @pytest.mark.filterwarnings("ignore:Using backward\\(\\) with create_graph=True:UserWarning")

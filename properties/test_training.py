@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.laws.training import LAYERS, Lesson, a_network_learns_as_the_spec_does
-from gradspec.properties.subject import Engine
+from gradspec.properties.running.subject import Engine
 
 
 @pytest.mark.property(when=lambda s: set(s.backend.ops) >= LAYERS and {"float64", "float32"} & set(s.dtypes))

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.laws.value import value_agrees
-from gradspec.properties.subject import Subject
+from gradspec.properties.running.subject import Subject
 
 
 @given(data=st.data())

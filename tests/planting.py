@@ -8,8 +8,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from gradspec.backends import Backend, load
-from gradspec.properties.failure import Disagreement, Law
-from gradspec.properties.subject import Subject
+from gradspec.properties.running.failure import Disagreement, Law
+from gradspec.properties.running.subject import Subject
 from gradspec.reference import OPS, VJP, record
 
 quiet = settings(

@@ -13,13 +13,13 @@ import pytest
 from planting import planted
 from running import Ran, environment, reproduce, verify
 
-from gradspec.properties.attempt import Ended, judged, plain, told
 from gradspec.properties.case import Case
-from gradspec.properties.failure import Disagreement, Origin
-from gradspec.properties.judge import Judgement
+from gradspec.properties.judging.attempt import Ended, judged, plain, told
+from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.value import value_agrees
-from gradspec.properties.simplify import legal, simplified, weight
+from gradspec.properties.running.failure import Disagreement, Origin
+from gradspec.properties.running.simplify import legal, simplified, weight
 from gradspec.reference import OPS
 
 FAULTY = """

@@ -9,11 +9,11 @@ import pytest
 from planting import breaks, offering, planted
 
 from gradspec.backends import Backend
+from gradspec.properties.generating.spoilt import spoilt_cases
 from gradspec.properties.laws.bad_input import what_the_spec_refuses_raises
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.value import value_agrees
-from gradspec.properties.spoilt import spoilt_cases
-from gradspec.properties.subject import Subject
+from gradspec.properties.running.subject import Subject
 from gradspec.reference import OPS, VJP
 
 

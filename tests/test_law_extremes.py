@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from planting import breaks, planted
 
-from gradspec.properties.extreme import extreme_cases
+from gradspec.properties.generating.extreme import extreme_cases
 from gradspec.properties.laws.extremes import extremes_go_where_the_spec_says
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.value import value_agrees
-from gradspec.properties.subject import Subject
+from gradspec.properties.running.subject import Subject
 from gradspec.reference import OPS, VJP
 
 

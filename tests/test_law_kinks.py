@@ -9,12 +9,12 @@ from planting import breaks, planted
 
 from gradspec.backends import load
 from gradspec.properties.case import Case
-from gradspec.properties.kinked import kinked_cases
+from gradspec.properties.generating.kinked import kinked_cases
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.kinks import gradient_at_kinks_is_a_legal_subgradient
 from gradspec.properties.laws.linearity import pullback_is_linear_in_the_cotangent
 from gradspec.properties.laws.value import value_agrees
-from gradspec.properties.subject import Subject
+from gradspec.properties.running.subject import Subject
 from gradspec.reference import OPS, VJP
 
 

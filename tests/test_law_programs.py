@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from planting import breaks, quiet
 
 from gradspec.backends import Backend
-from gradspec.properties.compositions import PROGRAMS, programs
-from gradspec.properties.failure import Disagreement
+from gradspec.properties.generating.compositions import PROGRAMS, programs
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.programs import MENU, every_gradient_of_a_program_agrees
-from gradspec.properties.subject import Engine
+from gradspec.properties.running.failure import Disagreement
+from gradspec.properties.running.subject import Engine
 from gradspec.reference import OPS
 from gradspec.reference.tape import unbroadcast
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from planting import breaks, offering, planted
 
-from gradspec.properties.failure import Law
 from gradspec.properties.laws.broadcasting import broadcasting_equals_explicit_expansion
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.shape_and_dtype import shapes_and_dtypes_are_kept
 from gradspec.properties.laws.value import value_agrees
+from gradspec.properties.running.failure import Law
 from gradspec.reference import OPS, VJP
 
 multiply, tanh, layer_norm = (OPS[name].rule for name in ("multiply", "tanh", "layer_norm"))

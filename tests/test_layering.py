@@ -91,7 +91,7 @@ def test_every_module_keeps_to_its_layer(folder: str) -> None:
         ("reference", "from gradspec.backends import load"),
         ("reference", "from ..backends import load"),
         ("reference", "def f():\n    import hypothesis"),
-        ("backends", "import gradspec.properties.judge"),
+        ("backends", "import gradspec.properties.judging.judge"),
         ("backends", "from gradspec import properties"),
         ("backends", "from asv_bench import workloads"),
         ("backends", "from hypothesis.extra import numpy"),
@@ -106,7 +106,7 @@ def test_every_module_keeps_to_its_layer(folder: str) -> None:
         ("asv_bench", "import hypothesis"),
         ("asv_bench", "from hypothesis import strategies"),
         ("asv_bench", "import pytest"),
-        ("asv_bench", "from gradspec.properties.strategies import cases"),
+        ("asv_bench", "from gradspec.properties.generating.strategies import cases"),
     ],
 )
 def test_a_planted_import_is_caught(folder: str, source: str) -> None:

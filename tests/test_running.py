@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 from running import one_property, verify
 
-from gradspec.properties import options
-from gradspec.properties.budget import Budget
-from gradspec.properties.matrix import Entry, Tally, tables
-from gradspec.properties.report import Failure, Report, show_failures, show_matrix
-from gradspec.properties.selection import shard_of
+from gradspec.properties.running import options
+from gradspec.properties.running.budget import Budget
+from gradspec.properties.running.matrix import Entry, Tally, tables
+from gradspec.properties.running.report import Failure, Report, show_failures, show_matrix
+from gradspec.properties.running.selection import shard_of
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ backend that always raises does not pass. Nothing broadcasts silently: a bias of
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Case, outcome
-from gradspec.properties.judge import SPEC, Judgement
+from gradspec.properties.judging.judge import SPEC, Judgement
 
 
 def what_the_spec_refuses_raises(backend: Backend, case: Case) -> Judgement:

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Case, dtype_of, outcome, wider
-from gradspec.properties.judge import COPIES, FACTOR, Judge, Judgement, combined, ulp
+from gradspec.properties.judging.judge import COPIES, FACTOR, Judge, Judgement, combined, ulp
 from gradspec.properties.laws.broadcasting import loops
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.tape import Array

@@ -6,7 +6,7 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Case, differentiate, wider
-from gradspec.properties.judge import Judge, Judgement, combined
+from gradspec.properties.judging.judge import Judge, Judgement, combined
 from gradspec.reference.tape import Array
 
 

@@ -30,7 +30,7 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Case, Result, differentiate, dtype_of, forward
-from gradspec.properties.judge import COPIES, HEADROOM, Judge, Judgement, combined
+from gradspec.properties.judging.judge import COPIES, HEADROOM, Judge, Judgement, combined
 from gradspec.reference.tape import Array
 
 Part = Callable[[Result], Array]

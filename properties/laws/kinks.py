@@ -19,9 +19,9 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Case, Result, differentiate, dtype_of, spec_of, wider
-from gradspec.properties.judge import FACTOR, Judgement, ulp
-from gradspec.properties.kinked import off_kinks
-from gradspec.properties.rounding import Rounded, Rounding, rounding
+from gradspec.properties.generating.kinked import off_kinks
+from gradspec.properties.judging.judge import FACTOR, Judgement, ulp
+from gradspec.properties.judging.rounding import Rounded, Rounding, rounding
 from gradspec.reference.tape import Array
 
 JITTERED = 2  # runs on each side whose every operation is a unit in the last place off

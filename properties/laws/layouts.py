@@ -2,7 +2,7 @@
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Case, differentiate
-from gradspec.properties.judge import Judge, Judgement, combined
+from gradspec.properties.judging.judge import Judge, Judgement, combined
 
 
 def layout_makes_no_difference(backend: Backend, case: Case) -> Judgement:

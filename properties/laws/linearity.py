@@ -12,7 +12,7 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Case, pullback_of, spec_of, wider
-from gradspec.properties.judge import Convert, Judgement, Measure, combined
+from gradspec.properties.judging.judge import Convert, Judgement, Measure, combined
 from gradspec.reference.tape import Array
 
 Gradients = dict[str, Array]

@@ -8,9 +8,9 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Result, dtype_of
-from gradspec.properties.failure import Described
-from gradspec.properties.judge import SPEC, Judgement, Measure, combined
-from gradspec.properties.values import COTANGENTS
+from gradspec.properties.generating.values import COTANGENTS
+from gradspec.properties.judging.judge import SPEC, Judgement, Measure, combined
+from gradspec.properties.running.failure import Described
 from gradspec.reference.tape import Array
 
 LONGEST = 8  # steps of a program

@@ -7,7 +7,7 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Case, linearized
-from gradspec.properties.judge import Judge, Judgement
+from gradspec.properties.judging.judge import Judge, Judgement
 from gradspec.reference.tape import Array
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties import values
 from gradspec.properties.case import Case, of_free
-from gradspec.properties.judge import SPEC, Judge, Judgement, Measure, combined
-from gradspec.properties.strategies import filled_case
+from gradspec.properties.generating import values
+from gradspec.properties.generating.strategies import filled_case
+from gradspec.properties.judging.judge import SPEC, Judge, Judgement, Measure, combined
 from gradspec.reference import Op
 from gradspec.reference.cases import Seeded
 from gradspec.reference.tape import Array

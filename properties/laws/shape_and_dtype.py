@@ -2,7 +2,7 @@
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Case, differentiate, dtype_of, forward
-from gradspec.properties.judge import Judge, Judgement, combined
+from gradspec.properties.judging.judge import Judge, Judgement, combined
 from gradspec.reference.tape import Array
 
 

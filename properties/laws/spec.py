@@ -4,8 +4,8 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Case
-from gradspec.properties.judge import Judge, Judgement, combined
-from gradspec.properties.oracle import numerical_gradient
+from gradspec.properties.judging.judge import Judge, Judgement, combined
+from gradspec.properties.judging.oracle import numerical_gradient
 from gradspec.reference.tape import Array
 
 SAFETY = 8  # of the error estimate, which is the difference of successive extrapolations and so an order of magnitude

@@ -8,7 +8,7 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Case, differentiate
-from gradspec.properties.judge import Judge, Judgement, combined
+from gradspec.properties.judging.judge import Judge, Judgement, combined
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.tape import Array
 

@@ -9,8 +9,8 @@ import numpy as np
 
 import gradspec.reference as spec
 from gradspec.backends import Backend
-from gradspec.properties.failure import Described
-from gradspec.properties.judge import FACTOR, Judgement
+from gradspec.properties.judging.judge import FACTOR, Judgement
+from gradspec.properties.running.failure import Described
 from gradspec.reference.tape import Array
 
 Program = Callable[[Any, Array, Array], list[Any]]

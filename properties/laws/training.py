@@ -7,8 +7,8 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.case import dtype_of
-from gradspec.properties.failure import Described
-from gradspec.properties.judge import SPEC, Judgement, Measure, combined
+from gradspec.properties.judging.judge import SPEC, Judgement, Measure, combined
+from gradspec.properties.running.failure import Described
 from gradspec.reference.tape import Array
 
 LAYERS = {"linear", "layer_norm", "relu", "cross_entropy"}

@@ -2,7 +2,7 @@
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Case, forward
-from gradspec.properties.judge import Judge, Judgement
+from gradspec.properties.judging.judge import Judge, Judgement
 
 
 def value_agrees(backend: Backend, case: Case) -> Judgement:

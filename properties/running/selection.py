@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gradspec.backends import Backend, Unavailable, load
-from gradspec.properties import options
-from gradspec.properties.subject import Engine, Subject
+from gradspec.properties.running import options
+from gradspec.properties.running.subject import Engine, Subject
 from gradspec.reference import OPS
 
 ARGUMENTS = {"subject", "spec", "engine"}

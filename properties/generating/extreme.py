@@ -9,9 +9,9 @@ import ml_dtypes
 import numpy as np
 from hypothesis import strategies as st
 
-from gradspec.properties import values
 from gradspec.properties.case import Case, dtype_of
-from gradspec.properties.strategies import Draw, cases
+from gradspec.properties.generating import values
+from gradspec.properties.generating.strategies import Draw, cases
 from gradspec.reference.domains import Interval
 from gradspec.reference.op import Op
 from gradspec.reference.tape import Array

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 from hypothesis import strategies as st
 
-from gradspec.properties import values
 from gradspec.properties.case import Case, dtype_of
+from gradspec.properties.generating import values
 from gradspec.reference.cases import Below, Call
 from gradspec.reference.op import Op
 from gradspec.reference.tape import Array

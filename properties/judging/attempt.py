@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 import gradspec.backends.backend
+import gradspec.properties
 import gradspec.reference
 from gradspec.backends import Backend
-from gradspec.properties.judge import Judgement
+from gradspec.properties.judging.judge import Judgement
 
 Law = Callable[[Backend, Any], Judgement]
 """What a property asks of one case: whether the backend obeys. Exceptions of the backend are failures."""
@@ -30,7 +31,10 @@ LONGEST = 500  # characters of what a backend says that a report repeats
 FRAMES = 3  # of the backend's own, innermost last
 
 _OURS = (
-    *(f"{Path(file).resolve().parent}/" for file in (__file__, str(gradspec.reference.__file__))),
+    *(
+        f"{Path(str(file)).resolve().parent}/"
+        for file in (gradspec.properties.__file__, gradspec.reference.__file__)
+    ),
     str(Path(gradspec.backends.backend.__file__).resolve()),
 )  # whose frames tell nothing about a backend
 
@@ -45,9 +49,8 @@ def judged(law: Law, backend: Backend, case: Any) -> Judgement:
         return Judgement("disagree", told(error), worst=np.inf)
 
 
-_guarded: dict[
-    int, tuple[Backend, Backend]
-] = {}  # by identity, for there is no other in a table of functions
+_guarded: dict[int, tuple[Backend, Backend]] = {}
+"""By identity, for a table of functions has no other."""
 
 
 @dataclass(frozen=True)

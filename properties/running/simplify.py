@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradspec.properties.case import Case
-from gradspec.properties.strategies import DISTANCE
+from gradspec.properties.generating.strategies import DISTANCE
 from gradspec.reference.domains import Interval
 from gradspec.reference.tape import Array
 

@@ -9,10 +9,10 @@ from typing import Any, NoReturn
 import pytest
 from rich.console import Console
 
-from gradspec.properties import options, report
-from gradspec.properties.matrix import Entry
-from gradspec.properties.run import SEEN
-from gradspec.properties.selection import Selection
+from gradspec.properties.running import options, report
+from gradspec.properties.running.matrix import Entry
+from gradspec.properties.running.run import SEEN
+from gradspec.properties.running.selection import Selection
 
 
 class Collector:

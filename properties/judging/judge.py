@@ -22,7 +22,7 @@ import numpy as np
 
 from gradspec.backends import load
 from gradspec.properties.case import Case, Result, dtype_of, spec_of, wider
-from gradspec.properties.rounding import Rounded, Rounding, rounding
+from gradspec.properties.judging.rounding import Rounded, Rounding, rounding
 from gradspec.reference.tape import Array
 
 FACTOR = 4.0  # of torch's right results the worst needed 1.5, over all ops and four dtypes

@@ -11,7 +11,7 @@ from hypothesis.errors import InvalidArgument
 
 from gradspec.backends import Backend, Unavailable, available, load
 from gradspec.backends.backend import DTYPES, nearest
-from gradspec.properties.attempt import plain, told
+from gradspec.properties.judging.attempt import plain, told
 from gradspec.reference import OPS
 
 TIME_LIMIT = 60.0  # seconds: a first call may compile kernels

@@ -25,13 +25,13 @@ from typing import Any
 from hypothesis import core
 
 from gradspec.backends import Backend, load
-from gradspec.properties.attempt import Law, epitaph, first_line, judged, judged_apart
-from gradspec.properties.attempt import ended as ended_by
-from gradspec.properties.failure import Disagreement
-from gradspec.properties.judge import Judgement
-from gradspec.properties.matrix import Tally
-from gradspec.properties.running import perform
-from gradspec.properties.subject import Engine, Subject
+from gradspec.properties.judging.attempt import Law, epitaph, first_line, judged, judged_apart
+from gradspec.properties.judging.attempt import ended as ended_by
+from gradspec.properties.judging.judge import Judgement
+from gradspec.properties.running.failure import Disagreement
+from gradspec.properties.running.matrix import Tally
+from gradspec.properties.running.perform import perform
+from gradspec.properties.running.subject import Engine, Subject
 from gradspec.reference import OPS, Op
 
 START = 60.0  # seconds, at the least, in which a process has to import the backend

@@ -2,9 +2,9 @@
 
 from hypothesis import strategies as st
 
+from gradspec.properties.generating.strategies import Draw
 from gradspec.properties.laws.programs import LONGEST, MENU, Program, Step, menu_of
-from gradspec.properties.strategies import Draw
-from gradspec.properties.subject import Engine
+from gradspec.properties.running.subject import Engine
 
 PROGRAMS = 4  # for each example, most of the time of which is Hypothesis's own
 

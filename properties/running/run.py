@@ -10,14 +10,14 @@ import pytest
 from hypothesis import core, is_hypothesis_test
 
 from gradspec.backends.loading import BUILT_IN
-from gradspec.properties import options, report
-from gradspec.properties.budget import Budget
-from gradspec.properties.containment import Keeper, Task, Trouble
-from gradspec.properties.failure import Disagreement
-from gradspec.properties.matrix import Entry, sentence
-from gradspec.properties.running import perform, profile_of
-from gradspec.properties.selection import Selection, shard_of, tried_by
-from gradspec.properties.subject import Engine
+from gradspec.properties.running import options, report
+from gradspec.properties.running.budget import Budget
+from gradspec.properties.running.containment import Keeper, Task, Trouble
+from gradspec.properties.running.failure import Disagreement
+from gradspec.properties.running.matrix import Entry, sentence
+from gradspec.properties.running.perform import perform, profile_of
+from gradspec.properties.running.selection import Selection, shard_of, tried_by
+from gradspec.properties.running.subject import Engine
 
 SEEN = "gradspec/informative"  # what pytest's cache remembers for --budget
 

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from gradspec.properties.case import Case, dtype_of, wider
-from gradspec.properties.strategies import Draw, cases
+from gradspec.properties.generating.strategies import Draw, cases
 from gradspec.reference.op import Op
 from gradspec.reference.tape import Array
 

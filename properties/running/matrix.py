@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.text import Text
 
-from gradspec.properties.attempt import plain
-from gradspec.properties.judge import Judgement
+from gradspec.properties.judging.attempt import plain
+from gradspec.properties.judging.judge import Judgement
 
 
 @dataclass

@@ -10,10 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from gradspec.properties import matrix
-from gradspec.properties.attempt import plain
-from gradspec.properties.failure import versions, write
-from gradspec.properties.matrix import Entry
+from gradspec.properties.judging.attempt import plain
+from gradspec.properties.running import matrix
+from gradspec.properties.running.failure import versions, write
+from gradspec.properties.running.matrix import Entry
 
 FULL = 20  # failures that are shown in full
 

@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import Phase, Verbosity, settings
 from hypothesis.errors import Flaky
 
-from gradspec.properties.failure import Disagreement
-from gradspec.properties.judge import Judgement
-from gradspec.properties.subject import Engine
+from gradspec.properties.judging.judge import Judgement
+from gradspec.properties.running.failure import Disagreement
+from gradspec.properties.running.subject import Engine
 
 KNOWN_EXAMPLES = (
     100  # at the least, of each property, before a deviation of an op that is declared counts as gone

@@ -18,8 +18,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from gradspec.backends.loading import BUILT_IN
-from gradspec.properties.attempt import Ended, Law, judged, judged_apart, plain
-from gradspec.properties.judge import Judgement
+from gradspec.properties.judging.attempt import Ended, Law, judged, judged_apart, plain
+from gradspec.properties.judging.judge import Judgement
 
 __all__ = ["Described", "Disagreement", "Law", "Origin", "Reproducible"]
 
@@ -88,7 +88,7 @@ class Disagreement(AssertionError):
             f'{_quoted(self.judgement.reason.split(chr(10))[0])}."""',
             *_imports(self.backend.source, expression),
             "from gradspec.backends import load",
-            f"from gradspec.properties.attempt import {call.__name__}",
+            f"from gradspec.properties.judging.attempt import {call.__name__}",
             f"from {type(self.case).__module__} import {type(self.case).__name__}",
             f"from {self.law.__module__} import {self.law.__name__}",
             "",

@@ -11,8 +11,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from gradspec.properties.case import Case, outcome
-from gradspec.properties.judge import SPEC
-from gradspec.properties.strategies import Draw, cases
+from gradspec.properties.generating.strategies import Draw, cases
+from gradspec.properties.judging.judge import SPEC
 from gradspec.reference.cases import Seeded
 from gradspec.reference.domains import Integers
 from gradspec.reference.op import Op

@@ -12,13 +12,13 @@ from typing import Any
 from hypothesis import strategies as st
 
 from gradspec.backends import Backend
-from gradspec.properties.attempt import Law, judged
 from gradspec.properties.case import Case
-from gradspec.properties.failure import Disagreement, Origin
-from gradspec.properties.judge import Judgement
-from gradspec.properties.matrix import Tally, sentence
-from gradspec.properties.simplify import simplified
-from gradspec.properties.strategies import ROOM, cases
+from gradspec.properties.generating.strategies import ROOM, cases
+from gradspec.properties.judging.attempt import Law, judged
+from gradspec.properties.judging.judge import Judgement
+from gradspec.properties.running.failure import Disagreement, Origin
+from gradspec.properties.running.matrix import Tally, sentence
+from gradspec.properties.running.simplify import simplified
 from gradspec.reference.op import Op
 
 FILLS = 6  # cases per example: a draw from Hypothesis costs as much as judging several

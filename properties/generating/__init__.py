@@ -1,0 +1,1 @@
+"""Where cases come from: shapes, values, layouts, and what is wrong, extreme or on a kink on purpose."""
