@@ -11,8 +11,9 @@ import numpy as np
 from gradspec.backends import Backend, call
 from gradspec.properties.generating.layouts import lay_out
 from gradspec.reference import OPS, Op
+from gradspec.reference.arrays import unbroadcast
 from gradspec.reference.domains import Booleans, Integers, Interval
-from gradspec.reference.tape import Array, unbroadcast
+from gradspec.reference.tape import Array
 
 
 def dtype_of(name: str) -> np.dtype[Any]:

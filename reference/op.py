@@ -94,7 +94,7 @@ def op(cases: str | Cases, *, kinks: Kinks | None = None) -> Callable[[Callable[
         declared = Op(
             name=name,
             rule=rule,
-            apply=record(rule),
+            apply=record(rule, elementwise=isinstance(cases, str) and not any(core_dimensions(cases))),
             arguments=tuple(p.name for p in arrays),
             domains=_domains(rule, [p.name for p in arrays]),
             keywords=tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY),

@@ -7,16 +7,15 @@ NumPy's `sum`, `ones_like` and `zeros_like` know it.
 """
 
 from collections.abc import Callable
-from heapq import heappop, heappush
+from functools import lru_cache
 from itertools import count
 from typing import Any, Self
 
 import numpy as np
 
-from gradspec.reference import writes
 from gradspec.reference.arrays import as_array, copied, cotangent, is_alone, is_changed, kept
-from gradspec.reference.arrays import unbroadcast as unbroadcast
-from gradspec.reference.tracking import no_grad
+from gradspec.reference.pull import ANY_FORM, pull
+from gradspec.reference.tracking import recording
 
 Array = Any
 """An array of the library the rules are written for; a `Variable` where a pullback is itself recorded."""
@@ -28,17 +27,25 @@ VJP = tuple[Array, tuple[Pullback | None, ...] | Callable[[Array], tuple[Array, 
 """What a rule returns: its value, and a pullback per argument (None for an argument without a gradient), or one function
 that returns every gradient at once, or None where the op is not differentiable at all."""
 
-Node = tuple[Any, tuple["Variable | None", ...], Callable[..., VJP], tuple[Any, ...], dict[str, Any]]
-"""How a value came about: pullbacks; those of the arguments that require grad, None for the others; and, to run it again,
-the rule with all its arguments and keywords."""
-
-Sums = dict[int, list[Any]]
-"""By the order of variables: the variable, the cotangent gathered so far, and whether that is an array of this pass alone."""
+Node = tuple[Any, tuple["Variable | None", ...], object, Callable[..., VJP], tuple[Any, ...], dict[str, Any]]
+"""How a value came about: pullbacks; those of the arguments that require grad, None for the others; the form that the
+pullbacks return; and, to run it again, the rule with its keywords and arguments, arrays where they do not require grad."""
 
 LEAF: Any = ()
 """The node of a variable that requires grad and that no op made."""
 
 clock = count(1)
+
+
+@lru_cache(maxsize=1024)  # a form that was forgotten is made again, and what is of the old one is fitted
+def _form(shape: tuple[int, ...], dtype: Any) -> object:
+    return shape, dtype
+
+
+def form_of(x: "Variable") -> object:
+    """Shape and dtype of x as one object, to be compared by identity."""
+    x._form = _form(x._data.shape, x._data.dtype)
+    return x._form
 
 
 class Variable:
@@ -48,19 +55,30 @@ class Variable:
     accumulated so far, a variable of the shape and dtype of `data`, or None.
     """
 
-    __slots__ = ("_grad", "_node", "_order", "data")
+    __slots__ = ("_data", "_form", "_grad", "_node", "_order")
 
-    data: Array
+    _data: Array
+    _form: object  # shape and dtype, the same object for all that are alike; None until someone asks
     _order: int  # when it was made: whatever consumes it is younger
     _node: Node | None  # None where nothing is to be differentiated
     _grad: Self | None  # set on leaves only
 
     def __init__(self, data: Array, requires_grad: bool = False) -> None:
-        self.data = data
+        self._data = data
+        self._form = None
         self._order = next(clock)
         self._node = None
         if requires_grad:
             self.requires_grad_()
+
+    @property
+    def data(self) -> Array:
+        return self._data
+
+    @data.setter
+    def data(self, data: Array) -> None:
+        self._data = data
+        self._form = None
 
     @property
     def grad(self) -> Self | None:
@@ -130,7 +148,7 @@ def vjp(
     """
     nested = any(isinstance(x, Variable) for x in inputs)
     leaves = [_alias(x) if isinstance(x, Variable) else kind(kept(x), requires_grad=True) for x in inputs]
-    with no_grad(tracking_on=True):
+    with recording(True):
         value = fn(*leaves)
     for x, leaf in zip(inputs, leaves, strict=True):
         if not isinstance(x, Variable) and is_changed(leaf.data, x):
@@ -151,95 +169,9 @@ def vjp(
 def _gradients(
     root: Variable, g: Array, differentiable: bool, inputs: frozenset[int] = frozenset()
 ) -> dict[int, tuple[Variable, Array]]:
-    """What `_pull` finds, each gradient in memory of its own."""
-    found = _pull(root, g, differentiable, inputs)
+    """What `pull` finds, each gradient in memory of its own."""
+    found = pull(root, g, differentiable, inputs)
     return {key: (a[0], a[1] if a[2] or is_alone(a, 1) else _copy(a[1])) for key, a in found.items()}
-
-
-def _pull(root: Variable, g: Array, differentiable: bool, inputs: frozenset[int]) -> Sums:
-    """Carry the cotangent g of `root` back: the leaves reached (or the `inputs`, by their order), each with its own.
-
-    Visits the youngest variable first. All consumers of a variable are younger than it, so its cotangent is complete
-    when its turn comes: a heap of creation times takes the place of a topological sort, and nothing recurses. One
-    parent of each variable is kept at hand, outside of the heap: most often it is the next to be visited.
-    """
-    newest = max(inputs, default=0)
-    latest = writes.latest
-    found: Sums = {}
-    waiting: Sums = {}
-    heap: list[int] = []
-    if not root._node or root._order in inputs:
-        return {root._order: [root, g, False]}
-    variable = root
-    while True:
-        pullbacks, parents, rule, args, kwargs = variable._node  # type: ignore[misc]
-        if variable._order < latest:
-            _refuse_overwritten(variable, differentiable)
-        at_hand = in_hand = None
-        i = -1
-        try:
-            if differentiable:
-                pullbacks = _recorded(rule, parents, args, kwargs)
-            each = type(pullbacks) is tuple
-            if not each:
-                pullbacks = pullbacks(g)
-            for x in parents:
-                i += 1
-                if x is None:  # an argument that does not require a gradient
-                    continue
-                key = x._order
-                goes_on = x._node
-                if key <= newest:
-                    if key not in inputs:  # what is older than the inputs does not depend on them
-                        continue
-                    goes_on = None
-                d = pullbacks[i]
-                if d is None:  # an argument that has no gradient
-                    continue
-                if each:
-                    d = d(g)
-                data = x.data
-                if d.shape != data.shape:
-                    d = unbroadcast(d, data.shape)
-                if d.dtype is not data.dtype and d.dtype != data.dtype:
-                    d = d.astype(data.dtype)
-                if not goes_on:
-                    _add(found, x, d, differentiable)
-                elif at_hand is None and key not in waiting:
-                    at_hand = x
-                    in_hand = d
-                elif x is at_hand:
-                    in_hand = in_hand + d
-                elif _add(waiting, x, d, differentiable):
-                    heappush(heap, -key)
-        except Exception as error:
-            error.add_note(f"in the backward pass of {rule.__name__}")
-            raise
-        if at_hand is not None:
-            if not heap or at_hand._order > -heap[0]:
-                variable = at_hand
-                g = in_hand
-                continue
-            _add(waiting, at_hand, in_hand, differentiable)
-            heappush(heap, -at_hand._order)
-        if not heap:
-            break
-        variable, g, _ = waiting.pop(-heappop(heap))
-    return found
-
-
-def _add(sums: Sums, x: Variable, d: Array, differentiable: bool) -> bool:
-    """Add d to the cotangent of x; True if it is the first. In place only into a sum made here, which nobody else has."""
-    there = sums.get(x._order)
-    if there is None:
-        sums[x._order] = [x, d, False]
-        return True
-    if there[2]:
-        there[1] += d
-    else:
-        there[1] = there[1] + d
-        there[2] = not differentiable
-    return False
 
 
 def _seed(root: Variable, g: Array, differentiable: bool) -> Array:
@@ -253,30 +185,11 @@ def _unrecorded(x: Any) -> Any:
     return x.data if isinstance(x, Variable) else x
 
 
-def _recorded(
-    rule: Callable[..., VJP], parents: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    """The pullbacks of a rule run on its variables themselves, so that what they compute is recorded in turn."""
-    with no_grad(tracking_on=True):
-        inputs = (_unrecorded(x) if p is None else p for p, x in zip(parents, args, strict=True))
-        return rule(*inputs, **kwargs)[1]
-
-
-def _refuse_overwritten(variable: Variable, differentiable: bool) -> None:
-    """Raise RuntimeError if memory that the pullbacks of a variable read was written to after they were made."""
-    pullbacks, parents, rule, _, _ = variable._node  # type: ignore[misc]
-    needed = [pullbacks, *(x.data for x in parents if differentiable and x is not None)]
-    if writes.overwritten(needed, variable._order):
-        raise RuntimeError(
-            f"an array that the pullback of {rule.__name__} needs was overwritten in place; compute from a clone() of it"
-        )
-
-
 def _alias(x: Variable) -> Variable:
     """A variable of the same data one step younger than x, through which cotangents reach x."""
     alias = type(x)(x.data, requires_grad=True)
     if x.requires_grad:
-        alias._node = _identity(x.data)[1], (x,), _identity, (x,), {}
+        alias._node = _identity(x.data)[1], (x,), ANY_FORM, _identity, (x,), {}
     return alias
 
 

@@ -17,7 +17,7 @@ from gradspec.properties.laws.programs import MENU, every_gradient_of_a_program_
 from gradspec.properties.running.failure import Disagreement
 from gradspec.properties.running.subject import Engine
 from gradspec.reference import OPS
-from gradspec.reference.tape import unbroadcast
+from gradspec.reference.arrays import unbroadcast
 
 Array = Any
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from gradspec.reference import Tensor, no_grad, ops, record, vjp
-from gradspec.reference.tape import VJP, Variable, unbroadcast
+from gradspec.reference import Tensor, no_grad, ops, record, tape, vjp
+from gradspec.reference.arrays import unbroadcast
+from gradspec.reference.tape import VJP, Variable
 
 
 def leaf(*values: float, shape: Any = None) -> Tensor:
@@ -572,3 +573,48 @@ def test_a_rule_works_on_any_kind_of_variable() -> None:
     y.backward(np.ones(1))
     assert x.grad is not None
     assert type(x.grad) is Variable
+
+
+# Elementwise ops promise that alike gives alike, and the backward pass does not look where it holds
+
+
+def test_new_data_of_another_shape_is_seen() -> None:
+    x, w = Tensor(np.ones(3), requires_grad=True), Tensor(np.ones(3), requires_grad=True)
+    (x * w).backward(np.ones(3))  # now both are known to be alike
+    w.data = np.full(1, 2.0)
+    w.grad = None
+    (x * w).backward(np.array([1.0, 2.0, 3.0]))
+    assert_array_equal(grad(w), [6.0])
+
+
+def test_what_is_alike_in_size_alone_is_summed() -> None:
+    x, w = Tensor(np.ones((1, 3)), requires_grad=True), Tensor(np.ones(3), requires_grad=True)
+    (x * w).backward(np.array([[1.0, 2.0, 3.0]]))
+    assert grad(x).shape == (1, 3)
+    assert grad(w).shape == (3,)
+
+
+def test_what_is_alike_in_shape_alone_keeps_its_dtype() -> None:
+    x = Tensor(np.ones(3, np.float32), requires_grad=True)
+    w = Tensor(np.ones(3, np.float64), requires_grad=True)
+    (x * w).log().backward(np.ones(3))
+    assert grad(x).dtype == np.float32
+    assert grad(w).dtype == np.float64
+
+
+def test_a_form_that_was_forgotten_costs_time_alone() -> None:
+    x, w = Tensor(np.ones(2), requires_grad=True), Tensor(np.ones(2), requires_grad=True)
+    y = x * w
+    tape._form.cache_clear()
+    w.data = np.ones(2)
+    (y * w).backward(np.ones(2))
+    assert_array_equal(grad(w), [2.0, 2.0])
+
+
+def test_what_asks_for_a_gradient_too_late_gets_none() -> None:
+    x, w = Tensor(np.ones(2), requires_grad=True), Tensor(np.ones(2))
+    y = x * w
+    w.requires_grad_()
+    y.backward(np.ones(2))
+    assert w.grad is None
+    assert x.grad is not None

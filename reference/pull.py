@@ -1,0 +1,126 @@
+"""Carrying a cotangent back along the record, from the youngest variable to the oldest."""
+
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any
+
+from gradspec.reference import writes
+from gradspec.reference.arrays import unbroadcast
+from gradspec.reference.tracking import recording
+
+if TYPE_CHECKING:
+    from gradspec.reference.tape import Array, Variable
+
+Sums = dict[int, list[Any]]
+"""By the order of variables: the variable, the cotangent gathered so far, and whether that is an array of this pass alone."""
+
+ANY_FORM: Any = object()
+"""In the node of a variable whose pullbacks may return any shape and dtype. No variable has it, so each result is fitted."""
+
+
+def pull(root: "Variable", g: "Array", differentiable: bool, inputs: frozenset[int]) -> Sums:
+    """Carry the cotangent g of `root` back: the leaves reached (or the `inputs`, by their order), each with its own.
+
+    Visits the youngest variable first. All consumers of a variable are younger than it, so its cotangent is complete
+    when its turn comes: a heap of creation times takes the place of a topological sort, and nothing recurses. One
+    parent of each variable is kept at hand, outside of the heap: most often it is the next to be visited.
+    """
+    newest = max(inputs, default=0)
+    latest = writes.latest
+    found: Sums = {}
+    waiting: Sums = {}
+    heap: list[int] = []
+    if not root._node or root._order in inputs:
+        return {root._order: [root, g, False]}
+    variable = root
+    while True:
+        pullbacks, parents, form, rule, args, kwargs = variable._node  # type: ignore[misc]
+        if variable._order < latest:
+            _refuse_overwritten(variable, differentiable)
+        at_hand = in_hand = None
+        try:
+            if differentiable:
+                with recording(True):
+                    pullbacks = rule(*args, **kwargs)[1]
+            if form is ANY_FORM and type(pullbacks) is not tuple:
+                pullbacks = _one_by_one(pullbacks(g))
+            i = -1
+            for x in parents:
+                i += 1
+                if x is None:  # the argument requires no gradient
+                    continue
+                key = x._order
+                if key > newest:
+                    ends = not x._node
+                elif key in inputs:
+                    ends = True
+                else:  # older than the inputs, it does not depend on them
+                    continue
+                d = pullbacks[i]
+                if d is None:  # the argument has no gradient
+                    continue
+                d = d(g)
+                if x._form is not form:
+                    d = _fitted(d, x._data)
+                if ends:
+                    so_far = found.get(key)
+                    if so_far is not None and so_far[2]:
+                        so_far[1] += d
+                    else:
+                        _add(found, x, d, differentiable)
+                elif at_hand is None and key not in waiting:
+                    at_hand = x
+                    in_hand = d
+                elif x is at_hand:
+                    in_hand = in_hand + d
+                elif _add(waiting, x, d, differentiable):
+                    heappush(heap, -key)
+        except Exception as error:
+            error.add_note(f"in the backward pass of {rule.__name__}")
+            raise
+        if at_hand is not None:
+            if not heap or at_hand._order > -heap[0]:
+                variable = at_hand
+                g = in_hand
+                continue
+            _add(waiting, at_hand, in_hand, differentiable)
+            heappush(heap, -at_hand._order)
+        if not heap:
+            break
+        variable, g, _ = waiting.pop(-heappop(heap))
+    return found
+
+
+def _one_by_one(gradients: tuple["Array | None", ...]) -> list[Any]:
+    """Gradients that came all at once, as pullbacks."""
+    return [None if d is None else lambda g, d=d: d for d in gradients]
+
+
+def _fitted(d: "Array", data: "Array") -> "Array":
+    """The gradient d summed to the shape of its argument and in its dtype."""
+    if d.shape != data.shape:
+        d = unbroadcast(d, data.shape)
+    return d if d.dtype == data.dtype else d.astype(data.dtype)
+
+
+def _add(sums: Sums, x: "Variable", d: "Array", differentiable: bool) -> bool:
+    """Add d to the cotangent of x; True if it is the first. In place only into a sum made here, which nobody else has."""
+    there = sums.get(x._order)
+    if there is None:
+        sums[x._order] = [x, d, False]
+        return True
+    if there[2]:
+        there[1] += d
+    else:
+        there[1] = there[1] + d
+        there[2] = not differentiable
+    return False
+
+
+def _refuse_overwritten(variable: "Variable", differentiable: bool) -> None:
+    """Raise RuntimeError if memory that the pullbacks of a variable read was written to after they were made."""
+    pullbacks, parents, _, rule, _, _ = variable._node  # type: ignore[misc]
+    needed = [pullbacks, *(x.data for x in parents if differentiable and x is not None)]
+    if writes.overwritten(needed, variable._order):
+        raise RuntimeError(
+            f"an array that the pullback of {rule.__name__} needs was overwritten in place; compute from a clone() of it"
+        )
