@@ -58,10 +58,15 @@ class Case:
         cotangent: Any,
         layouts: tuple[str, ...] = (),
     ) -> "Case":
-        """A case from nested lists or arrays, as a script would write it."""
+        """A case from nested lists or arrays, as a script would write it; arrays of labels or truth values stay as they are."""
         spec = OPS[op]
         kinds = {Integers: np.dtype(np.int64), Booleans: np.dtype(np.bool_), Interval: dtype_of(dtype)}
-        arrays = tuple(np.array(x, kinds[type(spec.domain(i))]) for i, x in enumerate(inputs))
+        arrays = tuple(
+            np.array(x)
+            if isinstance(x, np.ndarray) and type(spec.domain(i)) is not Interval
+            else np.array(x, kinds[type(spec.domain(i))])
+            for i, x in enumerate(inputs)
+        )
         return cls(spec, dtype, arrays, keywords, np.array(cotangent, dtype_of(dtype)), layouts)
 
     def with_input(self, i: int, x: Array) -> "Case":
@@ -91,12 +96,17 @@ class Case:
 
     def expression(self) -> str:
         """The Python expression of this case, as a script that imports `Case`, `np`, `inf` and `nan` would write it."""
-        inputs = "".join(f"        {literal(x)},\n" for x in self.inputs)
+        inputs = "".join(f"        {self._written(i, x)},\n" for i, x in enumerate(self.inputs))
         keywords = ", ".join(f"{k!r}: {literal(v)}" for k, v in self.keywords.items())
         return (
             f"Case.of(\n    {self.op.name!r}, {self.dtype!r}, [\n{inputs}    ],\n"
             f"    {{{keywords}}}, {literal(self.cotangent)},{f' {self.layouts!r},' if self.layouts else ''}\n)"
         )
+
+    def _written(self, i: int, x: Array) -> str:
+        """An input as `of` takes it, with its dtype where that is the wrong one."""
+        right = type(self.op.domain(i)) is Interval or x.dtype.kind in "biu"
+        return literal(x) if right else f"np.array({literal(x)}, {x.dtype.name!r})"
 
     def lines(self) -> list[str]:
         """The case for people, a line for each array."""

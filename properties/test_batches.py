@@ -15,4 +15,4 @@ def test_a_batch_equals_its_members(subject: Subject, data: st.DataObject) -> No
     cases = data.draw(subject.cases(fills=1, room=60))
     assume(batch_of(cases[0]) and cases[0].cotangent.size)
     for case in cases:
-        subject.obeys(a_batch_equals_its_members, moderate(case))  # the question is not of precision
+        subject.obeys(a_batch_equals_its_members, case, kept=moderate)  # the question is not of precision

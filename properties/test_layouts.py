@@ -44,4 +44,4 @@ def laid_out_cases(draw, subject: Subject) -> list[Case]:  # type: ignore[no-unt
 @given(data=st.data())
 def test_layout_makes_no_difference(subject: Subject, data: st.DataObject) -> None:
     for case in data.draw(laid_out_cases(subject)):
-        subject.obeys(layout_makes_no_difference, case)
+        subject.obeys(layout_makes_no_difference, case, smooth=True)

@@ -13,4 +13,4 @@ from gradspec.properties.running.subject import Subject
 def test_second_derivatives_agree(subject: Subject, data: st.DataObject) -> None:
     for case in data.draw(subject.cases(smooth=True, fills=1, room=40)):
         assume(all(x.size for x in case.inputs))
-        subject.obeys(second_derivatives_agree, moderate(case))
+        subject.obeys(second_derivatives_agree, case, smooth=True, kept=moderate)

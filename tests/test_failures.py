@@ -13,13 +13,16 @@ import pytest
 from planting import planted
 from running import Ran, environment, reproduce, verify
 
+from gradspec.backends import load
 from gradspec.properties.case import Case
 from gradspec.properties.judging.attempt import Ended, judged, plain, told
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.laws.gradient import every_gradient_agrees
+from gradspec.properties.laws.second_order import moderate
 from gradspec.properties.laws.value import value_agrees
 from gradspec.properties.running.failure import Disagreement, Origin
 from gradspec.properties.running.simplify import legal, simplified, weight
+from gradspec.properties.running.subject import Subject
 from gradspec.reference import OPS
 
 FAULTY = """
@@ -149,8 +152,32 @@ def test_simpler_values_stay_in_the_domain_and_off_the_kinks() -> None:
     log = Case.of("log", "float64", [[0.731, 2.25]], {}, [1, 1])
     assert np.all(simplified(log, lambda _: True, smooth=False).inputs[0] > 0)
     relu = Case.of("relu", "float64", [[0.731, -2.25]], {}, [1, 1])
-    assert legal(simplified(relu, lambda _: True, smooth=True), smooth=True)
+    assert legal(simplified(relu, lambda _: True, smooth=True), relu, smooth=True)
     assert np.all(simplified(relu, lambda _: True, smooth=True).inputs[0] != 0)
+
+
+def test_what_is_extreme_on_purpose_may_stay_so() -> None:
+    case = Case.of(
+        "log", "float64", [[-0.731, np.nan, 2.25]], {}, [1, 1, 1]
+    )  # no number of its domain but the last
+    simple = simplified(case, lambda c: bool(np.isnan(c.inputs[0][1])), smooth=False)
+    assert np.array_equal(simple.inputs[0][:2], [-0.731, np.nan], equal_nan=True)
+    assert simple.inputs[0][2] == 1
+
+
+def test_every_law_on_cases_shows_simpler_values_within_its_reach() -> None:
+    subject = Subject(name="tanh", op=OPS["tanh"], backend=load("numpy"), dtypes=["float64"])
+    case = Case.of("tanh", "float64", [[0.731, 1.318]], {}, [0.917, 1.213])
+
+    def law(_: Any, case: Case) -> Judgement:
+        return Judgement("disagree" if case.inputs[0][1] > 1 / 2 else "agree")
+
+    with pytest.raises(Disagreement):
+        subject.obeys(law, case, kept=moderate)
+    found = subject.simplest()
+    assert found is not None
+    assert isinstance(found.case, Case)
+    assert found.case.inputs[0].tolist() == [0, 1]
 
 
 # What a backend says

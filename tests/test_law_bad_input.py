@@ -45,6 +45,21 @@ def cross_entropy_of_any_word(x: Any, target: Any, *, reduction: Any = "mean") -
     return OPS["cross_entropy"].rule(x, target, reduction=known)
 
 
+def cross_entropy_that_rounds_targets(x: Any, target: Any, *, reduction: Any = "mean") -> VJP:
+    return OPS["cross_entropy"].rule(x, np.asarray(target).astype(np.int64), reduction=reduction)
+
+
+def where_any_number_is_true(condition: Any, x: Any, y: Any) -> VJP:
+    return OPS["where"].rule(np.asarray(condition) != 0, x, y)
+
+
+def getitem_that_rounds_indices(x: Any, *, key: Any) -> VJP:
+    def rounded(part: Any) -> Any:
+        return part.astype(np.int64) if isinstance(part, np.ndarray) and part.dtype.kind == "f" else part
+
+    return OPS["getitem"].rule(x, key=tuple(map(rounded, key)) if isinstance(key, tuple) else key)
+
+
 def reshape_that_repeats(x: Any, *, shape: Any) -> VJP:
     if -1 in shape or x.size == np.prod(shape, dtype=int):
         return OPS["reshape"].rule(x, shape=shape)
@@ -54,7 +69,13 @@ def reshape_that_repeats(x: Any, *, shape: Any) -> VJP:
 FAULTS: dict[str, list[Callable[..., VJP]]] = {
     "linear": [linear_that_broadcasts_its_bias],
     "sum": [sum_that_wraps_its_axes, sum_that_overlooks_an_axis_named_twice],
-    "cross_entropy": [cross_entropy_that_clamps_targets, cross_entropy_of_any_word],
+    "cross_entropy": [
+        cross_entropy_that_clamps_targets,
+        cross_entropy_of_any_word,
+        cross_entropy_that_rounds_targets,
+    ],
+    "where": [where_any_number_is_true],
+    "getitem": [getitem_that_rounds_indices],
     "reshape": [reshape_that_repeats],
 }
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from gradspec.properties.case import Case, outcome
+from gradspec.properties.case import Case, dtype_of, outcome
 from gradspec.properties.generating.strategies import Draw, cases
 from gradspec.properties.judging.judge import SPEC
 from gradspec.reference.cases import Seeded
-from gradspec.reference.domains import Integers
+from gradspec.reference.domains import Integers, Interval
 from gradspec.reference.op import Op
 from gradspec.reference.tape import Array
 
@@ -149,6 +149,26 @@ def an_index_out_of_range(case: Case, choose: Seeded) -> Case | None:
     return _with(case, key=(*key[:k], int(wrong) if wrong.ndim == 0 else wrong, *key[k + 1 :]))
 
 
+def floats_for_labels(case: Case, choose: Seeded) -> Case | None:
+    """Class labels or truth values as floating-point numbers."""
+    places = [i for i in range(len(case.inputs)) if not isinstance(case.op.domain(i), Interval)]
+    if not places:
+        return None
+    i = choose.of(places)
+    return case.with_input(i, case.inputs[i].astype(dtype_of(case.dtype)))
+
+
+def floats_for_indices(case: Case, choose: Seeded) -> Case | None:
+    key = case.keywords.get("key")
+    if not isinstance(key, tuple):
+        return None
+    places = [k for k, part in enumerate(key) if isinstance(part, np.ndarray)]
+    if not places:
+        return None
+    k = choose.of(places)
+    return _with(case, key=(*key[:k], key[k].astype(np.float64), *key[k + 1 :]))
+
+
 def a_key_that_does_not_fit(case: Case, choose: Seeded) -> Case | None:
     if "key" not in case.keywords:
         return None
@@ -163,7 +183,7 @@ def a_key_that_does_not_fit(case: Case, choose: Seeded) -> Case | None:
 SPOILS: tuple[Spoil, ...] = (
     an_axis_longer_or_shorter, an_axis_more, axes_that_do_not_fit, an_axis_less, a_cotangent_of_another_shape, an_axis_out_of_range,
     an_axis_named_twice, a_shape_of_another_size, a_word_that_means_nothing, an_index_out_of_range,
-    a_key_that_does_not_fit,
+    a_key_that_does_not_fit, floats_for_labels, floats_for_indices,
 )  # fmt: skip
 INDICES = {an_index_out_of_range, a_key_that_does_not_fit}
 

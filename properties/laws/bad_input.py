@@ -1,4 +1,4 @@
-"""Does bad input raise? Shapes that do not fit, axes out of range or named twice, indices that are none.
+"""Does bad input raise? Shapes that do not fit, axes out of range or named twice, indices that are none, wrong dtypes.
 
 The spec is the measure: where it raises, the backend must raise as well, be it at the call, in the pullback or when
 arrays are made; what error is the backend's affair. Where the spec has an answer the backend must have one, so that a

@@ -21,19 +21,26 @@ TRIES = 300
 SECONDS = 3.0
 
 
-def simplified(case: Case, fails: Callable[[Case], bool], *, smooth: bool) -> Case:
+def simplified(
+    case: Case,
+    fails: Callable[[Case], bool],
+    *,
+    smooth: bool,
+    kept: Callable[[Case], Case] = lambda case: case,
+) -> Case:
     """A case of simpler values that fails like this one, found within a bounded number of tries.
 
-    smooth: keep away from kinks, where a law that is only true away from them says nothing.
+    smooth: keep away from kinks, where a law that is only true away from them says nothing. kept: what brings a case within
+    the reach of the law.
     """
     end, tries = time.monotonic() + SECONDS, TRIES
     improved = True
     while improved:
         improved = False
-        for candidate in candidates(case):
+        for candidate in map(kept, candidates(case)):
             if not tries or time.monotonic() > end:
                 return case
-            if weight(candidate) < weight(case) and legal(candidate, smooth):
+            if weight(candidate) < weight(case) and legal(candidate, case, smooth):
                 tries -= 1
                 if fails(candidate):
                     case, improved = candidate, True
@@ -73,11 +80,12 @@ def _digits(value: Any) -> int:
     return 0 if value == 0 else 1 if value == 1 else 2 + len(f"{value:.9g}")
 
 
-def legal(case: Case, smooth: bool) -> bool:
-    """Whether the inputs are within their domains, and away from kinks if they must be."""
-    for i, x in enumerate(case.inputs):
+def legal(case: Case, given: Case, smooth: bool) -> bool:
+    """Whether inputs that are not as given are within their domains, and all are away from kinks if they must be."""
+    for i, (x, before) in enumerate(zip(case.inputs, given.inputs, strict=True)):
         domain = case.op.domain(i)
-        if isinstance(domain, Interval) and not all(v in domain for v in x.reshape(-1).astype(np.float64)):
+        new = x[(x != before) & (x == x)].astype(np.float64)
+        if isinstance(domain, Interval) and not all(v in domain for v in new):
             return False
     return not smooth or not any(np.any(d < DISTANCE) for d in case.kink_distances())
 

@@ -46,9 +46,9 @@ class Engine:
 
     def obeys(self, law: Law, case: Any) -> None:
         """Count what the law says of the case; Disagreement if the backend breaks it, or raises."""
-        self._obeys(law, case, simplify=None)
+        self._obeys(law, case)
 
-    def _obeys(self, law: Law, case: Any, simplify: Callable[..., Case] | None) -> None:
+    def _obeys(self, law: Law, case: Any, simplify: Callable[..., Case] | None = None) -> None:
         judgement = self.judged(law, self.backend, case)
         self.tally.add(judgement)
         if judgement.verdict == "disagree":
@@ -94,11 +94,19 @@ class Subject(Engine):
 
     op: Op
 
+    def obeys(
+        self, law: Law, case: Case, *, smooth: bool = False, kept: Callable[[Case], Case] = lambda case: case
+    ) -> None:
+        """As for every engine; a case that fails is shown in simpler values.
+
+        smooth: these keep away from kinks. kept: what brings a case, drawn or simplified, within the reach of the law.
+        """
+        self._obeys(law, kept(case), partial(simplified, smooth=smooth, kept=kept))
+
     def obeys_on_cases(self, law: Law, data: st.DataObject, **how: Any) -> None:
         """Draw cases as `cases` does and see that the backend obeys the law on each."""
-        simplify = partial(simplified, smooth=how.get("smooth", False))
         for case in data.draw(self.cases(**how)):
-            self._obeys(law, case, simplify)
+            self.obeys(law, case, smooth=how.get("smooth", False))
 
     def cases(
         self, *, smooth: bool = False, fills: int = FILLS, room: int = ROOM
