@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from planting import breaks, planted
 
+from gradspec.properties.case import Case, differentiate
+from gradspec.properties.judging.attempt import judged
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.linearity import pullback_is_linear_in_the_cotangent
 from gradspec.properties.laws.value import value_agrees
@@ -87,3 +89,17 @@ def tanh_of_another_formula(x: Any) -> VJP:
 )
 def test_a_pullback_may_choose_and_round_as_it_likes(op: str, rule: Callable[..., VJP]) -> None:
     assert not breaks(pullback_is_linear_in_the_cotangent, planted(**{op: rule}), fills=1)
+
+
+def divide_with_the_quotient_first(x: Any, y: Any) -> VJP:
+    """As torch computes it: the factors of the cotangent are multiplied before it is."""
+    return x / y, (lambda g: g / y, lambda g: -g * ((x / y) / y))
+
+
+def test_a_factor_of_the_cotangent_may_overflow() -> None:
+    """-0.25 / 0.001^2 is no float16, so that zero times it is NaN."""
+    case = Case.of("divide", "float16", [[0, 0.25], [1, -0.001]], {}, [0, 0])
+    backend = planted(divide=divide_with_the_quotient_first)
+    with np.errstate(over="ignore", invalid="ignore"):
+        assert np.isnan(differentiate(backend, case).gradients["y"][1])
+    assert judged(pullback_is_linear_in_the_cotangent, backend, case).verdict != "disagree"
