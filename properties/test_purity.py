@@ -1,6 +1,5 @@
 """Does anything change that should not: inputs, cotangents, or what a pullback gives when it is called again?"""
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,7 +7,6 @@ from gradspec.properties.laws.purity import calls_leave_no_trace
 from gradspec.properties.running.subject import Subject
 
 
-@pytest.mark.property(when=lambda s: s.op.differentiable)
 @given(data=st.data())
 def test_calls_leave_no_trace(subject: Subject, data: st.DataObject) -> None:
     subject.obeys_on_cases(calls_leave_no_trace, data, smooth=True, fills=2)

@@ -1,11 +1,12 @@
 """Does anything change that should not: inputs, cotangents, or what a pullback gives when it is called again?"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from gradspec.backends import Backend
+from gradspec.backends import Backend, call
 from gradspec.properties.case import Case, linearized
 from gradspec.properties.judging.judge import Judge, Judgement
 from gradspec.reference.tape import Array
@@ -18,6 +19,8 @@ def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
     as before, or, for what it may still need, raise. The same is bit for bit, or else as right as before: sums of torch
     have been seen to change in the last place with what lies where in memory.
     """
+    if not case.differentiable:
+        return _forward_leaves_no_trace(backend, case)
     inputs, g = case.for_backend(backend)
     before = _snapshots(backend, [*inputs, g])
     value, pullback = linearized(backend, case, inputs)
@@ -26,15 +29,11 @@ def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
     names = [case.op.argument(i) for i in case.differentiable]
     judge = Judge(case)
 
-    for name, x, saved in zip(
-        [*map(case.op.argument, range(len(inputs))), "cotangent"], [*inputs, g], before, strict=True
-    ):
-        if not _same(backend.to_numpy(x), saved):
-            return Judgement(
-                "disagree", f"{name} was changed from {saved.tolist()} to {backend.to_numpy(x).tolist()}"
-            )
+    if changed := _changed(backend, case, [*inputs, g], before):
+        return changed
+    linearized(backend, case, _others(backend, case))
     for what, repeat in (
-        ("a second call of the pullback", pullback),
+        ("the pullback, once more after a call with other numbers,", pullback),
         ("a second run", linearized(backend, case, inputs)[1]),
     ):
         if wrong := _difference(judge, names, _snapshots(backend, repeat(g)), gradients):
@@ -56,6 +55,30 @@ def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
         if wrong := _difference(judge, names, again, gradients):
             return Judgement("disagree", f"after a write to {what} the pullback gives another {wrong}")
     return Judgement("agree", informative=any(map(np.any, gradients)))
+
+
+def _forward_leaves_no_trace(backend: Backend, case: Case) -> Judgement:
+    """What can be said of an op without a gradient: its inputs stay as they are."""
+    inputs, g = case.for_backend(backend)
+    before = _snapshots(backend, [*inputs, g])
+    call(case.op, backend.ops[case.op.name], inputs, case.keywords)
+    changed = _changed(backend, case, [*inputs, g], before)
+    return changed or Judgement("agree", informative=any(map(np.any, before[:-1])))
+
+
+def _changed(backend: Backend, case: Case, arrays: Sequence[Any], before: list[Array]) -> Judgement | None:
+    """A disagreement if one of the inputs or the cotangent is no longer what it was."""
+    names = [*map(case.op.argument, range(len(case.inputs))), "cotangent"]
+    for name, x, saved in zip(names, arrays, before, strict=True):
+        now = backend.to_numpy(x)
+        if not _same(now, saved):
+            return Judgement("disagree", f"{name} was changed from {saved.tolist()} to {now.tolist()}")
+    return None
+
+
+def _others(backend: Backend, case: Case) -> list[Any]:
+    """Other inputs of the same shapes: the same numbers in another order."""
+    return replace(case, inputs=tuple(map(np.flip, case.inputs))).for_backend(backend)[0]
 
 
 def _snapshots(backend: Backend, arrays: Sequence[Any]) -> list[Array]:
