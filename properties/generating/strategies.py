@@ -24,6 +24,8 @@ Draw = Callable[[st.SearchStrategy[Any]], Any]
 SIZES = (1, 2, 3, 0, 4, 5, 7, 8, 17, 33)
 """Lengths of axes. 1 first, so that a shrunk shape has elements; past 8 for blocks and unrolled loops."""
 
+AGAIN = 3  # times as likely as any other is the length of the axis before: squares hide transposes
+
 DISTANCE = 1 / 32  # from kinks, for cases that are to be smooth
 ROOM = 300  # elements of the largest array; a longdouble run of most ops still takes well under a millisecond
 BLOCK = 96  # bytes drawn for the first fill: Hypothesis takes 0.7 ms for one such draw, 70 us for a float
@@ -35,6 +37,7 @@ class DrawnChoices:
     def __init__(self, draw: Draw, room: int) -> None:
         self.draw = draw
         self.room = room
+        self.sizes: list[int] = []
 
     def of(self, options: Sequence[T]) -> T:
         return options[self.integer(0, len(options) - 1)]
@@ -44,7 +47,9 @@ class DrawnChoices:
         return result
 
     def size(self, taken: int) -> int:
-        return self.of([n for n in SIZES if n * taken <= self.room])
+        again = self.sizes[-1:] * AGAIN
+        self.sizes.append(self.of([n for n in (*SIZES, *again) if n * taken <= self.room]))
+        return self.sizes[-1]
 
 
 @st.composite
