@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gradspec.properties.case import Case
 from gradspec.properties.generating.layouts import LAYOUTS
 from gradspec.properties.laws.layouts import layout_makes_no_difference
+from gradspec.properties.generating.strategies import DISTANCE
 from gradspec.properties.running.subject import Subject
 from gradspec.reference.tape import Array
 
@@ -17,12 +18,16 @@ from gradspec.reference.tape import Array
 def laid_out(case: Case, which: Sequence[int]) -> Case:
     """The case in layouts by number, cotangent last; where they are "expanded", with elements equal along an axis."""
     layouts = tuple(list(LAYOUTS)[k % len(LAYOUTS)] for k in which)
-    inputs = [
-        repeated(x) if layout == "expanded" and not case.op.kinks and x.dtype.kind not in "biu" else x
-        for x, layout in zip(case.inputs, layouts, strict=False)
-    ]
+    for i, (x, layout) in enumerate(zip(case.inputs, layouts, strict=False)):
+        if layout == "expanded":
+            case = unless_on_kinks(case.with_input(i, repeated(x)), case)
     cotangent = repeated(case.cotangent) if layouts[-1] == "expanded" else case.cotangent
-    return replace(case, inputs=tuple(inputs), cotangent=cotangent, layouts=layouts)
+    return replace(case, cotangent=cotangent, layouts=layouts)
+
+
+def unless_on_kinks(case: Case, otherwise: Case) -> Case:
+    near = (np.any(distance < DISTANCE) for distance in case.kink_distances())
+    return otherwise if any(near) else case
 
 
 def repeated(x: Array) -> Array:

@@ -85,7 +85,8 @@ Cases = Callable[[Choices], Call]
 def shape(choose: Choices, low: int = 0, high: int = 4) -> Shape:
     """A shape of rank low to high."""
     lengths: list[int] = []
-    for _ in range(choose.integer(low, high)):
+    ranks = [*range(low, high + 1), *range(low + 1, high)]  # those between twice as likely
+    for _ in range(choose.of(ranks)):
         lengths.append(choose.size(math.prod(lengths)))
     return tuple(lengths)
 
@@ -158,7 +159,7 @@ def signed(choose: Choices, axes: Sequence[int], ndim: int) -> tuple[int, ...]:
 
 def some_axes(choose: Choices, ndim: int) -> int | tuple[int, ...] | None:
     """None, one axis or a tuple of distinct axes, signed, in any order, for an array of ndim dimensions."""
-    kind = choose.of(["none", "one", "tuple"] if ndim else ["none", "tuple"])
+    kind = choose.of(["none", "one", "tuple", "one"] if ndim else ["none", "tuple"])
     if kind == "none":
         return None
     if kind == "one":

@@ -33,10 +33,10 @@ def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
         return changed
     linearized(backend, case, _others(backend, case))
     for what, repeat in (
-        ("the pullback, once more after a call with other numbers,", pullback),
-        ("a second run", linearized(backend, case, inputs)[1]),
+        ("the pullback, once more after a call with other numbers,", lambda: pullback),
+        ("a second run", lambda: linearized(backend, case, inputs)[1]),
     ):
-        if wrong := _difference(judge, names, _snapshots(backend, repeat(g)), gradients):
+        if wrong := _difference(judge, names, _snapshots(backend, repeat()(g)), gradients):
             return Judgement("disagree", f"{what} gives another {wrong}")
     for i, d in enumerate(first):
         _overwrite(d)
