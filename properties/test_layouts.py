@@ -44,7 +44,7 @@ def laid_out_cases(draw, subject: Subject) -> list[Case]:  # type: ignore[no-unt
 
     Layouts drawn one by one would leave some out: what Hypothesis draws, it likes to draw again.
     """
-    cases: list[Case] = draw(subject.cases(smooth=True, fills=3))
+    cases: list[Case] = draw(subject.cases(smooth=True, fills=4))
     n = len(cases[0].inputs) + 1
     code = draw(st.integers(0, len(LAYOUTS) ** n - 1))
     first = [code // len(LAYOUTS) ** j for j in range(n)]

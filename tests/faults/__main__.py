@@ -1,0 +1,58 @@
+"""The command: measures what the properties find, and whether they find fault with what is right."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from faults import measure
+from faults.registry import faults
+from faults.show import show
+from faults.summary import summed_up
+from gradspec.properties.running.options import chosen
+from gradspec.reference import OPS
+
+SEEDS = 5
+ENOUGH = 200_000  # cases of unmodified backends: three false alarms in so many would show at one in ten runs of the properties
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m faults", description=__doc__)
+    several = {"action": "append", "default": []}
+    parser.add_argument("--op", **several, help="faults of this op only; repeatable")
+    parser.add_argument("--kind", **several, help="faults of this kind only; repeatable")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="how often each fault is tried (default: %(default)s)")
+    parser.add_argument("--backend", **several, help="whose false alarms are counted (default: numpy, torch); repeatable")
+    parser.add_argument("--cases", type=int, default=ENOUGH, help="how many cases of theirs (default: %(default)s; 0: none)")
+    parser.add_argument("--processes", type=int, default=2, help="how many work at once (default: %(default)s)")
+    parser.add_argument("--json", type=Path, default=Path("sensitivity.json"), help="where it is saved (default: %(default)s)")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure, show and save; 1 if something right was found fault with."""
+    asked, console = arguments(), Console()
+    names = _selected(asked)
+    start = time.monotonic()
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress, measure.workers(asked.processes) as pool:
+        task = progress.add_task("starting")
+        report = lambda text: progress.update(task, description=text)
+        outcomes = measure.kills(pool, names, range(1, asked.seeds + 1), report)
+        verdicts = measure.alarms(pool, asked.backend or ["numpy", "torch"], asked.cases, report)
+    summary = summed_up(outcomes, verdicts, time.monotonic() - start, asked.processes)
+    summary.save(asked.json)
+    show(summary, console)
+    return 1 if summary.alarms else 0
+
+
+def _selected(asked: argparse.Namespace) -> list[str]:
+    ops, kinds = chosen("op", asked.op, [*OPS, "programs"]), chosen("kind", asked.kind, {f.kind for f in faults().values()})
+    return [name for name, fault in faults().items() if fault.op in ops and fault.kind in kinds]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

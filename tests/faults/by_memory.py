@@ -1,0 +1,179 @@
+"""General faults of memory: its order, who writes to it, what is saved in it, and who shares it."""
+
+import itertools
+
+import numpy as np
+
+from faults import planted
+from faults.fault import LAYOUTS, LINEARITY, PURITY, Array, Pull, Rule, pullbacks
+from faults.general import GENERAL, General, gradient, seen_as, vjp
+from gradspec.reference import OPS, VJP, Op
+
+MEMORY, STATE = "memory", "state"
+
+LINEAR = {"negative", "add", "subtract", "sum", "mean", "reshape", "permute_dims", "matrix_transpose", "expand_dims",
+          "squeeze", "broadcast_to", "flip", "concat", "stack", "getitem"}  # fmt: skip
+"""Ops whose pullback needs nothing of what the arrays hold."""
+
+
+def needs_its_inputs(op: Op) -> bool:
+    return op.differentiable and op.name not in LINEAR
+
+
+# Order
+
+
+def in_the_order_of_memory(x: Array) -> Array:
+    """What a kernel reads that takes every array for contiguous."""
+    return x.ravel(order="K").reshape(x.shape)
+
+
+def with_all_strides_forwards(x: Array) -> Array:
+    return x[tuple(slice(None, None, -1 if s < 0 else 1) for s in x.strides)]
+
+
+def with_no_stride_of_zero(x: Array) -> Array:
+    """X as read by a kernel that takes it for dense: past what there is, it reads what is not its own."""
+    if 0 not in x.strides or not x.size:
+        return x
+    compact = x[tuple(slice(0, 1) if s == 0 else slice(None) for s in x.strides)].ravel()
+    return np.append(compact, np.full(x.size - compact.size, np.nan, x.dtype)).reshape(x.shape)
+
+
+def of_writable_arrays_only(x: Array) -> Array:
+    if not x.flags.writeable:
+        raise ValueError("the buffer is read-only")
+    return x
+
+
+for read in (in_the_order_of_memory, with_all_strides_forwards, with_no_stride_of_zero, of_writable_arrays_only):
+    seen_as(MEMORY, needed=needs_its_inputs)(read)
+
+
+@gradient(MEMORY, likely=LAYOUTS)
+def takes_the_cotangent_in_the_order_of_memory(p: Pull) -> Array:
+    return p.of(in_the_order_of_memory(p.g))
+
+
+@gradient(MEMORY, likely=LAYOUTS)
+def takes_the_cotangent_with_all_strides_forwards(p: Pull) -> Array:
+    return p.of(with_all_strides_forwards(p.g))
+
+
+@gradient(MEMORY, likely=LAYOUTS)
+def takes_the_cotangent_with_no_stride_of_zero(p: Pull) -> Array:
+    return p.of(with_no_stride_of_zero(p.g))
+
+
+# Writes
+
+
+def spoil(x: Array) -> None:
+    if x.flags.writeable:
+        x[...] = 1
+
+
+@vjp(STATE)
+def the_call_writes_to_its_first_array(inputs: Array, value: Array, pull: Array) -> Array:
+    spoil(inputs[0])
+    return value, pull
+
+
+@vjp(STATE)
+def the_pullback_writes_to_the_last_array(inputs: Array, value: Array, pull: Array) -> Array:
+    return value, lambda g: (pull(g), spoil(inputs[-1]))[0]
+
+
+@vjp(STATE)
+def the_pullback_writes_to_the_cotangent(inputs: Array, value: Array, pull: Array) -> Array:
+    return value, lambda g: (pull(g), spoil(g))[0]
+
+
+# What is saved
+
+
+@vjp(STATE)
+def the_pullback_gives_zeros_the_second_time(inputs: Array, value: Array, pull: Array) -> Array:
+    calls = itertools.count()
+    return value, lambda g: [d * (next(calls) < len(inputs)) for d in pull(g)]
+
+
+@vjp(STATE)
+def the_pullback_cannot_be_called_twice(inputs: Array, value: Array, pull: Array) -> Array:
+    left = [pull]
+    return value, lambda g: left.pop()(g)
+
+
+@vjp(STATE)
+def the_pullback_adds_to_what_it_gave_before(inputs: Array, value: Array, pull: Array) -> Array:
+    sums = [np.zeros_like(x) for x in inputs]
+
+    def added(g: Array) -> list[Array]:
+        for total, d in zip(sums, pull(g), strict=True):
+            total += d
+        return [total.copy() for total in sums]
+
+    return value, added
+
+
+@vjp(STATE, likely=LINEARITY)
+def gradients_lie_in_one_buffer_for_all_calls(inputs: Array, value: Array, pull: Array) -> Array:
+    buffers = [np.empty_like(x) for x in inputs]
+
+    def filled(g: Array) -> list[Array]:
+        for buffer, d in zip(buffers, pull(g), strict=True):
+            buffer[...] = d
+        return buffers
+
+    return value, filled
+
+
+@vjp(STATE, when=lambda op: op.name in {"add", "subtract", "broadcast_to", "reshape"})
+def a_gradient_is_the_memory_of_the_cotangent(inputs: Array, value: Array, pull: Array) -> Array:
+    return value, lambda g: [g if d.shape == g.shape and np.array_equal(d, g) else d for d in pull(g)]
+
+
+@vjp(STATE, when=lambda op: op.name in {"add", "divide", "multiply", "where", "maximum", "concat", "stack", "layer_norm"})
+def gradients_are_parts_of_one_buffer(inputs: Array, value: Array, pull: Array) -> Array:
+    def packed(g: Array) -> list[Array]:
+        d = pull(g)
+        whole = np.empty(max(x.size for x in d), d[0].dtype)
+        parts = [whole[: x.size].reshape(x.shape) for x in d]
+        for part, x in zip(parts, d, strict=True):
+            part[...] = x
+        return parts
+
+    return value, packed
+
+
+def of_the_latest_call(op: str) -> Rule:
+    """The spec's rule with one place for what it saves, whichever call it belongs to."""
+    saved = {}
+
+    def rule(*xs: Array, **keywords: Array) -> VJP:
+        y, pulled = pullbacks(op, *xs, **keywords)
+        shapes = [x.shape for x in xs]
+        saved["pulled"], saved["shapes"] = pulled, shapes
+        return y, lambda g: (saved["pulled"] if saved["shapes"] == shapes else pulled)(g)
+
+    return rule
+
+
+GENERAL.append(
+    General(
+        STATE,
+        "the pullback uses what the latest call saved",
+        lambda op, _: planted.of_rule(op, of_the_latest_call(op)),
+        needs_its_inputs,
+        likely=PURITY,
+    )
+)
+GENERAL.append(
+    General(
+        STATE,
+        "what is overwritten before the pullback is not noticed",
+        lambda op, _: planted.unguarded(op, OPS[op].rule),
+        needs_its_inputs,
+        likely=PURITY,
+    )
+)

@@ -1,0 +1,3 @@
+"""Transformations that are no fault of some ops, each with the reason."""
+
+EQUIVALENT: dict[str, str] = {}

@@ -1,0 +1,24 @@
+"""Every fault there is."""
+
+from collections.abc import Iterator
+from functools import cache
+
+from faults import by_axis, by_broadcasting, by_memory, by_place, by_precision, by_size, by_value
+from faults.equivalent import EQUIVALENT
+from faults.fault import Fault
+from faults.general import general_faults
+from gradspec.reference import OPS
+
+FAMILIES = (by_size, by_place, by_broadcasting, by_axis, by_value, by_memory, by_precision)
+"""The modules whose transformations are faults once they are imported."""
+
+
+@cache
+def faults() -> dict[str, Fault]:
+    """All faults by what they are called, those apart that make no difference."""
+    return {repr(fault): fault for fault in _all() if repr(fault) not in EQUIVALENT}
+
+
+def _all() -> Iterator[Fault]:
+    for op in OPS:
+        yield from general_faults(op)

@@ -1,0 +1,99 @@
+"""The measurement as tables for people."""
+
+import statistics
+from collections import Counter
+
+from rich.console import Console
+from rich.table import Table
+
+from faults.equivalent import EQUIVALENT
+from faults.summary import Found, Summary
+from gradspec.properties.running.matrix import sentence
+
+
+def show(summary: Summary, console: Console) -> None:
+    """Everything: op by kind, by property, survivors, false alarms, and the sum of it."""
+    if summary.found:
+        console.print(_by_op(summary.found))
+        console.print(_by_property(summary))
+        _survivors(summary, console)
+    for verdict in summary.alarms:
+        unit = verdict.unit
+        console.print(f"[bold red]false alarm[/]: {unit.op} on {unit.backend}: {sentence(unit.property)}")
+        console.print(verdict.alarm, markup=False)
+    for line in lines(summary):
+        console.print(line, highlight=False)
+
+
+def lines(summary: Summary) -> list[str]:
+    """The measurement in a few sentences."""
+    said = []
+    if summary.found:
+        found, n = sum(f.is_found for f in summary.found), len(summary.found)
+        rates = ", ".join(f"{summary.rate(seed):.2%}" for seed in summary.seeds)
+        said += [
+            f"{n:,} faults of {len({f.fault.op for f in summary.found})} ops; {found:,} ({found / n:.2%}) found with at "
+            f"least four of five seeds",
+            f"found by seed: {rates}",
+            f"{len(EQUIVALENT)} transformations make no difference to some op and are left out (faults/equivalent.py)",
+        ]
+    if summary.verdicts:
+        near = max((v.worst for v in summary.verdicts if v.worst < float("inf")), default=0)
+        said.append(
+            f"{summary.judged:,} cases of unmodified backends judged: {len(summary.alarms)} false alarms; the largest error "
+            f"was {near:.2f} of what is allowed"
+        )
+    return [*said, f"{summary.seconds:.0f} s in {summary.processes} processes"]
+
+
+def _by_op(found: list[Found]) -> Table:
+    kinds = list(dict.fromkeys(f.fault.kind for f in found))
+    table = Table(title="Faults found / faults, by op and kind", pad_edge=False, padding=(0, 1, 0, 0), title_justify="left")
+    table.add_column("op")
+    for kind in [*kinds, "all"]:
+        table.add_column(kind, justify="right")
+    table.add_column("median\nexamples", justify="right")
+    for op in dict.fromkeys(f.fault.op for f in found):
+        of_op = [f for f in found if f.fault.op == op]
+        table.add_row(op, *(_cell([f for f in of_op if f.fault.kind == k]) for k in kinds), _cell(of_op), _median(of_op))
+    table.add_section()
+    table.add_row("all", *(_cell([f for f in found if f.fault.kind == k]) for k in kinds), _cell(found), _median(found))
+    return table
+
+
+def _by_property(summary: Summary) -> Table:
+    table = Table(title="What found them first, the likely property being tried first", pad_edge=False, title_justify="left")
+    table.add_column("property")
+    for column in ("faults", "median examples"):
+        table.add_column(column, justify="right")
+    examples: dict[str, list[int]] = {}
+    for outcome in (o for f in summary.found for o in f.outcomes):
+        if outcome.killed:
+            examples.setdefault(outcome.killed.by, []).append(outcome.killed.examples)
+    counts = Counter(f.by.most_common(1)[0][0] for f in summary.found if f.by)
+    for name, count in counts.most_common():
+        table.add_row(sentence(name), str(count), f"{statistics.median(examples[name]):g}")
+    return table
+
+
+def _survivors(summary: Summary, console: Console) -> None:
+    if not summary.survivors:
+        return
+    table = Table(title="Not found with every seed", pad_edge=False, title_justify="left")
+    for column in ("op", "fault", "found with"):
+        table.add_column(column)
+    for f in summary.survivors:
+        table.add_row(f.fault.op, f.fault.name, f"{f.kills} of {len(f.outcomes)} seeds", style="" if f.is_found else "red")
+    console.print(table)
+
+
+def _cell(found: list[Found]) -> str:
+    if not found:
+        return ""
+    killed = sum(f.is_found for f in found)
+    text = f"{killed}/{len(found)}"
+    return text if killed == len(found) else f"[bold red]{text}[/]"
+
+
+def _median(found: list[Found]) -> str:
+    return f"{statistics.median(f.examples for f in found):g}"
