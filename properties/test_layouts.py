@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 
 from gradspec.properties.case import Case
 from gradspec.properties.generating.layouts import LAYOUTS
-from gradspec.properties.laws.layouts import layout_makes_no_difference
 from gradspec.properties.generating.strategies import DISTANCE
+from gradspec.properties.laws.layouts import layout_makes_no_difference
 from gradspec.properties.running.subject import Subject
 from gradspec.reference.tape import Array
+
+FILLS = 4  # cases per example: each array meets half of the layouts
 
 
 def laid_out(case: Case, which: Sequence[int]) -> Case:
@@ -40,16 +42,17 @@ def repeated(x: Array) -> Array:
 
 @st.composite
 def laid_out_cases(draw, subject: Subject) -> list[Case]:  # type: ignore[no-untyped-def]
-    """Several cases of one call, each array of which goes on to other layouts from case to case.
+    """Several cases, whose arrays go on to other layouts from case to case.
 
     Layouts drawn one by one would leave some out: what Hypothesis draws, it likes to draw again.
     """
-    cases: list[Case] = draw(subject.cases(smooth=True, fills=4))
-    n = len(cases[0].inputs) + 1
+    cases: list[Case] = draw(subject.cases(smooth=True, fills=FILLS))
+    n = max(len(case.inputs) for case in cases) + 1
     code = draw(st.integers(0, len(LAYOUTS) ** n - 1))
     first = [code // len(LAYOUTS) ** j for j in range(n)]
+    which = [[f + k * (2 * j + 1) for j, f in enumerate(first)] for k in range(len(cases))]
     return [
-        laid_out(case, [f + k * (2 * j + 1) for j, f in enumerate(first)]) for k, case in enumerate(cases)
+        laid_out(case, numbers[: len(case.inputs) + 1]) for case, numbers in zip(cases, which, strict=True)
     ]
 
 

@@ -1,7 +1,7 @@
 """Hypothesis strategies: calls of an op, and cases filled with values.
 
-Shapes, axes and keywords come from Hypothesis, choice by choice. Values come from one block of bytes per example (the
-first fill, which shrinks) and from one seed (all further fills).
+Shapes, axes and keywords are read off a block of bytes, which shrinks. So are the values of the first case of an example;
+those of the others come from a seed.
 """
 
 import math
@@ -63,22 +63,27 @@ class DrawnChoices:
 def cases(
     draw: Draw, op: Op, dtypes: Sequence[str], fills: int, smooth: bool, room: int = ROOM
 ) -> list[Case]:
-    """Several cases of one call that differ in their values.
+    """Several cases, each of a call of its own.
 
     smooth: all inputs keep their distance from kinks. room: how many elements an array may have.
     """
-    block = draw(st.binary(min_size=CHOICES + BLOCK, max_size=CHOICES + BLOCK))
-    choose = DrawnChoices(draw, room, block[:CHOICES])
-    dtype, call = choose.of(dtypes), op.cases(choose)
-    sizes = [math.prod(s.shape if isinstance(s, Below) else s) for s in call.shapes]
-    first = np.frombuffer(block[CHOICES:], np.uint8)
+    length = fills * CHOICES + BLOCK
+    block = draw(st.binary(min_size=length, max_size=length))
     rng = np.random.default_rng(draw(st.integers(0, 2**16 - 1)))
-    blocks = [
-        first,
-        *(rng.integers(0, 256, sum(sizes) + len(sizes) + 64, np.uint8) for _ in range(fills - 1)),
-    ]
-    filled = [filled_case(op, call, dtype, block) for block in blocks]
-    return [away_from_kinks(case, rng) for case in filled] if smooth and op.kinks else filled
+    found = []
+    for i in range(fills):
+        choose = DrawnChoices(draw, room, block[i * CHOICES : (i + 1) * CHOICES])
+        dtype, call = choose.of(dtypes), op.cases(choose)
+        picks = np.frombuffer(block[-BLOCK:], np.uint8) if i == 0 else _bytes_for(call, rng)
+        case = filled_case(op, call, dtype, picks)
+        found.append(away_from_kinks(case, rng) if smooth and op.kinks else case)
+    return found
+
+
+def _bytes_for(call: Call, rng: np.random.Generator) -> Array:
+    """As many bytes at random as an array of the call has elements, and some more."""
+    sizes = [math.prod(s.shape if isinstance(s, Below) else s) for s in call.shapes]
+    return rng.integers(0, 256, sum(sizes) + len(sizes) + 64, np.uint8)
 
 
 def filled_case(op: Op, call: Call, dtype: str, block: Array) -> Case:
