@@ -6,7 +6,7 @@ arrays whose every operation is followed by a random step to a neighbouring numb
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -33,18 +33,31 @@ class Rounding:
         self.largest, self.peak, self.trough = float(info.max), 0.0, np.inf
 
     def meet(self, sizes: Array) -> None:
-        """Take note of how large and how small these numbers are, or may be in another order of operations."""
+        """Take note of how large and how small these numbers are, or may be in another order of operations.
+
+        An infinity among them that was infinite from the start tells of no overflow.
+        """
+        sizes = sizes[np.isfinite(sizes)]
         self.peak = max(self.peak, float(np.max(sizes, initial=0)))
         self.trough = min(self.trough, float(np.min(sizes, initial=np.inf, where=sizes != 0)))
 
     def meet_partial(self, ufunc: np.ufunc, x: Array, axis: Any) -> None:
         """Take note of the most extreme partial results that a sum or product of x may have, in whatever order."""
         sizes = np.abs(x).astype(np.float64)
+        sizes = np.where(np.isfinite(sizes), sizes, 0)
         if ufunc is np.add:
-            self.meet(np.sum(sizes, axis=axis))
+            self.peak = max(self.peak, float(np.max(np.sum(sizes, axis=axis), initial=0)))
         if ufunc is np.multiply:
-            self.meet(np.prod(np.maximum(sizes, 1), axis=axis))
+            self.peak = max(self.peak, float(np.max(np.prod(np.maximum(sizes, 1), axis=axis), initial=0)))
             self.meet(np.prod(np.where(sizes == 0, 1, np.minimum(sizes, 1)), axis=axis))
+
+    def overflow(self, ufunc: np.ufunc, result: Array, given: Sequence[Any]) -> None:
+        """Take note if an element is infinite although those that it was made of are not."""
+        infinite = np.isinf(result)
+        if np.any(infinite):
+            for x in given if ufunc.signature is None else ():  # of a product of matrices nobody knows
+                infinite = infinite & ~np.isinf(x)
+            self.peak = np.inf if np.any(infinite) else self.peak
 
     def summation(self, x: Array, axis: Any, like: Array) -> Array:
         """What a sum of x, taken term by term, may be off by, each partial sum being off by half a unit; of `like`'s shape."""
@@ -102,6 +115,8 @@ class Rounded(np.ndarray[Any, Any]):
             how.meet_partial(ufunc, x, axis)
             if ufunc is np.add and result.dtype.kind == "f":
                 result = result + how.summation(x, axis, result).astype(result.dtype)
+        if how and method == "__call__" and getattr(result, "dtype", np.dtype(bool)).kind == "f":
+            how.overflow(ufunc, result, [*map(_plain, inputs)])
         if how and ufunc not in _EXACT and getattr(result, "dtype", np.dtype(bool)).kind == "f":
             result = how.neighbour(result)
         if out:
