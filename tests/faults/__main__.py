@@ -24,11 +24,21 @@ def arguments() -> argparse.Namespace:
     several = {"action": "append", "default": []}
     parser.add_argument("--op", **several, help="faults of this op only; repeatable")
     parser.add_argument("--kind", **several, help="faults of this kind only; repeatable")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="how often each fault is tried (default: %(default)s)")
-    parser.add_argument("--backend", **several, help="whose false alarms are counted (default: numpy, torch); repeatable")
-    parser.add_argument("--cases", type=int, default=ENOUGH, help="how many cases of theirs (default: %(default)s; 0: none)")
-    parser.add_argument("--processes", type=int, default=2, help="how many work at once (default: %(default)s)")
-    parser.add_argument("--json", type=Path, default=Path("sensitivity.json"), help="where it is saved (default: %(default)s)")
+    parser.add_argument(
+        "--seeds", type=int, default=SEEDS, help="how often each fault is tried (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--backend", **several, help="whose false alarms are counted (default: numpy, torch); repeatable"
+    )
+    parser.add_argument(
+        "--cases", type=int, default=ENOUGH, help="how many cases of theirs (default: %(default)s; 0: none)"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=2, help="how many work at once (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--json", type=Path, default=Path("sensitivity.json"), help="where it is saved (default: %(default)s)"
+    )
     return parser.parse_args()
 
 
@@ -38,7 +48,10 @@ def main() -> int:
     names = _selected(asked)
     start = time.monotonic()
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress, measure.workers(asked.processes) as pool:
+    with (
+        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+        measure.workers(asked.processes) as pool,
+    ):
         task = progress.add_task("starting")
         report = lambda text: progress.update(task, description=text)
         outcomes = measure.kills(pool, names, range(1, asked.seeds + 1), report)
@@ -50,7 +63,10 @@ def main() -> int:
 
 
 def _selected(asked: argparse.Namespace) -> list[str]:
-    ops, kinds = chosen("op", asked.op, [*OPS, "programs"]), chosen("kind", asked.kind, {f.kind for f in faults().values()})
+    ops, kinds = (
+        chosen("op", asked.op, [*OPS, "programs"]),
+        chosen("kind", asked.kind, {f.kind for f in faults().values()}),
+    )
     return [name for name, fault in faults().items() if fault.op in ops and fault.kind in kinds]
 
 

@@ -49,7 +49,11 @@ def subjects(name: str, op: str) -> dict[str, Engine]:
     if op not in OPS:
         return {"engine": EngineTried(backend=backend, dtypes=dtypes)}
     subject = SubjectTried(name=op, op=OPS[op], backend=backend, dtypes=dtypes)
-    spec = {"spec": SubjectTried(name=op, op=OPS[op], backend=backend, dtypes=["float64"])} if name == "numpy" else {}
+    spec = (
+        {"spec": SubjectTried(name=op, op=OPS[op], backend=backend, dtypes=["float64"])}
+        if name == "numpy"
+        else {}
+    )
     return {"subject": subject, **spec}
 
 

@@ -93,16 +93,18 @@ def takes_only_the_first_of_several_axes(c: Call) -> Array:
 
 @value(AXES, when=reduces, likely=SHAPES)
 def forgets_keepdims(c: Call) -> Array:
-    return c.y.reshape(tuple(n for i, n in enumerate(c.x.shape) if i not in normalize_axes(axes_of(c), c.x.ndim)))
+    return c.y.reshape(
+        tuple(n for i, n in enumerate(c.x.shape) if i not in normalize_axes(axes_of(c), c.x.ndim))
+    )
 
 
 @value(AXES, when=reduces, likely=SHAPES)
 def always_keeps_dims(c: Call) -> Array:
-    return c.y.reshape(tuple(1 if i in normalize_axes(axes_of(c), c.x.ndim) else n for i, n in enumerate(c.x.shape)))
+    return c.y.reshape(
+        tuple(1 if i in normalize_axes(axes_of(c), c.x.ndim) else n for i, n in enumerate(c.x.shape))
+    )
 
 
 @gradient(AXES, when=reduces)
 def is_broadcast_without_the_reduced_axes(p: Pull) -> Array:
     return p.of(np.ones_like(p.g)) * np.broadcast_to(p.g, p.x.shape)
-
-

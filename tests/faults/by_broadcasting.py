@@ -14,6 +14,11 @@ def broadcasts(op: Op) -> bool:
     return len(op.core_ranks) > 1 or op.name in {"broadcast_to", "layer_norm", "linear"}
 
 
+def stretches(op: Op) -> bool:
+    """Whether an argument may have length 1 where the value is longer."""
+    return len(op.core_ranks) > 1 or op.name == "broadcast_to"
+
+
 def stretched(p: Pull) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The axes of the whole gradient that its array lacks, and those on which it has length 1."""
     lead = p.full.ndim - p.x.ndim
@@ -36,7 +41,7 @@ def is_that_of_the_first_member(p: Pull) -> Array:
     return first_of(p.full, lead + ones).reshape(p.x.shape) if p.full.size else p.d
 
 
-@gradient(BROADCASTING, when=broadcasts)
+@gradient(BROADCASTING, when=stretches)
 def is_summed_over_leading_axes_only(p: Pull) -> Array:
     _, ones = stretched(p)
     return first_of(p.full, ones) if p.full.size else p.full
@@ -48,13 +53,12 @@ def is_summed_over_axes_of_length_one_only(p: Pull) -> Array:
     return first_of(p.full, lead) if p.full.size else p.full
 
 
-@gradient(BROADCASTING, when=broadcasts)
-def is_summed_over_the_wrong_axis_where_that_fits(p: Pull) -> Array:
+@gradient(BROADCASTING, when=stretches)
+def is_summed_over_the_axis_beside(p: Pull) -> Array:
     lead, ones = stretched(p)
     if lead or len(ones) != 1 or p.full.ndim < 2:
         return p.full
-    other = np.sum(p.full, axis=ones[0] - 1, keepdims=True)
-    return other.reshape(p.x.shape) if other.size == p.x.size else p.full
+    return np.sum(p.full, axis=ones[0] - 1, keepdims=True).reshape(p.x.shape)
 
 
 @gradient(BROADCASTING, when=broadcasts)

@@ -6,7 +6,7 @@ import numpy as np
 
 from faults import planted
 from faults.fault import LAYOUTS, LINEARITY, PURITY, Array, Pull, Rule, pullbacks
-from faults.general import GENERAL, General, gradient, seen_as, vjp
+from faults.general import GENERAL, General, gradient, never, seen_as, vjp
 from gradspec.reference import OPS, VJP, Op
 
 MEMORY, STATE = "memory", "state"
@@ -16,8 +16,13 @@ LINEAR = {"negative", "add", "subtract", "sum", "mean", "reshape", "permute_dims
 """Ops whose pullback needs nothing of what the arrays hold."""
 
 
-def needs_its_inputs(op: Op) -> bool:
+def saves_something(op: Op) -> bool:
     return op.differentiable and op.name not in LINEAR
+
+
+def needs_its_inputs(op: Op) -> bool:
+    """Whether the pullback needs the numbers in them: that of `where` needs its condition only."""
+    return saves_something(op) and op.name != "where"
 
 
 # Order
@@ -46,18 +51,14 @@ def of_writable_arrays_only(x: Array) -> Array:
     return x
 
 
-for read in (in_the_order_of_memory, with_all_strides_forwards, with_no_stride_of_zero, of_writable_arrays_only):
+for read in (in_the_order_of_memory, with_all_strides_forwards, with_no_stride_of_zero):
     seen_as(MEMORY, needed=needs_its_inputs)(read)
+seen_as(MEMORY, needed=never)(of_writable_arrays_only)
 
 
 @gradient(MEMORY, likely=LAYOUTS)
 def takes_the_cotangent_in_the_order_of_memory(p: Pull) -> Array:
     return p.of(in_the_order_of_memory(p.g))
-
-
-@gradient(MEMORY, likely=LAYOUTS)
-def takes_the_cotangent_with_all_strides_forwards(p: Pull) -> Array:
-    return p.of(with_all_strides_forwards(p.g))
 
 
 @gradient(MEMORY, likely=LAYOUTS)
@@ -99,12 +100,6 @@ def the_pullback_gives_zeros_the_second_time(inputs: Array, value: Array, pull: 
 
 
 @vjp(STATE)
-def the_pullback_cannot_be_called_twice(inputs: Array, value: Array, pull: Array) -> Array:
-    left = [pull]
-    return value, lambda g: left.pop()(g)
-
-
-@vjp(STATE)
 def the_pullback_adds_to_what_it_gave_before(inputs: Array, value: Array, pull: Array) -> Array:
     sums = [np.zeros_like(x) for x in inputs]
 
@@ -133,7 +128,12 @@ def a_gradient_is_the_memory_of_the_cotangent(inputs: Array, value: Array, pull:
     return value, lambda g: [g if d.shape == g.shape and np.array_equal(d, g) else d for d in pull(g)]
 
 
-@vjp(STATE, when=lambda op: op.name in {"add", "divide", "multiply", "where", "maximum", "concat", "stack", "layer_norm"})
+@vjp(
+    STATE,
+    when=lambda op: (
+        op.name in {"add", "divide", "multiply", "where", "maximum", "concat", "stack", "layer_norm"}
+    ),
+)
 def gradients_are_parts_of_one_buffer(inputs: Array, value: Array, pull: Array) -> Array:
     def packed(g: Array) -> list[Array]:
         d = pull(g)
@@ -164,7 +164,7 @@ GENERAL.append(
         STATE,
         "the pullback uses what the latest call saved",
         lambda op, _: planted.of_rule(op, of_the_latest_call(op)),
-        needs_its_inputs,
+        saves_something,
         likely=PURITY,
     )
 )
@@ -173,7 +173,7 @@ GENERAL.append(
         STATE,
         "what is overwritten before the pullback is not noticed",
         lambda op, _: planted.unguarded(op, OPS[op].rule),
-        needs_its_inputs,
+        saves_something,
         likely=PURITY,
     )
 )

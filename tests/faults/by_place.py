@@ -53,11 +53,6 @@ def is_zero_at_the_last_element(p: Pull) -> Array:
 
 
 @gradient(PLACE)
-def is_zero_at_the_first_of_several_elements(p: Pull) -> Array:
-    return p.where(last(p.d).ravel()[::-1].reshape(p.d.shape), 0) if p.d.size > 1 else p.d
-
-
-@gradient(PLACE)
 def misses_what_is_past_the_eighth_column(p: Pull) -> Array:
     return p.where(spoilt_from(p.d, BLOCK), 0)
 
@@ -65,12 +60,6 @@ def misses_what_is_past_the_eighth_column(p: Pull) -> Array:
 @gradient(PLACE)
 def misses_what_is_past_the_eighth_row(p: Pull) -> Array:
     return p.where(spoilt_from(p.d, BLOCK, 0), 0)
-
-
-@gradient(PLACE)
-def misses_the_rest_of_a_vectorized_loop(p: Pull) -> Array:
-    done = p.d.size // BLOCK * BLOCK
-    return p.where((np.arange(p.d.size) >= done).reshape(p.d.shape), 0) if done else p.d
 
 
 @gradient(PLACE, when=in_batches, likely=BATCHES)
@@ -81,11 +70,6 @@ def misses_what_one_block_of_threads_does_not_reach(p: Pull) -> Array:
 @gradient(PLACE)
 def is_reversed(p: Pull) -> Array:
     return np.ascontiguousarray(p.d.ravel()[::-1].reshape(p.d.shape))
-
-
-@gradient(PLACE)
-def is_shifted_by_one(p: Pull) -> Array:
-    return np.roll(p.d, 1)
 
 
 @gradient(PLACE, when=lambda op: op.name != "matrix_transpose")
@@ -145,11 +129,6 @@ def is_wrong_for_a_single_element(c: Call) -> Array:
     return wrong(c.y, np.full(c.y.shape, c.y.size == 1))
 
 
-@value(RANK)
-def is_wrong_for_three_dimensions_and_more(c: Call) -> Array:
-    return wrong(c.y, np.full(c.y.shape, c.y.ndim >= 3))
-
-
 @value(RANK, likely=SHAPES)
 def cannot_be_of_empty_arrays(c: Call) -> Array:
     if any(not x.size for x in c.xs):
@@ -178,15 +157,5 @@ def gradients_are_flat(inputs: Array, value: Array, pull: Array) -> Array:
 
 
 @vjp(SHAPE, likely=SHAPES)
-def gradients_lose_axes_of_length_one(inputs: Array, value: Array, pull: Array) -> Array:
-    return value, lambda g: [np.squeeze(d) for d in pull(g)]
-
-
-@vjp(SHAPE, likely=SHAPES)
 def the_last_gradient_is_missing(inputs: Array, value: Array, pull: Array) -> Array:
     return value, lambda g: pull(g)[:-1]
-
-
-@vjp(SHAPE, likely=SHAPES)
-def the_last_gradient_is_none(inputs: Array, value: Array, pull: Array) -> Array:
-    return value, lambda g: [*pull(g)[:-1], None]

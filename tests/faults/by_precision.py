@@ -4,7 +4,7 @@ import numpy as np
 
 from faults.fault import GRADIENT, SHAPES, VALUE, Array, Call, Pull
 from faults.by_memory import needs_its_inputs
-from faults.general import gradient, seen_as, value, vjp
+from faults.general import gradient, never, seen_as, value, vjp
 from gradspec.reference import Op
 
 DTYPE, PRECISION = "dtype", "precision"
@@ -35,28 +35,14 @@ def is_always_float64(c: Call) -> Array:
     return c.y.astype(np.float64)
 
 
-@value(DTYPE, likely=SHAPES)
-def is_always_float32(c: Call) -> Array:
-    return c.y.astype(np.float32)
-
-
 @gradient(PRECISION)
 def is_rounded_to_the_next_narrower_dtype(p: Pull) -> Array:
     return narrowed(p.d)
 
 
-@gradient(PRECISION)
-def takes_a_rounded_cotangent(p: Pull) -> Array:
-    return p.of(narrowed(p.g))
-
-
 @value(PRECISION, when=lambda op: op.differentiable)
 def is_rounded_to_the_next_narrower_dtype_(c: Call) -> Array:
     return narrowed(c.y)
-
-
-def never(op: Op) -> bool:
-    return False
 
 
 @seen_as(PRECISION, needed=needs_its_inputs, forward=never, likely=GRADIENT)

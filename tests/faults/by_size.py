@@ -14,12 +14,16 @@ def several_gradients(op: Op) -> bool:
     return not op.variadic and len(op.differentiable_arguments(len(op.arguments))) > 1
 
 
-@gradient(SIZE, each=True)
+def several_different_gradients(op: Op) -> bool:
+    return several_gradients(op) and op.name != "add"
+
+
+@gradient(SIZE)
 def is_negated(p: Pull) -> Array:
     return -p.d
 
 
-@gradient(SIZE, each=True)
+@gradient(SIZE)
 def is_doubled(p: Pull) -> Array:
     return p.scaled(2)
 
@@ -54,16 +58,6 @@ def takes_the_mean_of_the_cotangent(p: Pull) -> Array:
     return p.of(np.full_like(p.g, np.mean(p.g) if p.g.size else 0))
 
 
-@gradient(COTANGENT)
-def takes_the_cotangent_backwards(p: Pull) -> Array:
-    return p.of(np.ascontiguousarray(p.g.ravel()[::-1].reshape(p.g.shape)))
-
-
-@gradient(COTANGENT)
-def is_the_cotangent_itself(p: Pull) -> Array:
-    return p.g.copy() if p.g.shape == p.x.shape else p.d
-
-
 @gradient(COTANGENT, likely=LINEARITY)
 def clips_the_cotangent(p: Pull) -> Array:
     return p.of(np.clip(p.g, -1e4, 1e4))
@@ -74,18 +68,13 @@ def drops_small_cotangents(p: Pull) -> Array:
     return p.of(np.where(np.abs(p.g) < 1e-5, 0, p.g).astype(p.g.dtype))
 
 
-@gradient(COTANGENT, likely=LINEARITY)
-def takes_zero_for_a_small_cotangent(p: Pull) -> Array:
-    return p.of(p.g + (p.g == 0) * p.g.dtype.type(1e-12))
-
-
-@gradient(ARGUMENTS, each=True, when=several_gradients)
+@gradient(ARGUMENTS, each=True, when=several_different_gradients)
 def is_that_of_another_argument(p: Pull) -> Array:
     others = [d for j, d in enumerate(p.pulled(p.g)) if j != p.i and d is not None]
     return next((d for d in others if d.shape == p.full.shape), p.full)
 
 
-@gradient(ARGUMENTS, each=True, when=several_gradients)
+@gradient(ARGUMENTS, when=several_gradients)
 def is_right_only_where_the_shapes_are_equal(p: Pull) -> Array:
     return p.d if all(x.shape == p.x.shape for x in p.xs) else p.scaled(0.5)
 

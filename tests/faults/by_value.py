@@ -51,19 +51,9 @@ def is_doubled_for_negative_numbers(p: Pull) -> Array:
     return p.where(p.x < 0)
 
 
-@gradient(NUMBERS, when=takes(3))
-def is_doubled_for_large_numbers(p: Pull) -> Array:
-    return p.where(np.abs(p.x) > LARGE)
-
-
 @gradient(NUMBERS)
 def is_doubled_for_small_numbers(p: Pull) -> Array:
     return p.where((np.abs(p.x) < SMALL) & (p.x != 0))
-
-
-@gradient(NUMBERS)
-def is_zero_for_negative_cotangents(p: Pull) -> Array:
-    return p.of(np.where(p.g < 0, 0, p.g).astype(p.g.dtype))
 
 
 @gradient(NUMBERS, when=several_arrays, likely=KINKS)
@@ -82,14 +72,9 @@ def is_wrong_for_negative_numbers(c: Call) -> Array:
     return at_inputs(c, [x < 0 for x in c.xs])
 
 
-@value(NUMBERS, when=takes(3))
-def is_wrong_for_large_numbers(c: Call) -> Array:
-    return at_inputs(c, [np.abs(x) > LARGE for x in c.xs if x.dtype.kind == "f"])
-
-
 def at_inputs(c: Call, masks: list[Array]) -> Array:
     """The value, wrong where the first mask holds; all of it where that is of another shape and holds somewhere."""
-    mask = masks[0]
+    mask = next(m for m, x in zip(masks, c.xs, strict=True) if x.dtype.kind == "f")
     return wrong(c.y, mask if mask.shape == c.y.shape else np.full(c.y.shape, np.any(mask)))
 
 

@@ -39,7 +39,11 @@ class General:
         free = op.differentiable_arguments(len(op.arguments))
         several = self.each and len(free) > 1
         for i in free if several else (None,):
-            name = self.name.replace("gradient", f"gradient of {op.arguments[i]}", 1) if i is not None else self.name
+            name = (
+                self.name.replace("gradient", f"gradient of {op.arguments[i]}", 1)
+                if i is not None
+                else self.name
+            )
             yield Fault(op.name, self.kind, name, partial(self.plant, op.name, i), self.likely)
 
 
@@ -50,8 +54,8 @@ def always(op: Op) -> bool:
     return True
 
 
-def differentiable(op: Op) -> bool:
-    return op.differentiable
+def never(op: Op) -> bool:
+    return False
 
 
 def gradient(
@@ -110,7 +114,9 @@ def vjp(kind: str, *, when: When = always, likely: str = PURITY) -> Callable[...
         def plant(op: str, _: int | None) -> Backend:
             return planted.of_vjp(op, change)
 
-        GENERAL.append(General(kind, _words(change), plant, lambda op: op.differentiable and when(op), likely=likely))
+        GENERAL.append(
+            General(kind, _words(change), plant, lambda op: op.differentiable and when(op), likely=likely)
+        )
         return change
 
     return declare

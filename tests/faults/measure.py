@@ -12,7 +12,9 @@ from faults.registry import faults
 from faults.trial import Killed, tried
 from gradspec.properties.running import options
 
-TOGETHER = 8  # faults of one task: less and the processes wait for each other, more and they end at different times
+TOGETHER = (
+    8  # faults of one task: less and the processes wait for each other, more and they end at different times
+)
 
 Report = Callable[[str], None]
 

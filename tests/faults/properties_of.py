@@ -30,7 +30,9 @@ def speaks_of(name: str, tried: Engine, argument: str) -> bool:
     """Whether the property takes such an argument ("subject", "spec" or "engine") and applies to this one."""
     test = properties()[name]
     marks = [mark for mark in getattr(test, "pytestmark", ()) if mark.name == "property"]
-    return argument in inspect.signature(test).parameters and all(mark.kwargs["when"](tried) for mark in marks)
+    return argument in inspect.signature(test).parameters and all(
+        mark.kwargs["when"](tried) for mark in marks
+    )
 
 
 def variants(name: str) -> list[dict[str, Any]]:

@@ -3,14 +3,30 @@
 from collections.abc import Iterator
 from functools import cache
 
-from faults import by_axis, by_broadcasting, by_memory, by_place, by_precision, by_size, by_value
+from faults import (
+    by_axis,
+    by_broadcasting,
+    by_memory,
+    by_place,
+    by_precision,
+    by_size,
+    by_value,
+    historic,
+    own_binary,
+    own_layers,
+    own_reductions,
+    own_shapes,
+    own_unary,
+)
 from faults.equivalent import EQUIVALENT
 from faults.fault import Fault
 from faults.general import general_faults
+from faults.own import WRITTEN
 from gradspec.reference import OPS
 
-FAMILIES = (by_size, by_place, by_broadcasting, by_axis, by_value, by_memory, by_precision)
-"""The modules whose transformations are faults once they are imported."""
+FAMILIES = (by_size, by_place, by_broadcasting, by_axis, by_value, by_memory, by_precision, own_unary, own_binary,
+            own_reductions, own_shapes, own_layers, historic)  # fmt: skip
+"""The modules whose functions are faults once they are imported."""
 
 
 @cache
@@ -22,3 +38,4 @@ def faults() -> dict[str, Fault]:
 def _all() -> Iterator[Fault]:
     for op in OPS:
         yield from general_faults(op)
+        yield from (fault for fault in WRITTEN if fault.op == op)

@@ -48,21 +48,34 @@ def lines(summary: Summary) -> list[str]:
 
 def _by_op(found: list[Found]) -> Table:
     kinds = list(dict.fromkeys(f.fault.kind for f in found))
-    table = Table(title="Faults found / faults, by op and kind", pad_edge=False, padding=(0, 1, 0, 0), title_justify="left")
+    table = Table(
+        title="Faults found / faults, by op and kind",
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        title_justify="left",
+    )
     table.add_column("op")
     for kind in [*kinds, "all"]:
         table.add_column(kind, justify="right")
     table.add_column("median\nexamples", justify="right")
     for op in dict.fromkeys(f.fault.op for f in found):
         of_op = [f for f in found if f.fault.op == op]
-        table.add_row(op, *(_cell([f for f in of_op if f.fault.kind == k]) for k in kinds), _cell(of_op), _median(of_op))
+        table.add_row(
+            op, *(_cell([f for f in of_op if f.fault.kind == k]) for k in kinds), _cell(of_op), _median(of_op)
+        )
     table.add_section()
-    table.add_row("all", *(_cell([f for f in found if f.fault.kind == k]) for k in kinds), _cell(found), _median(found))
+    table.add_row(
+        "all", *(_cell([f for f in found if f.fault.kind == k]) for k in kinds), _cell(found), _median(found)
+    )
     return table
 
 
 def _by_property(summary: Summary) -> Table:
-    table = Table(title="What found them first, the likely property being tried first", pad_edge=False, title_justify="left")
+    table = Table(
+        title="What found them first, the likely property being tried first",
+        pad_edge=False,
+        title_justify="left",
+    )
     table.add_column("property")
     for column in ("faults", "median examples"):
         table.add_column(column, justify="right")
@@ -83,7 +96,12 @@ def _survivors(summary: Summary, console: Console) -> None:
     for column in ("op", "fault", "found with"):
         table.add_column(column)
     for f in summary.survivors:
-        table.add_row(f.fault.op, f.fault.name, f"{f.kills} of {len(f.outcomes)} seeds", style="" if f.is_found else "red")
+        table.add_row(
+            f.fault.op,
+            f.fault.name,
+            f"{f.kills} of {len(f.outcomes)} seeds",
+            style="" if f.is_found else "red",
+        )
     console.print(table)
 
 

@@ -97,7 +97,9 @@ class Summary:
         os.replace(whole.name, file)
 
 
-def summed_up(outcomes: Iterable[Outcome], verdicts: list[Verdict], seconds: float, processes: int) -> Summary:
+def summed_up(
+    outcomes: Iterable[Outcome], verdicts: list[Verdict], seconds: float, processes: int
+) -> Summary:
     found: dict[str, Found] = {}
     for outcome in outcomes:
         found.setdefault(outcome.fault, Found(faults()[outcome.fault])).outcomes.append(outcome)

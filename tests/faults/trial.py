@@ -67,7 +67,9 @@ def subjects(op: str, backend: Backend, spec: Any = None) -> dict[str, Engine]:
     if op in OPS:
         found["subject"] = SubjectTried(name=op, op=spec or OPS[op], backend=backend, dtypes=dtypes)
     if spec:
-        found["spec"] = SubjectTried(name=op, op=spec, backend=replace(backend, name="spec"), dtypes=["float64"])
+        found["spec"] = SubjectTried(
+            name=op, op=spec, backend=replace(backend, name="spec"), dtypes=["float64"]
+        )
     return found
 
 
@@ -94,7 +96,9 @@ def attempt(name: str, argument: str, tried: Engine, seed: int, more: dict[str, 
             perform(test, {argument: tried, **more}, tried, f"{name}{seed}", profile=PROFILE)
     except Disagreement as found:
         return Killed(name, next(examples), found.judgement.reason)
-    except AssertionError as uninformed:  # says nothing of the fault, which the measure of information does not see
+    except (
+        AssertionError
+    ) as uninformed:  # says nothing of the fault, which the measure of information does not see
         if tried.failure is not None or "informative" not in str(uninformed):
             raise
     finally:

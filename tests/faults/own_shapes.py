@@ -1,0 +1,185 @@
+"""Faults of ops that move elements about: orders, inverses, offsets, indices that recur."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from faults.fault import SHAPES, VALUE, Array
+from faults.own import wrong
+from gradspec.reference import OPS, VJP
+
+Key = Any
+
+
+@wrong("reshape")
+def reshape_back_in_fortran_order(x: Array, *, shape: Any) -> VJP:
+    return np.reshape(x, shape), (lambda g: np.reshape(g, x.shape, order="F"),)
+
+
+@wrong("reshape", likely=VALUE)
+def reshape_in_fortran_order(x: Array, *, shape: Any) -> VJP:
+    return np.reshape(x, shape, order="F"), (lambda g: np.reshape(g, x.shape),)
+
+
+@wrong("reshape", likely=SHAPES)
+def reshape_takes_minus_one_for_one(x: Array, *, shape: Any) -> VJP:
+    return np.reshape(x, tuple(1 if n == -1 else n for n in shape)), (lambda g: np.reshape(g, x.shape),)
+
+
+@wrong("permute_dims")
+def permute_dims_by_the_axes_themselves(x: Array, *, axes: Any) -> VJP:
+    return np.permute_dims(x, axes), (lambda g: np.reshape(np.permute_dims(g, axes), x.shape),)
+
+
+@wrong("permute_dims", likely=SHAPES)
+def permute_dims_reverses_all(x: Array, *, axes: Any) -> VJP:
+    return x.T, (lambda g: g.T,)
+
+
+@wrong("matrix_transpose", likely=SHAPES)
+def matrix_transpose_reverses_all_axes(x: Array) -> VJP:
+    return x.T, (lambda g: g.T,)
+
+
+@wrong("matrix_transpose")
+def matrix_transpose_reshapes_back(x: Array) -> VJP:
+    return np.matrix_transpose(x), (lambda g: np.reshape(g, x.shape),)
+
+
+@wrong("expand_dims", likely=SHAPES)
+def expand_dims_counts_from_the_rank_of_x(x: Array, *, axis: Any) -> VJP:
+    axes = (axis,) if isinstance(axis, int) else axis
+    return np.expand_dims(x, tuple(a if a >= 0 else max(a + x.ndim, 0) for a in axes)), OPS[
+        "expand_dims"
+    ].rule(x, axis=axis)[1]
+
+
+@wrong("expand_dims", likely=SHAPES)
+def expand_dims_puts_the_axis_last(x: Array, *, axis: Any) -> VJP:
+    n = 1 if isinstance(axis, int) else len(axis)
+    return np.reshape(x, (*x.shape, *(1,) * n)), (lambda g: np.reshape(g, x.shape),)
+
+
+@wrong("squeeze", likely=SHAPES)
+def squeeze_removes_all_axes_of_length_one(x: Array, *, axis: Any) -> VJP:
+    return np.squeeze(x), (lambda g: np.reshape(g, x.shape),)
+
+
+@wrong("squeeze", likely=SHAPES)
+def squeeze_ignores_negative_axes(x: Array, *, axis: Any) -> VJP:
+    axes = (axis,) if isinstance(axis, int) else axis
+    return np.squeeze(x, tuple(a for a in axes if a >= 0)), (lambda g: np.reshape(g, x.shape),)
+
+
+@wrong("broadcast_to", likely=VALUE)
+def broadcast_to_repeats_the_elements(x: Array, *, shape: Any) -> VJP:
+    return np.resize(x, shape), (lambda g: g,)
+
+
+@wrong("broadcast_to")
+def broadcast_to_keeps_the_last_gradient(x: Array, *, shape: Any) -> VJP:
+    def pull(g: Array) -> Array:
+        d = g[(-1,) * (g.ndim - x.ndim)] if g.size else np.sum(g, axis=tuple(range(g.ndim - x.ndim)))
+        return d
+
+    return np.broadcast_to(x, shape), (pull,)
+
+
+@wrong("flip")
+def flip_is_not_flipped_back(x: Array, *, axis: Any = None) -> VJP:
+    return np.flip(x, axis), (lambda g: g,)
+
+
+@wrong("flip", likely=VALUE)
+def flip_reverses_all_axes(x: Array, *, axis: Any = None) -> VJP:
+    return np.flip(x), (lambda g: np.flip(g, axis),)
+
+
+@wrong("flip")
+def flip_reverses_all_axes_back(x: Array, *, axis: Any = None) -> VJP:
+    return np.flip(x, axis), (lambda g: np.flip(g),)
+
+
+def parts(g: Array, lengths: list[int], axis: int, shift: int = 0) -> list[Array]:
+    """The cotangent cut at the ends of these lengths, or so many places later."""
+    ends = list(itertools.accumulate(lengths, initial=0))
+    return [np.take(np.roll(g, -shift, axis), range(a, b), axis) for a, b in itertools.pairwise(ends)]
+
+
+@wrong("concat")
+def concat_gives_its_arrays_gradients_in_reverse(*xs: Array, axis: int = 0) -> VJP:
+    y, pull = OPS["concat"].rule(*xs, axis=axis)
+    alike = len({x.shape for x in xs}) == 1
+    return y, lambda g: tuple(pull(g))[::-1] if alike else pull(g)  # type: ignore[operator, arg-type]
+
+
+@wrong("concat")
+def concat_cuts_one_place_later(*xs: Array, axis: int = 0) -> VJP:
+    y, _ = OPS["concat"].rule(*xs, axis=axis)
+    return y, lambda g: parts(g, [x.shape[axis] for x in xs], axis, shift=1)
+
+
+@wrong("concat")
+def concat_divides_its_gradients_by_the_count(*xs: Array, axis: int = 0) -> VJP:
+    y, pull = OPS["concat"].rule(*xs, axis=axis)
+    return y, lambda g: [d / d.dtype.type(len(xs)) for d in pull(g)]  # type: ignore[operator]
+
+
+@wrong("stack")
+def stack_gives_its_arrays_gradients_in_reverse(*xs: Array, axis: int = 0) -> VJP:
+    y, pull = OPS["stack"].rule(*xs, axis=axis)
+    return y, lambda g: tuple(pull(g))[::-1]  # type: ignore[operator, arg-type]
+
+
+@wrong("stack")
+def stack_gives_every_array_the_first_gradient(*xs: Array, axis: int = 0) -> VJP:
+    y, pull = OPS["stack"].rule(*xs, axis=axis)
+    return y, lambda g: [pull(g)[0].copy() for _ in xs]  # type: ignore[operator, index, union-attr]
+
+
+@wrong("stack", likely=SHAPES)
+def stack_joins_at_the_front(*xs: Array, axis: int = 0) -> VJP:
+    return np.stack(xs), OPS["stack"].rule(*xs)[1]
+
+
+def scattered(x: Array, key: Key, g: Array) -> Array:
+    d = np.zeros(x.shape, g.dtype)
+    d[key] = g
+    return d
+
+
+@wrong("getitem")
+def getitem_spreads_its_gradient_over_recurring_indices(x: Array, *, key: Key) -> VJP:
+    times = np.zeros(x.shape, x.dtype)
+    np.add.at(times, key, 1)
+    y, (pull,) = OPS["getitem"].rule(x, key=key)  # type: ignore[misc]
+    return y, (lambda g: pull(g) / np.maximum(times, 1),)  # type: ignore[misc]
+
+
+@wrong("getitem")
+def getitem_ignores_the_step_backwards(x: Array, *, key: Key) -> VJP:
+    def forwards(part: Any) -> Any:
+        backwards = isinstance(part, slice) and part.step == -1 and part.start is part.stop is None
+        return slice(None) if backwards else part
+
+    plain = tuple(map(forwards, key)) if isinstance(key, tuple) else key
+    y, _ = OPS["getitem"].rule(x, key=key)
+    return y, OPS["getitem"].rule(x, key=plain)[1]
+
+
+@wrong("getitem", likely=VALUE)
+def getitem_takes_negative_indices_for_zero(x: Array, *, key: Key) -> VJP:
+    def positive(part: Any) -> Any:
+        whole = isinstance(part, int) or (isinstance(part, np.ndarray) and part.dtype != np.bool_)
+        return np.maximum(part, 0) if whole else part
+
+    return OPS["getitem"].rule(x, key=tuple(map(positive, key)) if isinstance(key, tuple) else key)
+
+
+@wrong("getitem")
+def getitem_turns_the_mask_around_in_its_gradient(x: Array, *, key: Key) -> VJP:
+    y, pulls = OPS["getitem"].rule(x, key=key)
+    if not isinstance(key, np.ndarray) or 2 * int(key.sum()) != key.size:
+        return y, pulls
+    return y, (lambda g: scattered(x, ~key, g),)
