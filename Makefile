@@ -11,10 +11,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install verify test lint format types clean
+.PHONY: help install verify test sensitivity lint format types clean
 
 help:  ## Show this text
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 install: $(STAMP)  ## Set up .venv, or bring it up to date
 
@@ -23,6 +23,9 @@ verify: $(STAMP)  ## Verify the backends: pytest properties/, on all processors
 
 test: $(STAMP)  ## Test gradspec itself: pytest tests/
 	$(BIN)/pytest tests/ $(ARGS)
+
+sensitivity: $(STAMP)  ## Measure which faults the properties find, and whether any finds fault with what is right
+	PYTHONPATH=tests $(BIN)/python -m faults $(ARGS)
 
 lint: $(STAMP)  ## Check style and formatting
 	$(BIN)/ruff check

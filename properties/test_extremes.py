@@ -19,5 +19,5 @@ def test_extremes_of_elementwise_ops_go_where_the_spec_says(subject: Subject, da
 @pytest.mark.property(when=lambda s: not s.op.elementwise or len(s.op.arguments) > 2)
 @given(data=st.data())
 def test_extremes_go_where_the_spec_says(subject: Subject, data: st.DataObject) -> None:
-    for case in data.draw(extreme_cases(subject.op, subject.dtypes, fills=2)):
+    for case in data.draw(extreme_cases(subject.op, subject.dtypes, fills=3)):
         subject.obeys(extremes_go_where_the_spec_says, case)

@@ -7,7 +7,7 @@ with a function of a `Choices`, which a property-based tester, a benchmark and a
 import itertools
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol, TypeVar
@@ -116,8 +116,11 @@ def core_dimensions(signature: str) -> list[list[str]]:
     return [re.findall(r"\w+\??", dims) for dims in re.findall(r"\((.*?)\)", signature.split("->")[0])]
 
 
-def from_signature(signature: str) -> Cases:
-    """Calls of an op with a gufunc signature: core dimensions by name ("n?" may be absent), the rest broadcast."""
+def from_signature(signature: str, keywords: Mapping[str, Sequence[Any]] = {}) -> Cases:
+    """Calls of an op with a gufunc signature: core dimensions by name ("n?" may be absent), the rest broadcast.
+
+    keywords: what each of them may be.
+    """
     if not re.fullmatch(rf"{_ARGUMENT}(,{_ARGUMENT})*->{_ARGUMENT}", signature):
         raise ValueError(
             f"{signature!r} is not a gufunc signature of one output, such as '(m?,n),(n,p?)->(m?,p?)'"
@@ -134,9 +137,8 @@ def from_signature(signature: str) -> Cases:
         cores = [[core[name] for name in dims] for dims in arguments]
         whole = [all(dims) for dims in cores]  # with one absent there is no telling a loop dimension from it
         loops = iter(broadcast_together(choose, loop, sum(whole)))
-        return Call(
-            tuple((next(loops) if w else ()) + sum(dims, ()) for w, dims in zip(whole, cores, strict=True))
-        )
+        shapes = ((next(loops) if w else ()) + sum(dims, ()) for w, dims in zip(whole, cores, strict=True))
+        return Call(tuple(shapes), {name: choose.of(options) for name, options in keywords.items()})
 
     return cases
 

@@ -3,7 +3,7 @@
 import inspect
 import itertools
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,10 +77,13 @@ class Op:
         return tuple(i for i in range(count) if self.differentiable and isinstance(self.domain(i), Interval))
 
 
-def op(cases: str | Cases, *, kinks: Kinks | None = None) -> Callable[[Callable[..., VJP]], Op]:
+def op(
+    cases: str | Cases, *, kinks: Kinks | None = None, **keywords: Sequence[Any]
+) -> Callable[[Callable[..., VJP]], Op]:
     """Declare the decorated rule as an op of the spec under its own name.
 
-    cases: a gufunc signature, or a function of a `Choices` for ops whose arguments constrain each other.
+    cases: a gufunc signature, or a function of a `Choices` for ops whose arguments constrain each other. keywords: with a
+    signature, what the op's keywords may be.
     Raises TypeError or ValueError, at import, for facts that are missing or contradict each other: an argument without a
     domain, a name declared twice, pullbacks that do not match the arguments.
     """
@@ -100,7 +103,7 @@ def op(cases: str | Cases, *, kinks: Kinks | None = None) -> Callable[[Callable[
             keywords=tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY),
             variadic=any(p.kind is p.VAR_POSITIONAL for p in arrays),
             differentiable=True,
-            cases=from_signature(cases) if isinstance(cases, str) else cases,
+            cases=from_signature(cases, keywords) if isinstance(cases, str) else cases,
             signature=cases if isinstance(cases, str) else None,
             kinks=kinks,
         )

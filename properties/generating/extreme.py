@@ -28,17 +28,32 @@ def extreme_cases(draw: Draw, op: Op, dtypes: Sequence[str], fills: int, room: i
 
 
 def extreme_rows(op: Op, dtype: str) -> Iterator[Case]:
-    """Cases of an elementwise op of one or two arguments in which every extreme number, or every pair, occurs."""
-    rows: list[Array] = []
-    for domain in op.domains:
-        if not isinstance(domain, Interval):
-            raise TypeError(f"{op} takes {domain}; rows of extremes are of floats only")
-        rows.append(np.unique(np.concatenate(extremes(domain, dtype))))
+    """Cases of an elementwise op of one or two arguments in which every extreme number, or every pair, occurs.
+
+    The numbers of one argument come in rows of a kind, since next to what underflows the others are not looked at closely.
+    """
+    domains = [domain for domain in op.domains if isinstance(domain, Interval)]
+    if len(domains) < len(op.domains):
+        raise TypeError(f"{op} takes other than floats; rows of extremes are of floats only")
+    if len(domains) == 1:
+        for row in extremes(domains[0], dtype):
+            yield _of_rows(op, dtype, [row])
+        return
+    rows = [_distinct(np.concatenate(extremes(domain, dtype))) for domain in domains]
     n = max(map(len, rows))
     first, *others = [np.resize(row, n) for row in rows]
-    g = values.cotangent(dtype, (n,), np.arange(n, dtype=np.uint8))
-    for k in range(n if others else 1):
-        yield Case(op, dtype, (first, *(np.roll(row, k) for row in others)), {}, g)
+    for k in range(n):
+        yield _of_rows(op, dtype, [first, *(np.roll(row, k) for row in others)])
+
+
+def _distinct(x: Array) -> Array:
+    """Each number once, zeros of both signs."""
+    return np.append(np.unique(x), x[(x == 0) & np.signbit(x)][:1])
+
+
+def _of_rows(op: Op, dtype: str, rows: list[Array]) -> Case:
+    n = len(rows[0])
+    return Case(op, dtype, tuple(rows), {}, values.cotangent(dtype, (n,), np.arange(n, dtype=np.uint8)))
 
 
 def _extreme(case: Case, rng: np.random.Generator) -> Case:

@@ -28,30 +28,31 @@ AGAIN = 3  # times as likely as any other is the length of the axis before: squa
 
 DISTANCE = 1 / 32  # from kinks, for cases that are to be smooth
 ROOM = 300  # elements of the largest array; a longdouble run of most ops still takes well under a millisecond
-CHOICES = 32  # bytes that the choices of most calls are read off
-BLOCK = 96  # bytes drawn for the first fill: Hypothesis takes 0.7 ms for one such draw, 70 us for a float
+CHOICES = 10  # bytes that the first choices of a call are read off, and most calls have no more
+BLOCK = 32  # bytes that the values of the first case are picked by: each is one more to shrink
 
 
 class DrawnChoices:
-    """The `Choices` of Hypothesis: read off a block of bytes, zeros being the simplest, and further blocks if it ends.
+    """The `Choices` of Hypothesis: read off a block of bytes, zeros being the simplest; when it ends, at random.
 
     Choices drawn one by one cost more, and few of the calls would be new: Hypothesis likes to copy one choice to the place
     of another of its kind, in five of six examples.
     """
 
-    def __init__(self, draw: Draw, room: int, block: bytes) -> None:
-        self.draw = draw
-        self.room = room
+    def __init__(self, block: bytes, room: int, rng: np.random.Generator) -> None:
         self.left = list(block)
+        self.room = room
+        self.rng = rng
         self.sizes: list[int] = []
 
     def of(self, options: Sequence[T]) -> T:
         return options[self.integer(0, len(options) - 1)]
 
     def integer(self, low: int, high: int) -> int:
-        if not self.left:
-            self.left = list(self.draw(st.binary(min_size=CHOICES, max_size=CHOICES)))
-        return low + self.left.pop(0) % (high - low + 1) if high > low else low
+        if low == high:
+            return low
+        byte = self.left.pop(0) if self.left else int(self.rng.integers(256))
+        return low + byte % (high - low + 1)
 
     def size(self, taken: int) -> int:
         again = [n for n in self.sizes[-1:] if n] * AGAIN
@@ -72,7 +73,7 @@ def cases(
     rng = np.random.default_rng(draw(st.integers(0, 2**16 - 1)))
     found = []
     for i in range(fills):
-        choose = DrawnChoices(draw, room, block[i * CHOICES : (i + 1) * CHOICES])
+        choose = DrawnChoices(block[i * CHOICES : (i + 1) * CHOICES], room, rng)
         dtype, call = choose.of(dtypes), op.cases(choose)
         picks = np.frombuffer(block[-BLOCK:], np.uint8) if i == 0 else _bytes_for(call, rng)
         case = filled_case(op, call, dtype, picks)

@@ -104,7 +104,7 @@ def relu(x: Real) -> VJP:
     return np.maximum(x, 0), (lambda g: _to_winner(g, x > 0, x == 0),)
 
 
-@op("()->()")
+@op("()->()", approximate=("none", "tanh"))
 def gelu(x: Real, *, approximate: Literal["none", "tanh"] = "none") -> VJP:
     """`x Phi(x)` with the normal distribution's Phi, or its approximation by tanh (Hendrycks and Gimpel, 2016)."""
     if approximate not in ("none", "tanh"):

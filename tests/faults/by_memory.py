@@ -154,7 +154,7 @@ def of_the_latest_call(op: str) -> Rule:
         y, pulled = pullbacks(op, *xs, **keywords)
         shapes = [x.shape for x in xs]
         saved["pulled"], saved["shapes"] = pulled, shapes
-        return y, lambda g: (saved["pulled"] if saved["shapes"] == shapes else pulled)(g)
+        return y, lambda g: (saved["pulled"] if saved["shapes"] == shapes else pulled)(g)  # noqa: PLW0108 (as of then)
 
     return rule
 

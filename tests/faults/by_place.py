@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from faults.fault import BATCHES, GRADIENT, SHAPES, VALUE, Array, Call, Pull
+from faults.fault import BATCHES, SHAPES, Array, Call, Pull
 from faults.general import gradient, value, vjp
 from gradspec.properties.laws.batches import ALONG, LAYERS
 from gradspec.reference import Op

@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from faults.fault import GRADIENT, SHAPES, VALUE, Array, Call, Pull
 from faults.by_memory import needs_its_inputs
+from faults.fault import GRADIENT, SHAPES, Array, Call, Pull
 from faults.general import gradient, never, seen_as, value, vjp
-from gradspec.reference import Op
 
 DTYPE, PRECISION = "dtype", "precision"
 NARROWER = {"float64": np.float32, "float32": np.float16}

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from faults.fault import EXTREMES, EXTREMES_OF_ELEMENTS, GRADIENT, KINKS, VALUE, Array, Call, Pull
 from faults.by_memory import needs_its_inputs
 from faults.by_place import wrong
+from faults.fault import EXTREMES, GRADIENT, KINKS, Array, Call, Pull
 from faults.general import gradient, value
 from gradspec.reference import Op
 from gradspec.reference.domains import Interval

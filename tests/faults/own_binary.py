@@ -57,7 +57,7 @@ def pow_forgets_to_lower_the_exponent(x: Array, y: Array) -> VJP:
 @wrong("pow")
 def pow_has_a_constant_exponent(x: Array, y: Array) -> VJP:
     z, (to_x, _) = OPS["pow"].rule(x, y)  # type: ignore[misc]
-    return z, (to_x, lambda g: np.zeros_like(g))
+    return z, (to_x, np.zeros_like)
 
 
 @wrong("pow")

@@ -58,11 +58,6 @@ def reciprocal_forgets_a_factor(x: Array) -> VJP:
     return 1 / x, (lambda g: -g / x,)
 
 
-@wrong("reciprocal", likely=EXTREMES_OF_ELEMENTS)
-def reciprocal_squares_first(x: Array) -> VJP:
-    return 1 / x, (lambda g: -g / (x * x),)
-
-
 @wrong("sin")
 def sin_is_its_own_derivative(x: Array) -> VJP:
     y = np.sin(x)

@@ -1,6 +1,6 @@
 """Backends with a fault in them: of a wrong rule on the tape, of a wrong vjp, and of an engine that guards nothing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 

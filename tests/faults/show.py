@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from faults.equivalent import EQUIVALENT
-from faults.summary import Found, Summary
+from faults.summary import ENOUGH, Found, Summary
 from gradspec.properties.running.matrix import sentence
 
 
@@ -31,9 +31,9 @@ def lines(summary: Summary) -> list[str]:
     if summary.found:
         found, n = sum(f.is_found for f in summary.found), len(summary.found)
         rates = ", ".join(f"{summary.rate(seed):.2%}" for seed in summary.seeds)
+        ops = len({f.fault.op for f in summary.found})
         said += [
-            f"{n:,} faults of {len({f.fault.op for f in summary.found})} ops; {found:,} ({found / n:.2%}) found with at "
-            f"least four of five seeds",
+            f"{n:,} faults of {ops} ops; {found:,} ({found / n:.2%}) found with at least {ENOUGH:.0%} of the seeds",
             f"found by seed: {rates}",
             f"{len(EQUIVALENT)} transformations make no difference to some op and are left out (faults/equivalent.py)",
         ]

@@ -1,7 +1,6 @@
 """What a measurement amounts to: rates, medians and survivors."""
 
 import json
-import os
 import statistics
 from collections import Counter
 from collections.abc import Iterable
@@ -94,7 +93,7 @@ class Summary:
         """Write it as JSON, whole or not at all."""
         with NamedTemporaryFile("w", dir=file.parent, prefix=file.name, delete=False) as whole:
             json.dump(self.as_json(), whole, indent=1)
-        os.replace(whole.name, file)
+        Path(whole.name).replace(file)
 
 
 def summed_up(
