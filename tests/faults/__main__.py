@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -21,7 +22,7 @@ ENOUGH = 200_000  # cases of unmodified backends: three false alarms in so many 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m faults", description=__doc__)
-    several = {"action": "append", "default": []}
+    several: Any = {"action": "append", "default": []}
     parser.add_argument("--op", **several, help="faults of this op only; repeatable")
     parser.add_argument("--kind", **several, help="faults of this kind only; repeatable")
     parser.add_argument(

@@ -63,4 +63,6 @@ def judged(unit: Unit, seed: int) -> Verdict:
     more = variants(unit.property)[unit.variant]
     found = attempt(unit.property, unit.argument, tried, zlib.crc32(f"{seed} {unit}".encode()), more)
     case = f"{tried.failure.case!r}" if found and tried.failure else ""
-    return Verdict(unit, seed, tried.tally.judged, tried.tally.worst, found and f"{found.reason}\n{case}")
+    return Verdict(
+        unit, seed, tried.tally.judged, tried.tally.worst, f"{found.reason}\n{case}" if found else None
+    )

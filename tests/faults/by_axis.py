@@ -31,7 +31,7 @@ def axes_of(c: Call) -> Any:
 
 def rank(c: Call) -> int:
     """Of the array that the axes are those of."""
-    return c.y.ndim if c.op.name in {"stack", "expand_dims"} else c.x.ndim
+    return int(c.y.ndim if c.op.name in {"stack", "expand_dims"} else c.x.ndim)
 
 
 def computed_along(c: Call, axes: Any) -> tuple[Array, Any]:

@@ -1,13 +1,14 @@
 """General faults of memory: its order, who writes to it, what is saved in it, and who shares it."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 
 from faults import planted
-from faults.fault import LAYOUTS, LINEARITY, PURITY, Array, Pull, Rule, pullbacks
+from faults.fault import LAYOUTS, LINEARITY, PURITY, Array, Made, Pull, Rule, pullbacks
 from faults.general import GENERAL, General, gradient, never, seen_as, vjp
-from gradspec.reference import OPS, VJP, Op
+from gradspec.reference import OPS, Op
 
 MEMORY, STATE = "memory", "state"
 
@@ -74,6 +75,11 @@ def spoil(x: Array) -> None:
         x[...] = 1
 
 
+def spoiling(result: Array, x: Array) -> Array:
+    spoil(x)
+    return result
+
+
 @vjp(STATE)
 def the_call_writes_to_its_first_array(inputs: Array, value: Array, pull: Array) -> Array:
     spoil(inputs[0])
@@ -82,12 +88,12 @@ def the_call_writes_to_its_first_array(inputs: Array, value: Array, pull: Array)
 
 @vjp(STATE)
 def the_pullback_writes_to_the_last_array(inputs: Array, value: Array, pull: Array) -> Array:
-    return value, lambda g: (pull(g), spoil(inputs[-1]))[0]
+    return value, lambda g: spoiling(pull(g), inputs[-1])
 
 
 @vjp(STATE)
 def the_pullback_writes_to_the_cotangent(inputs: Array, value: Array, pull: Array) -> Array:
-    return value, lambda g: (pull(g), spoil(g))[0]
+    return value, lambda g: spoiling(pull(g), g)
 
 
 # What is saved
@@ -148,9 +154,9 @@ def gradients_are_parts_of_one_buffer(inputs: Array, value: Array, pull: Array) 
 
 def of_the_latest_call(op: str) -> Rule:
     """The spec's rule with one place for what it saves, whichever call it belongs to."""
-    saved = {}
+    saved: dict[str, Any] = {}
 
-    def rule(*xs: Array, **keywords: Array) -> VJP:
+    def rule(*xs: Array, **keywords: Array) -> Made:
         y, pulled = pullbacks(op, *xs, **keywords)
         shapes = [x.shape for x in xs]
         saved["pulled"], saved["shapes"] = pulled, shapes

@@ -5,7 +5,7 @@ import numpy as np
 from faults.by_memory import needs_its_inputs
 from faults.by_place import wrong
 from faults.fault import EXTREMES, GRADIENT, KINKS, Array, Call, Pull
-from faults.general import gradient, value
+from faults.general import When, gradient, value
 from gradspec.reference import Op
 from gradspec.reference.domains import Interval
 
@@ -14,7 +14,7 @@ LARGE, SMALL = 2, 0.05  # within what ordinary cases are made of
 HUGE = 2.0**100  # whose product with another such number float32 cannot hold
 
 
-def takes(x: float) -> "np.vectorize[..., bool]":
+def takes(x: float) -> When:
     """Whether an op's first differentiable argument may be this number."""
 
     def holds(op: Op) -> bool:

@@ -5,17 +5,17 @@ from typing import Any
 import numpy as np
 
 from faults.by_memory import in_the_order_of_memory, with_no_stride_of_zero
-from faults.fault import EXTREMES, EXTREMES_OF_ELEMENTS, KINKS, LAYOUTS, SHAPES, VALUE, Array
+from faults.fault import EXTREMES, EXTREMES_OF_ELEMENTS, KINKS, LAYOUTS, SHAPES, VALUE, Array, Made
 from faults.own import both, wrong, wrong_vjp
 from faults.own_reductions import kept
-from gradspec.reference import OPS, VJP
+from gradspec.reference import OPS
 
 GITHUB = "https://github.com"
 Axis = Any
 
 
 @wrong("prod", source=f"{GITHUB}/pytorch/pytorch/issues/773")
-def prod_divides_its_value_by_x(x: Array, *, axis: Axis = None, keepdims: bool = False) -> VJP:
+def prod_divides_its_value_by_x(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
     y, _ = OPS["prod"].rule(x, axis=axis, keepdims=keepdims)
     return y, (lambda g: np.reshape(g * y, kept(x, axis)) / x,)
 
@@ -27,30 +27,30 @@ def prod_of_a_single_zero_has_a_gradient_of_no_dimensions(inputs: Array, value: 
 
 
 @wrong("pow", likely=EXTREMES_OF_ELEMENTS, source=f"{GITHUB}/pytorch/pytorch/issues/8940")
-def pow_of_zero_to_the_zero_has_no_gradient(x: Array, y: Array) -> VJP:
+def pow_of_zero_to_the_zero_has_no_gradient(x: Array, y: Array) -> Made:
     z, (_, to_y) = OPS["pow"].rule(x, y)  # type: ignore[misc]
     return z, (lambda g: g * y * np.pow(x, y - 1), to_y)
 
 
 @wrong("pow", likely=EXTREMES_OF_ELEMENTS, source=f"{GITHUB}/roystgnr/MetaPhysicL/pull/49")
-def pow_divides_its_value_by_x(x: Array, y: Array) -> VJP:
+def pow_divides_its_value_by_x(x: Array, y: Array) -> Made:
     z, (_, to_y) = OPS["pow"].rule(x, y)  # type: ignore[misc]
     return z, (lambda g: g * y * (z / x), to_y)
 
 
 @wrong("pow", likely=EXTREMES_OF_ELEMENTS, source=f"{GITHUB}/tensorflow/tfjs/issues/346")
-def pow_multiplies_zero_by_the_logarithm_of_zero(x: Array, y: Array) -> VJP:
+def pow_multiplies_zero_by_the_logarithm_of_zero(x: Array, y: Array) -> Made:
     z, (to_x, _) = OPS["pow"].rule(x, y)  # type: ignore[misc]
     return z, (to_x, lambda g: g * z * np.log(x))
 
 
 @wrong("clip", likely=EXTREMES, source=f"{GITHUB}/pytorch/pytorch/issues/15338")
-def clip_turns_nan_into_a_bound(x: Array, min: Array, max: Array) -> VJP:  # noqa: A002
+def clip_turns_nan_into_a_bound(x: Array, min: Array, max: Array) -> Made:  # noqa: A002
     return np.fmin(np.fmax(x, min), max), OPS["clip"].rule(x, min, max)[1]
 
 
 @wrong("logsumexp", likely=EXTREMES, source=f"{GITHUB}/HenrikBengtsson/matrixStats/issues/84")
-def logsumexp_of_minus_infinity_alone_is_nan(x: Array, *, axis: Axis = None, keepdims: bool = False) -> VJP:
+def logsumexp_of_minus_infinity_alone_is_nan(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
     top = np.max(x, axis=axis, keepdims=True)
     y = np.log(np.sum(np.exp(x - np.where(top == np.inf, 0, top)), axis=axis, keepdims=True)) + np.where(
         top == np.inf, 0, top
@@ -60,19 +60,19 @@ def logsumexp_of_minus_infinity_alone_is_nan(x: Array, *, axis: Axis = None, kee
 
 
 @wrong("max", likely=KINKS, source=f"{GITHUB}/apache/mxnet/issues/18563")
-def max_pays_every_winner(x: Array, *, axis: Axis = None, keepdims: bool = False) -> VJP:
+def max_pays_every_winner(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
     y = np.max(x, axis=axis, keepdims=True)
     return np.max(x, axis=axis, keepdims=keepdims), (lambda g: np.reshape(g, y.shape) * (x == y),)
 
 
 @wrong("softplus", likely=EXTREMES_OF_ELEMENTS, source=f"{GITHUB}/apache/tvm/pull/20212")
-def softplus_is_the_identity_from_twenty_on(x: Array) -> VJP:
+def softplus_is_the_identity_from_twenty_on(x: Array) -> Made:
     y, pulls = OPS["softplus"].rule(x)
     return np.where(x >= 20, x, y), pulls
 
 
 @wrong("getitem", source=f"{GITHUB}/pytorch/pytorch/issues/1528")
-def getitem_overwrites_where_an_index_recurs(x: Array, *, key: Any) -> VJP:
+def getitem_overwrites_where_an_index_recurs(x: Array, *, key: Any) -> Made:
     def pull(g: Array) -> Array:
         d = np.zeros(x.shape, g.dtype)
         d[key] = g
@@ -91,7 +91,7 @@ def layer_norm_flattens_the_gradient_of_a_weight_of_several_axes(
 @wrong("layer_norm", source=f"{GITHUB}/flagos-ai/FlagGems/issues/5392")
 def layer_norm_takes_the_first_axis_for_all_rows(
     x: Array, weight: Array, bias: Array, *, eps: float = 1e-5
-) -> VJP:
+) -> Made:
     y, pulls = OPS["layer_norm"].rule(x, weight, bias, eps=eps)
     rows = x.shape[0] if x.ndim > weight.ndim else 1
     if not x.size or x.size // rows == weight.size:
@@ -103,7 +103,7 @@ def layer_norm_takes_the_first_axis_for_all_rows(
 
 
 @wrong("layer_norm", likely=VALUE, source=f"{GITHUB}/pytorch/pytorch/issues/188372")
-def layer_norm_of_one_pass_cancels(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> VJP:
+def layer_norm_of_one_pass_cancels(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> Made:
     axes = tuple(range(-weight.ndim, 0))
     mean = np.mean(x, axis=axes, keepdims=True)
     rstd = 1 / np.sqrt(
@@ -113,7 +113,7 @@ def layer_norm_of_one_pass_cancels(x: Array, weight: Array, bias: Array, *, eps:
 
 
 @wrong("matmul", source=f"{GITHUB}/harvard-edge/cs249r_book/pull/1781")
-def matmul_by_a_vector_transposes_nothing(x: Array, y: Array) -> VJP:
+def matmul_by_a_vector_transposes_nothing(x: Array, y: Array) -> Made:
     z, pulls = OPS["matmul"].rule(x, y)
     if y.ndim > 1 or x.ndim != 2:
         return z, pulls
@@ -145,17 +145,17 @@ def add_gives_the_smaller_array_the_shape_of_the_larger(inputs: Array, value: Ar
 
 
 @wrong("expm1", likely=VALUE, source=f"{GITHUB}/CE-Programming/toolchain/issues/515")
-def expm1_subtracts_one(x: Array) -> VJP:
+def expm1_subtracts_one(x: Array) -> Made:
     return np.exp(x) - 1, OPS["expm1"].rule(x)[1]
 
 
 @wrong("log1p", likely=VALUE, source=f"{GITHUB}/CE-Programming/toolchain/issues/515")
-def log1p_adds_one(x: Array) -> VJP:
+def log1p_adds_one(x: Array) -> Made:
     return np.log(1 + x), OPS["log1p"].rule(x)[1]
 
 
 @wrong("softmax", sixteen=True, source=f"{GITHUB}/ROCm/MIOpen/pull/3427")
-def softmax_adds_up_in_sixteen_bits(x: Array, *, axis: int = -1) -> VJP:
+def softmax_adds_up_in_sixteen_bits(x: Array, *, axis: int = -1) -> Made:
     y = OPS["softmax"].rule(x.astype(np.float32), axis=axis)[0].astype(x.dtype)
 
     def pull(g: Array) -> Array:
@@ -166,7 +166,7 @@ def softmax_adds_up_in_sixteen_bits(x: Array, *, axis: int = -1) -> VJP:
 
 
 @wrong("log_softmax", likely=EXTREMES, sixteen=True, source=f"{GITHUB}/jax-ml/jax/pull/40474")
-def log_softmax_adds_up_its_cotangent_in_sixteen_bits(x: Array, *, axis: int = -1) -> VJP:
+def log_softmax_adds_up_its_cotangent_in_sixteen_bits(x: Array, *, axis: int = -1) -> Made:
     y = OPS["log_softmax"].rule(x.astype(np.float32), axis=axis)[0].astype(x.dtype)
 
     def pull(g: Array) -> Array:
@@ -177,19 +177,19 @@ def log_softmax_adds_up_its_cotangent_in_sixteen_bits(x: Array, *, axis: int = -
 
 
 @wrong("mean", likely=LAYOUTS, source=f"{GITHUB}/torch/nn/pull/345")
-def mean_takes_its_cotangent_for_contiguous(x: Array, *, axis: Axis = None, keepdims: bool = False) -> VJP:
+def mean_takes_its_cotangent_for_contiguous(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
     y, (pull,) = OPS["mean"].rule(x, axis=axis, keepdims=keepdims)  # type: ignore[misc]
     return y, (lambda g: pull(in_the_order_of_memory(g)),)  # type: ignore[misc]
 
 
 @wrong("reshape", likely=LAYOUTS, source=f"{GITHUB}/torch/DEPRECEATED-torch7-distro/issues/5")
-def reshape_takes_its_cotangent_for_contiguous(x: Array, *, shape: Any) -> VJP:
+def reshape_takes_its_cotangent_for_contiguous(x: Array, *, shape: Any) -> Made:
     return np.reshape(x, shape), (lambda g: np.reshape(g.ravel(order="K"), x.shape),)
 
 
 @wrong("cross_entropy", likely=LAYOUTS, source=f"{GITHUB}/ROCm/TransformerEngine/pull/623")
 def cross_entropy_takes_an_expanded_cotangent_for_dense(
     x: Array, target: Array, *, reduction: str = "mean"
-) -> VJP:
+) -> Made:
     y, (pull, _) = OPS["cross_entropy"].rule(x, target, reduction=reduction)  # type: ignore[misc]
     return y, (lambda g: pull(with_no_stride_of_zero(g)), None)  # type: ignore[misc]

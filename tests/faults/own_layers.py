@@ -2,29 +2,29 @@
 
 import numpy as np
 
-from faults.fault import EXTREMES, GRADIENT, SHAPES, VALUE, Array
+from faults.fault import EXTREMES, GRADIENT, SHAPES, VALUE, Array, Made
 from faults.own import both, wrong, wrong_vjp
-from gradspec.reference import OPS, VJP
+from gradspec.reference import OPS
 
 transposed = np.matrix_transpose
 
 
 @wrong("matmul")
-def matmul_forgets_to_transpose_y(x: Array, y: Array) -> VJP:
+def matmul_forgets_to_transpose_y(x: Array, y: Array) -> Made:
     z, (to_x, to_y) = OPS["matmul"].rule(x, y)  # type: ignore[misc]
     square = y.ndim > 1 and y.shape[-1] == y.shape[-2]
     return z, (lambda g: g @ y if square and x.ndim > 1 else to_x(g), to_y)  # type: ignore[misc]
 
 
 @wrong("matmul")
-def matmul_forgets_to_transpose_x(x: Array, y: Array) -> VJP:
+def matmul_forgets_to_transpose_x(x: Array, y: Array) -> Made:
     z, (to_x, to_y) = OPS["matmul"].rule(x, y)  # type: ignore[misc]
     square = x.ndim > 1 and x.shape[-1] == x.shape[-2]
     return z, (to_x, lambda g: x @ g if square and y.ndim > 1 else to_y(g))  # type: ignore[misc]
 
 
 @wrong("matmul", likely=VALUE)
-def matmul_multiplies_square_matrices_the_other_way_round(x: Array, y: Array) -> VJP:
+def matmul_multiplies_square_matrices_the_other_way_round(x: Array, y: Array) -> Made:
     z, pulls = OPS["matmul"].rule(x, y)
     square = x.ndim == y.ndim == 2 and x.shape == y.shape and x.shape[0] == x.shape[1]
     return (y @ x if square else z), pulls
@@ -36,7 +36,7 @@ def linear_passes_the_cotangent_through_and_learns_nothing(inputs: Array, value:
 
 
 @wrong("linear")
-def linear_averages_over_the_batch(x: Array, weight: Array, bias: Array | None = None) -> VJP:
+def linear_averages_over_the_batch(x: Array, weight: Array, bias: Array | None = None) -> Made:
     y, pulls = OPS["linear"].rule(x, weight, bias)
     n = max(x.size // max(x.shape[-1], 1), 1)
     return y, lambda g: [
@@ -47,13 +47,13 @@ def linear_averages_over_the_batch(x: Array, weight: Array, bias: Array | None =
 
 
 @wrong("linear", likely=VALUE)
-def linear_multiplies_by_the_weight_where_square(x: Array, weight: Array, bias: Array | None = None) -> VJP:
+def linear_multiplies_by_the_weight_where_square(x: Array, weight: Array, bias: Array | None = None) -> Made:
     right = weight.shape[0] != weight.shape[1]
     return OPS["linear"].rule(x, weight if right else transposed(weight), bias)
 
 
 @wrong("linear")
-def linear_learns_from_the_last_example_only(x: Array, weight: Array, bias: Array | None = None) -> VJP:
+def linear_learns_from_the_last_example_only(x: Array, weight: Array, bias: Array | None = None) -> Made:
     y, pulls = OPS["linear"].rule(x, weight, bias)
     rows = (
         np.arange(y.size // max(y.shape[-1], 1)).reshape(y.shape[:-1]) if y.size else np.zeros(y.shape[:-1])
@@ -63,41 +63,41 @@ def linear_learns_from_the_last_example_only(x: Array, weight: Array, bias: Arra
 
 
 @wrong("softmax", likely=EXTREMES)
-def softmax_overflows(x: Array, *, axis: int = -1) -> VJP:
+def softmax_overflows(x: Array, *, axis: int = -1) -> Made:
     e = np.exp(x)
     return e / np.sum(e, axis=axis, keepdims=True), OPS["softmax"].rule(x, axis=axis)[1]
 
 
 @wrong("softmax")
-def softmax_has_a_diagonal_derivative(x: Array, *, axis: int = -1) -> VJP:
+def softmax_has_a_diagonal_derivative(x: Array, *, axis: int = -1) -> Made:
     y, _ = OPS["softmax"].rule(x, axis=axis)
     return y, (lambda g: g * y * (1 - y),)
 
 
 @wrong("softmax")
-def softmax_subtracts_the_sum_of_the_cotangent(x: Array, *, axis: int = -1) -> VJP:
+def softmax_subtracts_the_sum_of_the_cotangent(x: Array, *, axis: int = -1) -> Made:
     y, _ = OPS["softmax"].rule(x, axis=axis)
     return y, (lambda g: y * (g - np.sum(g, axis=axis, keepdims=True)),)
 
 
 @wrong("softmax", likely=VALUE)
-def softmax_is_always_along_the_last_axis(x: Array, *, axis: int = -1) -> VJP:
+def softmax_is_always_along_the_last_axis(x: Array, *, axis: int = -1) -> Made:
     return OPS["softmax"].rule(x)
 
 
 @wrong("log_softmax", likely=EXTREMES)
-def log_softmax_is_the_log_of_softmax(x: Array, *, axis: int = -1) -> VJP:
+def log_softmax_is_the_log_of_softmax(x: Array, *, axis: int = -1) -> Made:
     return np.log(OPS["softmax"].rule(x, axis=axis)[0]), OPS["log_softmax"].rule(x, axis=axis)[1]
 
 
 @wrong("log_softmax")
-def log_softmax_forgets_the_exponential(x: Array, *, axis: int = -1) -> VJP:
+def log_softmax_forgets_the_exponential(x: Array, *, axis: int = -1) -> Made:
     y, _ = OPS["log_softmax"].rule(x, axis=axis)
     return y, (lambda g: g - y * np.sum(g, axis=axis, keepdims=True),)
 
 
 @wrong("log_softmax")
-def log_softmax_forgets_the_sum(x: Array, *, axis: int = -1) -> VJP:
+def log_softmax_forgets_the_sum(x: Array, *, axis: int = -1) -> Made:
     y, _ = OPS["log_softmax"].rule(x, axis=axis)
     return y, (lambda g: g - np.exp(y) * g,)
 
@@ -112,23 +112,23 @@ def normalized(x: Array, weight: Array, eps: float, root_of_eps: bool = False, c
 @wrong("layer_norm", likely=VALUE)
 def layer_norm_adds_eps_outside_of_the_root(
     x: Array, weight: Array, bias: Array, *, eps: float = 1e-5
-) -> VJP:
+) -> Made:
     y = normalized(x, weight, eps, root_of_eps=True) * weight + bias
     return y, OPS["layer_norm"].rule(x, weight, bias, eps=eps)[1]
 
 
 @wrong("layer_norm", likely=VALUE)
-def layer_norm_corrects_the_variance(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> VJP:
+def layer_norm_corrects_the_variance(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> Made:
     y = normalized(x, weight, eps, correction=1) * weight + bias
     return y, OPS["layer_norm"].rule(x, weight, bias, eps=eps)[1]
 
 
 @wrong("layer_norm", likely=VALUE)
-def layer_norm_ignores_eps(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> VJP:
+def layer_norm_ignores_eps(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> Made:
     return OPS["layer_norm"].rule(x, weight, bias)
 
 
-def of_parts(x: Array, weight: Array, bias: Array, eps: float, mean: bool, along: bool) -> VJP:
+def of_parts(x: Array, weight: Array, bias: Array, eps: float, mean: bool, along: bool) -> Made:
     """layer_norm whose gradient of x may lack the term of the mean and the term along the normalized x."""
     y, pulls = OPS["layer_norm"].rule(x, weight, bias, eps=eps)
     axes = tuple(range(-weight.ndim, 0))
@@ -145,28 +145,28 @@ def of_parts(x: Array, weight: Array, bias: Array, eps: float, mean: bool, along
 
 
 @wrong("layer_norm")
-def layer_norm_drops_the_term_of_the_mean(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> VJP:
+def layer_norm_drops_the_term_of_the_mean(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> Made:
     return of_parts(x, weight, bias, eps, mean=False, along=True)
 
 
 @wrong("layer_norm")
 def layer_norm_drops_the_term_of_the_variance(
     x: Array, weight: Array, bias: Array, *, eps: float = 1e-5
-) -> VJP:
+) -> Made:
     return of_parts(x, weight, bias, eps, mean=True, along=False)
 
 
 @wrong("layer_norm")
 def layer_norm_takes_its_statistics_for_constants(
     x: Array, weight: Array, bias: Array, *, eps: float = 1e-5
-) -> VJP:
+) -> Made:
     return of_parts(x, weight, bias, eps, mean=False, along=False)
 
 
 @wrong("layer_norm")
 def layer_norm_gives_its_weight_the_gradient_of_the_bias(
     x: Array, weight: Array, bias: Array, *, eps: float = 1e-5
-) -> VJP:
+) -> Made:
     y, pulls = OPS["layer_norm"].rule(x, weight, bias, eps=eps)
     return y, (pulls[0], lambda g: g, lambda g: g)  # type: ignore[index]
 
@@ -174,7 +174,7 @@ def layer_norm_gives_its_weight_the_gradient_of_the_bias(
 @wrong("layer_norm", likely=VALUE)
 def layer_norm_normalizes_the_last_axis_only(
     x: Array, weight: Array, bias: Array, *, eps: float = 1e-5
-) -> VJP:
+) -> Made:
     return normalized(x, weight.reshape(-1)[: x.shape[-1]], eps) * weight + bias, OPS["layer_norm"].rule(
         x, weight, bias, eps=eps
     )[1]
@@ -183,14 +183,14 @@ def layer_norm_normalizes_the_last_axis_only(
 @wrong("cross_entropy", likely=GRADIENT)
 def cross_entropy_averages_over_the_first_axis_only(
     x: Array, target: Array, *, reduction: str = "mean"
-) -> VJP:
+) -> Made:
     y, (pull, _) = OPS["cross_entropy"].rule(x, target, reduction=reduction)  # type: ignore[misc]
     times = target.size / x.shape[0] if reduction == "mean" and x.ndim > 1 else 1
     return y, (lambda g: pull(g) * x.dtype.type(times), None)  # type: ignore[misc]
 
 
 @wrong("cross_entropy")
-def cross_entropy_forgets_the_target(x: Array, target: Array, *, reduction: str = "mean") -> VJP:
+def cross_entropy_forgets_the_target(x: Array, target: Array, *, reduction: str = "mean") -> Made:
     y, (pull, _) = OPS["cross_entropy"].rule(x, target, reduction=reduction)  # type: ignore[misc]
     axis = min(1, x.ndim - 1)
     hot = np.expand_dims(target, axis) == np.arange(x.shape[axis]).reshape((-1,) + (1,) * (x.ndim - axis - 1))
@@ -198,7 +198,7 @@ def cross_entropy_forgets_the_target(x: Array, target: Array, *, reduction: str 
 
 
 @wrong("cross_entropy", likely=VALUE)
-def cross_entropy_guards_against_zero(x: Array, target: Array, *, reduction: str = "mean") -> VJP:
+def cross_entropy_guards_against_zero(x: Array, target: Array, *, reduction: str = "mean") -> Made:
     each, _ = OPS["cross_entropy"].rule(x, target, reduction="none")
     losses = -np.log(np.exp(-each) + x.dtype.type(1e-6))
     reduced = {"none": losses, "sum": np.sum(losses), "mean": np.mean(losses) if losses.size else np.nan}[
@@ -208,10 +208,10 @@ def cross_entropy_guards_against_zero(x: Array, target: Array, *, reduction: str
 
 
 @wrong("cross_entropy", likely=SHAPES)
-def cross_entropy_always_averages(x: Array, target: Array, *, reduction: str = "mean") -> VJP:
+def cross_entropy_always_averages(x: Array, target: Array, *, reduction: str = "mean") -> Made:
     return OPS["cross_entropy"].rule(x, target)
 
 
 @wrong("cross_entropy", likely=VALUE)
-def cross_entropy_averages_sums(x: Array, target: Array, *, reduction: str = "mean") -> VJP:
+def cross_entropy_averages_sums(x: Array, target: Array, *, reduction: str = "mean") -> Made:
     return OPS["cross_entropy"].rule(x, target, reduction="mean" if reduction == "sum" else reduction)

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from faults.fault import EXTREMES, KINKS, SYMMETRIES, VALUE, Array
+from faults.fault import EXTREMES, KINKS, SYMMETRIES, VALUE, Array, Made
 from faults.own import wrong
-from gradspec.reference import OPS, VJP
+from gradspec.reference import OPS
 from gradspec.reference.axes import normalize_axes
 
 Axis = Any
@@ -19,33 +19,40 @@ def kept(x: Array, axis: Axis) -> tuple[int, ...]:
 
 
 @wrong("sum", likely=EXTREMES)
-def sum_leaves_out_nan(x: Array, *, axis: Axis = None, keepdims: bool = False) -> VJP:
+def sum_leaves_out_nan(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
     return np.nansum(x, axis=axis, keepdims=keepdims), OPS["sum"].rule(x, axis=axis, keepdims=keepdims)[1]
 
 
 @wrong("sum", likely=VALUE)
-def sum_leaves_out_the_last(x: Array, *, axis: Axis = None, keepdims: bool = False) -> VJP:
+def sum_leaves_out_the_last(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
     last = (np.arange(x.size) == x.size - 1).reshape(x.shape)
     y = np.sum(np.where(last, 0, x).astype(x.dtype), axis=axis, keepdims=keepdims)
     return y, OPS["sum"].rule(x, axis=axis, keepdims=keepdims)[1]
 
 
 @wrong("mean", likely=VALUE)
-def mean_divides_by_the_size_of_x(x: Array, *, axis: Axis = None, keepdims: bool = False) -> VJP:
+def mean_divides_by_the_size_of_x(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
     y = np.sum(x, axis=axis, keepdims=keepdims) / max(x.size, 1)
     return np.asarray(y, x.dtype), OPS["mean"].rule(x, axis=axis, keepdims=keepdims)[1]
 
 
 @wrong("mean")
-def mean_divides_its_gradient_by_the_size_of_x(x: Array, *, axis: Axis = None, keepdims: bool = False) -> VJP:
+def mean_divides_its_gradient_by_the_size_of_x(
+    x: Array, *, axis: Axis = None, keepdims: bool = False
+) -> Made:
     y, _ = OPS["mean"].rule(x, axis=axis, keepdims=keepdims)
     return y, (lambda g: np.broadcast_to(np.reshape(g, kept(x, axis)), x.shape) / max(x.size, 1),)
 
 
 @wrong("mean")
-def mean_has_the_gradient_of_a_sum(x: Array, *, axis: Axis = None, keepdims: bool = False) -> VJP:
+def mean_has_the_gradient_of_a_sum(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
     y, _ = OPS["mean"].rule(x, axis=axis, keepdims=keepdims)
     return y, OPS["sum"].rule(x, axis=axis, keepdims=keepdims)[1]
+
+
+def spared(extreme: Any, x: Array, axis: Axis, keepdims: bool) -> Array:
+    """An extreme of all that is not NaN."""
+    return extreme.reduce(x, axis=axis, keepdims=keepdims)
 
 
 def of_zero_and_more(op: str, x: Array, axis: Axis, keepdims: bool) -> Array:
@@ -54,31 +61,27 @@ def of_zero_and_more(op: str, x: Array, axis: Axis, keepdims: bool) -> Array:
 
 
 @wrong("max", likely=VALUE)
-def max_starts_from_zero(x: Array, *, axis: Axis = None, keepdims: bool = False) -> VJP:
+def max_starts_from_zero(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
     return of_zero_and_more("max", x, axis, keepdims), OPS["max"].rule(x, axis=axis, keepdims=keepdims)[1]
 
 
 @wrong("min", likely=VALUE)
-def min_starts_from_zero(x: Array, *, axis: Axis = None, keepdims: bool = False) -> VJP:
+def min_starts_from_zero(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
     return of_zero_and_more("min", x, axis, keepdims), OPS["min"].rule(x, axis=axis, keepdims=keepdims)[1]
 
 
 @wrong("max", likely=EXTREMES)
-def max_ignores_nan(x: Array, *, axis: Axis = None, keepdims: bool = False) -> VJP:
-    return np.fmax.reduce(x, axis=axis, keepdims=keepdims), OPS["max"].rule(x, axis=axis, keepdims=keepdims)[
-        1
-    ]
+def max_ignores_nan(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
+    return spared(np.fmax, x, axis, keepdims), OPS["max"].rule(x, axis=axis, keepdims=keepdims)[1]
 
 
 @wrong("min", likely=EXTREMES)
-def min_ignores_nan(x: Array, *, axis: Axis = None, keepdims: bool = False) -> VJP:
-    return np.fmin.reduce(x, axis=axis, keepdims=keepdims), OPS["min"].rule(x, axis=axis, keepdims=keepdims)[
-        1
-    ]
+def min_ignores_nan(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
+    return spared(np.fmin, x, axis, keepdims), OPS["min"].rule(x, axis=axis, keepdims=keepdims)[1]
 
 
 @wrong("min", likely=KINKS)
-def min_pays_every_winner(x: Array, *, axis: Axis = None, keepdims: bool = False) -> VJP:
+def min_pays_every_winner(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
     y = np.min(x, axis=axis, keepdims=True)
     return np.reshape(y, np.shape(np.min(x, axis=axis, keepdims=keepdims))), (
         lambda g: np.reshape(g, y.shape) * (x == y),
@@ -86,14 +89,14 @@ def min_pays_every_winner(x: Array, *, axis: Axis = None, keepdims: bool = False
 
 
 @wrong("min")
-def min_pays_the_largest(x: Array, *, axis: Axis = None, keepdims: bool = False) -> VJP:
+def min_pays_the_largest(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
     return OPS["min"].rule(x, axis=axis, keepdims=keepdims)[0], OPS["max"].rule(
         x, axis=axis, keepdims=keepdims
     )[1]
 
 
 @wrong("max", likely=KINKS)
-def max_pays_nobody_at_a_tie(x: Array, *, axis: Axis = None, keepdims: bool = False) -> VJP:
+def max_pays_nobody_at_a_tie(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
     y, (pull,) = OPS["max"].rule(x, axis=axis, keepdims=keepdims)  # type: ignore[misc]
     top = np.max(x, axis=axis, keepdims=True)
     alone = np.sum(x == top, axis=axis, keepdims=True) == 1
@@ -101,7 +104,7 @@ def max_pays_nobody_at_a_tie(x: Array, *, axis: Axis = None, keepdims: bool = Fa
 
 
 @wrong("prod")
-def prod_knows_one_zero_only(x: Array, *, axis: Axis = None, keepdims: bool = False) -> VJP:
+def prod_knows_one_zero_only(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
     y, _ = OPS["prod"].rule(x, axis=axis, keepdims=keepdims)
     others = np.prod(np.where(x == 0, 1, x), axis=axis, keepdims=True).astype(x.dtype)
     zeros = np.sum(x == 0, axis=axis, keepdims=True)
@@ -110,7 +113,7 @@ def prod_knows_one_zero_only(x: Array, *, axis: Axis = None, keepdims: bool = Fa
 
 
 @wrong("prod")
-def prod_is_zero_where_a_factor_is(x: Array, *, axis: Axis = None, keepdims: bool = False) -> VJP:
+def prod_is_zero_where_a_factor_is(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
     y, (pull,) = OPS["prod"].rule(x, axis=axis, keepdims=keepdims)  # type: ignore[misc]
     return y, (lambda g: pull(g) * (x != 0),)  # type: ignore[misc]
 
@@ -118,14 +121,14 @@ def prod_is_zero_where_a_factor_is(x: Array, *, axis: Axis = None, keepdims: boo
 @wrong("var", likely=VALUE)
 def var_ignores_the_correction(
     x: Array, *, axis: Axis = None, correction: float = 0, keepdims: bool = False
-) -> VJP:
+) -> Made:
     return OPS["var"].rule(x, axis=axis, keepdims=keepdims)
 
 
 @wrong("var")
 def var_ignores_the_correction_in_its_gradient(
     x: Array, *, axis: Axis = None, correction: float = 0, keepdims: bool = False
-) -> VJP:
+) -> Made:
     y, _ = OPS["var"].rule(x, axis=axis, keepdims=keepdims, correction=correction)
     return y, OPS["var"].rule(x, axis=axis, keepdims=keepdims)[1]
 
@@ -133,7 +136,7 @@ def var_ignores_the_correction_in_its_gradient(
 @wrong("var", likely=SYMMETRIES)
 def var_is_a_difference_of_squares(
     x: Array, *, axis: Axis = None, correction: float = 0, keepdims: bool = False
-) -> VJP:
+) -> Made:
     y, pulls = OPS["var"].rule(x, axis=axis, correction=correction, keepdims=keepdims)
     n = x.size / max(y.size, 1)
     mean = np.mean(x, axis=axis, keepdims=keepdims)
@@ -144,27 +147,27 @@ def var_is_a_difference_of_squares(
 @wrong("var")
 def var_forgets_the_mean_in_its_gradient(
     x: Array, *, axis: Axis = None, correction: float = 0, keepdims: bool = False
-) -> VJP:
+) -> Made:
     y, _ = OPS["var"].rule(x, axis=axis, correction=correction, keepdims=keepdims)
     n = x.size / max(y.size, 1)
     return y, (lambda g: np.reshape(g, kept(x, axis)) * x * x.dtype.type(2 / (n - correction)),)
 
 
 @wrong("logsumexp", likely=EXTREMES)
-def logsumexp_overflows(x: Array, *, axis: Axis = None, keepdims: bool = False) -> VJP:
+def logsumexp_overflows(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
     y = np.log(np.sum(np.exp(x), axis=axis, keepdims=keepdims))
     return y, OPS["logsumexp"].rule(x, axis=axis, keepdims=keepdims)[1]
 
 
 @wrong("logsumexp", likely=EXTREMES)
-def logsumexp_subtracts_the_largest_of_all(x: Array, *, axis: Axis = None, keepdims: bool = False) -> VJP:
+def logsumexp_subtracts_the_largest_of_all(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
     top = np.max(x, initial=-np.inf)
     y = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=keepdims)) + top
     return np.asarray(y, x.dtype), OPS["logsumexp"].rule(x, axis=axis, keepdims=keepdims)[1]
 
 
 @wrong("logsumexp")
-def logsumexp_has_the_gradient_of_max(x: Array, *, axis: Axis = None, keepdims: bool = False) -> VJP:
+def logsumexp_has_the_gradient_of_max(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
     y, _ = OPS["logsumexp"].rule(x, axis=axis, keepdims=keepdims)
     return y, OPS["max"].rule(x, axis=axis, keepdims=keepdims)[1]
 
@@ -175,45 +178,45 @@ def placed(op: str, x: Array, axis: int, keepdims: bool) -> Array:
 
 
 @wrong("argmax", likely=VALUE)
-def argmax_takes_the_last(x: Array, *, axis: int, keepdims: bool = False) -> VJP:
+def argmax_takes_the_last(x: Array, *, axis: int, keepdims: bool = False) -> Made:
     return x.shape[axis] - 1 - placed("argmax", np.flip(x, axis), axis, keepdims), None
 
 
 @wrong("argmax", likely=VALUE)
-def argmax_of_sizes(x: Array, *, axis: int, keepdims: bool = False) -> VJP:
+def argmax_of_sizes(x: Array, *, axis: int, keepdims: bool = False) -> Made:
     return placed("argmax", np.abs(x), axis, keepdims), None
 
 
 @wrong("argmax", likely=EXTREMES)
-def argmax_ignores_nan(x: Array, *, axis: int, keepdims: bool = False) -> VJP:
+def argmax_ignores_nan(x: Array, *, axis: int, keepdims: bool = False) -> Made:
     return placed("argmax", np.where(np.isnan(x), -np.inf, x), axis, keepdims), None
 
 
 @wrong("argmax", likely=VALUE)
-def argmax_of_rounded_numbers(x: Array, *, axis: int, keepdims: bool = False) -> VJP:
+def argmax_of_rounded_numbers(x: Array, *, axis: int, keepdims: bool = False) -> Made:
     return placed("argmax", x.astype(np.float16), axis, keepdims), None
 
 
 @wrong("argmax", likely=VALUE)
-def argmax_looks_at_sixteen_only(x: Array, *, axis: int, keepdims: bool = False) -> VJP:
+def argmax_looks_at_sixteen_only(x: Array, *, axis: int, keepdims: bool = False) -> Made:
     return placed("argmax", np.take(x, range(min(x.shape[axis], 16)), axis), axis, keepdims), None
 
 
 @wrong("argmin", likely=VALUE)
-def argmin_takes_the_last(x: Array, *, axis: int, keepdims: bool = False) -> VJP:
+def argmin_takes_the_last(x: Array, *, axis: int, keepdims: bool = False) -> Made:
     return x.shape[axis] - 1 - placed("argmin", np.flip(x, axis), axis, keepdims), None
 
 
 @wrong("argmin", likely=VALUE)
-def argmin_is_argmax(x: Array, *, axis: int, keepdims: bool = False) -> VJP:
+def argmin_is_argmax(x: Array, *, axis: int, keepdims: bool = False) -> Made:
     return placed("argmax", x, axis, keepdims), None
 
 
 @wrong("argmin", likely=EXTREMES)
-def argmin_ignores_nan(x: Array, *, axis: int, keepdims: bool = False) -> VJP:
+def argmin_ignores_nan(x: Array, *, axis: int, keepdims: bool = False) -> Made:
     return placed("argmin", np.where(np.isnan(x), np.inf, x), axis, keepdims), None
 
 
 @wrong("argmin", likely=VALUE)
-def argmin_of_rounded_numbers(x: Array, *, axis: int, keepdims: bool = False) -> VJP:
+def argmin_of_rounded_numbers(x: Array, *, axis: int, keepdims: bool = False) -> Made:
     return placed("argmin", x.astype(np.float16), axis, keepdims), None

@@ -5,50 +5,50 @@ from typing import Any
 
 import numpy as np
 
-from faults.fault import SHAPES, VALUE, Array
+from faults.fault import SHAPES, VALUE, Array, Made, pullbacks
 from faults.own import wrong
-from gradspec.reference import OPS, VJP
+from gradspec.reference import OPS
 
 Key = Any
 
 
 @wrong("reshape")
-def reshape_back_in_fortran_order(x: Array, *, shape: Any) -> VJP:
+def reshape_back_in_fortran_order(x: Array, *, shape: Any) -> Made:
     return np.reshape(x, shape), (lambda g: np.reshape(g, x.shape, order="F"),)
 
 
 @wrong("reshape", likely=VALUE)
-def reshape_in_fortran_order(x: Array, *, shape: Any) -> VJP:
+def reshape_in_fortran_order(x: Array, *, shape: Any) -> Made:
     return np.reshape(x, shape, order="F"), (lambda g: np.reshape(g, x.shape),)
 
 
 @wrong("reshape", likely=SHAPES)
-def reshape_takes_minus_one_for_one(x: Array, *, shape: Any) -> VJP:
+def reshape_takes_minus_one_for_one(x: Array, *, shape: Any) -> Made:
     return np.reshape(x, tuple(1 if n == -1 else n for n in shape)), (lambda g: np.reshape(g, x.shape),)
 
 
 @wrong("permute_dims")
-def permute_dims_by_the_axes_themselves(x: Array, *, axes: Any) -> VJP:
+def permute_dims_by_the_axes_themselves(x: Array, *, axes: Any) -> Made:
     return np.permute_dims(x, axes), (lambda g: np.reshape(np.permute_dims(g, axes), x.shape),)
 
 
 @wrong("permute_dims", likely=SHAPES)
-def permute_dims_reverses_all(x: Array, *, axes: Any) -> VJP:
+def permute_dims_reverses_all(x: Array, *, axes: Any) -> Made:
     return x.T, (lambda g: g.T,)
 
 
 @wrong("matrix_transpose", likely=SHAPES)
-def matrix_transpose_reverses_all_axes(x: Array) -> VJP:
+def matrix_transpose_reverses_all_axes(x: Array) -> Made:
     return x.T, (lambda g: g.T,)
 
 
 @wrong("matrix_transpose")
-def matrix_transpose_reshapes_back(x: Array) -> VJP:
+def matrix_transpose_reshapes_back(x: Array) -> Made:
     return np.matrix_transpose(x), (lambda g: np.reshape(g, x.shape),)
 
 
 @wrong("expand_dims", likely=SHAPES)
-def expand_dims_counts_from_the_rank_of_x(x: Array, *, axis: Any) -> VJP:
+def expand_dims_counts_from_the_rank_of_x(x: Array, *, axis: Any) -> Made:
     axes = (axis,) if isinstance(axis, int) else axis
     return np.expand_dims(x, tuple(a if a >= 0 else max(a + x.ndim, 0) for a in axes)), OPS[
         "expand_dims"
@@ -56,29 +56,29 @@ def expand_dims_counts_from_the_rank_of_x(x: Array, *, axis: Any) -> VJP:
 
 
 @wrong("expand_dims", likely=SHAPES)
-def expand_dims_puts_the_axis_last(x: Array, *, axis: Any) -> VJP:
+def expand_dims_puts_the_axis_last(x: Array, *, axis: Any) -> Made:
     n = 1 if isinstance(axis, int) else len(axis)
     return np.reshape(x, (*x.shape, *(1,) * n)), (lambda g: np.reshape(g, x.shape),)
 
 
 @wrong("squeeze", likely=SHAPES)
-def squeeze_removes_all_axes_of_length_one(x: Array, *, axis: Any) -> VJP:
+def squeeze_removes_all_axes_of_length_one(x: Array, *, axis: Any) -> Made:
     return np.squeeze(x), (lambda g: np.reshape(g, x.shape),)
 
 
 @wrong("squeeze", likely=SHAPES)
-def squeeze_ignores_negative_axes(x: Array, *, axis: Any) -> VJP:
+def squeeze_ignores_negative_axes(x: Array, *, axis: Any) -> Made:
     axes = (axis,) if isinstance(axis, int) else axis
     return np.squeeze(x, tuple(a for a in axes if a >= 0)), (lambda g: np.reshape(g, x.shape),)
 
 
 @wrong("broadcast_to", likely=VALUE)
-def broadcast_to_repeats_the_elements(x: Array, *, shape: Any) -> VJP:
+def broadcast_to_repeats_the_elements(x: Array, *, shape: Any) -> Made:
     return np.resize(x, shape), (lambda g: g,)
 
 
 @wrong("broadcast_to")
-def broadcast_to_keeps_the_last_gradient(x: Array, *, shape: Any) -> VJP:
+def broadcast_to_keeps_the_last_gradient(x: Array, *, shape: Any) -> Made:
     def pull(g: Array) -> Array:
         d = g[(-1,) * (g.ndim - x.ndim)] if g.size else np.sum(g, axis=tuple(range(g.ndim - x.ndim)))
         return d
@@ -87,17 +87,17 @@ def broadcast_to_keeps_the_last_gradient(x: Array, *, shape: Any) -> VJP:
 
 
 @wrong("flip")
-def flip_is_not_flipped_back(x: Array, *, axis: Any = None) -> VJP:
+def flip_is_not_flipped_back(x: Array, *, axis: Any = None) -> Made:
     return np.flip(x, axis), (lambda g: g,)
 
 
 @wrong("flip", likely=VALUE)
-def flip_reverses_all_axes(x: Array, *, axis: Any = None) -> VJP:
+def flip_reverses_all_axes(x: Array, *, axis: Any = None) -> Made:
     return np.flip(x), (lambda g: np.flip(g, axis),)
 
 
 @wrong("flip")
-def flip_reverses_all_axes_back(x: Array, *, axis: Any = None) -> VJP:
+def flip_reverses_all_axes_back(x: Array, *, axis: Any = None) -> Made:
     return np.flip(x, axis), (np.flip,)
 
 
@@ -108,38 +108,38 @@ def parts(g: Array, lengths: list[int], axis: int, shift: int = 0) -> list[Array
 
 
 @wrong("concat")
-def concat_gives_its_arrays_gradients_in_reverse(*xs: Array, axis: int = 0) -> VJP:
-    y, pull = OPS["concat"].rule(*xs, axis=axis)
+def concat_gives_its_arrays_gradients_in_reverse(*xs: Array, axis: int = 0) -> Made:
+    y, pull = pullbacks("concat", *xs, axis=axis)
     alike = len({x.shape for x in xs}) == 1
-    return y, lambda g: tuple(pull(g))[::-1] if alike else pull(g)  # type: ignore[operator, arg-type]
+    return y, lambda g: tuple(pull(g))[::-1] if alike else pull(g)
 
 
 @wrong("concat")
-def concat_cuts_one_place_later(*xs: Array, axis: int = 0) -> VJP:
-    y, _ = OPS["concat"].rule(*xs, axis=axis)
+def concat_cuts_one_place_later(*xs: Array, axis: int = 0) -> Made:
+    y, _ = pullbacks("concat", *xs, axis=axis)
     return y, lambda g: parts(g, [x.shape[axis] for x in xs], axis, shift=1)
 
 
 @wrong("concat")
-def concat_divides_its_gradients_by_the_count(*xs: Array, axis: int = 0) -> VJP:
-    y, pull = OPS["concat"].rule(*xs, axis=axis)
-    return y, lambda g: [d / d.dtype.type(len(xs)) for d in pull(g)]  # type: ignore[operator]
+def concat_divides_its_gradients_by_the_count(*xs: Array, axis: int = 0) -> Made:
+    y, pull = pullbacks("concat", *xs, axis=axis)
+    return y, lambda g: [d / d.dtype.type(len(xs)) for d in pull(g)]
 
 
 @wrong("stack")
-def stack_gives_its_arrays_gradients_in_reverse(*xs: Array, axis: int = 0) -> VJP:
-    y, pull = OPS["stack"].rule(*xs, axis=axis)
-    return y, lambda g: tuple(pull(g))[::-1]  # type: ignore[operator, arg-type]
+def stack_gives_its_arrays_gradients_in_reverse(*xs: Array, axis: int = 0) -> Made:
+    y, pull = pullbacks("stack", *xs, axis=axis)
+    return y, lambda g: tuple(pull(g))[::-1]
 
 
 @wrong("stack")
-def stack_gives_every_array_the_first_gradient(*xs: Array, axis: int = 0) -> VJP:
-    y, pull = OPS["stack"].rule(*xs, axis=axis)
-    return y, lambda g: [pull(g)[0].copy() for _ in xs]  # type: ignore[operator, index, union-attr]
+def stack_gives_every_array_the_first_gradient(*xs: Array, axis: int = 0) -> Made:
+    y, pull = pullbacks("stack", *xs, axis=axis)
+    return y, lambda g: [pull(g)[0].copy() for _ in xs]
 
 
 @wrong("stack", likely=SHAPES)
-def stack_joins_at_the_front(*xs: Array, axis: int = 0) -> VJP:
+def stack_joins_at_the_front(*xs: Array, axis: int = 0) -> Made:
     return np.stack(xs), OPS["stack"].rule(*xs)[1]
 
 
@@ -150,7 +150,7 @@ def scattered(x: Array, key: Key, g: Array) -> Array:
 
 
 @wrong("getitem")
-def getitem_spreads_its_gradient_over_recurring_indices(x: Array, *, key: Key) -> VJP:
+def getitem_spreads_its_gradient_over_recurring_indices(x: Array, *, key: Key) -> Made:
     times = np.zeros(x.shape, x.dtype)
     np.add.at(times, key, 1)
     y, (pull,) = OPS["getitem"].rule(x, key=key)  # type: ignore[misc]
@@ -158,7 +158,7 @@ def getitem_spreads_its_gradient_over_recurring_indices(x: Array, *, key: Key) -
 
 
 @wrong("getitem")
-def getitem_ignores_the_step_backwards(x: Array, *, key: Key) -> VJP:
+def getitem_ignores_the_step_backwards(x: Array, *, key: Key) -> Made:
     def forwards(part: Any) -> Any:
         backwards = isinstance(part, slice) and part.step == -1 and part.start is part.stop is None
         return slice(None) if backwards else part
@@ -169,7 +169,7 @@ def getitem_ignores_the_step_backwards(x: Array, *, key: Key) -> VJP:
 
 
 @wrong("getitem", likely=VALUE)
-def getitem_takes_negative_indices_for_zero(x: Array, *, key: Key) -> VJP:
+def getitem_takes_negative_indices_for_zero(x: Array, *, key: Key) -> Made:
     def positive(part: Any) -> Any:
         whole = isinstance(part, int) or (isinstance(part, np.ndarray) and part.dtype != np.bool_)
         return np.maximum(part, 0) if whole else part
@@ -178,7 +178,7 @@ def getitem_takes_negative_indices_for_zero(x: Array, *, key: Key) -> VJP:
 
 
 @wrong("getitem")
-def getitem_turns_the_mask_around_in_its_gradient(x: Array, *, key: Key) -> VJP:
+def getitem_turns_the_mask_around_in_its_gradient(x: Array, *, key: Key) -> Made:
     y, pulls = OPS["getitem"].rule(x, key=key)
     if not isinstance(key, np.ndarray) or 2 * int(key.sum()) != key.size:
         return y, pulls

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from faults.fault import Array, Call, Pull, Rule, pullbacks, summed
+from faults.fault import Array, Call, Made, Pull, Rule, pullbacks, summed
 from gradspec.backends import Backend, load
-from gradspec.reference import OPS, VJP, Variable, record
+from gradspec.reference import OPS, Variable, record
 
 SPEC = load("numpy")
 
@@ -26,7 +26,7 @@ def of_rule(op: str, rule: Rule, dtypes: frozenset[str] = SPEC.dtypes, nests: bo
 def with_value(op: str, change: Callable[[Call], Array]) -> Rule:
     """The spec's rule with its value changed."""
 
-    def rule(*xs: Array, **keywords: Any) -> VJP:
+    def rule(*xs: Array, **keywords: Any) -> Made:
         y, pulls = OPS[op].rule(*xs, **keywords)
         return change(Call(OPS[op], xs, keywords, y)), pulls
 
@@ -36,7 +36,7 @@ def with_value(op: str, change: Callable[[Call], Array]) -> Rule:
 def with_gradient(op: str, change: Callable[[Pull], Array], argument: int | None = None) -> Rule:
     """The spec's rule with the gradient of one argument changed, or of each."""
 
-    def rule(*xs: Array, **keywords: Any) -> VJP:
+    def rule(*xs: Array, **keywords: Any) -> Made:
         y, pulled = pullbacks(op, *xs, **keywords)
 
         def pull(g: Array) -> Any:
@@ -55,7 +55,7 @@ def with_gradient(op: str, change: Callable[[Pull], Array], argument: int | None
 def with_inputs(op: str, change: Callable[[Array], Array], forward: bool, backward: bool) -> Rule:
     """The spec's rule, its value or its gradients computed from other inputs than those given."""
 
-    def rule(*xs: Array, **keywords: Any) -> VJP:
+    def rule(*xs: Array, **keywords: Any) -> Made:
         y, pulled = pullbacks(op, *xs, **keywords)
         others = tuple(x if x.dtype.kind in "biu" else change(x) for x in xs)
         other_y, other = pullbacks(op, *others, **keywords)

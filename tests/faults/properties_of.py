@@ -18,7 +18,7 @@ Property = Callable[..., Any]
 @cache
 def properties() -> dict[str, Property]:
     """Every test function of the properties, by name."""
-    found = {}
+    found: dict[str, Property] = {}
     for module in pkgutil.iter_modules(gradspec.properties.__path__):
         if module.name.startswith("test_"):
             tests = vars(importlib.import_module(f"gradspec.properties.{module.name}"))
