@@ -54,7 +54,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -e $@ || $(MAKE) --no-print-directory environment
 	@rm -f $@
 	$(BIN)/python -m pip install --quiet -c constraints.txt hatchling
-	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e ".[torch,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e ".[torch,cupy,dev]"
 	@touch $@
 
 .PHONY: environment

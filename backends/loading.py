@@ -13,6 +13,7 @@ or a function of no arguments that returns one."""
 
 BUILT_IN = {
     "numpy": "gradspec.backends.numpy:backend",
+    "cupy": "gradspec.backends.cupy:gpu",
     "torch": "gradspec.backends.torch:cpu",
     "torch:cuda": "gradspec.backends.torch:cuda",
 }

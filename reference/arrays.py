@@ -37,7 +37,7 @@ def cotangent(g: Any, y: Array) -> Array:
             )
         g = np.ones_like(y)
     if not hasattr(g, "dtype"):
-        g = np.asarray(g, y.dtype)
+        g = np.asarray(g, y.dtype, like=y)
     if g.shape != y.shape:
         raise ValueError(
             f"the cotangent has shape {g.shape}, the value it belongs to {y.shape}; they must be the same"
@@ -75,7 +75,9 @@ def is_changed(copy: Array, x: Array) -> bool:
 def is_alone(holder: list[Any], i: int) -> bool:
     """Whether nothing but this list refers to the array at its index i, or to its memory: then it needs no copy."""
     x = holder[i]
-    if type(x) is not np.ndarray or x.base is not None or not (x.flags.owndata and x.flags.writeable):
+    if isinstance(x, np.generic) or getattr(x, "base", x) is not None or not x.flags.owndata:
+        return False
+    if not getattr(x.flags, "writeable", True):  # which not every library knows
         return False
     del x
     return _references(holder, i) == _ONE

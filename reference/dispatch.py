@@ -5,16 +5,20 @@ op `sum`. That is how a pullback, written in NumPy, is recorded when it runs on 
 no second formula.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
 from gradspec.reference import ops as _declared  # noqa: F401  fills OPS
+from gradspec.reference.arrays import as_array
 from gradspec.reference.op import OPS, Op
 from gradspec.reference.tape import Variable
 
-_OPS: dict[Any, Op] = {getattr(np, name): op for name, op in OPS.items() if hasattr(np, name)}
+
+def by_function(ops: Mapping[str, Op]) -> dict[Any, Op]:
+    """The ops by the NumPy function that has their name."""
+    return {getattr(np, name): op for name, op in ops.items() if hasattr(np, name)}
 
 
 def plain(x: Any) -> Any:
@@ -26,34 +30,38 @@ def truth(ufunc: np.ufunc) -> Callable[..., Any]:
     """A comparison as a method: truth values have no derivative, so no op is needed."""
 
     def method(self: Any, other: Any) -> Any:
-        return type(self)(np.asarray(ufunc(self.data, plain(other))))
+        return type(self)(as_array(ufunc(self.data, plain(other))))
 
     return method
 
 
 class NumPyVariable(Variable):
-    """A `Variable` for NumPy's two protocols: ufuncs (`np.exp`) and other functions (`np.concat`)."""
+    """A `Variable` for NumPy's two protocols: ufuncs (`np.exp`) and other functions (`np.concat`).
+
+    offered: what answers to a function of NumPy. Another array library puts its own rules here.
+    """
 
     __slots__ = ()
+    offered: ClassVar[Mapping[Any, Op]] = by_function(OPS)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if method == "__call__" and ufunc in _OPS and not kwargs:
-            return _OPS[ufunc].apply(*inputs)
+        if method == "__call__" and ufunc in self.offered and not kwargs:
+            return self.offered[ufunc].apply(*inputs)
         if method == "__call__" and ufunc.types[0].endswith("->?"):
             truths = ufunc(*map(plain, inputs), **kwargs)  # they have no derivative
-            return type(self)(np.asarray(truths))
+            return type(self)(as_array(truths))
         if method == "reduce" and ufunc is np.add:
-            return OPS["sum"].apply(*inputs, **kwargs)
+            return self.offered[np.sum].apply(*inputs, **kwargs)
         raise TypeError(f"np.{ufunc.__name__} ({method}) has no rule for tensors; {_ALLOWED}")
 
     def __array_function__(
         self, function: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if function not in _OPS:
+        if function not in self.offered:
             raise TypeError(f"np.{function.__name__} has no rule for tensors; {_ALLOWED}")
-        op = _OPS[function]
+        op = self.offered[function]
         n = len(op.arguments)
         return op(*args[:n], **dict(zip(op.keywords, args[n:], strict=False)), **kwargs)
 
 
-_ALLOWED = f"those with one are {', '.join(sorted(op.name for op in _OPS.values()))}"
+_ALLOWED = f"those with one are {', '.join(sorted(op.name for op in NumPyVariable.offered.values()))}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
+from inspect import unwrap
 from typing import Any
 
 from numpy import ndarray
@@ -19,13 +20,15 @@ def record(rule: Callable[..., VJP], *, elementwise: bool = False) -> Callable[.
     """An op from a rule: arrays give an array; a `Variable` among them gives a `Variable` that remembers the rule.
 
     Positional arguments are array data or Python numbers, keywords are metadata. A rule written `def rule(*xs)` makes
-    an op that takes its arrays as one sequence, as `concat` does in the Array API standard.
+    an op that takes its arrays as one sequence, as `concat` does in the Array API standard. What a rule wraps (`wraps`) says
+    which arguments it takes.
     elementwise: a promise that, of arguments alike in shape and dtype, values and gradients are so too. The backward pass
     then need not look.
     """
-    code = rule.__code__
+    written: Any = unwrap(rule)
+    code = written.__code__
     variadic = bool(code.co_flags & 0x04)  # CO_VARARGS: the rule is written with *xs
-    plain = not (variadic or code.co_kwonlyargcount or rule.__defaults__)
+    plain = not (variadic or code.co_kwonlyargcount or written.__defaults__)
     if elementwise and plain and code.co_argcount <= 2:
         return wraps(rule)(_unary(rule) if code.co_argcount == 1 else _binary(rule))
     return wraps(rule)(_general(rule, variadic))

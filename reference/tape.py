@@ -57,6 +57,9 @@ class Variable:
 
     __slots__ = ("_data", "_form", "_grad", "_node", "_order")
 
+    kept: Callable[[Array], Array] = staticmethod(
+        kept
+    )  # copies an array with its layout; a library may have its own way
     _data: Array
     _form: object  # shape and dtype, the same object for all that are alike; None until someone asks
     _order: int  # when it was made: whatever consumes it is younger
@@ -147,7 +150,9 @@ def vjp(
     cotangent of the wrong shape.
     """
     nested = any(isinstance(x, Variable) for x in inputs)
-    leaves = [_alias(x) if isinstance(x, Variable) else kind(kept(x), requires_grad=True) for x in inputs]
+    leaves = [
+        _alias(x) if isinstance(x, Variable) else kind(kind.kept(x), requires_grad=True) for x in inputs
+    ]
     with recording(True):
         value = fn(*leaves)
     for x, leaf in zip(inputs, leaves, strict=True):

@@ -112,29 +112,34 @@ def _classified(choose: Choices) -> Call:
     return Call((x, Below((*x[:axis], *x[axis + 1 :]), x[axis])), {"reduction": reduction})
 
 
-@op(_classified)
-def cross_entropy(x: Real, target: Index, *, reduction: Literal["mean", "sum", "none"] = "mean") -> VJP:
-    """-log softmax(x)[target], averaged ("mean"), summed ("sum") or for each target ("none").
+def not_classes(x: Array) -> str:
+    """What is said of targets that are none of the classes of x."""
+    classes = x.shape[min(1, x.ndim - 1)]
+    return f"cross_entropy: targets must be integers in 0..{classes - 1}, the classes of x {x.shape}"
 
-    x: (classes), (n, classes) or (n, classes, ...); target: the shape of x without the classes, integers below them.
-    """
+
+def classes_of(x: Array, target: Array, reduction: str) -> int:
+    """How many classes x has; ValueError where shapes, the kind of targets or the reduction are none of cross_entropy's."""
     axis = min(1, x.ndim - 1)
     classes = x.shape[axis] if x.ndim else 0
     if target.shape != (*x.shape[:axis], *x.shape[axis + 1 :]) or not x.ndim:
         raise ValueError(
             f"cross_entropy: target {target.shape} does not fit x {x.shape}; it must be that without the classes"
         )
-    if target.dtype.kind not in "iu" or (target.size and not 0 <= target.min() <= target.max() < classes):
-        raise ValueError(
-            f"cross_entropy: targets must be integers in 0..{classes - 1}, the classes of x {x.shape}"
-        )
+    if target.dtype.kind not in "iu":
+        raise ValueError(not_classes(x))
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"cross_entropy: reduction is {reduction!r}; allowed are 'mean', 'sum' and 'none'")
-    hot = np.expand_dims(target, axis) == np.reshape(
-        np.arange(classes), (classes,) + (1,) * (x.ndim - axis - 1)
-    )
+    return classes
+
+
+def losses(x: Array, target: Array, reduction: str) -> VJP:
+    """The rule of cross_entropy for targets that are known to be classes."""
+    axis = min(1, x.ndim - 1)
+    classes = np.arange(x.shape[axis], like=target)
+    hot = np.expand_dims(target, axis) == np.reshape(classes, (len(classes),) + (1,) * (x.ndim - axis - 1))
     logp = log_softmax(x, axis=axis)
-    losses = -np.sum(np.where(hot, logp, 0), axis=axis)
+    each_loss = -np.sum(np.where(hot, logp, 0), axis=axis)
 
     def pull_x(g: Array) -> Array:
         each = (
@@ -143,5 +148,17 @@ def cross_entropy(x: Real, target: Index, *, reduction: Literal["mean", "sum", "
         p = np.exp(logp)
         return np.where(hot, p - 1, p) * each
 
-    total = losses if reduction == "none" else np.sum(losses)
+    total = each_loss if reduction == "none" else np.sum(each_loss)
     return total / target.size if reduction == "mean" else total, (pull_x, None)
+
+
+@op(_classified)
+def cross_entropy(x: Real, target: Index, *, reduction: Literal["mean", "sum", "none"] = "mean") -> VJP:
+    """-log softmax(x)[target], averaged ("mean"), summed ("sum") or for each target ("none").
+
+    x: (classes), (n, classes) or (n, classes, ...); target: the shape of x without the classes, integers below them.
+    """
+    classes = classes_of(x, target, reduction)
+    if target.size and not 0 <= target.min() <= target.max() < classes:
+        raise ValueError(not_classes(x))
+    return losses(x, target, reduction)

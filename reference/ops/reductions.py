@@ -46,9 +46,14 @@ def _products_of_others(x: Array, axis: Axes) -> Array:
     return np.permute_dims(np.reshape(others, moved.shape), tuple(np.argsort(order)))
 
 
+@record
+def _ones(x: Array) -> VJP:
+    return np.ones_like(x), None
+
+
 def _products_before(x: Array) -> Array:
     """For each element the product of those before it on the last axis, in log2(n) steps (Hillis and Steele, 1986)."""
-    ones = np.ones(x.shape, x.dtype)
+    ones = _ones(x)
     y = np.concat([ones[..., :1], x[..., :-1]], axis=-1)
     step = 1
     while step < x.shape[-1]:
@@ -111,7 +116,9 @@ def finite_top(x: Array, *, axis: Axes) -> VJP:
 
     It has no pullback: whatever is subtracted comes back, so that to a derivative it is a constant.
     """
-    top = np.max(x, axis=axis, keepdims=True, initial=-np.inf)
+    if not _count(x, axis):
+        return np.zeros_like(x, shape=_reduced_shape(x, axis, True)), None
+    top = np.max(x, axis=axis, keepdims=True)
     return np.where(np.isfinite(top), top, 0), None
 
 

@@ -169,7 +169,7 @@ def _index(choose: Choices, n: int, together: Shape) -> Any:
 @record
 def _scatter(g: Array, *, key: Any, shape: Shape) -> VJP:
     """The adjoint of getitem: zeros of the shape with g added at the key, once for every time an index recurs."""
-    x = np.zeros(shape, g.dtype)
+    x = np.zeros_like(g, shape=shape)
     if any(np.ndim(k) and not isinstance(k, slice) and np.asarray(k).dtype != np.bool_ for k in _parts(key)):
         np.add.at(x, key, g)
     else:

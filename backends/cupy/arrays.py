@@ -1,0 +1,78 @@
+"""CuPy's arrays: there and back, copied with their layout, and checks that are told of without waiting for the device."""
+
+from typing import Any
+
+import cupy
+import numpy as np
+
+Array = Any
+
+_ALIGNMENT = 512
+"""Bytes; CuPy's allocations start at multiples of it, so that an offset modulo this much is one that kernels can see."""
+
+
+def from_numpy(x: np.ndarray[Any, Any]) -> Array:
+    """An array of the same elements and strides on the current device, at the same distance from a vector load's place.
+
+    x: of dtype float64, float32, float16, `ml_dtypes.bfloat16`, int64 or bool; read-only or not.
+    """
+    if not x.size:
+        return cupy.empty(x.shape, x.dtype)
+    low, high = np.lib.array_utils.byte_bounds(x)
+    offset = (low - _start(x)) % _ALIGNMENT
+    memory = np.zeros(offset + high - low, np.uint8)
+    first = offset + x.__array_interface__["data"][0] - low
+    np.ndarray(x.shape, x.dtype, memory, first, x.strides)[...] = x
+    return _view(cupy.asarray(memory), x, first)
+
+
+def _start(x: np.ndarray[Any, Any]) -> int:
+    """Where the memory starts that x is a view of."""
+    owner = x
+    while isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    return int(np.lib.array_utils.byte_bounds(owner)[0])
+
+
+def to_numpy(x: Array) -> np.ndarray[Any, Any]:
+    """A NumPy array of the same elements, in memory of its own; waits for the device. Raises what `refuse` has noted."""
+    array = np.array(cupy.asnumpy(x))
+    synchronize()
+    return array
+
+
+def kept(x: Array) -> Array:
+    """A copy of x with its strides, so that a rule meets the same layout."""
+    if not x.size:
+        return x.copy()
+    low = sum((n - 1) * s for n, s in zip(x.shape, x.strides, strict=True) if s < 0)
+    high = sum((n - 1) * s for n, s in zip(x.shape, x.strides, strict=True) if s > 0) + x.dtype.itemsize
+    copy = _view(cupy.empty(high - low, cupy.uint8), x, -low)
+    copy[...] = x
+    return copy
+
+
+def _view(memory: Array, like: Any, first: int) -> Array:
+    """An array in this memory of bytes with shape, dtype and strides like another, its first element at this byte."""
+    return cupy.ndarray(like.shape, like.dtype, memory.data + first, like.strides)
+
+
+# Checks of values. An op does not wait for the device, so what it finds there is told of when someone does.
+
+_bad: dict[str, Array] = {}
+"""By complaint: an array of one truth value on the device, whether there is reason for it."""
+
+
+def refuse(bad: Array, complaint: str) -> None:
+    """Note that a ValueError is due where `bad`, one truth value on the device, is true: at the next `synchronize`."""
+    _bad[complaint] = _bad[complaint] | bad if complaint in _bad else bad
+
+
+def synchronize() -> None:
+    """Wait for the current device; ValueError if an op since the last time was given values that it has no answer to."""
+    cupy.cuda.get_current_stream().synchronize()
+    found = {complaint: bool(bad) for complaint, bad in _bad.items()}
+    _bad.clear()
+    for complaint, bad in found.items():
+        if bad:
+            raise ValueError(complaint)

@@ -1,0 +1,55 @@
+"""The backends "cupy" and, without its fused kernels, "cupy:composed"."""
+
+from collections.abc import Mapping
+from functools import cache, partial
+
+import cupy
+
+from gradspec.backends.backend import Backend, Unavailable
+from gradspec.backends.cupy.arrays import from_numpy, synchronize, to_numpy
+from gradspec.backends.cupy.probe import obstacle
+from gradspec.backends.cupy.rules import COMPOSED, NARROW, Rule
+from gradspec.backends.cupy.tensor import kind_of
+from gradspec.reference import tape
+
+
+def gpu() -> Backend:
+    """CuPy on the current device. Raises Unavailable, with what is missing, where CuPy cannot run."""
+    return _backend("cupy", COMPOSED)
+
+
+def composed() -> Backend:
+    """CuPy by rules made of its array functions alone. Raises Unavailable where CuPy cannot run."""
+    return _backend("cupy:composed", COMPOSED)
+
+
+def _backend(name: str, rules: Mapping[str, Rule]) -> Backend:
+    if reason := _obstacle():
+        raise Unavailable(f"{name}: {reason}")
+    kind = kind_of(rules)
+    return Backend(
+        name=name,
+        ops=kind.ops,
+        vjp=partial(tape.vjp, kind=kind),
+        from_numpy=from_numpy,
+        to_numpy=to_numpy,
+        synchronize=synchronize,
+        dtypes=_dtypes(),
+        device="cuda",
+        nests=True,
+    )
+
+
+_obstacle = cache(obstacle)
+
+
+def _dtypes() -> set[str]:
+    """What there is of float64, float32 and the 16-bit floats; CuPy before 14 has no bfloat16."""
+    found = {"float64", "float32"}
+    for dtype in NARROW:
+        try:
+            cupy.empty(0, dtype)
+        except (TypeError, ValueError):
+            continue
+        found.add(dtype.name)
+    return found

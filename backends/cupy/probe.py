@@ -1,0 +1,46 @@
+"""Why CuPy cannot run here, in one line."""
+
+from collections.abc import Callable
+
+import cupy
+
+
+def obstacle() -> str | None:
+    """What is missing, from the driver to a first kernel; None if nothing is."""
+    for what, attempt in _STEPS:
+        try:
+            if reason := attempt():
+                return reason
+        except Exception as error:  # whatever a broken installation raises
+            return f"{what} ({_first_line(error)})"
+    return None
+
+
+def _device() -> str | None:
+    if cupy.is_available():
+        return None
+    cupy.cuda.runtime.getDeviceCount()  # which says why
+    return "no CUDA device"
+
+
+def _compiler() -> None:
+    cupy.cuda.nvrtc.getVersion()
+
+
+def _kernel() -> None:
+    twice = cupy.RawKernel('extern "C" __global__ void twice(int* x) { *x *= 2; }', "twice")
+    x = cupy.full(1, 21, cupy.int32)
+    twice((1,), (1,), (x,))
+    if int(x[0]) != 42:
+        raise RuntimeError(f"twice 21 is {int(x[0])}")
+
+
+_STEPS: list[tuple[str, Callable[[], str | None]]] = [
+    ("no CUDA driver or device", _device),
+    ("no NVRTC, which compiles kernels: pip install nvidia-cuda-nvrtc", _compiler),
+    ("the first kernel failed", _kernel),
+]
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

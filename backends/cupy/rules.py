@@ -1,0 +1,123 @@
+"""The rules of every op on CuPy arrays: the spec's own where they run as they stand, and what they lack."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import cupy
+import cupyx.scipy.special
+import ml_dtypes
+import numpy as np
+
+from gradspec.backends.cupy.arrays import refuse
+from gradspec.backends.cupy.keys import Steps, place, steps
+from gradspec.reference import OPS
+from gradspec.reference.arrays import unbroadcast
+from gradspec.reference.ops.nn import classes_of, losses, not_classes
+from gradspec.reference.record import record
+from gradspec.reference.tape import VJP, Array, Variable
+
+Rule = Callable[..., VJP]
+
+NARROW = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
+"""The dtypes that are computed in float32 and rounded once."""
+
+
+# Rules of its own
+
+
+@record
+def erf(x: Array) -> VJP:
+    """The error function, which NumPy lacks."""
+    return cupyx.scipy.special.erf(x), (lambda g: g * np.exp(-x * x) * (2 / np.sqrt(np.pi)),)
+
+
+def gelu(x: Array, *, approximate: str = "none") -> VJP:
+    """As the spec has it, with CuPy's error function."""
+    if approximate != "none":
+        return OPS["gelu"].rule(x, approximate=approximate)
+    cdf = (1 + erf(x * 0.5**0.5)) / 2
+    return x * cdf, (lambda g: g * (cdf + x * np.exp(-x * x / 2) * (2 * np.pi) ** -0.5),)
+
+
+def cross_entropy(x: Array, target: Array, *, reduction: str = "mean") -> VJP:
+    """As the spec has it, but for targets that are no classes: they are told of later, see `arrays.refuse`."""
+    classes = classes_of(x, target, reduction)
+    refuse(np.any((target < 0) | (target >= classes)), not_classes(x))
+    return losses(x, target, reduction)
+
+
+@record
+def _take(x: Array, *, how: Steps) -> VJP:
+    view, key = place(x, how)
+    return view[key], (lambda g: _scatter(g, how=how, shape=x.shape),)
+
+
+@record
+def _scatter(g: Array, *, how: Steps, shape: tuple[int, ...]) -> VJP:
+    """The adjoint of `_take`: zeros with g added where it was taken from, once for every time an index recurs."""
+    x = cupy.zeros(shape, g.dtype)
+    view, key = place(x, how)
+    if how.arrays or any(isinstance(k, cupy.ndarray) for k in how.basic):
+        cupy.add.at(view, key, g)
+    else:
+        view[key] = g
+    return x, (lambda h: _take(h, how=how),)
+
+
+def getitem(x: Array, *, key: Any) -> VJP:
+    how = steps(key, x.shape)
+    return _take(x, how=how), (lambda g: _scatter(g, how=how, shape=x.shape),)
+
+
+OWN: dict[str, Rule] = {"gelu": gelu, "cross_entropy": cross_entropy, "getitem": getitem}
+COMPOSED: dict[str, Rule] = {name: op.rule for name, op in OPS.items()} | OWN
+"""Every op by rules that are made of array functions."""
+
+
+# Precision and shape
+
+
+@record
+def cast(x: Array, *, dtype: Any) -> VJP:
+    """X in another dtype; cotangents come back in its own, as the tape sees to."""
+    return x.astype(dtype), None if np.dtype(dtype).kind in "biu" else (lambda g: g,)
+
+
+def wide(rule: Rule) -> Rule:
+    """The rule with 16-bit floats computed in float32: value and gradients are rounded once, at the end."""
+
+    @wraps(rule)
+    def widened(*xs: Any, **keywords: Any) -> VJP:
+        narrow = [x.dtype for x in xs if _is_narrow(x)]
+        if not narrow:
+            return rule(*xs, **keywords)
+        value, pullbacks = rule(*map(_widened, xs), **keywords)
+        value = cast(value, dtype=narrow[0]) if value.dtype == np.float32 else value
+        if pullbacks is None:
+            return value, None
+        if callable(pullbacks):
+            return value, lambda g: tuple(map(_like, pullbacks(_widened(g)), xs))
+        return value, tuple(p and _rounding(p, x) for p, x in zip(pullbacks, xs, strict=True))
+
+    return widened
+
+
+def _rounding(pullback: Callable[[Array], Array], x: Array) -> Callable[[Array], Array]:
+    return lambda g: _like(pullback(_widened(g)), x)
+
+
+def _like(d: Array, x: Array) -> Array:
+    """A gradient summed to the shape of its argument and only then rounded to its dtype."""
+    if d is None:
+        return None
+    d = d if d.shape == x.shape else unbroadcast(d, x.shape)
+    return d if d.dtype == x.dtype else cast(d, dtype=x.dtype)
+
+
+def _is_narrow(x: Any) -> bool:
+    return isinstance(x, cupy.ndarray | Variable) and getattr(x, "dtype", None) in NARROW
+
+
+def _widened(x: Any) -> Any:
+    return cast(x, dtype=np.float32) if _is_narrow(x) else x

@@ -1,0 +1,79 @@
+"""CuPy arrays on the spec's tape."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from gradspec.backends.cupy.arrays import kept
+from gradspec.backends.cupy.rules import Rule, cast, wide
+from gradspec.reference import OPS, Op
+from gradspec.reference.dispatch import NumPyVariable, by_function, truth
+from gradspec.reference.record import record
+
+
+class CuPyVariable(NumPyVariable):
+    """A CuPy array that knows how it was computed. Like every `Variable` it has `backward()`, and `grad` where it is a leaf.
+
+    ops: the table it computes by; its operators and NumPy's functions are these ops. `kind_of` makes a class of a table.
+    """
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+    __ne__, __le__, __ge__ = truth(np.not_equal), truth(np.less_equal), truth(np.greater_equal)
+    kept = staticmethod(kept)
+    ops: ClassVar[Mapping[str, Op]]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape  # type: ignore[no-any-return]
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim  # type: ignore[no-any-return]
+
+    @property
+    def size(self) -> int:
+        return self.data.size  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> Any:
+        return self.data.dtype
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, key: Any) -> Self:
+        return self.ops["getitem"](self, key=key)  # type: ignore[no-any-return]
+
+    def reshape(self, shape: tuple[int, ...]) -> Self:
+        return self.ops["reshape"](self, shape=shape)  # type: ignore[no-any-return]
+
+    def astype(self, dtype: Any) -> Self:
+        return cast(self, dtype=dtype)  # type: ignore[no-any-return]
+
+    def detach(self) -> Self:
+        """The same memory off the tape."""
+        return type(self)(self.data)
+
+
+_OPERATORS = {
+    "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "pow": "pow", "matmul": "matmul",
+}  # fmt: skip
+_OTHERS = {"neg": "negative", "abs": "abs", "eq": "equal", "lt": "less", "gt": "greater"}
+
+
+def kind_of(rules: Mapping[str, Rule]) -> type[CuPyVariable]:
+    """The class of variables that compute by these rules, one for each op of the spec."""
+    widened = {name: wide(rule) for name, rule in rules.items()}
+    ops = {name: replace(OPS[name], rule=rule, apply=record(rule)) for name, rule in widened.items()}
+    members: dict[str, Any] = {"__slots__": (), "__hash__": object.__hash__}
+    members |= {"ops": ops, "offered": by_function(ops)}
+    members |= {f"__{mark}__": ops[name].apply for mark, name in (_OPERATORS | _OTHERS).items()}
+    members |= {f"__r{mark}__": _swapped(ops[name].apply) for mark, name in _OPERATORS.items()}
+    return type("CuPyTensor", (CuPyVariable,), members)
+
+
+def _swapped(apply: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, other: apply(other, self)

@@ -1,0 +1,235 @@
+"""What stands for CuPy where there is no GPU: arrays in NumPy's memory that are as strict as CuPy's.
+
+They answer to NumPy's functions through its two protocols, as CuPy's do, and only to functions that the installed CuPy has,
+called with arguments that it takes. They mix with no NumPy array, turn into none by themselves, are arrays where NumPy makes
+scalars, start as NaN where nobody has written yet, and count who waits for the device.
+"""
+
+import importlib
+import inspect
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+real: Any = importlib.import_module("cupy")  # without a GPU it imports, and knows its own functions
+waits = 0
+"""How often someone has waited for the device."""
+
+
+class Pointer:
+    """A place in memory, as `cupy.cuda.MemoryPointer` is one: `offset` bytes after the start of an array."""
+
+    def __init__(self, owner: np.ndarray[Any, Any], offset: int = 0) -> None:
+        self.owner, self.offset = owner, offset
+
+    @property
+    def ptr(self) -> int:
+        return int(self.owner.__array_interface__["data"][0]) + self.offset
+
+    def __add__(self, offset: int) -> "Pointer":
+        return Pointer(self.owner, self.offset + offset)
+
+
+class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
+    """An array of CuPy, whose elements are those of `array`."""
+
+    device = "cuda:0"
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, shape: Any, dtype: Any = float, memptr: Any = None, strides: Any = None) -> None:
+        self.base: Any = None
+        if memptr is None:
+            memptr = Pointer(np.full(np.empty(shape, dtype).nbytes, 0xFF, np.uint8))
+        self.array = np.ndarray(shape, dtype, memptr.owner, memptr.offset, strides)
+
+    @property
+    def data(self) -> Pointer:
+        return Pointer(self.array)
+
+    @property
+    def flags(self) -> Any:
+        flags, owned = self.array.flags, self.base is None
+        return SimpleNamespace(
+            c_contiguous=flags.c_contiguous, f_contiguous=flags.f_contiguous, owndata=owned
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {"shape", "dtype", "ndim", "size", "strides", "itemsize", "nbytes"}:
+            return getattr(self.array, name)
+        raise AttributeError(f"the stand-in for cupy.ndarray has no {name!r}")
+
+    # NumPy's protocols
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`.")
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **keywords: Any) -> Any:
+        if method != "__call__" or not hasattr(real, ufunc.__name__):
+            return NotImplemented
+        if any(not isinstance(x, ndarray | np.ndarray | np.generic | int | float) for x in inputs):
+            return NotImplemented
+        return called(ufunc, *inputs, **keywords)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, keywords: Any) -> Any:
+        if not all(issubclass(t, ndarray | np.ndarray) for t in types):
+            return NotImplemented
+        theirs = getattr(real, function.__name__)
+        inspect.signature(theirs).bind(*args, **keywords)
+        return called(getattr(function, "_implementation", function), *args, **keywords)
+
+    # Elements
+
+    def __getitem__(self, key: Any) -> Any:
+        key = plain(key)
+        if isinstance(self.array[key], np.generic):  # of CuPy it is a view of no dimensions
+            key = (*key, ...) if isinstance(key, tuple) else (key, ...)
+        return of(self.array[key], self)
+
+    def __setitem__(self, key: Any, x: Any) -> None:
+        self.array[plain(key)] = plain(x)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def reshape(self, *shape: Any) -> Any:
+        return called(np.ndarray.reshape, self, *shape)
+
+    def transpose(self, *axes: Any) -> Any:
+        return called(np.ndarray.transpose, self, *axes)
+
+    def view(self, dtype: Any) -> Any:
+        return called(np.ndarray.view, self, dtype)
+
+    def any(self) -> Any:
+        return called(np.ndarray.any, self)
+
+    def astype(self, dtype: Any, copy: bool = True) -> Any:
+        return called(np.ndarray.astype, self, dtype, copy=copy)
+
+    def copy(self) -> Any:
+        return of(self.array.copy())
+
+    def get(self) -> np.ndarray[Any, Any]:
+        wait()
+        return self.array.copy()
+
+    def __bool__(self) -> bool:
+        return bool(self.get())
+
+    def __int__(self) -> int:
+        return int(self.get())
+
+    def __float__(self) -> float:
+        return float(self.get())
+
+
+def of(x: Any, *owners: Any) -> Any:
+    """A result of NumPy as CuPy would give it: an array, a view of one of the owners if it shares memory."""
+    if isinstance(x, tuple | list):
+        return type(x)(of(a, *owners) for a in x)
+    if not isinstance(x, np.ndarray | np.generic):
+        return x
+    made = object.__new__(ndarray)
+    made.array = np.asarray(x)
+    made.base = next((a for a in owners if np.may_share_memory(a.array, made.array)), None)
+    return made
+
+
+def plain(x: Any) -> Any:
+    """The elements of what is CuPy's, also within tuples; TypeError for an array of NumPy."""
+    if isinstance(x, tuple | list):
+        return type(x)(map(plain, x))
+    if isinstance(x, np.ndarray):
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    return x.array if isinstance(x, ndarray) else x
+
+
+def called(function: Any, *args: Any, **keywords: Any) -> Any:
+    """A function of NumPy on arrays of CuPy."""
+    flat = [a for x in args for a in (x if isinstance(x, tuple | list) else [x])]
+    result = function(*map(plain, args), **{k: plain(x) for k, x in keywords.items()})
+    return of(result, *(x for x in flat if isinstance(x, ndarray)))
+
+
+def wait() -> None:
+    global waits  # noqa: PLW0603
+    waits += 1
+
+
+class Ufunc:
+    """`cupy.add` with its `at`, which NumPy's protocol does not reach."""
+
+    def __init__(self, ufunc: np.ufunc) -> None:
+        self.ufunc = ufunc
+
+    def __call__(self, *args: Any) -> Any:
+        return called(self.ufunc, *args)
+
+    def at(self, x: Any, key: Any, y: Any) -> None:
+        self.ufunc.at(x.array, plain(key), plain(y))
+
+
+def asarray(x: Any, dtype: Any = None) -> Any:
+    return x if isinstance(x, ndarray) else of(np.array(x, dtype))
+
+
+@cache
+def module() -> ModuleType:
+    """What stands for the module `cupy`."""
+    made = ModuleType("cupy")
+    for name in ("moveaxis", "arange", "concatenate", "sum", "any"):
+        function = getattr(np, name)
+        setattr(made, name, lambda *args, function=function, **k: called(function, *args, **k))
+    stream = SimpleNamespace(synchronize=wait, ptr=0)
+    vars(made).update(
+        ndarray=ndarray,
+        empty=ndarray,
+        empty_like=lambda x, dtype=None: ndarray(x.shape, dtype or x.dtype),
+        zeros=lambda shape, dtype=float: of(np.zeros(shape, dtype)),
+        asarray=asarray,
+        asnumpy=lambda x: x.get(),
+        add=Ufunc(np.add),
+        uint8=np.uint8,
+        int32=np.int32,
+        float32=np.float32,
+        float64=np.float64,
+        cuda=SimpleNamespace(get_current_stream=lambda: stream),
+    )
+    return made
+
+
+def _erf(x: Any) -> Any:
+    return called(lambda a: np.vectorize(math.erf, otypes=[a.dtype])(a) if a.size else a.copy(), x)
+
+
+@contextmanager
+def standing_in() -> Iterator[None]:
+    """While this lasts, `import cupy` finds the stand-in, and the backend is imported anew on top of it."""
+    names = ("cupy", "cupyx", "gradspec.backends.cupy")
+    saved = {name: m for name, m in sys.modules.items() if any(f"{name}.".startswith(f"{n}.") for n in names)}
+    for name in saved:
+        del sys.modules[name]
+    special = SimpleNamespace(erf=_erf)
+    sys.modules["cupy"] = module()
+    sys.modules["cupyx"] = SimpleNamespace(scipy=SimpleNamespace(special=special))  # type: ignore[assignment]
+    sys.modules["cupyx.scipy"] = sys.modules["cupyx.scipy.special"] = ModuleType("cupyx.scipy.special")
+    try:
+        yield
+    finally:
+        for name in [n for n in sys.modules if any(f"{n}.".startswith(f"{m}.") for m in names)]:
+            del sys.modules[name]
+        sys.modules.update(saved)
+
+
+def composed() -> Any:
+    """The backend "cupy:composed" on the stand-in."""
+    with standing_in():
+        found = importlib.import_module("gradspec.backends.cupy.backend")
+        found._obstacle = lambda: None
+        return found.composed()

@@ -1,0 +1,188 @@
+"""The CuPy backend without a GPU: its rules on the stand-in for CuPy, and why it is unavailable."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from test_backends import DTYPES, KEYS, LAYOUTS, TOLERANCES, Seeded, assert_like_the_spec, drawn
+
+from gradspec.backends import Backend, Unavailable, available, load
+from gradspec.reference import OPS, Op, Tensor
+
+pytest.importorskip("cupy", reason="CuPy is not installed: the extra `cupy` has it, where there are wheels")
+stand_in = importlib.import_module("cupy_stand_in")
+
+
+@pytest.fixture(scope="module")
+def backend() -> Backend:
+    found: Backend = stand_in.composed()
+    return found
+
+
+def kind_of(backend: Backend) -> Any:
+    """The class of the backend's variables."""
+    return backend.vjp.keywords["kind"]  # type: ignore[attr-defined]
+
+
+# Ops
+
+
+def test_every_op_is_offered_in_every_dtype(backend: Backend) -> None:
+    assert set(backend.ops) == set(OPS)
+    assert backend.dtypes == {"float64", "float32", "float16", "bfloat16"}
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_every_op_agrees(backend: Backend, op: Op) -> None:
+    for dtype in backend.dtypes:
+        for seed in range(3):
+            assert_like_the_spec(backend, op, DTYPES[dtype], Seeded(seed), TOLERANCES[dtype])
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+def test_no_op_waits_for_the_device(backend: Backend, op: Op) -> None:
+    case, rng = op.cases(Seeded(1)), np.random.default_rng(0)
+    arrays = [backend.from_numpy(drawn(op, i, s, rng)) for i, s in enumerate(case.shapes)]
+    free = op.differentiable_arguments(len(arrays))
+    xs = [kind_of(backend)(x, requires_grad=i in free) for i, x in enumerate(arrays)]
+    before = stand_in.waits
+    value = backend.ops[op.name](*((xs,) if op.variadic else xs), **case.keywords)
+    if value.requires_grad:
+        value.backward(value.data)
+    assert stand_in.waits == before
+
+
+@pytest.mark.parametrize("key", KEYS, ids=repr)
+def test_keys_are_those_of_numpy(backend: Backend, key: Any) -> None:
+    x = np.arange(24.0).reshape(4, 3, 2)
+    value, pullback = backend.vjp(lambda x: backend.ops["getitem"](x, key=key), backend.from_numpy(x))
+    np.testing.assert_array_equal(backend.to_numpy(value), x[key])
+    expected = np.zeros_like(x)
+    np.add.at(expected, key, x[key])
+    np.testing.assert_array_equal(backend.to_numpy(pullback(value)[0]), expected)
+
+
+def test_a_target_that_is_no_class_is_told_of_when_someone_waits(backend: Backend) -> None:
+    x, target = backend.from_numpy(np.ones((2, 3))), backend.from_numpy(np.array([0, 3]))
+    loss = backend.ops["cross_entropy"](x, target)
+    with pytest.raises(ValueError, match=r"targets must be integers in 0..2"):
+        backend.to_numpy(loss)
+    backend.to_numpy(loss)  # told once
+
+
+def test_a_step_of_training_on_variables(backend: Backend) -> None:
+    """Operators, NumPy's functions and `backward` of variables that hold CuPy arrays."""
+    start = np.array([[1.0, 2.0], [3.0, 4.0]])
+    x, expected = kind_of(backend)(backend.from_numpy(start), requires_grad=True), Tensor(start, True)
+    for y in (x, expected):
+        np.sum((2 - y @ y[::-1]) / 4).backward()
+        y.data = y.data - 0.5 * y.grad.data
+    np.testing.assert_array_equal(x.data.get(), expected.data)
+
+
+# Arrays
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_elements_and_strides_are_kept(backend: Backend, name: str, dtype: str) -> None:
+    x = LAYOUTS[name](np.arange(24).reshape(4, 6).astype(DTYPES[dtype]))
+    there = backend.from_numpy(x)
+    copy = kind_of(backend).kept(there)
+    for y in (there, copy):
+        np.testing.assert_array_equal(backend.to_numpy(y), x)
+        assert (y.dtype, y.strides) == (x.dtype, x.strides) or not x.size
+    assert not np.may_share_memory(there.array, copy.array) or not x.size
+
+
+def test_an_offset_between_vector_loads_is_kept(backend: Backend) -> None:
+    x = np.zeros(10_000, np.float32)
+    there = backend.from_numpy(x[5_003:][:4]).array
+    first = there.__array_interface__["data"][0] - np.lib.array_utils.byte_bounds(there.base)[0]
+    assert first == 5_003 * 4 % 512
+
+
+# The stand-in is as strict as CuPy: what goes wrong on CuPy goes wrong here
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda x: x + np.ones(2),
+        lambda x: np.concatenate([x, np.ones(2)]),
+        np.asarray,
+        lambda x: np.max(x, initial=0),
+        np.frompyfunc(abs, 1, 1),
+        np.add.reduce,
+    ],
+)
+def test_the_stand_in_refuses_what_cupy_refuses(wrong: Callable[[Any], Any]) -> None:
+    with pytest.raises(TypeError):
+        wrong(stand_in.asarray(np.ones(2)))
+
+
+def test_the_stand_in_starts_with_nan() -> None:
+    assert np.isnan(stand_in.ndarray((2, 2)).get()).all()
+
+
+# Unavailable
+
+
+def failing(error: Exception) -> Callable[..., Any]:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("missing", "reason"),
+    [
+        ({"is_available": lambda: False, "getDeviceCount": failing(RuntimeError("no driver\nat all"))},
+         "no CUDA driver or device (no driver)"),
+        ({"is_available": lambda: False}, "no CUDA device"),
+        ({"getVersion": failing(ImportError("libnvrtc"))},
+         "no NVRTC, which compiles kernels: pip install nvidia-cuda-nvrtc (libnvrtc)"),
+        ({"RawKernel": failing(RuntimeError("bad image"))}, "the first kernel failed (bad image)"),
+        ({"RawKernel": lambda *_: lambda *_: None}, "the first kernel failed (twice 21 is 21)"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_said_in_one_line(missing: dict[str, Any], reason: str) -> None:
+    with stand_in.standing_in():
+        probe = importlib.import_module("gradspec.backends.cupy.probe")
+        whole = {
+            "is_available": lambda: True,
+            "getDeviceCount": lambda: 0,
+            "getVersion": lambda: (13, 0),
+        } | missing
+        probe.cupy = SimpleNamespace(
+            is_available=whole["is_available"],
+            cuda=SimpleNamespace(
+                runtime=SimpleNamespace(getDeviceCount=whole["getDeviceCount"]),
+                nvrtc=SimpleNamespace(getVersion=whole["getVersion"]),
+            ),
+            RawKernel=whole.get("RawKernel"),
+            full=np.full,
+            int32=np.int32,
+        )
+        assert probe.obstacle() == reason
+
+
+def test_without_cupy_it_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in sys.modules if n.startswith("gradspec.backends.cupy")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(Unavailable, match=r"^cupy: cupy is not installed$"):
+        load("cupy")
+
+
+@pytest.mark.skipif(stand_in.real.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_is_shown_as_unavailable() -> None:
+    found = available()["cupy"]
+    assert isinstance(found, Unavailable)
+    assert str(found).startswith("cupy: no CUDA")
+    assert "\n" not in str(found)
