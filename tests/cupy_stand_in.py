@@ -15,6 +15,7 @@ from functools import cache
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import cuda_emulation
 import numpy as np
 
 real: Any = importlib.import_module("cupy")  # without a GPU it imports, and knows its own functions
@@ -195,11 +196,17 @@ def module() -> ModuleType:
         asarray=asarray,
         asnumpy=lambda x: x.get(),
         add=Ufunc(np.add),
+        ascontiguousarray=lambda x: x if x.array.flags.c_contiguous else of(np.ascontiguousarray(x.array)),
+        RawModule=cuda_emulation.RawModule,
         uint8=np.uint8,
         int32=np.int32,
         float32=np.float32,
         float64=np.float64,
-        cuda=SimpleNamespace(get_current_stream=lambda: stream),
+        cuda=SimpleNamespace(
+            get_current_stream=lambda: stream,
+            runtime=SimpleNamespace(getDevice=lambda: 0),
+            Device=lambda _: SimpleNamespace(attributes={"MultiProcessorCount": 2}),
+        ),
     )
     return made
 
@@ -229,7 +236,21 @@ def standing_in() -> Iterator[None]:
 
 def composed() -> Any:
     """The backend "cupy:composed" on the stand-in."""
+    return _loaded("composed")
+
+
+def gpu() -> Any:
+    """The backend "cupy" on the stand-in, its kernels run by g++."""
+    return _loaded("gpu")
+
+
+def backwards() -> Any:
+    """The same with threads and blocks from the last to the first, as long as the process lives."""
+    cuda_emulation.reverse = True
+    return gpu()
+
+
+def _loaded(name: str) -> Any:
     with standing_in():
-        found = importlib.import_module("gradspec.backends.cupy.backend")
-        found._obstacle = lambda: None
-        return found.composed()
+        vars(importlib.import_module("gradspec.backends.cupy.backend"))["_obstacle"] = lambda: None
+        return getattr(importlib.import_module("gradspec.backends.cupy"), name)()

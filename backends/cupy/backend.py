@@ -7,6 +7,7 @@ import cupy
 
 from gradspec.backends.backend import Backend, Unavailable
 from gradspec.backends.cupy.arrays import from_numpy, synchronize, to_numpy
+from gradspec.backends.cupy.fused import RULES
 from gradspec.backends.cupy.probe import obstacle
 from gradspec.backends.cupy.rules import COMPOSED, NARROW, Rule
 from gradspec.backends.cupy.tensor import kind_of
@@ -15,7 +16,7 @@ from gradspec.reference import tape
 
 def gpu() -> Backend:
     """CuPy on the current device. Raises Unavailable, with what is missing, where CuPy cannot run."""
-    return _backend("cupy", COMPOSED)
+    return _backend("cupy", RULES)
 
 
 def composed() -> Backend:

@@ -71,8 +71,6 @@ def getitem(x: Array, *, key: Any) -> VJP:
 
 
 OWN: dict[str, Rule] = {"gelu": gelu, "cross_entropy": cross_entropy, "getitem": getitem}
-COMPOSED: dict[str, Rule] = {name: op.rule for name, op in OPS.items()} | OWN
-"""Every op by rules that are made of array functions."""
 
 
 # Precision and shape
@@ -84,35 +82,34 @@ def cast(x: Array, *, dtype: Any) -> VJP:
     return x.astype(dtype), None if np.dtype(dtype).kind in "biu" else (lambda g: g,)
 
 
-def wide(rule: Rule) -> Rule:
-    """The rule with 16-bit floats computed in float32: value and gradients are rounded once, at the end."""
+def wide(rule: Rule, summed: Callable[..., Array] = unbroadcast) -> Rule:
+    """The rule with 16-bit floats computed in float32: value and gradients are rounded once, at the end.
+
+    summed: what sums a gradient to the shape of its argument.
+    """
+
+    def fitted(d: Array, x: Array) -> Array:
+        """The gradient summed to the shape of its argument and only then rounded to its dtype."""
+        if d is None or not hasattr(x, "shape"):
+            return d
+        d = d if d.shape == x.shape else summed(d, x.shape)
+        return d if d.dtype == x.dtype else cast(d, dtype=x.dtype)
+
+    def pulling(pullback: Callable[[Array], Array], x: Array) -> Callable[[Array], Array]:
+        return lambda g: fitted(pullback(_widened(g)), x)
 
     @wraps(rule)
     def widened(*xs: Any, **keywords: Any) -> VJP:
         narrow = [x.dtype for x in xs if _is_narrow(x)]
-        if not narrow:
-            return rule(*xs, **keywords)
         value, pullbacks = rule(*map(_widened, xs), **keywords)
-        value = cast(value, dtype=narrow[0]) if value.dtype == np.float32 else value
+        value = cast(value, dtype=narrow[0]) if narrow and value.dtype == np.float32 else value
         if pullbacks is None:
             return value, None
         if callable(pullbacks):
-            return value, lambda g: tuple(map(_like, pullbacks(_widened(g)), xs))
-        return value, tuple(p and _rounding(p, x) for p, x in zip(pullbacks, xs, strict=True))
+            return value, lambda g: tuple(map(fitted, pullbacks(_widened(g)), xs))
+        return value, tuple(p and pulling(p, x) for p, x in zip(pullbacks, xs, strict=True))
 
     return widened
-
-
-def _rounding(pullback: Callable[[Array], Array], x: Array) -> Callable[[Array], Array]:
-    return lambda g: _like(pullback(_widened(g)), x)
-
-
-def _like(d: Array, x: Array) -> Array:
-    """A gradient summed to the shape of its argument and only then rounded to its dtype."""
-    if d is None:
-        return None
-    d = d if d.shape == x.shape else unbroadcast(d, x.shape)
-    return d if d.dtype == x.dtype else cast(d, dtype=x.dtype)
 
 
 def _is_narrow(x: Any) -> bool:
@@ -121,3 +118,7 @@ def _is_narrow(x: Any) -> bool:
 
 def _widened(x: Any) -> Any:
     return cast(x, dtype=np.float32) if _is_narrow(x) else x
+
+
+COMPOSED: dict[str, Rule] = {name: wide(OWN.get(name, op.rule)) for name, op in OPS.items()}
+"""Every op by rules that are made of array functions."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from gradspec.backends.cupy.arrays import kept
-from gradspec.backends.cupy.rules import Rule, cast, wide
+from gradspec.backends.cupy.rules import Rule, cast
 from gradspec.reference import OPS, Op
 from gradspec.reference.dispatch import NumPyVariable, by_function, truth
 from gradspec.reference.record import record
@@ -66,8 +66,7 @@ _OTHERS = {"neg": "negative", "abs": "abs", "eq": "equal", "lt": "less", "gt": "
 
 def kind_of(rules: Mapping[str, Rule]) -> type[CuPyVariable]:
     """The class of variables that compute by these rules, one for each op of the spec."""
-    widened = {name: wide(rule) for name, rule in rules.items()}
-    ops = {name: replace(OPS[name], rule=rule, apply=record(rule)) for name, rule in widened.items()}
+    ops = {name: replace(OPS[name], rule=rule, apply=record(rule)) for name, rule in rules.items()}
     members: dict[str, Any] = {"__slots__": (), "__hash__": object.__hash__}
     members |= {"ops": ops, "offered": by_function(ops)}
     members |= {f"__{mark}__": ops[name].apply for mark, name in (_OPERATORS | _OTHERS).items()}

@@ -1,0 +1,97 @@
+"""The kernels in `kernels/`: compiled when first needed, one module for each file, dtype and width of its loads."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cupy
+import numpy as np
+
+from gradspec.reference.tape import Array
+
+TYPES = {"float64": "double", "float32": "float", "float16": "half_t", "bfloat16": "bfloat16_t"}
+"""The C type of each dtype that the kernels take."""
+
+FUNCTIONS = {
+    "negative": "negative", "abs": "abs_", "exp": "exp_", "expm1": "expm1_", "log": "log_", "log1p": "log1p_",
+    "sqrt": "sqrt_", "square": "square", "reciprocal": "reciprocal", "sin": "sin_", "cos": "cos_", "tanh": "tanh_",
+    "sigmoid": "sigmoid", "relu": "relu", "silu": "silu", "softplus": "softplus", "gelu": "gelu",
+    "gelu tanh": "gelu_tanh",
+}  # fmt: skip
+"""The struct in functions.h of each function of one argument."""
+
+ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "sigmoid")
+"""Those that are fused with a bias."""
+
+SOFTMAX = {"softmax": "SOFTMAX", "log_softmax": "LOG_SOFTMAX", "cross_entropy": "CROSS_ENTROPY"}
+
+KERNELS: dict[str, list[str]] = {
+    "elementwise": [f"{k}<T,V,{f}>" for k in ("value_of", "pull_of") for f in FUNCTIONS.values()],
+    "softmax": [f"{k}<T,V,{w}>" for k in ("softmax_forward", "softmax_backward") for w in SOFTMAX.values()],
+    "layer_norm": ["layer_norm_forward<T,V>", "layer_norm_backward<T,V>"],
+    "table": [
+        *(f"sums_of_table<T,V,{f}>" for f in ("none", "times", *(FUNCTIONS[a] for a in ACTIVATIONS))),
+        *(f"with_bias<T,V,{FUNCTIONS[a]}>" for a in ACTIVATIONS),
+    ],
+}
+"""The kernels of each file, as templates of the element type T and of V, how many elements are loaded at once."""
+
+HEADERS = ("common.h", "functions.h")
+OPTIONS = ("-std=c++17",)
+VECTOR = 16  # bytes of the widest load
+NULL = np.uintp(0)
+
+
+def source(file: str) -> str:
+    """The CUDA C of a file with the headers it needs, so that no compiler has to look for them."""
+    folder = Path(__file__).with_name("kernels")
+    return "\n".join((folder / name).read_text(encoding="utf-8") for name in (*HEADERS, f"{file}.cu"))
+
+
+def names(file: str, dtype: str, width: int) -> list[str]:
+    """The C++ names of the kernels of a file for one dtype and width."""
+    return [_name(kernel, dtype, width) for kernel in KERNELS[file]]
+
+
+def _name(kernel: str, dtype: str, width: int) -> str:
+    return kernel.replace("<T,V", f"<{TYPES[dtype]},{width}")
+
+
+@cache
+def _module(file: str, dtype: str, width: int) -> Any:
+    return cupy.RawModule(code=source(file), options=OPTIONS, name_expressions=names(file, dtype, width))
+
+
+@cache
+def kernel(file: str, template: str, dtype: str, width: int) -> Any:
+    """A kernel, to be called with a grid, a block and its arguments: arrays, and numbers of NumPy's types."""
+    return _module(file, dtype, width).get_function(_name(template, dtype, width))
+
+
+def width(n: int, *arrays: Array | None) -> int:
+    """How many elements are loaded at once: 16 bytes where rows of n elements start at multiples of that, or else one."""
+    given = [x for x in arrays if x is not None]
+    wide: int = VECTOR // given[0].dtype.itemsize
+    return 1 if n % wide or any(x.data.ptr % VECTOR for x in given) else wide
+
+
+def takes(*xs: Any) -> bool:
+    """Whether the kernels take these arguments: arrays of CuPy of one dtype, none of them empty."""
+    return all(isinstance(x, cupy.ndarray) and x.dtype == xs[0].dtype and x.size for x in xs) and (
+        xs[0].dtype.name in TYPES
+    )
+
+
+def wide_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """What the kernels compute in."""
+    return np.dtype(np.float64 if dtype.itemsize == 8 else np.float32)
+
+
+@cache
+def _processors(device: int) -> int:
+    return int(cupy.cuda.Device(device).attributes["MultiProcessorCount"])
+
+
+def processors() -> int:
+    """How many multiprocessors the current device has."""
+    return _processors(cupy.cuda.runtime.getDevice())
