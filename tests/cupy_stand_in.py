@@ -9,10 +9,10 @@ import importlib
 import inspect
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from types import ModuleType, SimpleNamespace
+from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any
 
 import cuda_emulation
@@ -250,7 +250,15 @@ def backwards() -> Any:
     return gpu()
 
 
-def _loaded(name: str) -> Any:
+def planted(**changes: Any) -> Any:
+    """The backend "cupy" with changes to what is in its modules: `launch_source=` is `source` in `launch`."""
+    return _loaded("gpu", changes)
+
+
+def _loaded(name: str, changes: Mapping[str, Any] = MappingProxyType({})) -> Any:
     with standing_in():
+        for what, change in changes.items():
+            module, _, attribute = what.partition("_")
+            vars(importlib.import_module(f"gradspec.backends.cupy.{module}"))[attribute] = change
         vars(importlib.import_module("gradspec.backends.cupy.backend"))["_obstacle"] = lambda: None
         return getattr(importlib.import_module("gradspec.backends.cupy"), name)()

@@ -80,7 +80,7 @@ def test_a_step_of_training_on_variables(backend: Backend) -> None:
     x, expected = kind_of(backend)(backend.from_numpy(start), requires_grad=True), Tensor(start, True)
     for y in (x, expected):
         np.sum((2 - y @ y[::-1]) / 4).backward()
-        y.data = y.data - 0.5 * y.grad.data
+        y.data = y.data - 0.5 * y.grad.data  # type: ignore[union-attr]
     np.testing.assert_array_equal(x.data.get(), expected.data)
 
 
@@ -159,7 +159,7 @@ def test_what_is_missing_is_said_in_one_line(missing: dict[str, Any], reason: st
             "getDeviceCount": lambda: 0,
             "getVersion": lambda: (13, 0),
         } | missing
-        probe.cupy = SimpleNamespace(
+        vars(probe)["cupy"] = SimpleNamespace(
             is_available=whole["is_available"],
             cuda=SimpleNamespace(
                 runtime=SimpleNamespace(getDeviceCount=whole["getDeviceCount"]),
