@@ -1,7 +1,7 @@
 // Enough of CUDA for g++ to run the kernels: one fiber for each thread of a block, and one block after the other.
 //
-// Between two barriers a thread runs without interruption, from the first thread to the last or, when told so, from the
-// last to the first: where a barrier is missing, one of the two orders reads what is not there yet. Shared memory is full of
+// A warp runs as far as it can before the next one starts, from the first to the last or, when told so, from the last to the
+// first: where a barrier is missing, one of the two orders reads what is not there yet, or no longer. Shared memory is full of
 // NaN when a block starts. It models no races within a warp and no caches.
 
 #define EMULATED
@@ -69,6 +69,18 @@ static bool released(unsigned from, unsigned to, State state) {
   return true;
 }
 
+// Run a warp until all its threads wait for the rest of the block, or for ever.
+static void warp(unsigned first, bool reversed) {
+  do {
+    for (unsigned i = 0; i < 32; i++) {
+      current = first + (reversed ? 31 - i : i);
+      if (fibers[current].state != RUNS) continue;
+      threadIdx.x = current;
+      swapcontext(&scheduler, &fibers[current].context);
+    }
+  } while (released(first, first + 32, AT_WARP));
+}
+
 // Whether every thread of a block came to its end; not where some wait for others that never come.
 static bool block(bool reversed) {
   const unsigned threads = blockDim.x;
@@ -84,18 +96,8 @@ static bool block(bool reversed) {
     makecontext(&fiber.context, run, 0);
   }
   while (!all(0, threads, ENDED)) {
-    bool moved = false;
-    for (unsigned i = 0; i < threads; i++) {
-      current = reversed ? threads - 1 - i : i;
-      if (fibers[current].state != RUNS) continue;
-      threadIdx.x = current;
-      swapcontext(&scheduler, &fibers[current].context);
-      moved = true;
-    }
-    for (unsigned warp = 0; warp < threads; warp += 32)
-      moved |= released(warp, warp + 32 < threads ? warp + 32 : threads, AT_WARP);
-    moved |= released(0, threads, AT_BLOCK);
-    if (!moved) return false;
+    for (unsigned w = 0; w < threads / 32; w++) warp(32 * (reversed ? threads / 32 - 1 - w : w), reversed);
+    if (!released(0, threads, AT_BLOCK) && !all(0, threads, ENDED)) return false;
   }
   return true;
 }

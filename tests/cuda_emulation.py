@@ -47,6 +47,7 @@ class Kernel:
     def __call__(self, grid: Sequence[int], block: Sequence[int], args: Sequence[Any]) -> None:
         (threads,) = block
         assert 0 < threads <= 1024
+        assert threads % 32 == 0, "the kernels want full warps"
         assert all(0 < n <= most for n, most in zip(grid, (2**31 - 1, 65535, 65535), strict=False)), grid
         launches.append(self.name)
         cells = [

@@ -10,7 +10,7 @@ import inspect
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any
@@ -176,6 +176,33 @@ class Ufunc:
         self.ufunc.at(x.array, plain(key), plain(y))
 
 
+class Stream:
+    """A stream that notes what is captured on it, and a graph that notes its launches."""
+
+    def __init__(self, non_blocking: bool = False) -> None:
+        self.events: list[str] = notes
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        self.events.append("synchronize")
+
+    def begin_capture(self) -> None:
+        self.events.append("begin")
+
+    def end_capture(self) -> Any:
+        self.events.append("end")
+        return SimpleNamespace(launch=lambda stream: self.events.append("launch"))
+
+
+notes: list[str] = []
+"""What happened on streams."""
+
+
 def asarray(x: Any, dtype: Any = None) -> Any:
     return x if isinstance(x, ndarray) else of(np.array(x, dtype))
 
@@ -205,6 +232,9 @@ def module() -> ModuleType:
         cuda=SimpleNamespace(
             get_current_stream=lambda: stream,
             runtime=SimpleNamespace(getDevice=lambda: 0),
+            MemoryPool=lambda: SimpleNamespace(malloc=None),
+            using_allocator=lambda _: nullcontext(),
+            Stream=Stream,
             Device=lambda _: SimpleNamespace(attributes={"MultiProcessorCount": 2}),
         ),
     )

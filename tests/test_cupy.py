@@ -6,12 +6,14 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import cuda_emulation
+import ml_dtypes
 import numpy as np
 import pytest
 from test_backends import DTYPES, KEYS, LAYOUTS, TOLERANCES, Seeded, assert_like_the_spec, drawn
 
 from gradspec.backends import Backend, Unavailable, available, load
-from gradspec.reference import OPS, Op, Tensor
+from gradspec.reference import OPS, Op, Tensor, vjp
 
 pytest.importorskip("cupy", reason="CuPy is not installed: the extra `cupy` has it, where there are wheels")
 stand_in = importlib.import_module("cupy_stand_in")
@@ -82,6 +84,73 @@ def test_a_step_of_training_on_variables(backend: Backend) -> None:
         np.sum((2 - y @ y[::-1]) / 4).backward()
         y.data = y.data - 0.5 * y.grad.data  # type: ignore[union-attr]
     np.testing.assert_array_equal(x.data.get(), expected.data)
+
+
+@pytest.fixture(scope="module")
+def package() -> Any:
+    """The package on the stand-in."""
+    with stand_in.standing_in():
+        return importlib.import_module("gradspec.backends.cupy")
+
+
+@pytest.mark.skipif(cuda_emulation.COMPILER is None, reason="there is no g++ to run the kernels with")
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+@pytest.mark.parametrize(
+    ("fused", "composed", "shapes"),
+    [
+        ("bias_activation", lambda x, b: OPS["relu"](OPS["add"](x, b)), [(70, 33), (33,)]),
+        ("bias_activation", lambda x, b: OPS["relu"](OPS["add"](x, b)), [(2, 3, 8), (8,)]),
+        ("bias_activation", lambda x, b: OPS["relu"](OPS["add"](x, b)), [(0, 8), (8,)]),
+        ("multiply_add", lambda a, b, c: OPS["add"](OPS["multiply"](a, b), c), [(150, 1), (1, 40), (1, 40)]),
+        ("multiply_add", lambda a, b, c: OPS["add"](OPS["multiply"](a, b), c), [(2, 1), (3,), (2, 3)]),
+    ],
+)
+def test_what_is_fused_is_what_it_is_made_of(
+    package: Any, fused: str, composed: Any, shapes: list[tuple[int, ...]], dtype: str
+) -> None:
+    rng = np.random.default_rng(0)
+    xs = [rng.uniform(0.5, 2, s).astype(DTYPES[dtype]) for s in shapes]
+    tensors = [package.Tensor(stand_in.asarray(x), requires_grad=True) for x in xs]
+    got = getattr(package, fused)(*tensors)
+    exact, pull = vjp(composed, *(x.astype(np.float64) for x in xs))
+    g = np.asarray(rng.uniform(0.5, 2, exact.shape)).astype(DTYPES[dtype])
+    got.backward(stand_in.asarray(g))
+    results = zip(
+        [got.data, *(t.grad.data for t in tensors)], [exact, *pull(g.astype(np.float64))], strict=True
+    )
+    for y, expected in results:
+        assert (y.dtype, y.shape) == (DTYPES[dtype], expected.shape)
+        roundings = (
+            2 if DTYPES[dtype].itemsize == 2 else 150
+        )  # the last one of 16 bits, or each of a sum of positives
+        rtol = roundings * float(ml_dtypes.finfo(DTYPES[dtype]).eps)
+        np.testing.assert_allclose(y.get().astype(np.float64), expected, rtol)
+
+
+def test_an_activation_that_is_not_fused_is_refused(package: Any) -> None:
+    with pytest.raises(ValueError, match="activation is 'swish'; allowed are relu, "):
+        package.bias_activation(
+            stand_in.asarray(np.ones((2, 2))), stand_in.asarray(np.ones(2)), activation="swish"
+        )
+
+
+def test_a_graph_is_captured_after_a_warm_up_and_replayed_in_the_same_memory(package: Any) -> None:
+    runs = []
+
+    def step(x: Any) -> Any:
+        runs.append(len(stand_in.notes))
+        return x
+
+    stand_in.notes.clear()
+    x = stand_in.asarray(np.ones(2))
+    replay = package.captured(step, x)
+    assert stand_in.notes == ["synchronize", "begin", "end"]
+    assert runs == [0, 0, 2]  # the last run is what was captured
+    there = replay(stand_in.asarray(np.array([3.0, 4.0])))
+    assert there is not x
+    np.testing.assert_array_equal(there.get(), [3, 4])
+    assert stand_in.notes[3:] == ["launch"]
+    assert len(runs) == 3
 
 
 # Arrays

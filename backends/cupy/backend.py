@@ -1,6 +1,5 @@
 """The backends "cupy" and, without its fused kernels, "cupy:composed"."""
 
-from collections.abc import Mapping
 from functools import cache, partial
 
 import cupy
@@ -9,25 +8,27 @@ from gradspec.backends.backend import Backend, Unavailable
 from gradspec.backends.cupy.arrays import from_numpy, synchronize, to_numpy
 from gradspec.backends.cupy.fused import RULES
 from gradspec.backends.cupy.probe import obstacle
-from gradspec.backends.cupy.rules import COMPOSED, NARROW, Rule
-from gradspec.backends.cupy.tensor import kind_of
+from gradspec.backends.cupy.rules import COMPOSED, NARROW
+from gradspec.backends.cupy.tensor import CuPyVariable, kind_of
 from gradspec.reference import tape
+
+Tensor = kind_of(RULES)
+"""A CuPy array on the tape, which computes by the fused rules."""
 
 
 def gpu() -> Backend:
     """CuPy on the current device. Raises Unavailable, with what is missing, where CuPy cannot run."""
-    return _backend("cupy", RULES)
+    return _backend("cupy", Tensor)
 
 
 def composed() -> Backend:
     """CuPy by rules made of its array functions alone. Raises Unavailable where CuPy cannot run."""
-    return _backend("cupy:composed", COMPOSED)
+    return _backend("cupy:composed", kind_of(COMPOSED))
 
 
-def _backend(name: str, rules: Mapping[str, Rule]) -> Backend:
+def _backend(name: str, kind: type[CuPyVariable]) -> Backend:
     if reason := _obstacle():
         raise Unavailable(f"{name}: {reason}")
-    kind = kind_of(rules)
     return Backend(
         name=name,
         ops=kind.ops,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 import cupy
 import numpy as np
@@ -14,7 +14,7 @@ from gradspec.backends.cupy.sums import outer, sum_to, sums
 from gradspec.reference import OPS
 from gradspec.reference.arrays import unbroadcast
 from gradspec.reference.record import record
-from gradspec.reference.tape import VJP, Array
+from gradspec.reference.tape import VJP, Array, Pullback
 
 THREADS = 256  # of a block that goes over elements, and a multiprocessor holds eight of them
 
@@ -99,7 +99,7 @@ def _pull_product(g: Array, y: Array, shape: tuple[int, ...]) -> Array:
     n = int(np.prod(shape))
     table, other = (cupy.ascontiguousarray(t).reshape(1, -1, n) for t in (g, y))
     found = sums(table, x=other, function="times", plain=True).plain
-    return found.reshape(shape).astype(g.dtype, copy=False)  # type: ignore[union-attr]
+    return found.reshape(shape).astype(g.dtype, copy=False)
 
 
 def _rounded_sum(g: Array, y: Array, shape: tuple[int, ...]) -> Array:
@@ -138,7 +138,8 @@ def _as_it_is(name: str) -> Callable[..., VJP | None]:
     def rule(x: Array, y: Array) -> VJP | None:
         if not takes(x, y):
             return None
-        value, (pull_x, pull_y) = OPS[name].rule(x, y)  # type: ignore[misc]
+        value, pullbacks = OPS[name].rule(x, y)
+        pull_x, pull_y = cast(tuple[Pullback, Pullback], pullbacks)
         return value, (lambda g: summed(pull_x(g), x.shape), lambda g: summed(pull_y(g), y.shape))
 
     return rule
@@ -149,7 +150,8 @@ def _as_it_is(name: str) -> Callable[..., VJP | None]:
 
 def _bias_activation(x: Array, bias: Array, *, activation: str = "relu") -> VJP:
     z = x + bias
-    value, (pull,) = ROW_BY_ROW[activation](z)  # type: ignore[misc]
+    value, pullbacks = RULES[activation](z)
+    pull = pullbacks[0]  # type: ignore[index]
     return value, (pull, pull)
 
 
@@ -170,7 +172,7 @@ def _fused_bias_activation(x: Array, bias: Array, *, activation: str = "relu") -
         dx, table = cupy.empty(x.shape, x.dtype), (1, x.size // n, n)
         g, xs = (cupy.ascontiguousarray(t).reshape(table) for t in (g, x))
         found = sums(g, x=xs, bias=bias, dx=dx.reshape(table), function=activation, plain=True)
-        return dx, found.plain.reshape(n).astype(x.dtype, copy=False)  # type: ignore[union-attr]
+        return dx, found.plain.reshape(n).astype(x.dtype, copy=False)
 
     return y, pull
 
@@ -188,8 +190,6 @@ RULES |= {
     "multiply": either(multiply, OPS["multiply"].rule),
 }
 """Every op, fused where that pays."""
-
-ROW_BY_ROW = {name: RULES[name] for name in ACTIVATIONS}
 
 bias_activation = record(either(_fused_bias_activation, _bias_activation))
 """`activation(x + bias)` for x: (..., n) and bias: (n); its gradients come from one pass over x and the cotangent.

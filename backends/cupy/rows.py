@@ -65,7 +65,10 @@ def cross_entropy(x: Array, target: Array, *, reduction: str = "mean") -> VJP | 
     if not takes(x):
         return None
     axis, count = min(1, x.ndim - 1), target.size
-    xs, targets = _rows_of(x, axis), cupy.ascontiguousarray(target).astype(np.int64)  # a copy: nobody overwrites it
+    xs, targets = (
+        _rows_of(x, axis),
+        cupy.ascontiguousarray(target).astype(np.int64),
+    )  # a copy: nobody overwrites it
     wide = wide_dtype(x.dtype)
     losses, stats, bad = (
         cupy.empty(target.shape, wide),

@@ -20,9 +20,9 @@ MOST = 65535  # blocks of a grid along its second and third axis
 class Sums(NamedTuple):
     """Sums of a table, in what the kernels compute in: (batch, m), (batch, n) and (batch, n); None where not asked for."""
 
-    by_row: Array | None
-    by_column: Array | None
-    plain: Array | None
+    by_row: Array
+    by_column: Array
+    plain: Array
 
 
 def sums(
@@ -70,7 +70,7 @@ def _over_tiles(partial: Array | None) -> Array | None:
         return None if partial is None else partial[:, :, 0]
     batch, m, tiles = partial.shape
     found = sums(partial.reshape(1, batch * m, tiles), by_row=True).by_row
-    return found.reshape(batch, m)  # type: ignore[union-attr]
+    return found.reshape(batch, m)
 
 
 def _over_strips(partial: Array | None) -> Array | None:
