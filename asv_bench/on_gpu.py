@@ -22,15 +22,12 @@ CACHE = (
 CALLS = 50
 WARM_UP = 5  # kernels are compiled, the allocators find their blocks
 
-Run = Callable[[int], Any]
-"""The work on the i-th of several sets of inputs, as launches on the current stream."""
-
 
 @dataclass(frozen=True)
 class Work:
     """What is timed. passes: how often the least traffic goes over the table. goal: times faster than torch eager.
 
-    cupy, torch: from the engine's modules, a dtype and a shape to one `Run` on one set of inputs.
+    cupy, torch: from a dtype and a shape to the work on inputs of its own, as launches on the current stream.
     """
 
     name: str
@@ -94,7 +91,7 @@ def on_torch(program: Callable[..., Any], *shapes: str, backward: bool) -> Calla
 
 
 def sized(shape: str, m: int, n: int) -> tuple[int, ...]:
-    """ "m,n" with the numbers put in."""
+    """The shape "m,n" with the numbers put in."""
     return tuple({"m": m, "n": n, "1": 1}[part] for part in shape.split(","))
 
 
@@ -169,7 +166,7 @@ def torch_time(sets: Sequence[Callable[[], Any]]) -> float:
     import torch
 
     def event() -> Any:
-        made = torch.cuda.Event(enable_timing=True)
+        made = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         made.record()
         return made
 

@@ -1,8 +1,12 @@
 """The CuPy backend without a GPU: its rules on the stand-in for CuPy, and why it is unavailable."""
 
 import importlib
+import importlib.util
+import itertools
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -255,3 +259,34 @@ def test_without_a_gpu_it_is_shown_as_unavailable() -> None:
     assert isinstance(found, Unavailable)
     assert str(found).startswith("cupy: no CUDA")
     assert "\n" not in str(found)
+
+
+# The benchmark
+
+
+def test_the_benchmark_changes_its_inputs_from_call_to_call() -> None:
+    spec = importlib.util.spec_from_file_location(
+        "on_gpu", Path(__file__).parents[1] / "asv_bench" / "on_gpu.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    on_gpu = importlib.util.module_from_spec(spec)
+    sys.modules["on_gpu"] = on_gpu  # where its dataclass looks for itself
+    spec.loader.exec_module(on_gpu)
+    del sys.modules["on_gpu"]
+    calls: list[int] = []
+    sets = [lambda i=i: calls.append(i) for i in range(3)]
+    clock = itertools.count()
+    found = on_gpu.timed(sets, lambda: next(clock), lambda start, end: end - start)
+    assert found == 1
+    assert calls == [i % 3 for i in range(len(calls))]
+    assert on_gpu.sized("m,1", 5, 7) == (5, 1)
+
+
+@pytest.mark.skipif(stand_in.real.is_available(), reason="there is a GPU")
+def test_the_benchmark_says_in_one_line_that_there_is_no_gpu() -> None:
+    script = Path(__file__).parents[1] / "asv_bench" / "on_gpu.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("cupy: no CUDA")
+    assert done.stderr.count("\n") == 1
