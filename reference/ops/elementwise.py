@@ -194,7 +194,10 @@ def minimum(x: Real, y: Real) -> VJP:
 
 @op("(),(),()->()")
 def where(condition: Mask, x: Real, y: Real) -> VJP:
-    if (kind := np.asarray(condition).dtype) != np.bool_:
+    condition = (
+        condition if hasattr(condition, "dtype") else np.asarray(condition)
+    )  # of whatever library it is
+    if (kind := condition.dtype) != np.bool_:
         raise TypeError(f"where needs a condition of booleans, not of {kind}; compare first, as in x > 0")
     condition = np.where(condition, True, False)  # a copy: nobody overwrites what the pullbacks need
     return np.where(condition, x, y), (
