@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from workloads import Array, Workload
+from asv_bench.workloads import Array, Workload
 
 Run = Callable[[], tuple[Array, ...]]
 

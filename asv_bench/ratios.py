@@ -1,4 +1,4 @@
-"""How far the tape is from hand-written NumPy, HIPS autograd and torch: `python asv_bench/ratios.py [--check]`.
+"""How far the tape is from hand-written NumPy, HIPS autograd and torch: `python -m asv_bench.ratios [--check]`.
 
 All engines take turns in one process on one thread, and each figure is the median over the rounds of a ratio within a
 round: a machine that is slow for a while is slow for all of them. The garbage collector is off while a call is timed and
@@ -20,11 +20,11 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-import engines
+from asv_bench import engines
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from workloads import Workload, chain, workloads
+from asv_bench.workloads import Workload, chain, workloads
 
 ENGINES: Mapping[str, Callable[[Workload], engines.Run]] = {
     "by hand": engines.by_hand,
