@@ -21,6 +21,7 @@ ELEMENTS = {"overhead": 8, "cache": 2**14, "memory": 2**22}  # of float32: 32 by
 SIDES = {"overhead": 3, "cache": 64, "memory": 512}  # of the matrices of a product, whose work is their cube
 PREFERRED = (-1, "one")  # the last axis, and one of them, as most programs have it
 PRIMES = (2, 3, 5, 7, 11, 13)  # lengths that can be told apart
+BLOCK = 65_537  # numbers drawn before they recur: prime, so that no two rows of a matrix are alike
 SPREAD = 0.5  # of the logarithms: the product of 2,048 elements stays within 1e+-30, which float32 can hold
 
 
@@ -108,8 +109,10 @@ def drawn(rng: np.random.Generator, domain: Domain, shape: Any, dtype: str) -> A
         return rng.integers(0, shape.bound, shape.shape)
     if isinstance(domain, Booleans):
         return rng.random(shape) < 0.5
-    x = np.exp(SPREAD * rng.standard_normal(shape))
-    return np.asarray(_placed(x, np.where(rng.random(shape) < 0.5, -1, 1), domain)).astype(dtype)
+    n = min(math.prod(shape), BLOCK)
+    x = np.exp(SPREAD * rng.standard_normal(n))
+    placed = np.asarray(_placed(x, np.where(rng.random(n) < 0.5, -1, 1), domain)).astype(dtype)
+    return np.resize(placed, shape)
 
 
 def _placed(x: Array, signs: Array, domain: Interval) -> Array:

@@ -28,9 +28,9 @@ from gradspec.backends import Backend
 Clock = Callable[[], float]
 
 SLICE = 5e-4  # seconds: a thousand times what reading the clock takes, and short against most disturbances
-PAIRS = 9  # so few disturbed ones do not move the median
-ENOUGH = 0.06  # seconds after which no more than PAIRS are measured
-MOST = 41  # beyond which the median of undisturbed pairs moves by less than 1%
+PAIRS = 5  # of which two may be disturbed without moving the median
+ENOUGH = 0.1  # seconds after which no more than PAIRS are measured: of short calls, dozens fit in
+MOST = 61  # beyond which the median of undisturbed pairs moves by less than 1%
 KEPT = ROOT / ".asv" / "undisturbed.json"
 
 

@@ -6,8 +6,8 @@ beside this folder, and a commit that lacks an op shows n/a.
 """
 
 import ast
+import gc
 import importlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
@@ -78,6 +78,7 @@ def preload() -> None:
     for reference in loading.BUILT_IN.values():
         with suppress(ImportError):
             importlib.import_module(reference.partition(":")[0])
+    gc.freeze()  # what is there by now need not be gone through by each collection before a measurement
 
 
 def per_op(module: str, base: type) -> dict[str, type]:
