@@ -97,13 +97,13 @@ def _shape(shape: Any) -> tuple[int, ...]:
     return shape.shape if isinstance(shape, Below) else shape
 
 
-def arrays(op: Op, call: Call, dtype: str, seed: int) -> list[Array]:
+def arrays(op: Op, call: Call, dtype: Any, seed: int) -> list[Array]:
     """Arrays for a call, always the same ones: floats of the dtype in the domain of each argument, int64, bool."""
     rng = np.random.default_rng(seed)
     return [drawn(rng, op.domain(i), s, dtype) for i, s in enumerate(call.shapes)]
 
 
-def drawn(rng: np.random.Generator, domain: Domain, shape: Any, dtype: str) -> Array:
+def drawn(rng: np.random.Generator, domain: Domain, shape: Any, dtype: Any) -> Array:
     """Numbers of all sizes around 1, of both signs or on their side of where the domain ends; integers below a bound; bools."""
     if isinstance(domain, Integers):
         return rng.integers(0, shape.bound, shape.shape)
@@ -126,4 +126,4 @@ def _placed(x: Array, signs: Array, domain: Interval) -> Array:
 def cotangent(value: Array) -> Array:
     """A cotangent for a value: of its shape and dtype, and never uniform."""
     value = np.asarray(value)
-    return drawn(np.random.default_rng(1), Interval(), value.shape, value.dtype.name)
+    return drawn(np.random.default_rng(1), Interval(), value.shape, value.dtype)
