@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
+from numpy._core import _multiarray_umath
 
 _SET_HANDLER = 304  # the places in NumPy's C API, the same since 1.22: see numpy/__multiarray_api.h
 _NAME, _VERSION = b"gradspec counts", 1
@@ -44,12 +44,11 @@ class Allocated:
     peak: int = 0
     _sizes: dict[int, int] = field(default_factory=dict)  # of those that there are, by address
 
-    def add(self, address: int, nbytes: int) -> int:
+    def add(self, address: int, nbytes: int) -> None:
         self.arrays += 1
         self.nbytes += nbytes
         self._sizes[address] = nbytes
         self.peak = max(self.peak, sum(self._sizes.values()))
-        return address
 
     def remove(self, address: int) -> None:
         self._sizes.pop(address, None)
@@ -58,24 +57,35 @@ class Allocated:
 _libc = ctypes.PyDLL(None)
 for _name in ("malloc", "calloc", "realloc"):
     getattr(_libc, _name).restype = ctypes.c_void_p
-_now = Allocated()  # what the handler adds to
+_counts: list[Allocated] = []  # of the blocks that are being counted, the innermost last
+
+
+def _added(address: int, nbytes: int) -> int:
+    for count in _counts:
+        count.add(address, nbytes)
+    return address
+
+
+def _removed(address: int) -> None:
+    for count in _counts:
+        count.remove(address)
 
 
 def _malloc(_: Any, n: int) -> Any:
-    return _now.add(_libc.malloc(ctypes.c_size_t(n or 1)), n)
+    return _added(_libc.malloc(ctypes.c_size_t(n or 1)), n)
 
 
 def _calloc(_: Any, count: int, n: int) -> Any:
-    return _now.add(_libc.calloc(ctypes.c_size_t(count or 1), ctypes.c_size_t(n or 1)), count * n)
+    return _added(_libc.calloc(ctypes.c_size_t(count or 1), ctypes.c_size_t(n or 1)), count * n)
 
 
 def _realloc(_: Any, address: int, n: int) -> Any:
-    _now.remove(address)
-    return _now.add(_libc.realloc(ctypes.c_void_p(address), ctypes.c_size_t(n or 1)), n)
+    _removed(address)
+    return _added(_libc.realloc(ctypes.c_void_p(address), ctypes.c_size_t(n or 1)), n)
 
 
 def _free(_: Any, address: int, n: int) -> None:
-    _now.remove(address)
+    _removed(address)
     _libc.free(ctypes.c_void_p(address))
 
 
@@ -89,7 +99,8 @@ ctypes.pythonapi.PyCapsule_GetPointer.restype = ctypes.c_void_p
 ctypes.pythonapi.PyCapsule_GetPointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
 _capsule = ctypes.pythonapi.PyCapsule_New(ctypes.addressof(_handler), ctypes.addressof(_CAPSULE), None)
 _api = ctypes.cast(
-    ctypes.pythonapi.PyCapsule_GetPointer(np._core._multiarray_umath._ARRAY_API, None), ctypes.POINTER(ctypes.c_void_p)
+    ctypes.pythonapi.PyCapsule_GetPointer(_multiarray_umath._ARRAY_API, None),
+    ctypes.POINTER(ctypes.c_void_p),
 )
 _set = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(_api[_SET_HANDLER])
 
@@ -97,10 +108,10 @@ _set = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(_api[_SET_HANDLER])
 @contextmanager
 def allocations() -> Iterator[Allocated]:
     """What NumPy allocates within the block, as an `Allocated` that is complete when the block ends."""
-    global _now
-    found = _now = Allocated()
-    before = _set(_capsule)
+    found, before = Allocated(), _set(_capsule)
+    _counts.append(found)
     try:
         yield found
     finally:
+        _counts.remove(found)
         _set(before)

@@ -77,7 +77,9 @@ def contracts(op: Op) -> bool:
     call = _of_matrices(op, elements=1, lengths=chain(PRIMES, repeat(1)))
     floats = [s for s in call.shapes if not isinstance(s, Below)]
     value = op.rule(*arrays(op, call, "float64", seed=0), **call.keywords)[0]
-    return any(n != 1 and n not in np.shape(value) for s in floats for t in floats if s is not t for n in {*s} & {*t})
+    return any(
+        n != 1 and n not in np.shape(value) for s in floats for t in floats if s is not t for n in {*s} & {*t}
+    )
 
 
 def _of_matrices(op: Op, *, elements: int = 0, lengths: Iterable[int] = ()) -> Call:
@@ -106,9 +108,9 @@ def arrays(op: Op, call: Call, dtype: Any, seed: int) -> list[Array]:
 def drawn(rng: np.random.Generator, domain: Domain, shape: Any, dtype: Any) -> Array:
     """Numbers of all sizes around 1, of both signs or on their side of where the domain ends; integers below a bound; bools."""
     if isinstance(domain, Integers):
-        return rng.integers(0, shape.bound, shape.shape)
+        return np.asarray(rng.integers(0, shape.bound, shape.shape))
     if isinstance(domain, Booleans):
-        return rng.random(shape) < 0.5
+        return np.asarray(rng.random(shape) < 0.5)
     n = min(math.prod(shape), BLOCK)
     x = np.exp(SPREAD * rng.standard_normal(n))
     placed = np.asarray(_placed(x, np.where(rng.random(n) < 0.5, -1, 1), domain)).astype(dtype)

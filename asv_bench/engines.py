@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+
 from asv_bench.workloads import Array, Workload
 
 Run = Callable[[], tuple[Array, ...]]

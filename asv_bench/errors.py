@@ -5,6 +5,7 @@ time: with so many jittered copies, whatever the error.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,9 +48,14 @@ def _error(backend: Backend, op: Op, dtype: str, seed: int) -> float:
             return 0.0
         raise
     judge = Judge(case)
-    parts: "list[tuple[Array, Callable[[Result], Array]]]" = [(got.value, lambda r: r.value)]
-    parts += [(d, lambda r, name=name: r.gradients[name]) for name, d in got.gradients.items()]
-    return max(_in_units(judge, found, part) for found, part in parts)
+    parts = [_in_units(judge, got.value, lambda r: r.value)]
+    for name, d in got.gradients.items():
+        parts.append(_in_units(judge, d, partial(_gradient, name)))
+    return max(parts)
+
+
+def _gradient(name: str, result: "Result") -> Array:
+    return result.gradients[name]
 
 
 def _in_units(judge: "Judge", got: Array, part: "Callable[[Result], Array]") -> float:

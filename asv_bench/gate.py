@@ -32,7 +32,10 @@ Costs = dict[str, int]
 
 def costs_of(source: Path) -> Costs:
     """The costs of the gradspec in a source tree, as `counted` prints them."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(source / "src"), str(ROOT)]), "PYTHONSAFEPATH": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(source / "src"), str(ROOT)]),
+        "PYTHONSAFEPATH": "1",
+    }
     return dict(json.loads(_output(sys.executable, "-m", "asv_bench.counted", env=environment)))
 
 
@@ -65,16 +68,24 @@ def _output(*command: str, env: Mapping[str, str] | None = None) -> str:
 def main() -> int:
     """Print what grew; 1 where something grew that no commit message explains."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("base", nargs="?", default="main", help="the commit to compare with (default: %(default)s)")
+    parser.add_argument(
+        "base", nargs="?", default="main", help="the commit to compare with (default: %(default)s)"
+    )
     base = _output("git", "merge-base", parser.parse_args().base, "HEAD").strip()
     before, after = costs_at(base), costs_of(ROOT)
     messages = _output("git", "log", "--format=%B", f"{base}..HEAD")
     table = Table("cost", base[:8], "now", "", title="costs that grew")
     found = grown(before, after)
     for what in found:
-        note = "explained" if explained(what, messages) else f"[red]{after[what] / max(before[what], 1):.2f}[/red]"
+        note = (
+            "explained"
+            if explained(what, messages)
+            else f"[red]{after[what] / max(before[what], 1):.2f}[/red]"
+        )
         table.add_row(what, f"{before[what]:,}", f"{after[what]:,}", note)
-    Console().print(table if found else f"no cost grew by more than {GROWTH:g} since {base[:8]}: {len(after)} compared")
+    Console().print(
+        table if found else f"no cost grew by more than {GROWTH:g} since {base[:8]}: {len(after)} compared"
+    )
     return int(not all(explained(what, messages) for what in found))
 
 

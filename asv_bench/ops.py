@@ -2,12 +2,12 @@
 
 from typing import Any
 
+from asv_runner.benchmarks.mark import SkipNotImplemented
+
 from asv_bench.calls import arrays, cotangent, typical
 from asv_bench.subjects import BACKENDS, SIZES, backend_named, offered, op_named, per_op, preload
 from asv_bench.timed import Timed
 from asv_bench.verified import verify
-from asv_runner.benchmarks.mark import SkipNotImplemented
-
 from gradspec.backends import call
 
 preload()

@@ -21,10 +21,11 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from asv_bench import engines
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+
+from asv_bench import engines
 from asv_bench.workloads import Workload, chain, workloads
 
 ENGINES: Mapping[str, Callable[[Workload], engines.Run]] = {

@@ -42,7 +42,9 @@ class _Ratio:
         first, second = RATIOS[ratio]
         if first not in runs:
             raise SkipNotImplemented(f"{first} is not installed")
-        samples = [round(clock.ratio(runs[first], runs[second], time.process_time), 3) for _ in range(SAMPLES)]
+        samples = [
+            round(clock.ratio(runs[first], runs[second], time.process_time), 3) for _ in range(SAMPLES)
+        ]
         return {"samples": samples, "number": 1}
 
     track_ratio.unit = "times"  # type: ignore[attr-defined]

@@ -1,8 +1,8 @@
 """No time without a right result: what is to be timed is first judged as the properties judge it."""
 
-from asv_bench.calls import arrays, cotangent, typical
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
+from asv_bench.calls import arrays, cotangent, typical
 from gradspec.backends import Backend
 from gradspec.reference import Op
 
@@ -23,6 +23,8 @@ def verify(backend: Backend, op: Op, size: str) -> None:
     value = op.rule(*inputs, **call.keywords)[0]
     case = Case(op, "float32", tuple(inputs), call.keywords, cotangent(value))
     got, judge = outcome(backend, case), Judge(case)
-    judgement = combined([judge.value(got.value), judge.value(forward(backend, case)), judge.gradients(got.gradients)])
+    judgement = combined(
+        [judge.value(got.value), judge.value(forward(backend, case)), judge.gradients(got.gradients)]
+    )
     if judgement.verdict == "disagree":
         raise Wrong(f"{op.name} of {backend.name} is not timed: {judgement.reason}")

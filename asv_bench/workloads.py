@@ -119,8 +119,13 @@ def transformer_block(ops: Any, x: Any, *parameters: Any, heads: int) -> Any:
     """
     w1, b1, w_qkv, b_qkv, w_out, b_out, w2, b2, w_up, b_up, w_down, b_down = parameters
     n, time, channels = x.shape
-    qkv = ops.reshape(ops.linear(ops.layer_norm(x, w1, b1), w_qkv, b_qkv), shape=(n, time, 3, heads, channels // heads))
-    q, k, v = (ops.permute_dims(ops.getitem(qkv, key=(slice(None), slice(None), i)), axes=(0, 2, 1, 3)) for i in range(3))
+    qkv = ops.reshape(
+        ops.linear(ops.layer_norm(x, w1, b1), w_qkv, b_qkv), shape=(n, time, 3, heads, channels // heads)
+    )
+    q, k, v = (
+        ops.permute_dims(ops.getitem(qkv, key=(slice(None), slice(None), i)), axes=(0, 2, 1, 3))
+        for i in range(3)
+    )
     scores = ops.matmul(q, ops.matrix_transpose(k)) * (channels // heads) ** -0.5
     mixed = ops.permute_dims(ops.matmul(ops.softmax(scores, axis=-1), v), axes=(0, 2, 1, 3))
     x = x + ops.linear(ops.reshape(mixed, shape=(n, time, channels)), w_out, b_out)
