@@ -45,11 +45,11 @@ bench: asv  ## Benchmark the last commit: asv run, with the samples that compari
 
 bench-quick: asv  ## Run every benchmark once, for errors; saves nothing
 	$(BIN)/asv check --python=same
-	$(BIN)/asv run --python=same --quick --show-stderr $(ARGS)
+	GRADSPEC_BENCH_QUICK=1 $(BIN)/asv run --python=same --quick --show-stderr $(ARGS)
 
 pages: $(STAMP)  ## Make the pages of all results: .asv/html/index.html, and plots beside it
 	$(BIN)/asv publish --no-pull
-	$(BIN)/python -m asv_bench.pages
+	$(BIN)/python -m asv_bench.pages.make
 
 gate: $(STAMP)  ## Compare calls, arrays and bytes of every op with those of BASE
 	$(BIN)/python -m asv_bench.gate $(BASE)

@@ -16,7 +16,7 @@ from gradspec.reference import Op
 from gradspec.reference.cases import Seeded
 
 if TYPE_CHECKING:
-    from gradspec.properties.case import Result
+    from gradspec.properties.case import Case, Result
     from gradspec.properties.judging.judge import Judge
 
 CASES = 25  # of so many, a third have a side of more than ten, where errors of sums add up
@@ -33,14 +33,21 @@ def worst_error(backend: Backend, op: Op, dtype: str) -> float:
     return max(_error(backend, op, dtype, seed) for seed in range(CASES))
 
 
-def _error(backend: Backend, op: Op, dtype: str, seed: int) -> float:
-    from gradspec.properties.case import Case, dtype_of, outcome
-    from gradspec.properties.judging.judge import Judge
+def case_of(op: Op, dtype: str, seed: int) -> "Case":
+    """A case of the op: always the same one for the same seed."""
+    from gradspec.properties.case import Case, dtype_of
 
     call = op.cases(Seeded(seed, LENGTHS))
     value = np.asarray(op.rule(*arrays(op, call, np.float64, seed), **call.keywords)[0])
-    g = cotangent(value).astype(dtype_of(dtype))
-    case = Case(op, dtype, tuple(arrays(op, call, dtype_of(dtype), seed)), call.keywords, g)
+    inputs = tuple(arrays(op, call, dtype_of(dtype), seed))
+    return Case(op, dtype, inputs, call.keywords, cotangent(value).astype(dtype_of(dtype)))
+
+
+def _error(backend: Backend, op: Op, dtype: str, seed: int) -> float:
+    from gradspec.properties.case import outcome
+    from gradspec.properties.judging.judge import Judge
+
+    case = case_of(op, dtype, seed)
     try:
         got = outcome(backend, case)
     except Exception:
