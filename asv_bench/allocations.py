@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from numpy._core import _multiarray_umath
+from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
 _SET_HANDLER = 304  # the places in NumPy's C API, the same since 1.22: see numpy/__multiarray_api.h
 _NAME, _VERSION = b"gradspec counts", 1

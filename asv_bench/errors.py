@@ -62,7 +62,8 @@ def _error(backend: Backend, op: Op, dtype: str, seed: int) -> float:
 
 
 def _gradient(name: str, result: "Result") -> Array:
-    return result.gradients[name]
+    found: Array = result.gradients[name]
+    return found
 
 
 def _in_units(judge: "Judge", got: Array, part: "Callable[[Result], Array]") -> float:

@@ -1,6 +1,6 @@
 """Wrong rules of the kinds that people write, each a backend of one op: what the properties are timed on finding.
 
-    pytest --pyargs gradspec.properties -p gradspec.properties.plugin --backend asv_bench.faults:silu
+pytest --pyargs gradspec.properties -p gradspec.properties.plugin --backend asv_bench.faults:silu
 """
 
 import numpy as np

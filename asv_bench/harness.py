@@ -43,7 +43,9 @@ class Verification(Timed):
 
     def track_share_of_hypothesis(self, op: str) -> float:
         """The share of the time that Hypothesis itself takes."""
-        share = runs.verify("--backend=numpy", f"--op={op}", "--hypothesis-profile=quick", profiled=True).hypothesis
+        share = runs.verify(
+            "--backend=numpy", f"--op={op}", "--hypothesis-profile=quick", profiled=True
+        ).hypothesis
         assert share is not None
         return round(share, 3)
 

@@ -22,8 +22,11 @@ FOUND, ALL_WELL, MISUSED = 1, 0, 4  # exit codes of pytest
 
 @dataclass(frozen=True)
 class Ran:
-    """status: pytest's. seconds: of the processor, undisturbed. cases: how many were judged. hypothesis: its share of the time,
-    None where the run was not profiled."""
+    """A run that has ended.
+
+    status: pytest's. seconds: of the processor, undisturbed. cases: how many were judged. hypothesis: its share of the
+    time, None where the run was not profiled.
+    """
 
     status: int
     seconds: float
@@ -44,7 +47,9 @@ def verify(*arguments: str, properties: str = "gradspec.properties", profiled: b
         pytest = ("-m", "pytest", "-p", "gradspec.properties.plugin", "--pyargs", properties)
         status, seconds = _timed([sys.executable, *profiler, *pytest, *options, *arguments], folder)
         if status not in (FOUND, ALL_WELL):
-            raise SkipNotImplemented(f"the properties of this commit do not run so: pytest exits with {status}")
+            raise SkipNotImplemented(
+                f"the properties of this commit do not run so: pytest exits with {status}"
+            )
         entries = json.loads(matrix.read_text())["entries"]
         share = _share(str(profile), "hypothesis") if profiled else None
         return Ran(status, seconds, sum(entry["tally"]["judged"] for entry in entries), share)
@@ -72,4 +77,4 @@ def _share(profile: str, package: str) -> float:
     found = pstats.Stats(profile).stats  # type: ignore[attr-defined]
     own = {where: timing[2] for where, timing in found.items()}
     inside = sum(t for (file, _, _), t in own.items() if f"/{package}/" in file)
-    return inside / sum(own.values())
+    return float(inside / sum(own.values()))

@@ -10,18 +10,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from asv.config import Config
 from jinja2 import Environment, FileSystemLoader
 
-from asv_bench.pages import plots
 from asv_bench.clock import KEPT
+from asv_bench.pages import plots
 from asv_bench.pages.found import Point, latest, points
-from asv_bench.subjects import BACKENDS, ROOT, SIZES
 from asv_bench.pages.traffic import share_of_bandwidth
+from asv_bench.subjects import BACKENDS, ROOT, SIZES
 from asv_bench.workloads import workloads
 
-SIZE_TITLES = dict(zip(SIZES, ("8 elements", "64 KiB, products of 64 x 64", "16 MiB, products of 512 x 512"), strict=True))
+SIZE_TITLES = dict(
+    zip(SIZES, ("8 elements", "64 KiB, products of 64 x 64", "16 MiB, products of 512 x 512"), strict=True)
+)
 DIRECTIONS = {"backward": "The gradients", "forward": "The value"}
 
 
@@ -29,7 +32,7 @@ DIRECTIONS = {"backward": "The gradients", "forward": "The value"}
 class Section:
     """A plot, under a title, with what to see in it."""
 
-    id: str
+    name: str
     title: str
     text: str
     plot: str
@@ -56,11 +59,15 @@ def _times(now: list[Point], direction: str) -> Section | None:
 
 def _ratios(now: list[Point]) -> Section | None:
     names = {work.key: work.name for work in workloads()}
-    found = [p for p in _of(now, "tape", "track_ratio") if p.parameters[0].endswith("/ by hand") and p.subject in names]
+    found = [
+        p
+        for p in _of(now, "tape", "track_ratio")
+        if p.parameters[0].endswith("/ by hand") and p.subject in names
+    ]
     series = _series((p.parameters[0].partition(" /")[0], names[p.subject], p.value) for p in found)
     promised = {w.name: w.at_most for w in workloads() if w.at_most is not None}
     text = "Forward and backward, side by side in one process; 1 is what the same work takes where a person has written the gradient out in NumPy."
-    panels = {"": {**series, "promised of the tape, at most": promised}} if series else {}
+    panels = {"": {**series, f"{plots.PROMISE} of the tape, at most": promised}} if series else {}
     return _section("ratios", "Against NumPy by hand", text, panels, "times as long", log=True, line=1.0)
 
 
@@ -69,19 +76,24 @@ def _bandwidth(now: list[Point]) -> Section | None:
     panels = {}
     for direction, title in DIRECTIONS.items():
         at_memory = [p for p in _of(now, "ops", f"time_{direction}") if p.parameters[1] == "memory"]
-        shares = ((p.parameters[0], p.subject, share_of_bandwidth(p, direction, undisturbed)) for p in at_memory)
+        shares = (
+            (p.parameters[0], p.subject, share_of_bandwidth(p, direction, undisturbed)) for p in at_memory
+        )
         panels[title] = _series((b, op, s) for b, op, s in shares if s is not None)
     text = (
         "The bytes that have to be read and written at least, on 16 MiB, by the time that it takes; 1 is what the library's own "
         "multiplication reaches. An op below 1 reads or writes more than it has to, or computes more than memory waits for."
     )
-    return _section("bandwidth", "Share of the memory's bandwidth", text, panels, "of that of x * y", line=1.0)
+    return _section(
+        "bandwidth", "Share of the memory's bandwidth", text, panels, "of that of x * y", line=1.0
+    )
 
 
 def _errors(now: list[Point]) -> Section | None:
     found = [p for p in _of(now, "accuracy", "track_worst_error") if p.value > 0]
     panels = {
-        b: _series((p.parameters[1], p.subject, p.value) for p in found if p.parameters[0] == b) for b in BACKENDS
+        b: _series((p.parameters[1], p.subject, p.value) for p in found if p.parameters[0] == b)
+        for b in BACKENDS
     }
     text = "The largest error of value and gradients over the same cases each time; 1 is what is allowed. What is always exact is left out."
     shown = {b: series for b, series in panels.items() if series}
@@ -91,11 +103,12 @@ def _errors(now: list[Point]) -> Section | None:
 def histories(found: list[Point]) -> dict[str, str]:
     """For each op that was benchmarked at more than one commit, its times."""
     at_cache = [p for p in found if p.benchmark.startswith("ops.") and p.parameters[1:] == ("cache",)]
-    by_op: dict[str, dict[str, list[tuple[int, float]]]] = defaultdict(lambda: defaultdict(list))
+    commits = list(dict.fromkeys(p.commit for p in at_cache))
+    by_op: dict[str, dict[str, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for p in at_cache:
-        by_op[p.subject][f"{p.parameters[0]}, {p.benchmark.rpartition('_')[2]}"].append((p.date, p.value))
+        by_op[p.subject][f"{p.parameters[0]}, {p.benchmark.rpartition('_')[2]}"][p.commit] = p.value
     return {
-        op: plots.history(series, op)
+        op: plots.history(series, commits, op)
         for op, series in sorted(by_op.items())
         if any(len(line) > 1 for line in series.values())
     }
@@ -113,17 +126,20 @@ def _series(triples: Iterable[tuple[str, str, float]]) -> dict[str, dict[str, fl
 
 
 def _section(
-    id: str, title: str, text: str, panels: Mapping[str, plots.Dots], label: str, *, log: bool = False, line: float | None = None, time: bool = False
-) -> Section | None:  # fmt: skip
+    name: str, title: str, text: str, panels: Mapping[str, plots.Dots], label: str, **how: Any
+) -> Section | None:
+    """A section with the dots of these panels, drawn as `plots.dots` is told; None where there are none."""
     if not any(series for series in panels.values()):
         return None
-    return Section(id, title, text, plots.dots(panels, label, log=log, line=line, time=time))
+    return Section(name, title, text, plots.dots(panels, label, **how))
 
 
 def page(found: list[Point]) -> str:
     """The page of all figures, as HTML."""
     now, last = latest(found), found[-1]
-    template = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True).get_template("page.html.jinja")
+    template = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True).get_template(
+        "page.html.jinja"
+    )
     return template.render(
         machine=last.machine,
         commit=last.commit[:8],

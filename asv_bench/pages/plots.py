@@ -1,16 +1,15 @@
 """Figures of what was found, each as the text of an SVG."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from io import StringIO
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 mpl.use("svg")
 plt.rcParams.update(
@@ -23,14 +22,30 @@ plt.rcParams.update(
         "axes.axisbelow": True,
     }
 )
-COLOURS = ("#4053d3", "#ddb310", "#b51d14", "#00b25d", "#00beff", "#fb49b0")  # told apart by the colour-blind, too
+COLOURS = (
+    "#4053d3",
+    "#ddb310",
+    "#b51d14",
+    "#00b25d",
+    "#00beff",
+    "#fb49b0",
+)  # told apart by the colour-blind, too
 ROW = 0.19  # inches: a line of text
+LABELS = 12  # of commits that fit beside each other
+PROMISE = "promised"  # how the name of a series begins that is a bound, not a figure
 
 Dots = Mapping[str, Mapping[str, float]]
 """Of each series, the value of each row."""
 
 
-def dots(panels: Mapping[str, Dots], label: str, *, log: bool = False, line: float | None = None, time: bool = False) -> str:
+def dots(
+    panels: Mapping[str, Dots],
+    label: str,
+    *,
+    log: bool = False,
+    line: float | None = None,
+    time: bool = False,
+) -> str:
     """Rows of dots, a column of them for each panel, all rows in every panel; sorted by the first series of the last panel.
 
     line: a value to be marked. time: whether the values are seconds.
@@ -40,25 +55,44 @@ def dots(panels: Mapping[str, Dots], label: str, *, log: bool = False, line: flo
     for ax, (title, series) in zip(axes[0], panels.items(), strict=True):
         for colour, (name, values) in zip(COLOURS, series.items(), strict=False):
             there = [row for row in rows if row in values]
-            ax.plot([values[r] for r in there], [rows.index(r) for r in there], "o", ms=5, color=colour, label=name, alpha=0.85)
-        _dressed(ax, title, label, log=log, line=line, time=time)
+            at = [rows.index(row) for row in there]
+            mark = "|" if name.startswith(PROMISE) else "o"
+            ax.plot(
+                [values[r] for r in there],
+                at,
+                mark,
+                ms=5 + 9 * (mark == "|"),
+                mew=1 + (mark == "|"),
+                color=colour,
+                label=name,
+            )
+        _dressed(ax, title, label, line=line)
+        if log:
+            ax.set_xscale("log")
+            (_as_times if time else _as_factors)(ax.xaxis)
     axes[0][0].set_yticks(range(len(rows)), rows, fontsize=8)
     axes[0][0].set_ylim(-0.7, len(rows) - 0.3)
     return _svg(figure, axes[0][0])
 
 
-def history(series: Mapping[str, Sequence[tuple[int, float]]], title: str) -> str:
-    """Lines over time: of each series its dates, in milliseconds, and seconds."""
+def history(series: Mapping[str, Mapping[str, float]], commits: Sequence[str], title: str) -> str:
+    """Lines from commit to commit: of each series the seconds at those of the commits, oldest first, that have any."""
     figure, ax = plt.subplots(figsize=(11, 2.8))
-    for colour, (name, points) in zip(COLOURS * 2, series.items(), strict=False):
-        dates: Any = [datetime.fromtimestamp(date / 1000, UTC) for date, _ in points]
-        ax.plot(dates, [value for _, value in points], "o-", ms=4, lw=1.2, color=colour, label=name)
-    _dressed(ax, title, "", log=False, line=None, time=False)
+    for colour, (name, values) in zip(COLOURS * 2, series.items(), strict=False):
+        there = [i for i, commit in enumerate(commits) if commit in values]
+        ax.plot(there, [values[commits[i]] for i in there], "o-", ms=4, lw=1.2, color=colour, label=name)
+    _dressed(ax, title, "", line=None)
+    every = -(-len(commits) // LABELS)
+    ax.set_xticks(range(0, len(commits), every), [commit[:8] for commit in commits[::every]])
     ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: human(value)))
-    ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
-    figure.autofmt_xdate(rotation=0, ha="center")
+    _as_times(ax.yaxis)
     return _svg(figure, ax)
+
+
+def _as_times(axis: Axis) -> None:
+    axis.set_major_locator(LogLocator(subs=(1, 3), numticks=8))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: human(value)))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def human(seconds: float) -> str:
@@ -76,15 +110,17 @@ def _sorted(panels: Mapping[str, Dots]) -> list[str]:
     return sorted(rows, key=lambda row: (first.get(row, np.inf), row), reverse=True)
 
 
-def _dressed(ax: Axes, title: str, label: str, *, log: bool, line: float | None, time: bool) -> None:
+def _as_factors(axis: Axis) -> None:
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _dressed(ax: Axes, title: str, label: str, *, line: float | None) -> None:
     ax.set_title(title, loc="left", fontsize=10, fontweight="bold")
     ax.set_xlabel(label, fontsize=9)
     ax.grid(color="#e4e4e4", lw=0.6)
     ax.tick_params(length=0, labelsize=8)
-    if log:
-        ax.set_xscale("log")
-    if time:
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: human(value)))
     if line is not None:
         ax.axvline(line, color="#444444", lw=1, ls="--")
 
