@@ -117,7 +117,7 @@ def drawn(rng: np.random.Generator, domain: Domain, shape: Any, dtype: Any) -> A
     return np.resize(placed, shape)
 
 
-def _placed(x: Array, signs: Array, domain: Interval) -> Array:
+def _placed(x: Array, signs: Array, domain: Interval) -> Any:
     if math.isfinite(domain.low) and math.isfinite(domain.high):
         return domain.low + (domain.high - domain.low) * x / (1 + x)
     if math.isfinite(domain.low):

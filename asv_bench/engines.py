@@ -1,5 +1,8 @@
 """The engines that the workloads run on: each turns a workload into a call that returns its gradients, as NumPy arrays."""
 
+# pyright: reportAttributeAccessIssue=false
+# HIPS autograd makes its functions when it is imported, where no type checker sees them.
+
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any

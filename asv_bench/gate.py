@@ -65,16 +65,29 @@ def _output(*command: str, env: Mapping[str, str] | None = None) -> str:
     return done.stdout
 
 
+def base_of(name: str) -> str:
+    """The commit in which the checkout and the branch of this name, here or at the origin, last agreed; on it, the one before."""
+    for branch in (name, f"origin/{name}"):
+        if not _failed("git", "rev-parse", "--verify", "--quiet", f"{branch}^{{commit}}"):
+            base = _output("git", "merge-base", branch, "HEAD").strip()
+            return base if base != _output("git", "rev-parse", "HEAD").strip() else f"{base}^"
+    sys.exit(f"there is no commit {name!r} to compare with; name one: make gate BASE=...")
+
+
+def _failed(*command: str) -> bool:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode != 0
+
+
 def main() -> int:
     """Print what grew; 1 where something grew that no commit message explains."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
         "base", nargs="?", default="main", help="the commit to compare with (default: %(default)s)"
     )
-    base = _output("git", "merge-base", parser.parse_args().base, "HEAD").strip()
+    base = base_of(parser.parse_args().base)
     before, after = costs_at(base), costs_of(ROOT)
     messages = _output("git", "log", "--format=%B", f"{base}..HEAD")
-    table = Table("cost", base[:8], "now", "", title="costs that grew")
+    table = Table("cost", base[:9], "now", "", title="costs that grew")
     found = grown(before, after)
     for what in found:
         note = (
@@ -84,7 +97,7 @@ def main() -> int:
         )
         table.add_row(what, f"{before[what]:,}", f"{after[what]:,}", note)
     Console().print(
-        table if found else f"no cost grew by more than {GROWTH:g} since {base[:8]}: {len(after)} compared"
+        table if found else f"no cost grew by more than {GROWTH:g} since {base[:9]}: {len(after)} compared"
     )
     return int(not all(explained(what, messages) for what in found))
 
