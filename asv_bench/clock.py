@@ -29,7 +29,7 @@ Clock = Callable[[], float]
 
 SLICE = 5e-4  # seconds: a thousand times what reading the clock takes, and short against most disturbances
 PAIRS = 5  # of which two may be disturbed without moving the median
-ENOUGH = 0.1  # seconds after which no more than PAIRS are measured: of short calls, dozens fit in
+ENOUGH = 0.05  # seconds after which no more than PAIRS are measured: of short calls, dozens fit in
 MOST = 61  # beyond which the median of undisturbed pairs moves by less than 1%
 if os.environ.get("GRADSPEC_BENCH_QUICK"):  # for errors, not for times
     SLICE, PAIRS, MOST = 0.0, 1, 1

@@ -16,7 +16,7 @@ class Timed:
 
     version = "1"  # what is measured has changed when this is raised, and only then
     timeout = 120
-    rounds = 3  # the fewest whose spread asv can tell from a change of 1.5
+    rounds = 3  # the fewest by which asv tells a change of 1.5 from noise of a few per cent
     repeat = 1
     number = 1
     warmup_time = 0  # `measure` warms up
