@@ -5,16 +5,17 @@
 
 PYTHON ?= python3 python python3.13 python3.12 python3.11
 ARGS ?=
+BASE ?= main
 
 BIN := .venv/bin
 # Touched last, so that it exists only beside an environment whose set-up ran to its end.
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install verify test sensitivity lint format types clean
+.PHONY: help install verify test sensitivity lint format types asv bench bench-quick pages gate clean
 
 help:  ## Show this text
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 install: $(STAMP)  ## Set up .venv, or bring it up to date
 
@@ -22,7 +23,7 @@ verify: $(STAMP)  ## Verify the backends: pytest properties/, on all processors
 	$(BIN)/pytest properties/ -n auto $(ARGS)
 
 test: $(STAMP)  ## Test gradspec itself: pytest tests/
-	$(BIN)/pytest tests/ $(ARGS)
+	$(BIN)/pytest tests/ -n auto $(ARGS)
 
 sensitivity: $(STAMP)  ## Measure which faults the properties find, and whether any finds fault with what is right
 	PYTHONPATH=tests $(BIN)/python -m faults $(ARGS)
@@ -38,6 +39,23 @@ format: $(STAMP)  ## Mend what ruff can mend
 types: $(STAMP)  ## Check types with mypy and pyright
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+asv: $(STAMP)  ## Set up asv: from then on .venv/bin/asv run, continuous, publish, preview
+	$(BIN)/asv machine --yes
+
+bench: asv  ## Benchmark the last commit: asv run, with the samples that comparisons need
+	$(BIN)/asv run --record-samples HEAD^! $(ARGS)
+
+bench-quick: asv  ## Run every benchmark once, for errors; saves nothing
+	$(BIN)/asv check --python=same
+	GRADSPEC_BENCH_QUICK=1 $(BIN)/asv run --python=same --quick --show-stderr $(ARGS)
+
+pages: $(STAMP)  ## Make the pages of all results: .asv/html/index.html, and plots beside it
+	$(BIN)/asv publish --no-pull
+	$(BIN)/python -m asv_bench.pages.make
+
+gate: $(STAMP)  ## Compare calls, arrays and bytes of every op with those of BASE
+	$(BIN)/python -m asv_bench.gate $(BASE)
 
 clean:  ## Remove .venv, builds and caches
 	rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,4 +1,4 @@
-"""How far the tape is from hand-written NumPy, HIPS autograd and torch: `python asv_bench/ratios.py [--check]`.
+"""How far the tape is from hand-written NumPy, HIPS autograd and torch: `python -m asv_bench.ratios [--check]`.
 
 All engines take turns in one process on one thread, and each figure is the median over the rounds of a ratio within a
 round: a machine that is slow for a while is slow for all of them. The garbage collector is off while a call is timed and
@@ -15,16 +15,18 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECL
     os.environ[name] = "1"
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any
 
-import engines
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from workloads import Workload, chain, workloads
+
+from asv_bench import engines
+from asv_bench.workloads import Workload, chain, workloads
 
 ENGINES: Mapping[str, Callable[[Workload], engines.Run]] = {
     "by hand": engines.by_hand,
@@ -86,7 +88,7 @@ def deep(*shape: int) -> float:
     """Microseconds for each op of a chain of a million, forward and backward."""
     work = workloads()[0]
     inputs = tuple(x[0] * np.ones(shape) for x in work.inputs)
-    long = Workload("", partial(chain, steps=DEEP // 2), work.by_hand, inputs, np.ones(shape), 2, work.rtol)
+    long = replace(work, program=partial(chain, steps=DEEP // 2), inputs=inputs, cotangent=np.ones(shape))
     return seconds(engines.gradspec(long)) / DEEP * 1e6
 
 

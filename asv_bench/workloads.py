@@ -17,15 +17,17 @@ Array = np.ndarray[Any, Any]
 class Workload:
     """A program with its inputs, and how far from hand-written NumPy the tape may be.
 
-    program: from a namespace and the inputs to a value. by_hand: from the inputs and the cotangent to the gradients of the
+    key: its name in one word. size: that of `subjects.SIZES` whose cost its time is mostly made of. program: from a namespace and the inputs to a value. by_hand: from the inputs and the cotangent to the gradients of the
     inputs. differentiable: how many inputs, from the first, have a gradient. at_most: the tape's time over that of
     `by_hand`, if it is promised. over_hips: how many times faster than HIPS autograd it is promised to be. rtol: how far
     the gradients may be apart, relative to the largest element.
     """
 
+    key: str
     name: str
+    size: str
     program: Callable[..., Any]
-    by_hand: Callable[..., tuple[Array, ...]]
+    by_hand: Callable[..., tuple[Array, ...]] | None
     inputs: tuple[Array, ...]
     cotangent: Array
     differentiable: int
@@ -109,6 +111,72 @@ def layer_norm_by_hand(x: Array, weight: Array, bias: Array, g: Array) -> tuple[
     return rstd * (gx - gx.mean(axis=-1, keepdims=True) - xhat * along), (g * xhat).sum(axis=0), g.sum(axis=0)
 
 
+def transformer_block(ops: Any, x: Any, *parameters: Any, heads: int) -> Any:
+    """Attention and a perceptron, each after a layer_norm and added to what it was given (Xiong et al., 2020).
+
+    x: (batch, time, channels). parameters: weight and bias of the first norm, of the queries, keys and values, of what
+    joins the heads, of the second norm, and of the perceptron's two layers.
+    """
+    w1, b1, w_qkv, b_qkv, w_out, b_out, w2, b2, w_up, b_up, w_down, b_down = parameters
+    n, time, channels = x.shape
+    qkv = ops.reshape(
+        ops.linear(ops.layer_norm(x, w1, b1), w_qkv, b_qkv), shape=(n, time, 3, heads, channels // heads)
+    )
+    q, k, v = (
+        ops.permute_dims(ops.getitem(qkv, key=(slice(None), slice(None), i)), axes=(0, 2, 1, 3))
+        for i in range(3)
+    )
+    scores = ops.matmul(q, ops.matrix_transpose(k)) * (channels // heads) ** -0.5
+    mixed = ops.permute_dims(ops.matmul(ops.softmax(scores, axis=-1), v), axes=(0, 2, 1, 3))
+    x = x + ops.linear(ops.reshape(mixed, shape=(n, time, channels)), w_out, b_out)
+    return x + ops.linear(ops.gelu(ops.linear(ops.layer_norm(x, w2, b2), w_up, b_up)), w_down, b_down)
+
+
+def programs() -> list[Workload]:
+    """Programs that nobody would differentiate by hand."""
+    rng = np.random.default_rng(0)
+    batch, time, channels, heads, depth = 4, 64, 128, 4, 100_000
+
+    def normal(*shape: int, scale: float = 1.0) -> Array:
+        return (rng.normal(size=shape) * scale).astype(np.float32)
+
+    def layer(size_in: int, size_out: int) -> tuple[Array, Array]:
+        return normal(size_out, size_in, scale=size_in**-0.5), normal(size_out)
+
+    norm = (normal(channels), normal(channels))
+    parameters = (
+        *(*norm, *layer(channels, 3 * channels), *layer(channels, channels)),
+        *(*norm, *layer(channels, 4 * channels), *layer(4 * channels, channels)),
+    )
+    block = partial(transformer_block, heads=heads)
+    x = normal(batch, time, channels)
+    x64, w64 = np.full(8, 1.5), np.full(8, 3.5)
+    return [
+        Workload(
+            "transformer_block",
+            f"transformer block, {batch} x {time} x {channels}, {heads} heads, float32",
+            "cache",
+            block,
+            None,
+            (x, *parameters),
+            normal(batch, time, channels),
+            differentiable=1 + len(parameters),
+            rtol=1e-4,  # float32 through a dozen layers
+        ),
+        Workload(
+            "depth",
+            f"chain of {depth:,} ops, 8 float64",
+            "overhead",
+            partial(chain, steps=depth // 2),
+            None,
+            (x64, w64),
+            np.ones(8),
+            differentiable=2,
+            rtol=1e-10,  # 50,000 shares of w are summed
+        ),
+    ]
+
+
 def workloads() -> list[Workload]:
     """All of them, with the same inputs each time."""
     rng = np.random.default_rng(0)
@@ -116,9 +184,11 @@ def workloads() -> list[Workload]:
     def normal(*shape: int, scale: float = 1.0) -> Array:
         return (rng.normal(size=shape) * scale).astype(np.float32)
 
-    def chained(name: str, *shape: int, over_hips: float | None = None) -> Workload:
+    def chained(key: str, name: str, *shape: int, over_hips: float | None = None) -> Workload:
         return Workload(
+            key,
             name,
+            "overhead",
             partial(chain, steps=500),
             partial(chain_by_hand, steps=500),
             (rng.uniform(1, 2, shape) * np.ones(shape), rng.uniform(3, 4, shape) * np.ones(shape)),
@@ -132,10 +202,12 @@ def workloads() -> list[Workload]:
     parameters = normal(256, 784, scale=0.05), normal(256), normal(10, 256, scale=0.05), normal(10)
     images, labels = normal(128, 784), rng.integers(0, 10, 128)
     return [
-        chained("chain of 1,000 ops, 8 float64", 8, over_hips=4),
-        chained("chain of 1,000 ops, 0-d float64"),
+        chained("chain", "chain of 1,000 ops, 8 float64", 8, over_hips=4),
+        chained("scalar_chain", "chain of 1,000 ops, 0-d float64"),
         Workload(
+            "mlp",
             "MLP 784-256-10, batch 128, float32",
+            "cache",
             mlp,
             mlp_by_hand,
             (*parameters, images, labels),
@@ -146,7 +218,9 @@ def workloads() -> list[Workload]:
             over_hips=2,
         ),
         Workload(
+            "broadcasting",
             "a*b + b, (4096,1) with (1,1024), float32",
+            "memory",
             broadcast,
             broadcast_by_hand,
             (normal(4096, 1), normal(1, 1024)),
@@ -155,7 +229,9 @@ def workloads() -> list[Workload]:
             rtol=1e-5,  # sums of 4,096 float32 numbers in another order
         ),
         Workload(
+            "layer_norm",
             "layer_norm (4096,1024), float32",
+            "memory",
             layer_norm,
             layer_norm_by_hand,
             (normal(4096, 1024), normal(1024), normal(1024)),

@@ -3,7 +3,7 @@
 reference   the standard library and NumPy
 backends    reference, and the library each offers, when asked for it
 properties  reference and backends, through whose interface alone they meet a library
-asv_bench   reference and backends, and never Hypothesis
+asv_bench   reference and backends; of the properties what judges, and never Hypothesis
 """
 
 import ast
@@ -29,15 +29,26 @@ def never(*packages: str) -> Rule:
     return lambda name: not _within(name, packages)
 
 
+def both(*rules: Rule) -> Rule:
+    return lambda name: all(rule(name) for rule in rules)
+
+
+def either(*rules: Rule) -> Rule:
+    return lambda name: any(rule(name) for rule in rules)
+
+
 def _within(name: str, packages: tuple[str, ...]) -> bool:
     return any(f"{name}.".startswith(f"{package}.") for package in packages)
 
+
+JUDGING = ("gradspec.properties.case", "gradspec.properties.judging", "gradspec.properties.laws")
+"""What of the properties knows neither pytest nor Hypothesis."""
 
 RULES: dict[str, Rule] = {
     "reference": only("numpy", "gradspec.reference", *sys.stdlib_module_names),
     "backends": never("gradspec.properties", "asv_bench", "hypothesis", "pytest"),
     "properties": never("asv_bench", *LIBRARIES),
-    "asv_bench": never("gradspec.properties", "hypothesis", "pytest"),
+    "asv_bench": both(never("hypothesis", "pytest"), either(never("gradspec.properties"), only(*JUDGING))),
 }
 
 
@@ -107,6 +118,8 @@ def test_every_module_keeps_to_its_layer(folder: str) -> None:
         ("asv_bench", "from hypothesis import strategies"),
         ("asv_bench", "import pytest"),
         ("asv_bench", "from gradspec.properties.generating.strategies import cases"),
+        ("asv_bench", "def f():\n    import gradspec.properties.running.subject"),
+        ("asv_bench", "from gradspec import properties"),
     ],
 )
 def test_a_planted_import_is_caught(folder: str, source: str) -> None:
@@ -121,6 +134,8 @@ def test_a_planted_import_is_caught(folder: str, source: str) -> None:
         ("backends", "import torch\nfrom gradspec.reference import OPS"),
         ("properties", "import torchless\nfrom gradspec.backends import load"),
         ("asv_bench", "import torch\nfrom gradspec.reference import Tensor"),
+        ("asv_bench", "from gradspec.properties.judging.judge import Judge"),
+        ("asv_bench", "from gradspec.properties.laws.gradient import every_gradient_agrees"),
     ],
 )
 def test_what_a_layer_needs_is_allowed(folder: str, source: str) -> None:
@@ -133,10 +148,9 @@ def test_no_library_is_imported_before_it_is_asked_for(module: str) -> None:
     assert _output_of(script).split() == []
 
 
-def test_the_spec_is_imported_without_hypothesis_or_pytest() -> None:
-    script = (
-        "import sys, gradspec.reference; print(*{'hypothesis', 'pytest', 'rich'}.intersection(sys.modules))"
-    )
+@pytest.mark.parametrize("module", ["gradspec.reference", *JUDGING])
+def test_spec_and_judge_are_imported_without_hypothesis_or_pytest(module: str) -> None:
+    script = f"import sys, {module}; print(*{{'hypothesis', 'pytest', 'rich'}}.intersection(sys.modules))"
     assert _output_of(script).split() == []
 
 

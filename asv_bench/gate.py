@@ -1,0 +1,106 @@
+"""Does a change make any op cost more? `python -m asv_bench.gate [BASE]` compares the checkout with a commit, main by default.
+
+Calls, arrays and bytes are the same on every machine, so a difference is a fact about the code; status 1 where one of
+them has grown by more than GROWTH. A growth that is meant is explained in a commit message since BASE, in a line such as
+
+    Costs: layer_norm backward, which recomputes what it no longer stores
+
+and is then let pass. Both commits run under the interpreter and the NumPy of this one, with the benchmarks of the checkout.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.console import Console
+from rich.table import Table
+
+from asv_bench.subjects import ROOT
+
+GROWTH = 1.1  # as in `asv continuous`; the smallest costs grow by more with a single array or call
+
+Costs = dict[str, int]
+
+
+def costs_of(source: Path) -> Costs:
+    """The costs of the gradspec in a source tree, as `counted` prints them."""
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(source / "src"), str(ROOT)]),
+        "PYTHONSAFEPATH": "1",
+    }
+    return dict(json.loads(_output(sys.executable, "-m", "asv_bench.counted", env=environment)))
+
+
+def costs_at(commit: str) -> Costs:
+    """The costs of a commit."""
+    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=True).stdout
+    with TemporaryDirectory() as folder, tarfile.open(fileobj=BytesIO(archive)) as tar:
+        tar.extractall(folder, filter="data")
+        return costs_of(Path(folder))
+
+
+def grown(before: Mapping[str, int], after: Mapping[str, int]) -> list[str]:
+    """The costs that grew by more than GROWTH; those of ops that are new did not."""
+    return [what for what in after if what in before and after[what] > GROWTH * before[what]]
+
+
+def explained(what: str, messages: str) -> bool:
+    """Whether a line "Costs: OP DIRECTION..." of the commit messages speaks of this cost."""
+    op, direction, _ = what.split()
+    return re.search(rf"^Costs: {re.escape(op)} {direction}\b", messages, re.MULTILINE) is not None
+
+
+def _output(*command: str, env: Mapping[str, str] | None = None) -> str:
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stderr}")
+    return done.stdout
+
+
+def base_of(name: str) -> str:
+    """The commit in which the checkout and the branch of this name, here or at the origin, last agreed; on it, the one before."""
+    for branch in (name, f"origin/{name}"):
+        if not _failed("git", "rev-parse", "--verify", "--quiet", f"{branch}^{{commit}}"):
+            base = _output("git", "merge-base", branch, "HEAD").strip()
+            return base if base != _output("git", "rev-parse", "HEAD").strip() else f"{base}^"
+    sys.exit(f"there is no commit {name!r} to compare with; name one: make gate BASE=...")
+
+
+def _failed(*command: str) -> bool:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode != 0
+
+
+def main() -> int:
+    """Print what grew; 1 where something grew that no commit message explains."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument(
+        "base", nargs="?", default="main", help="the commit to compare with (default: %(default)s)"
+    )
+    base = base_of(parser.parse_args().base)
+    before, after = costs_at(base), costs_of(ROOT)
+    messages = _output("git", "log", "--format=%B", f"{base}..HEAD")
+    table = Table("cost", base[:9], "now", "", title="costs that grew")
+    found = grown(before, after)
+    for what in found:
+        note = (
+            "explained"
+            if explained(what, messages)
+            else f"[red]{after[what] / max(before[what], 1):.2f}[/red]"
+        )
+        table.add_row(what, f"{before[what]:,}", f"{after[what]:,}", note)
+    Console().print(
+        table if found else f"no cost grew by more than {GROWTH:g} since {base[:9]}: {len(after)} compared"
+    )
+    return int(not all(explained(what, messages) for what in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""What it costs to verify: a judged case of each op, a run of the properties, the time until a planted fault is found."""
+
+from itertools import cycle
+from typing import Any
+
+from asv_bench import runs
+from asv_bench.errors import case_of
+from asv_bench.faults import FAULTS
+from asv_bench.subjects import backend_named, op_named, per_op
+from asv_bench.timed import Timed
+
+CASES = 8  # judged in turn: of different shapes and ranks
+
+
+class _Op(Timed):
+    """Of the spec against itself, in float32: what the judge costs, without Hypothesis."""
+
+    op: str
+
+    def setup(self) -> None:
+        self.backend, self.spec = backend_named("numpy"), op_named(self.op)
+        self.cases: Any = cycle([case_of(self.spec, "float32", seed) for seed in range(CASES)])
+
+    def time_judging(self) -> None:
+        """One case: the backend's value and gradients, the spec's in float64, and what is allowed."""
+        from gradspec.properties.laws.gradient import every_gradient_agrees
+        from gradspec.properties.laws.value import value_agrees
+
+        law = every_gradient_agrees if self.spec.differentiable else value_agrees
+        self.measure(lambda: law(self.backend, next(self.cases)), self.backend, "overhead")
+
+
+class Verification(Timed):
+    """All properties of an op of the spec, started as a user would, in the quick profile."""
+
+    params = ("multiply", "softmax", "layer_norm")
+    param_names = ("op",)
+
+    def time_judged_case(self, op: str) -> None:
+        """Seconds of the run for each case that it judged, start and Hypothesis included."""
+        ran = runs.verify("--backend=numpy", f"--op={op}", "--hypothesis-profile=quick")
+        self._elapsed += ran.seconds / ran.cases
+
+    def track_share_of_hypothesis(self, op: str) -> float:
+        """The share of the time that Hypothesis itself takes."""
+        share = runs.verify(
+            "--backend=numpy", f"--op={op}", "--hypothesis-profile=quick", profiled=True
+        ).hypothesis
+        assert share is not None
+        return round(share, 3)
+
+    track_share_of_hypothesis.unit = "of the time"  # type: ignore[attr-defined]
+
+
+class Finding(Timed):
+    """A wrong rule, from the start of pytest until the property that is there for it reports it on its smallest case."""
+
+    params = tuple(FAULTS)
+    param_names = ("fault",)
+
+    def time_until_found(self, fault: str) -> None:
+        self._elapsed += self._found(fault).seconds
+
+    def track_cases_until_found(self, fault: str) -> int:
+        """Cases judged before, those on the way to the smallest one included: the same on every machine."""
+        return self._found(fault).cases
+
+    track_cases_until_found.unit = "cases"  # type: ignore[attr-defined]
+
+    def _found(self, fault: str) -> runs.Ran:
+        backend = f"--backend=asv_bench.faults:{fault}"
+        ran = runs.verify(backend, "--no-isolate", "-x", properties=f"gradspec.properties.{FAULTS[fault]}")
+        if ran.status != runs.FOUND:
+            raise AssertionError(f"the properties found nothing wrong with {fault}")
+        return ran
+
+
+globals().update(per_op(__name__, _Op))

@@ -1,0 +1,52 @@
+"""What asv has found so far, read through asv itself."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from math import isfinite
+from pathlib import Path
+
+from asv.config import Config
+from asv.results import iter_results
+
+
+@dataclass(frozen=True)
+class Point:
+    """One figure: of a benchmark at its parameters, at a commit (authored at `date`, in milliseconds), on a machine."""
+
+    machine: str
+    commit: str
+    date: int
+    benchmark: str
+    parameters: tuple[str, ...]
+    value: float
+
+    @property
+    def subject(self) -> str:
+        """Of "ops.tanh.time_forward" the tanh."""
+        return self.benchmark.split(".")[1]
+
+
+def points(root: Path) -> list[Point]:
+    """Every figure in the results folder of asv.conf.json, oldest commit first; without those that are n/a."""
+    conf = Config.load(str(root / "asv.conf.json"))
+    folder = root / str(conf.results_dir)
+    return sorted(_points(folder), key=lambda p: p.date) if folder.is_dir() else []
+
+
+def _points(folder: Path) -> Iterator[Point]:
+    for result in iter_results(str(folder)):
+        for name in result.get_all_result_keys():
+            params = result.get_result_params(name)
+            values = result.get_result_value(name, params)
+            for at, value in zip(product(*params), values, strict=True):
+                if value is not None and isfinite(value):
+                    where = tuple(text.strip("'") for text in at)
+                    machine = result.params["machine"]
+                    yield Point(machine, result.commit_hash, result.date, name, where, value)
+
+
+def latest(found: list[Point]) -> list[Point]:
+    """Of each benchmark at its parameters the newest figure, those of the machine that was last used."""
+    machine = found[-1].machine if found else ""
+    return list({(p.benchmark, p.parameters): p for p in found if p.machine == machine}.values())

@@ -1,0 +1,45 @@
+"""Work that people recognise, on every backend: chains, a perceptron, broadcasting, layer_norm, a transformer block."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from asv_bench.subjects import BACKENDS, backend_named, preload
+from asv_bench.timed import Timed
+from asv_bench.workloads import programs, workloads
+
+preload()
+
+WORK = {work.key: work for work in [*workloads(), *programs()]}
+
+
+class _Program(Timed):
+    """Forward and backward, to the gradient of every parameter, through the backend's vjp."""
+
+    work: str
+    params = BACKENDS
+    param_names = ("backend",)
+
+    def setup(self, backend: str) -> None:
+        self.backend, work = backend_named(backend), WORK[self.work]
+        ops = SimpleNamespace(**self.backend.ops)
+        inputs = [self.backend.from_numpy(x) for x in work.inputs]
+        cotangent = self.backend.from_numpy(work.cotangent)
+        parameters, data = inputs[: work.differentiable], inputs[work.differentiable :]
+
+        def step() -> Any:
+            _, pullback = self.backend.vjp(lambda *xs: work.program(ops, *xs, *data), *parameters)
+            return pullback(cotangent)
+
+        self.step, self.size = step, work.size
+
+    def time_step(self, backend: str) -> None:
+        """The value and all gradients."""
+        self.measure(self.step, self.backend, self.size)
+
+
+globals().update(
+    {
+        key: type(key, (_Program,), {"work": key, "__module__": __name__, "__doc__": f"{work.name}."})
+        for key, work in WORK.items()
+    }
+)

@@ -1,0 +1,155 @@
+"""The benchmarks: every op has them, wrong ops have none, and what they count is right."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from asv_runner.benchmarks.mark import SkipNotImplemented
+from asv_runner.discovery import disc_benchmarks
+from planting import planted
+
+from asv_bench import accuracy, clock, costs, ops, subjects, verified
+from asv_bench.allocations import allocations
+from asv_bench.calls import ELEMENTS, arrays, contracts, typical
+from asv_bench.counted import counted_calls
+from asv_bench.errors import worst_error
+from asv_bench.gate import explained, grown
+from gradspec.backends import load
+from gradspec.backends.loading import BUILT_IN
+from gradspec.reference import OPS, Tensor
+
+OF_EACH_OP = {
+    ops: ("time_forward", "time_backward"),
+    accuracy: ("track_worst_error",),
+    costs: ("track_calls", "track_arrays", "track_bytes", "track_peak"),
+}
+
+
+@pytest.fixture(scope="module")
+def discovered() -> set[str]:
+    """The names of all benchmarks, as asv finds them."""
+    return {benchmark.name for benchmark in disc_benchmarks(str(subjects.ROOT / "asv_bench"))}
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_every_op_has_its_benchmarks(op: str, discovered: set[str]) -> None:
+    expected = {
+        f"{module.__name__.partition('.')[2]}.{op}.{name}"
+        for module, names in OF_EACH_OP.items()
+        for name in names
+    }
+    assert expected <= discovered, f"asv does not find {sorted(expected - discovered)}"
+
+
+def test_only_ops_are_taken_for_ops() -> None:
+    assert subjects.declared_ops() == tuple(sorted(OPS))
+
+
+def test_every_backend_has_its_place() -> None:
+    assert set(BUILT_IN) <= set(subjects.BACKENDS)
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("size", subjects.SIZES)
+def test_a_typical_call_is_one_of_the_op_and_of_its_size(op: str, size: str) -> None:
+    spec = OPS[op]
+    call = typical(spec, size)
+    inputs = arrays(spec, call, "float32", seed=0)
+    assert max(x.size for x in inputs) <= ELEMENTS[size] * 2
+    if size != "memory":
+        value, _ = spec.rule(*inputs, **call.keywords)
+        assert np.all(np.isfinite(value))
+
+
+def test_products_are_told_from_what_reads_each_element_once() -> None:
+    assert {name for name, op in OPS.items() if contracts(op)} == {"linear", "matmul"}
+
+
+def test_what_is_absent_is_not_measured() -> None:
+    with pytest.raises(SkipNotImplemented, match="spec has no"):
+        subjects.op_named("no_such_op")
+    with pytest.raises(SkipNotImplemented, match="cupy"):
+        subjects.backend_named("cupy")
+
+
+def test_a_wrong_gradient_is_not_timed() -> None:
+    wrong = planted(tanh=lambda x: (np.tanh(x), (lambda g: g * (1 - np.tanh(x)),)))
+    with pytest.raises(verified.Wrong, match="gradient of x"):
+        verified.verify(wrong, OPS["tanh"], "overhead")
+    verified.verify(load("numpy"), OPS["tanh"], "overhead")
+
+
+def test_an_error_is_in_units_of_what_is_allowed() -> None:
+    assert worst_error(load("numpy"), OPS["tanh"], "float32") < 1
+    off = planted(tanh=lambda x: (np.tanh(x) * np.float32(1 + 1e-4), (lambda g: g * (1 - np.tanh(x) ** 2),)))
+    assert worst_error(off, OPS["tanh"], "float32") > 10
+
+
+def test_arrays_are_counted_with_their_bytes() -> None:
+    x = np.ones(1000)
+    with allocations() as found:
+        y = x * x + x  # the product is gone when the zeros come
+        z = np.zeros(10)
+    assert (found.arrays, found.nbytes, found.peak) == (3, 16_080, 16_000)
+    with allocations() as found:
+        assert y[1:].sum() + z.reshape(2, 5).ndim > 0
+    assert found.nbytes < 100
+
+
+def test_arrays_outlive_the_count() -> None:
+    with allocations():
+        kept = [np.arange(n) for n in range(100)]
+    assert [len(x) for x in kept] == [*range(100)]
+
+
+def test_calls_are_counted() -> None:
+    def three() -> int:
+        return len([abs(-1)])
+
+    assert counted_calls(three) == 3
+
+
+def test_what_is_counted_is_the_same_each_time() -> None:
+    for op in ("layer_norm", "getitem", "add"):
+        for direction in ("forward", "backward"):
+            bench: Any = getattr(costs, op)()
+            first = [getattr(bench, name)(direction) for name in OF_EACH_OP[costs]]
+            assert first == [getattr(bench, name)(direction) for name in OF_EACH_OP[costs]]
+
+
+def test_the_gate_lets_pass_what_is_explained() -> None:
+    before = {"tanh backward bytes": 100, "tanh forward bytes": 100, "gone forward calls": 1}
+    after = {"tanh backward bytes": 120, "tanh forward bytes": 105, "new forward calls": 9}
+    assert grown(before, after) == ["tanh backward bytes"]
+    assert explained("tanh backward bytes", "A subject\n\nCosts: tanh backward, which now stores 1 - y\n")
+    assert not explained("tanh forward bytes", "Costs: tanh backward, which now stores 1 - y\n")
+    assert not explained("tanh backward bytes", "a tanh backward that Costs: nothing")
+
+
+def test_a_ratio_is_that_of_the_work() -> None:
+    """By a clock that counts calls, so that no machine can be too slow for it."""
+    now = 0.0
+
+    def worth(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    assert clock.ratio(lambda: worth(3e-3), lambda: worth(1e-3), lambda: now) == pytest.approx(3)
+
+
+def test_a_device_is_waited_for() -> None:
+    waited = []
+    backend = load("numpy").with_ops(name="device", tanh=np.tanh)
+    object.__setattr__(backend, "device", "cuda")
+    object.__setattr__(backend, "synchronize", lambda: waited.append(True))
+    time = clock.clock_of(backend)
+    assert time() <= time()
+    assert len(waited) == 2
+
+
+def test_counting_does_not_change_what_is_computed() -> None:
+    x = Tensor(np.ones(100), requires_grad=True)
+    with allocations():
+        OPS["tanh"].apply(x).backward(np.ones(100))
+    assert x.grad is not None
+    np.testing.assert_allclose(x.grad.data, 1 - np.tanh(1) ** 2)
