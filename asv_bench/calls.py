@@ -28,18 +28,21 @@ SPREAD = 0.5  # of the logarithms: the product of 2,048 elements stays within 1e
 class Typical:
     """The source of choices that takes what programs do most often.
 
-    rank: how many axes a shape has, where the op lets it choose. lengths: of one axis after the other; or, if there are no
+    axes: how many a shape has, where the op lets it choose. lengths: of one axis after the other; or, if there are no
     more of them, such that the array has so many `elements`.
     """
 
-    def __init__(self, rank: int, elements: int = 0, lengths: Iterable[int] = ()) -> None:
-        self.rank, self.elements, self.lengths = rank, elements, iter(lengths)
+    def __init__(self, axes: int, elements: int = 0, lengths: Iterable[int] = ()) -> None:
+        self.axes, self.elements, self.lengths = axes, elements, iter(lengths)
 
     def of(self, options: Sequence[T]) -> T:
         return next((x for x in options if x in PREFERRED), options[0])
 
     def integer(self, low: int, high: int) -> int:
-        return min(max(low, self.rank), high)
+        return min(max(low, self.axes), high)
+
+    def rank(self, low: int, high: int) -> int:
+        return self.integer(low, high)
 
     def size(self, taken: int) -> int:
         side = 2 ** math.ceil(math.log2(self.elements or 1) / 2)

@@ -50,14 +50,14 @@ def on_cupy(program: Callable[..., Any], *shapes: str, backward: bool) -> Callab
         arrays = [
             cupy.random.randint(0, n, m)
             if s == "target"
-            else cupy.random.standard_normal(sized(s, m, n), "float32").astype(kind)
+            else cupy.random.standard_normal(sized(s, m, n)).astype(kind)
             for s in shapes
         ]
         leaves = [Tensor(x, requires_grad=x.dtype.kind not in "iu") for x in arrays]
         if not backward:
             return lambda: program(*arrays)
         value = program(*leaves)
-        g = cupy.random.standard_normal(value.shape, "float32").astype(kind)
+        g = cupy.random.standard_normal(value.shape).astype(kind)
 
         def run() -> None:
             for leaf in leaves:

@@ -32,6 +32,8 @@ class Choices(Protocol):
 
     def size(self, taken: int) -> int: ...
 
+    def rank(self, low: int, high: int) -> int: ...
+
 
 class Smallest:
     """The source that always takes the simplest option: the one smallest case of an op, of axes of length 1."""
@@ -44,6 +46,9 @@ class Smallest:
 
     def size(self, taken: int) -> int:
         return 1
+
+    def rank(self, low: int, high: int) -> int:
+        return low
 
 
 class Seeded:
@@ -61,6 +66,9 @@ class Seeded:
 
     def size(self, taken: int) -> int:
         return self.of(self.lengths)
+
+    def rank(self, low: int, high: int) -> int:
+        return self.integer(low, high)
 
 
 @dataclass(frozen=True)
@@ -85,8 +93,7 @@ Cases = Callable[[Choices], Call]
 def shape(choose: Choices, low: int = 0, high: int = 4) -> Shape:
     """A shape of rank low to high."""
     lengths: list[int] = []
-    ranks = [*range(low, high + 1), *range(low + 1, high)]  # those between twice as likely
-    for _ in range(choose.of(ranks)):
+    for _ in range(choose.rank(low, high)):
         lengths.append(choose.size(math.prod(lengths)))
     return tuple(lengths)
 

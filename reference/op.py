@@ -90,6 +90,11 @@ def op(
 
     def declare(rule: Callable[..., VJP]) -> Op:
         name = rule.__name__
+        for keyword, options in keywords.items():
+            if not isinstance(options, Sequence):
+                raise TypeError(
+                    f"op {name!r}: {keyword}={options!r} is no fact; what a keyword may be is a sequence"
+                )
         if name in OPS:
             raise ValueError(f"op {name!r} is declared twice")
         parameters = inspect.signature(rule).parameters.values()

@@ -33,7 +33,8 @@ def pull(root: "Variable", g: "Array", differentiable: bool, inputs: frozenset[i
         return {root._order: [root, g, False]}
     variable = root
     while True:
-        pullbacks, parents, form, rule, args, kwargs = variable._node  # type: ignore[misc]
+        node: Any = variable._node
+        pullbacks, parents, form, rule, args, kwargs = node
         if variable._order < latest:
             _refuse_overwritten(variable, differentiable)
         at_hand = in_hand = None

@@ -13,8 +13,8 @@ from gradspec.properties.running.subject import Subject
 from gradspec.reference import OPS, VJP, record
 
 quiet = settings(
-    max_examples=40, derandomize=True, database=None, deadline=None, phases=[Phase.generate, Phase.shrink]
-)  # as many examples as the default profile or a few more, and always the same ones
+    max_examples=40, derandomize=True, database=None, deadline=None, phases=[Phase.generate]
+)  # as many examples as the default profile or a few more, and always the same ones; what is found need not be small
 
 
 def planted(**rules: Callable[..., VJP]) -> Backend:

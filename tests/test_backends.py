@@ -40,6 +40,9 @@ class Seeded:
     def size(self, taken: int) -> int:
         return self.random.randint(0, 3 if taken < 50 else 1)
 
+    def rank(self, low: int, high: int) -> int:
+        return self.integer(low, high)
+
 
 # Every op, forward and backward
 

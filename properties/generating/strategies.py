@@ -54,6 +54,11 @@ class DrawnChoices:
         byte = self.left.pop(0) if self.left else int(self.rng.integers(256))
         return low + byte % (high - low + 1)
 
+    def rank(self, low: int, high: int) -> int:
+        ranks = [*range(low, high + 1), *range(low + 1, high)]  # those between twice as likely
+        rank: int = self.of(ranks)
+        return rank
+
     def size(self, taken: int) -> int:
         again = [n for n in self.sizes[-1:] if n] * AGAIN
         self.sizes.append(self.of([n for n in (*SIZES, *again) if n * taken <= self.room]))

@@ -4,6 +4,7 @@ from typing import Literal
 
 import numpy as np
 
+from gradspec.reference.arrays import as_array
 from gradspec.reference.cases import Below, Call, Choices, along_axis, shape
 from gradspec.reference.domains import Index, Real
 from gradspec.reference.op import op
@@ -136,7 +137,7 @@ def classes_of(x: Array, target: Array, reduction: str) -> int:
 def losses(x: Array, target: Array, reduction: str) -> VJP:
     """The rule of cross_entropy for targets that are known to be classes."""
     axis = min(1, x.ndim - 1)
-    classes = np.arange(x.shape[axis], like=target)
+    classes = np.arange(x.shape[axis], like=as_array(target))
     hot = np.expand_dims(target, axis) == np.reshape(classes, (len(classes),) + (1,) * (x.ndim - axis - 1))
     logp = log_softmax(x, axis=axis)
     each_loss = -np.sum(np.where(hot, logp, 0), axis=axis)

@@ -1,6 +1,6 @@
 """Backends with a fault in them: of a wrong rule on the tape, of a wrong vjp, and of an engine that guards nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ def op_from(op: str, rule: Rule) -> Callable[..., Any]:
     return (lambda *xs, **keywords: recorded(xs, **keywords)) if many and not OPS[op].variadic else recorded
 
 
-def of_rule(op: str, rule: Rule, dtypes: frozenset[str] = SPEC.dtypes, nests: bool = False) -> Backend:  # type: ignore[assignment]
+def of_rule(op: str, rule: Rule, dtypes: Collection[str] = SPEC.dtypes, nests: bool = False) -> Backend:
     """The spec with one op by another rule; that it nests would say that NumPy in the rule can be differentiated."""
     return replace(SPEC, name="faulty", ops={**SPEC.ops, op: op_from(op, rule)}, nests=nests, dtypes=dtypes)
 
@@ -87,12 +87,13 @@ def unguarded(op: str, rule: Rule) -> Backend:
     def vjp(fn: Callable[..., Any], *inputs: Array) -> tuple[Array, Callable[[Array], Any]]:
         leaves = [Variable(x, requires_grad=True) for x in inputs]
         value: Any = fn(*leaves)
-        pulls, parents, *_ = value._node
+        pulls: Any = value._node[0]
+        parents: Any = value._node[1]
         places = {id(leaf): k for k, leaf in enumerate(leaves)}
 
         def pullback(g: Array) -> list[Array]:
             gradients: list[Array] = [None] * len(leaves)
-            pulled = pulls(g) if callable(pulls) else [p and p(g) for p in pulls]
+            pulled: Any = pulls(g) if callable(pulls) else [p and p(g) for p in pulls]
             for parent, d in zip(parents, pulled, strict=False):
                 if parent is not None:
                     gradients[places[id(parent)]] = summed(d, parent.data)
