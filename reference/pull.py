@@ -29,12 +29,12 @@ def pull(root: "Variable", g: "Array", differentiable: bool, inputs: frozenset[i
     found: Sums = {}
     waiting: Sums = {}
     heap: list[int] = []
+    pullbacks: Any
     if not root._node or root._order in inputs:
         return {root._order: [root, g, False]}
     variable = root
     while True:
-        node: Any = variable._node
-        pullbacks, parents, form, rule, args, kwargs = node
+        pullbacks, parents, form, rule, args, kwargs = variable._node  # type: ignore[misc]
         if variable._order < latest:
             _refuse_overwritten(variable, differentiable)
         at_hand = in_hand = None
