@@ -106,6 +106,11 @@ backend = replace(right, name="slow", ops={"square": right.ops["square"], "tanh"
 """
 
 
+def as_in_a_terminal() -> None:
+    """Let Ctrl-C interrupt: what a shell starts in the background begins with that ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_tells_what_it_had(how: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(SLOW, encoding="utf-8")
@@ -123,6 +128,7 @@ def test_an_interrupted_run_tells_what_it_had(how: signal.Signals, tmp_path: Pat
         env=environment() | {"PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         text=True,
+        preexec_fn=as_in_a_terminal,  # noqa: PLW1509 - no threads run here
     )
     assert process.stdout is not None
     for line in process.stdout:
