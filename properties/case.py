@@ -15,6 +15,8 @@ from gradspec.reference.arrays import unbroadcast
 from gradspec.reference.domains import Booleans, Integers, Interval
 from gradspec.reference.tape import Array
 
+READABLE = 100  # numbers of an array that a report repeats
+
 
 def dtype_of(name: str) -> np.dtype[Any]:
     """The NumPy dtype of this name; bfloat16 is that of ml_dtypes."""
@@ -113,7 +115,7 @@ class Case:
         named = {self.op.argument(i): x for i, x in enumerate(self.inputs)} | self.keywords
         named["cotangent"] = self.cotangent
         width = max(map(len, named))
-        lines = [f"in {self.dtype}", *(f"{name:{width}} = {literal(x)}" for name, x in named.items())]
+        lines = [f"in {self.dtype}", *(f"{name:{width}} = {_shown(x)}" for name, x in named.items())]
         return (
             [*lines, f"layouts {', '.join(self.layouts)} (of the cotangent last)"] if self.layouts else lines
         )
@@ -143,6 +145,13 @@ class Result:
 
     value: Array
     gradients: dict[str, Array]
+
+
+def _shown(x: Any) -> str:
+    """A literal, or how many numbers there are if nobody would read them."""
+    if isinstance(x, np.ndarray) and x.size > READABLE:
+        return f"{x.size} numbers of shape {x.shape}, which the script has in full"
+    return literal(x)
 
 
 def literal(x: Any) -> str:

@@ -90,11 +90,11 @@ class Call:
 Cases = Callable[[Choices], Call]
 
 
-def shape(choose: Choices, low: int = 0, high: int = 4) -> Shape:
-    """A shape of rank low to high."""
+def shape(choose: Choices, low: int = 0, high: int = 4, beside: Shape = ()) -> Shape:
+    """A shape of rank low to high, of an array that has axes of the lengths `beside` as well."""
     lengths: list[int] = []
     for _ in range(choose.rank(low, high)):
-        lengths.append(choose.size(math.prod(lengths)))
+        lengths.append(choose.size(math.prod((*lengths, *beside))))
     return tuple(lengths)
 
 

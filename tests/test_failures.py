@@ -220,3 +220,9 @@ def test_a_script_needs_no_hypothesis(tmp_path: Path) -> None:
         [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_numbers_that_nobody_would_read_are_in_the_script_alone() -> None:
+    case = Case.of("exp", "float64", [np.linspace(0, 1, 400)], {}, np.ones(400))
+    assert max(map(len, case.lines())) < 100
+    assert case.expression().count(",") > 400

@@ -29,7 +29,7 @@ def log_softmax(x: Real, *, axis: int = -1) -> VJP:
 
 def _normalized(choose: Choices) -> Call:
     weight = tuple(n or 1 for n in shape(choose, 1, 2))
-    batch = shape(choose, high=4 - len(weight))
+    batch = shape(choose, high=4 - len(weight), beside=weight)
     return Call((batch + weight, weight, weight), {"eps": choose.of([1e-5, 1e-2])})
 
 
