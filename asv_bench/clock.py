@@ -31,7 +31,8 @@ SLICE = 5e-4  # seconds: a thousand times what reading the clock takes, and shor
 PAIRS = 5  # of which two may be disturbed without moving the median
 ENOUGH = 0.05  # seconds after which no more than PAIRS are measured: of short calls, dozens fit in
 MOST = 61  # beyond which the median of undisturbed pairs moves by less than 1%
-if os.environ.get("GRADSPEC_BENCH_QUICK"):  # for errors, not for times
+QUICK = bool(os.environ.get("GRADSPEC_BENCH_QUICK"))  # to see each benchmark run, not for its figure
+if QUICK:
     SLICE, PAIRS, MOST = 0.0, 1, 1
 KEPT = ROOT / ".asv" / "undisturbed.json"
 

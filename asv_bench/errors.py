@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from asv_bench.calls import Array, arrays, cotangent
+from asv_bench.clock import QUICK
 from gradspec.backends import Backend
 from gradspec.reference import Op
 from gradspec.reference.cases import Seeded
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from gradspec.properties.case import Case, Result
     from gradspec.properties.judging.judge import Judge
 
-CASES = 25  # of so many, a third have a side of more than ten, where errors of sums add up
+CASES = 2 if QUICK else 25  # of so many, a third have a side of more than ten, where errors of sums add up
 LENGTHS = (1, 2, 3, 5, 8, 16)
 COPIES = 8  # jittered: with more the noise grows by a few per cent, and the time in proportion
 
