@@ -6,7 +6,7 @@ no second formula.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -43,6 +43,25 @@ class NumPyVariable(Variable):
 
     __slots__ = ()
     offered: ClassVar[Mapping[Any, Op]] = by_function(OPS)
+
+    __ne__, __le__, __ge__ = truth(np.not_equal), truth(np.less_equal), truth(np.greater_equal)
+    __hash__ = object.__hash__
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape  # type: ignore[no-any-return]
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> Any:
+        return self.data.dtype
+
+    def detach(self) -> Self:
+        """The same memory off the tape."""
+        return type(self)(self.data)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if method == "__call__" and ufunc in self.offered and not kwargs:

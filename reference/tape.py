@@ -57,9 +57,9 @@ class Variable:
 
     __slots__ = ("_data", "_form", "_grad", "_node", "_order")
 
-    kept: Callable[[Array], Array] = staticmethod(
-        kept
-    )  # copies an array with its layout; a library may have its own way
+    # Copies an array with its layout; a library may have its own way.
+    kept: Callable[[Array], Array] = staticmethod(kept)
+
     _data: Array
     _form: object  # shape and dtype, the same object for all that are alike; None until someone asks
     _order: int  # when it was made: whatever consumes it is younger

@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from gradspec.reference import tape, writes
-from gradspec.reference.dispatch import NumPyVariable, plain, truth
+from gradspec.reference.dispatch import NumPyVariable, plain
 from gradspec.reference.op import Op
 from gradspec.reference.ops import elementwise as e
 from gradspec.reference.ops import linalg, nn, shapes
@@ -78,9 +78,7 @@ class Tensor(NumPyVariable):
     __eq__ = eq = e.equal.apply
     __lt__ = lt = e.less.apply
     __gt__ = gt = e.greater.apply
-    __ne__ = ne = truth(np.not_equal)
-    __le__ = le = truth(np.less_equal)
-    __ge__ = ge = truth(np.greater_equal)
+    ne, le, ge = NumPyVariable.__ne__, NumPyVariable.__le__, NumPyVariable.__ge__
     exp, expm1, log, log1p, sqrt = e.exp.apply, e.expm1.apply, e.log.apply, e.log1p.apply, e.sqrt.apply
     square, reciprocal, sign, sin, cos = (
         e.square.apply,
@@ -117,18 +115,6 @@ class Tensor(NumPyVariable):
         return nn.log_softmax(self, axis=dim)  # type: ignore[no-any-return]
 
     # Shapes
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.data.shape  # type: ignore[no-any-return]
-
-    @property
-    def ndim(self) -> int:
-        return self.data.ndim  # type: ignore[no-any-return]
-
-    @property
-    def dtype(self) -> Any:
-        return self.data.dtype
 
     @property
     def T(self) -> Self:  # noqa: N802
@@ -231,10 +217,6 @@ class Tensor(NumPyVariable):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         return np.array(self.numpy(), dtype, copy=copy)
-
-    def detach(self) -> Self:
-        """The same memory off the tape."""
-        return type(self)(self.data)
 
     def clone(self) -> Self:
         """A copy in memory of its own, on the tape."""

@@ -1,6 +1,6 @@
 """The law about programs catches faults of engines, which no law about a single op can see."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,13 +41,19 @@ class Node:
         self.g = d if self.g is None else self.g + d
 
 
-def newest_first(root: Node) -> None:
+def youngest_first(root: Node) -> Iterator[Node]:
+    """The nodes that lead to the root, each after all that were computed from it."""
     pending = {root.number: root}
     while pending:
         node = pending.pop(max(pending))
+        yield node
+        pending.update((x.number, x) for x in node.taken)
+
+
+def newest_first(root: Node) -> None:
+    for node in youngest_first(root):
         for x, d in node.shares():
             x.add(d)
-            pending[x.number] = x
 
 
 def last_in_first_out(root: Node) -> None:
@@ -73,37 +79,26 @@ def first_in_first_out(root: Node) -> None:
 
 
 def second_branch_overwrites(root: Node) -> None:
-    pending = {root.number: root}
-    while pending:
-        node = pending.pop(max(pending))
+    for node in youngest_first(root):
         for x, d in node.shares():
             x.g = d
-            pending[x.number] = x
 
 
 def second_branch_is_lost(root: Node) -> None:
-    pending = {root.number: root}
-    while pending:
-        node = pending.pop(max(pending))
+    for node in youngest_first(root):
         for x, d in node.shares():
             if x.g is None:
                 x.g = d
-            pending[x.number] = x
 
 
 def an_input_used_twice_counts_once(root: Node) -> None:
-    pending = {root.number: root}
-    while pending:
-        node = pending.pop(max(pending))
+    for node in youngest_first(root):
         for x, d in dict(node.shares()).items():
             x.add(d)
-            pending[x.number] = x
 
 
 def cotangents_are_shared_and_added_to_in_place(root: Node) -> None:
-    pending = {root.number: root}
-    while pending:
-        node = pending.pop(max(pending))
+    for node in youngest_first(root):
         for x, d in node.shares():
             if x.g is None:
                 x.g = d
@@ -111,7 +106,6 @@ def cotangents_are_shared_and_added_to_in_place(root: Node) -> None:
                 x.g += d
             else:
                 x.g = x.g + d
-            pending[x.number] = x
 
 
 def engine(traverse: Callable[[Node], None], *names: str) -> Backend:

@@ -4,12 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
-import numpy as np
-
 from gradspec.backends.cupy.arrays import kept
 from gradspec.backends.cupy.rules import Rule, cast
 from gradspec.reference import OPS, Op
-from gradspec.reference.dispatch import NumPyVariable, by_function, truth
+from gradspec.reference.dispatch import NumPyVariable, by_function
 from gradspec.reference.record import record
 
 
@@ -20,26 +18,12 @@ class CuPyVariable(NumPyVariable):
     """
 
     __slots__ = ()
-    __hash__ = object.__hash__
-    __ne__, __le__, __ge__ = truth(np.not_equal), truth(np.less_equal), truth(np.greater_equal)
     kept = staticmethod(kept)
     ops: ClassVar[Mapping[str, Op]]
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self.data.shape  # type: ignore[no-any-return]
-
-    @property
-    def ndim(self) -> int:
-        return self.data.ndim  # type: ignore[no-any-return]
-
-    @property
     def size(self) -> int:
         return self.data.size  # type: ignore[no-any-return]
-
-    @property
-    def dtype(self) -> Any:
-        return self.data.dtype
 
     def __len__(self) -> int:
         return len(self.data)
@@ -52,10 +36,6 @@ class CuPyVariable(NumPyVariable):
 
     def astype(self, dtype: Any) -> Self:
         return cast(self, dtype=dtype)  # type: ignore[no-any-return]
-
-    def detach(self) -> Self:
-        """The same memory off the tape."""
-        return type(self)(self.data)
 
 
 _OPERATORS = {

@@ -4,8 +4,9 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from faults import trial
 from faults.properties_of import properties, speaks_of, variants
-from faults.trial import WIDEST_FIRST, EngineTried, SubjectTried, attempt
+from faults.trial import attempt
 from gradspec.backends import load
 from gradspec.properties.running.subject import Engine
 from gradspec.reference import OPS
@@ -44,17 +45,9 @@ def units(backend: str) -> Iterator[Unit]:
 
 def subjects(name: str, op: str) -> dict[str, Engine]:
     """What properties are tried on, by the argument that they take it as."""
-    backend = load(name)
-    dtypes = [d for d in WIDEST_FIRST if d in backend.dtypes]
-    if op not in OPS:
-        return {"engine": EngineTried(backend=backend, dtypes=dtypes)}
-    subject = SubjectTried(name=op, op=OPS[op], backend=backend, dtypes=dtypes)
-    spec = (
-        {"spec": SubjectTried(name=op, op=OPS[op], backend=backend, dtypes=["float64"])}
-        if name == "numpy"
-        else {}
-    )
-    return {"subject": subject, **spec}
+    spec = OPS[op] if name == "numpy" and op in OPS else None
+    found = trial.subjects(op, load(name), spec)
+    return {argument: tried for argument, tried in found.items() if (argument == "engine") == (op not in OPS)}
 
 
 def judged(unit: Unit, seed: int) -> Verdict:

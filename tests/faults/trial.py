@@ -96,9 +96,8 @@ def attempt(name: str, argument: str, tried: Engine, seed: int, more: dict[str, 
             perform(test, {argument: tried, **more}, tried, f"{name}{seed}", profile=PROFILE)
     except Disagreement as found:
         return Killed(name, next(examples), found.judgement.reason)
-    except (
-        AssertionError
-    ) as uninformed:  # says nothing of the fault, which the measure of information does not see
+    except AssertionError as uninformed:
+        # That too few cases were informative says nothing of the fault, which that measure does not see.
         if tried.failure is not None or "informative" not in str(uninformed):
             raise
     finally:
