@@ -33,7 +33,7 @@ def matmul(x: Real, y: Real) -> VJP:
 
 
 def _as_rows(x: Array) -> Array:
-    return np.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+    return x if x.ndim == 2 else np.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 def _layer(choose: Choices) -> Call:
@@ -58,9 +58,9 @@ def linear(x: Real, weight: Real, bias: Real = None) -> VJP:
         )
     rows = _as_rows(x)
     y = rows @ np.matrix_transpose(weight)
-    y = np.reshape(y if bias is None else y + bias, (*x.shape[:-1], weight.shape[0]))
-    return y, (
-        lambda g: np.reshape(_as_rows(g) @ weight, x.shape),
+    y = y if bias is None else y + bias
+    return y if x.ndim == 2 else np.reshape(y, (*x.shape[:-1], weight.shape[0])), (
+        lambda g: g @ weight if x.ndim == 2 else np.reshape(_as_rows(g) @ weight, x.shape),
         lambda g: np.matrix_transpose(_as_rows(g)) @ rows,
         None if bias is None else lambda g: g,
     )

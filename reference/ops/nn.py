@@ -137,17 +137,21 @@ def classes_of(x: Array, target: Array, reduction: str) -> int:
 def losses(x: Array, target: Array, reduction: str) -> VJP:
     """The rule of cross_entropy for targets that are known to be classes."""
     axis = min(1, x.ndim - 1)
-    classes = np.arange(x.shape[axis], like=as_array(target))
-    hot = np.expand_dims(target, axis) == np.reshape(classes, (len(classes),) + (1,) * (x.ndim - axis - 1))
+    places = [
+        np.reshape(np.arange(n, like=as_array(target)), (n,) + (1,) * (target.ndim - i - 1))
+        for i, n in enumerate(target.shape)
+    ]
+    at_target = (*places[:axis], target, *places[axis:])
     logp = log_softmax(x, axis=axis)
-    each_loss = -np.sum(np.where(hot, logp, 0), axis=axis)
+    each_loss = -logp[at_target]
 
     def pull_x(g: Array) -> Array:
         each = (
             np.expand_dims(g, axis) if reduction == "none" else g / target.size if reduction == "mean" else g
         )
-        p = np.exp(logp)
-        return np.where(hot, p - 1, p) * each
+        hot = np.zeros_like(target, np.bool_, shape=x.shape)
+        hot[at_target] = True
+        return (np.exp(logp) - hot) * each
 
     total = each_loss if reduction == "none" else np.sum(each_loss)
     return total / target.size if reduction == "mean" else total, (pull_x, None)

@@ -116,7 +116,7 @@ def finite_top(x: Array, *, axis: Axes) -> VJP:
 
     It has no pullback: whatever is subtracted comes back, so that to a derivative it is a constant.
     """
-    if not _count(x, axis):
+    if not (x.size or _count(x, axis)):
         return np.zeros_like(x, shape=_reduced_shape(x, axis, True)), None
     top = np.max(x, axis=axis, keepdims=True)
     return np.where(np.isfinite(top), top, 0), None
