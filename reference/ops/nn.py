@@ -142,6 +142,8 @@ def losses(x: Array, target: Array, reduction: str) -> VJP:
         for i, n in enumerate(target.shape)
     ]
     at_target = (*places[:axis], target, *places[axis:])
+    hot = np.zeros_like(target, np.bool_, shape=x.shape)
+    hot[at_target] = True
     logp = log_softmax(x, axis=axis)
     each_loss = -logp[at_target]
 
@@ -149,8 +151,6 @@ def losses(x: Array, target: Array, reduction: str) -> VJP:
         each = (
             np.expand_dims(g, axis) if reduction == "none" else g / target.size if reduction == "mean" else g
         )
-        hot = np.zeros_like(target, np.bool_, shape=x.shape)
-        hot[at_target] = True
         return (np.exp(logp) - hot) * each
 
     total = each_loss if reduction == "none" else np.sum(each_loss)
