@@ -22,7 +22,7 @@ import numpy as np
 
 from gradspec.backends import load
 from gradspec.properties.case import Case, Result, dtype_of, spec_of, wider
-from gradspec.properties.judging.rounding import Rounded, Rounding, rounding
+from gradspec.properties.judging.rounding import Rounded, Rounding, computed_in, rounding
 from gradspec.reference.tape import Array
 
 FACTOR = 4.0  # of torch's right results the worst needed 1.5, over all ops and four dtypes
@@ -60,10 +60,8 @@ class Measure(Generic[T]):
     def __init__(self, dtype: str, compute: Callable[[Convert], T], rounds: bool = True) -> None:
         self.dtype, self.compute, self.rounds = dtype, compute, rounds
         self._samples: list[T] = []
-        self._peak, self._trough = (
-            0.0,
-            np.inf,
-        )  # the largest and the smallest number that the spec met on its way
+        # The largest and the smallest number that the spec met on its way.
+        self._peak, self._trough = 0.0, np.inf
 
     @cached_property
     def exact(self) -> T:
@@ -81,12 +79,12 @@ class Measure(Generic[T]):
     @property
     def near_overflow(self) -> bool:
         """Whether the jittered copies so far met numbers so large that another order of operations may overflow."""
-        return HEADROOM * self._peak > float(ml_dtypes.finfo(dtype_of(self.dtype)).max)
+        return HEADROOM * self._peak > float(np.finfo(computed_in(dtype_of(self.dtype))).max)
 
     @property
     def lost(self) -> float:
         """The share of a number that is lost when it passes through the smallest one that the copies so far met."""
-        info = ml_dtypes.finfo(dtype_of(self.dtype))
+        info = np.finfo(computed_in(dtype_of(self.dtype)))
         return float(info.smallest_subnormal) / self._trough if self._trough < info.smallest_normal else 0.0
 
     def noise(self, part: Callable[[T], Array], copies: int) -> Array:
@@ -221,10 +219,10 @@ def _at_precision(compute: Callable[[Convert], T], dtype: str, seed: int) -> tup
     16-bit floats are computed in float32 and rounded at the end: once, but for the jitter.
     """
     how = Rounding(dtype_of(dtype), seed)
-    computed = np.dtype(np.float32) if dtype_of(dtype).itemsize == 2 else dtype_of(dtype)
 
     def convert(x: Array) -> Array:
-        return how.neighbour(x.astype(computed)).view(Rounded) if seed else x.astype(computed)
+        x = x.astype(how.computed)
+        return how.neighbour(x).view(Rounded) if seed else x
 
     with rounding(how):
         return _quietly(compute, convert), how
