@@ -30,7 +30,8 @@ class Backend:
         `call`. What is absent is not offered: nothing falls back to another implementation.
     vjp: `vjp(fn, *inputs) -> (value, pullback)` for any composition fn of the ops at floating-point inputs;
         `pullback(g)`, which may be called several times, is one gradient per input, of its shape and dtype and in memory
-        of its own, zeros where the value does not depend on it.
+        of its own, zeros where the value does not depend on it. It raises for a cotangent of another shape than the
+        value's. A later write to an input, the value or a gradient does not change what it gives: it may raise instead.
     from_numpy: its array of the elements of a NumPy array, floating-point, int64 or bool, laid out likewise where it can be.
     to_numpy: the inverse, for any array that the ops, `vjp` and pullbacks return.
     synchronize: returns when all work handed to the device is done.

@@ -1,6 +1,7 @@
 """Runs of the properties as a user starts them: in a process of their own, from a folder of their own."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,13 @@ def command(*arguments: str, properties: str = "gradspec.properties") -> list[st
     plugin = ("-p", "gradspec.properties.plugin", "-p", "no:cacheprovider")
     profile = () if any("--hypothesis-profile" in a for a in arguments) else ("--hypothesis-profile=quick",)
     return [sys.executable, "-m", "pytest", *plugin, "--pyargs", properties, *profile, *arguments]
+
+
+def example_of_the_readme() -> str:
+    """The backend that the README shows in full, as `my_backend.py`."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(# my_backend\.py\n.*?)```", text, re.DOTALL)
+    return str(example)
 
 
 def verify(folder: Path, *arguments: str, properties: str = "gradspec.properties") -> Ran:

@@ -1,0 +1,77 @@
+"""The README's example does what the README says: agrees, or deviates where it declares to, in less than 60 lines."""
+
+import json
+from typing import Any
+
+import pytest
+from running import Ran, example_of_the_readme, verify
+
+from gradspec.backends import Backend
+from gradspec.properties.case import Case
+from gradspec.properties.judging.attempt import Law, judged
+from gradspec.properties.laws.bad_input import what_the_spec_refuses_raises
+from gradspec.properties.laws.purity import calls_leave_no_trace
+
+AGREES = ("exp", "getitem", "matrix_transpose", "var")
+DEVIATES = ("permute_dims", "pow", "where")
+
+
+def made_of(text: str) -> Backend:
+    module: dict[str, Any] = {}
+    exec(text, module)
+    return module["backend"]  # type: ignore[no-any-return]
+
+
+def without(part: str, instead: str = "") -> str:
+    """The example with something else in the place of a part of it."""
+    text = example_of_the_readme()
+    assert part in text
+    return text.replace(part, instead)
+
+
+def test_the_example_is_short() -> None:
+    assert len(example_of_the_readme().splitlines()) < 60
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ran, list[dict[str, Any]]]:
+    """A quick run of the example over some ops, and its entries."""
+    folder = tmp_path_factory.mktemp("example")
+    (folder / "my_backend.py").write_text(example_of_the_readme(), encoding="utf-8")
+    selected = [f"--op={op}" for op in (*AGREES, *DEVIATES)]
+    ran = verify(folder, "--backend=my_backend:backend", "--matrix=matrix.json", "-n2", *selected)
+    return ran, json.loads((folder / "matrix.json").read_text(encoding="utf-8"))["entries"]
+
+
+def test_the_example_is_green(run: tuple[Ran, list[dict[str, Any]]]) -> None:
+    ran, entries = run
+    assert ran.status == 0, ran.out
+    assert not ran.scripts
+    assert {e["op"] for e in entries} >= {*AGREES, *DEVIATES}
+
+
+def test_the_example_deviates_where_it_declares_to(run: tuple[Ran, list[dict[str, Any]]]) -> None:
+    _, entries = run
+    assert {e["op"] for e in entries if e["outcome"] == "known"} == {*DEVIATES}
+    assert ("permute_dims", "test_every_gradient_agrees", "known") in {
+        (e["op"], e["property"], e["outcome"]) for e in entries
+    }
+    of_pow = {e["property"] for e in entries if e["op"] == "pow" and e["outcome"] == "known"}
+    assert of_pow == {
+        "test_second_derivatives_agree",
+        "test_extremes_of_elementwise_ops_go_where_the_spec_says",
+    }
+
+
+@pytest.mark.parametrize(
+    ("law", "cotangent", "part", "instead"),
+    [
+        (calls_leave_no_trace, [1, 10], "map(anp.array, inputs)", "inputs"),
+        (what_the_spec_refuses_raises, [1], "g.shape != value.shape", "False"),
+    ],
+)
+def test_what_an_adapter_owes_is_asked_for(law: Law, cotangent: Any, part: str, instead: str) -> None:
+    """A vjp that does not copy, or check the cotangent, is found out."""
+    case = Case.of("square", "float64", [[1, 2]], {}, cotangent)
+    assert judged(law, made_of(example_of_the_readme()), case).verdict == "agree"
+    assert judged(law, made_of(without(part, instead)), case).verdict == "disagree"
