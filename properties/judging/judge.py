@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, Literal, TypeVar
 
+import ml_dtypes
 import numpy as np
 
 from gradspec.backends import load
 from gradspec.properties.case import Case, Result, dtype_of, spec_of, wider
-from gradspec.properties.judging.rounding import Rounded, Rounding, computed_in, rounding
+from gradspec.properties.judging.rounding import Rounded, Rounding, rounding
 from gradspec.reference.tape import Array
 
 FACTOR = 4.0  # of torch's right results the worst needed 1.5, over all ops and four dtypes
@@ -78,12 +79,12 @@ class Measure(Generic[T]):
     @property
     def near_overflow(self) -> bool:
         """Whether the jittered copies so far met numbers so large that another order of operations may overflow."""
-        return HEADROOM * self._peak > float(np.finfo(computed_in(dtype_of(self.dtype))).max)
+        return HEADROOM * self._peak > float(ml_dtypes.finfo(dtype_of(self.dtype)).max)
 
     @property
     def lost(self) -> float:
         """The share of a number that is lost when it passes through the smallest one that the copies so far met."""
-        info = np.finfo(computed_in(dtype_of(self.dtype)))
+        info = ml_dtypes.finfo(dtype_of(self.dtype))
         return float(info.smallest_subnormal) / self._trough if self._trough < info.smallest_normal else 0.0
 
     def noise(self, part: Callable[[T], Array], copies: int) -> Array:

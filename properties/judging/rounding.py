@@ -20,11 +20,6 @@ from gradspec.reference.tape import Array
 _EXACT = {np.negative, np.absolute, np.sign, np.maximum, np.minimum}  # never round, whatever the numbers
 
 
-def computed_in(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype of the arithmetic for arrays of a dtype: 16-bit floats are computed in float32."""
-    return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
-
-
 class Rounding:
     """How the numbers of a dtype round, and the source of randomness.
 
@@ -33,7 +28,7 @@ class Rounding:
 
     def __init__(self, dtype: np.dtype[Any], seed: int) -> None:
         info = ml_dtypes.finfo(dtype)
-        self.computed = computed_in(dtype)
+        self.computed = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
         self.rng = np.random.default_rng(seed)
         self.spacing, self.smallest = float(info.eps), float(info.smallest_subnormal)
         self.largest, self.peak, self.trough = float(np.finfo(self.computed).max), 0.0, np.inf
