@@ -45,6 +45,11 @@ def two_new_axes(x: Any, *, key: Any) -> bool:
     return isinstance(key, tuple) and sum(part is None for part in key) > 1
 
 
+def an_index_three_times(x: Any, *, key: Any) -> bool:
+    places = np.arange(x.size).reshape(x.shape)[key]
+    return bool(np.any(np.unique(places, return_counts=True)[1] > 2))
+
+
 def all_flattened(*xs: Any, axis: Any) -> bool:
     return axis is None
 
@@ -74,6 +79,7 @@ def no_largest(x: Any, low: Any = None, high: Any = None) -> bool:
     [
         ("getitem", a_mask_among_others),
         ("getitem", two_new_axes),
+        ("getitem", an_index_three_times),
         ("concat", all_flattened),
         ("concat", many_arrays),
         ("concat", of_four_axes),

@@ -115,7 +115,9 @@ def concat(*xs: Real, axis: int | None = 0) -> VJP:
 
     def pull(g: Array) -> tuple[Array, ...]:
         i = 0 if axis is None else axis % y.ndim
-        ends = itertools.accumulate((x.size if axis is None else x.shape[i] for x in xs), initial=0)
+        ends = itertools.accumulate(
+            (math.prod(x.shape) if axis is None else x.shape[i] for x in xs), initial=0
+        )
         parts = [g[(slice(None),) * i + (slice(a, b),)] for a, b in itertools.pairwise(ends)]
         return tuple(np.reshape(part, x.shape) for part, x in zip(parts, xs, strict=True))
 
@@ -141,8 +143,8 @@ def _indexed(choose: Choices) -> Call:
     front = choose.integer(0, len(x))
     back = choose.integer(front, len(x))
     masked = choose.integer(0, len(x) - 1) if x and choose.of([False, False, True]) else None
-    rank = choose.integer(0, 2) if masked is None else 0  # a mask goes with single integers alone
-    together = tuple(choose.integer(0, 3) for _ in range(rank))  # the shape of integer arrays
+    rank = choose.of([1, 1, 2, 0]) if masked is None else 0  # a mask goes with single integers alone
+    together = tuple(choose.of([1, 3, 2, 5, 0]) for _ in range(rank))  # the shape of integer arrays
 
     def part(i: int) -> Any:
         return _mask(choose, x[i : i + 1]) if i == masked else _index(choose, x[i], together)
@@ -161,7 +163,7 @@ def _mask(choose: Choices, covered: Shape) -> Array:
 
 def _index(choose: Choices, n: int, together: Shape) -> Any:
     """An index of an axis of length n: a slice, an integer or an array of integers of the shape `together`."""
-    kind = choose.of(["slice", "integer", "integers"]) if n else "slice"
+    kind = choose.of(["slice", "integer", "integers", "integers"]) if n else "slice"
     if kind == "slice":
         start, stop = (
             choose.of([None, choose.integer(-n, n)]) for _ in range(2)
@@ -170,7 +172,9 @@ def _index(choose: Choices, n: int, together: Shape) -> Any:
     if kind == "integer":
         return choose.integer(-n, n - 1)
     shape = broadcast_from(choose, together)
-    return np.reshape([choose.integer(-n, n - 1) for _ in range(math.prod(shape))], shape).astype(np.int64)
+    places = [choose.integer(0, n - 1) for _ in range(choose.integer(1, 3))]  # few, so that some recur
+    picked = [choose.of(places) - choose.of([0, n]) for _ in range(math.prod(shape))]
+    return np.reshape(picked, shape).astype(np.int64)
 
 
 @record
