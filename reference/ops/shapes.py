@@ -142,7 +142,8 @@ def _indexed(choose: Choices) -> Call:
         return Call((x,), {"key": _mask(choose, x[: choose.integer(0, len(x))])})
     front = choose.integer(0, len(x))
     back = choose.integer(front, len(x))
-    masked = choose.integer(0, len(x) - 1) if x and choose.of([False, False, True]) else None
+    has_mask = choose.of([False, False, True]) and len(x) > 0
+    masked = choose.integer(0, len(x) - 1) if has_mask else None
     rank = choose.of([1, 1, 2, 0]) if masked is None else 0  # a mask goes with single integers alone
     together = tuple(choose.of([1, 3, 2, 5, 0]) for _ in range(rank))  # the shape of integer arrays
 
