@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any
 
 import ml_dtypes
@@ -90,6 +91,15 @@ class Case:
             backend.from_numpy(lay_out(x, at)) for x, at in zip(arrays, layouts, strict=True)
         )
         return inputs, cotangent
+
+    @property
+    def terse(self) -> "Case":
+        """The case without the keywords that have their default values anyway."""
+        defaults = {name: p.default for name, p in signature(self.op.rule).parameters.items()}
+        given = {
+            k: v for k, v in self.keywords.items() if type(v) is not type(defaults[k]) or v != defaults[k]
+        }
+        return replace(self, keywords=given)
 
     @property
     def subject(self) -> str:

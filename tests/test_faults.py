@@ -57,8 +57,8 @@ def softmax_rounds_what_is_far_from_zero(x: Array, *, axis: int = -1) -> Made:
     return OPS["softmax"].rule(np.where(np.abs(x) > 900, np.round(x), x).astype(x.dtype), axis=axis)
 
 
-def linear_broadcasts_its_bias(x: Array, weight: Array, bias: Array) -> Made:
-    return OPS["linear"].rule(x, weight, np.resize(bias, weight.shape[:1]))
+def linear_broadcasts_its_bias(x: Array, weight: Array, bias: Array | None = None) -> Made:
+    return OPS["linear"].rule(x, weight, bias if bias is None else np.resize(bias, weight.shape[:1]))
 
 
 def written(op: str, rule: Any, likely: str) -> Fault:
@@ -92,8 +92,9 @@ def test_a_property_alone_finds_a_fault(name: str) -> None:
 # The fault that started it all
 
 
-def linear_that_learns_nothing(x: Array, weight: Array, bias: Array) -> Made:
-    return OPS["linear"].rule(x, weight, bias)[0], lambda g: (g, np.zeros_like(weight), np.zeros_like(bias))
+def linear_that_learns_nothing(x: Array, weight: Array, bias: Array | None = None) -> Made:
+    nothing = np.zeros_like(weight), np.zeros_like(weight[:, 0])
+    return OPS["linear"].rule(x, weight, bias)[0], lambda g: (g, *nothing)
 
 
 def test_a_linear_that_learns_nothing_is_found_by_gradient_shape_and_training_each() -> None:

@@ -9,6 +9,7 @@ import pytest
 from planting import breaks, offering, planted
 
 from gradspec.backends import Backend
+from gradspec.properties.case import Case
 from gradspec.properties.generating.spoilt import spoilt_cases
 from gradspec.properties.laws.bad_input import what_the_spec_refuses_raises
 from gradspec.properties.laws.gradient import every_gradient_agrees
@@ -21,8 +22,8 @@ def spoilt(subject: Subject) -> Any:
     return spoilt_cases(subject.op, subject.dtypes, indices=True)
 
 
-def linear_that_broadcasts_its_bias(x: Any, weight: Any, bias: Any) -> VJP:
-    return OPS["linear"].rule(x, weight, np.resize(bias, weight.shape[:1]))
+def linear_that_broadcasts_its_bias(x: Any, weight: Any, bias: Any = None) -> VJP:
+    return OPS["linear"].rule(x, weight, bias if bias is None else np.resize(bias, weight.shape[:1]))
 
 
 def sum_that_wraps_its_axes(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJP:
@@ -111,8 +112,8 @@ def test_raising_always_is_no_way_out() -> None:
     assert breaks(what_the_spec_refuses_raises, offering({"tanh": never}), drawn=spoilt)
 
 
-def linear_with_errors_of_its_own(x: Any, weight: Any, bias: Any) -> VJP:
-    if bias.shape != weight.shape[:1] or x.shape[-1:] != weight.shape[1:]:
+def linear_with_errors_of_its_own(x: Any, weight: Any, bias: Any = None) -> VJP:
+    if np.shape(bias) not in (weight.shape[:1], ()) or x.shape[-1:] != weight.shape[1:]:
         raise ArithmeticError
     return OPS["linear"].rule(x, weight, bias)
 
@@ -123,3 +124,24 @@ def linear_with_errors_of_its_own(x: Any, weight: Any, bias: Any) -> VJP:
 )
 def test_any_error_will_do(op: str, rule: Callable[..., VJP]) -> None:
     assert not breaks(what_the_spec_refuses_raises, planted(**{op: rule}), drawn=spoilt)
+
+
+def left_off_by_a_refusal() -> Backend:
+    """A backend that records nothing from its first error on."""
+    right, on = offering({"matmul": OPS["matmul"].apply}, "spec"), [True]
+
+    def vjp(fn: Any, *inputs: Any) -> Any:
+        recorded, on[0] = on[0], False
+        value, pullback = right.vjp(fn, *inputs)
+        on[0] = recorded
+        return value, pullback if recorded else lambda g: tuple(0 * d for d in pullback(g))
+
+    return replace(right, vjp=vjp)
+
+
+def test_a_refusal_leaves_nothing_behind() -> None:
+    case = Case.of("matmul", "float64", [[[1, 2]], [[3, 4]]], {}, [[1]])
+    found = what_the_spec_refuses_raises(left_off_by_a_refusal(), case)
+    assert found.verdict == "disagree"
+    assert "from then on" in found.reason
+    assert what_the_spec_refuses_raises(offering({"matmul": OPS["matmul"].apply}), case).verdict == "agree"

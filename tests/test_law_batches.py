@@ -35,7 +35,7 @@ def a_vectorized_kernel_that_ends_otherwise(x: Any) -> VJP:
     return np.maximum(x, 0), (lambda g: np.where((x > 0) | ((x == 0) & in_the_tail), g, 0),)
 
 
-def rows_past_the_grid_are_lost(x: Any, weight: Any, bias: Any) -> VJP:
+def rows_past_the_grid_are_lost(x: Any, weight: Any, bias: Any = None) -> VJP:
     y, (pull_x, pull_weight, pull_bias) = linear(x, weight, bias)  # type: ignore[misc]
     return y, (
         pull_x,

@@ -103,3 +103,21 @@ def test_a_factor_of_the_cotangent_may_overflow() -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         assert np.isnan(differentiate(backend, case).gradients["y"][1])
     assert judged(pullback_is_linear_in_the_cotangent, backend, case).verdict != "disagree"
+
+
+def tanh_of_the_first_cotangent(x: Array) -> VJP:
+    tanh: Any = OPS["tanh"].rule
+    y, (pull,) = tanh(x)
+    first: list[Array] = []
+
+    def remembering(g: Array) -> Array:
+        first.append(pull(g))
+        return first[0].copy()
+
+    return y, (remembering,)
+
+
+def test_a_pullback_that_gives_its_first_answer_for_ever_is_found() -> None:
+    backend = planted(tanh=tanh_of_the_first_cotangent)
+    assert breaks(pullback_is_linear_in_the_cotangent, backend, fills=1)
+    assert not breaks(every_gradient_agrees, backend, smooth=True)

@@ -9,6 +9,7 @@ import pytest
 from planting import breaks, offering, planted
 
 from gradspec.backends import Backend
+from gradspec.properties.generating.layouts import LAYOUTS, lay_out
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.layouts import layout_makes_no_difference
 from gradspec.properties.laws.purity import calls_leave_no_trace
@@ -101,3 +102,12 @@ def test_the_spec_keeps_both_laws(name: str) -> None:
     backend = offering({name: OPS[name].apply}, "spec")
     assert not breaks(layout_makes_no_difference, backend, drawn=laid_out_cases)
     assert not breaks(calls_leave_no_trace, backend, smooth=True, fills=2)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_does_not_depend_on_how_an_array_lay_before(layout: str) -> None:
+    x = np.broadcast_to(np.arange(4.0).reshape(2, 2, 1), (2, 2, 3))
+    laid = [lay_out(y, layout) for y in (x, np.array(x), np.array(x, order="F"), np.array(x.tolist()))]
+    assert len({y.strides for y in laid}) == 1
+    memories = [y if y.base is None else y.base for y in laid]
+    assert len({m.tobytes("A") for m in memories}) == 1

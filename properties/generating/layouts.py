@@ -68,5 +68,5 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
 
 
 def lay_out(x: Array, layout: str) -> Array:
-    """An array equal to x in this layout, one of `LAYOUTS`."""
-    return LAYOUTS[layout](x)
+    """An array equal to x in this layout, one of `LAYOUTS`; how x itself lies in memory makes no difference to it."""
+    return LAYOUTS[layout](np.asarray(x, order="C"))

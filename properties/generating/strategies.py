@@ -7,6 +7,8 @@ those of the others come from a seed.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
+from inspect import signature
 from typing import Any, TypeVar
 
 import numpy as np
@@ -80,10 +82,19 @@ def cases(
     for i in range(fills):
         choose = DrawnChoices(block[i * CHOICES : (i + 1) * CHOICES], room, rng)
         dtype, call = choose.of(dtypes), op.cases(choose)
+        if _has_optional(op) and choose.of([False, False, False, True]):
+            call = replace(call, shapes=call.shapes[:-1])
         picks = np.frombuffer(block[-BLOCK:], np.uint8) if i == 0 else _bytes_for(call, rng)
         case = filled_case(op, call, dtype, picks)
         found.append(away_from_kinks(case, rng) if smooth and op.kinks else case)
     return found
+
+
+@cache
+def _has_optional(op: Op) -> bool:
+    """Whether the op can do without the last of its arrays, as `linear` without its bias."""
+    *_, last = (p for p in signature(op.rule).parameters.values() if p.kind is not p.KEYWORD_ONLY)
+    return last.default is not last.empty
 
 
 def _bytes_for(call: Call, rng: np.random.Generator) -> Array:

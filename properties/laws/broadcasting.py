@@ -22,7 +22,8 @@ def broadcasting_equals_explicit_expansion(backend: Backend, case: Case) -> Judg
 def loops(case: Case) -> list[tuple[int, ...]]:
     """The loop dimensions of each argument: its shape without the core dimensions, which may be fewer than declared."""
     return [
-        x.shape[: x.ndim - min(x.ndim, core)] for x, core in zip(case.inputs, case.op.core_ranks, strict=True)
+        x.shape[: x.ndim - min(x.ndim, core)]
+        for x, core in zip(case.inputs, case.op.core_ranks, strict=False)
     ]
 
 
@@ -31,7 +32,7 @@ def expanded(case: Case) -> Case:
     full = np.broadcast_shapes(*loops(case))
     inputs = tuple(
         x if x.ndim < core else np.array(np.broadcast_to(x, full + x.shape[len(loop) :]))
-        for x, core, loop in zip(case.inputs, case.op.core_ranks, loops(case), strict=True)
+        for x, core, loop in zip(case.inputs, case.op.core_ranks, loops(case), strict=False)
     )
     return replace(case, inputs=inputs)
 

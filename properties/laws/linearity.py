@@ -23,9 +23,11 @@ Sum = list[tuple[float, Array]]
 def pullback_is_linear_in_the_cotangent(backend: Backend, case: Case) -> Judgement:
     """Scaled cotangents give scaled gradients, sums of cotangents sums of gradients, and zero gives exactly zero."""
     _, pull = pullback_of(backend, case)
-    zero = np.zeros_like(case.cotangent)
-    judgements = [_zero(case, zero, pull(zero))]
     once = pull(case.cotangent)
+    zero = np.zeros_like(case.cotangent)
+    judgements = [
+        _zero(case, zero, pull(zero))
+    ]  # not first: what a pullback remembers from there on is linear, being 0
     for name, whole, terms in combinations(case):
         of_terms = [(c, once if g is case.cotangent else pull(g)) for c, g in terms]
         judgements.append(_equal(case, name, pull(whole), of_terms, terms))

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from gradspec.backends.loading import BUILT_IN
-from gradspec.properties.judging.attempt import Ended, Law, judged, judged_apart, plain
+from gradspec.properties.judging.attempt import Ended, Law, plain
 from gradspec.properties.judging.judge import Judgement
 
 __all__ = ["Described", "Disagreement", "Law", "Origin", "Reproducible"]
@@ -80,21 +80,21 @@ class Disagreement(AssertionError):
     def script(self) -> str:
         """A program that tries the law on the case once more; exits with 1 if it is still broken."""
         expression = self.case.expression()
-        call, limit = judged, ""
+        call, home, limit = "judged_again", "running.again", ""
         if isinstance(self.judgement, Ended):
-            call, limit = judged_apart, f", seconds={self.judgement.seconds:g}"
+            call, home, limit = "judged_apart", "judging.attempt", f", seconds={self.judgement.seconds:g}"
         head = [
             f'"""{_quoted(self.title)}.',
             f'{_quoted(self.judgement.reason.split(chr(10))[0])}."""',
             *_imports(self.backend.source, expression),
             "from gradspec.backends import load",
-            f"from gradspec.properties.judging.attempt import {call.__name__}",
+            f"from gradspec.properties.{home} import {call}",
             f"from {type(self.case).__module__} import {type(self.case).__name__}",
             f"from {self.law.__module__} import {self.law.__name__}",
             "",
         ]
         tail = [
-            f"judgement = {call.__name__}({self.law.__name__}, load({self.backend.source!r}), case{limit})",
+            f"judgement = {call}({self.law.__name__}, load({self.backend.source!r}), case{limit})",
             'print(judgement.verdict, judgement.reason, sep=": ")',
             'raise SystemExit(judgement.verdict == "disagree")',
         ]

@@ -4,11 +4,13 @@ A law says what a property asks of one case: a function of a backend and a case 
 finds cases for it; the script that reproduces a failure calls it directly.
 """
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
 
 from gradspec.backends import Backend
@@ -40,6 +42,7 @@ class Engine:
     failure: Disagreement | None = None
     simpler: Callable[[], Case] | None = None  # the failing case in simpler values, if it may have others
     judged: Callable[[Law, Backend, Any], Judgement] = judged
+    _checks: int = field(default=0, init=False)
 
     def __repr__(self) -> str:
         return f"{self.name}-{self.backend.name}"
@@ -49,7 +52,7 @@ class Engine:
         self._obeys(law, case)
 
     def _obeys(self, law: Law, case: Any, simplify: Callable[..., Case] | None = None) -> None:
-        judgement = self.judged(law, self.backend, case)
+        judgement = self._judged(law, case)
         self.tally.add(judgement)
         if judgement.verdict == "disagree":
             self.failure = self.broken(law, case, judgement)
@@ -57,7 +60,17 @@ class Engine:
             raise self.failure
 
     def _breaks(self, law: Law, case: Case) -> bool:
-        return self.judged(law, self.backend, case).verdict == "disagree"
+        return self._judged(law, case).verdict == "disagree"
+
+    def _judged(self, law: Law, case: Any) -> Judgement:
+        """What the law says, with random numbers of its own.
+
+        Hypothesis seeds the global generators alike for each example: a backend wrong at random would be so in all or none.
+        """
+        self._checks += 1
+        random.seed(self._checks)
+        np.random.seed(self._checks)  # noqa: NPY002 - it is the backend that may use it
+        return self.judged(law, self.backend, case)
 
     def broken(self, law: Law, case: Any, judgement: Judgement) -> Disagreement:
         """The failure that this judgement is."""
@@ -68,7 +81,7 @@ class Engine:
         """The last failure, on the simplest case that it could be shown on."""
         if self.failure and self.simpler:
             law, case = self.failure.law, self.simpler()
-            judgement = self.judged(law, self.backend, case)
+            judgement = self._judged(law, case)
             if judgement.verdict == "disagree":  # a backend may change its mind
                 return self.broken(law, case, judgement)
         return self.failure

@@ -28,7 +28,7 @@ def log_softmax(x: Real, *, axis: int = -1) -> VJP:
 
 
 def _normalized(choose: Choices) -> Call:
-    weight = tuple(n or 1 for n in shape(choose, 1, 2))
+    weight = tuple(n or 1 for n in shape(choose, 1, 3))
     batch = shape(choose, high=4 - len(weight), beside=weight)
     return Call((batch + weight, weight, weight), {"eps": choose.of([1e-5, 1e-2])})
 
@@ -108,7 +108,7 @@ def layer_norm(x: Real, weight: Real, bias: Real, *, eps: float = 1e-5) -> VJP:
 
 def _classified(choose: Choices) -> Call:
     reduction = choose.of(["mean", "sum", "none"])
-    x = tuple(n or 1 for n in shape(choose, 1, 3))
+    x = tuple(n or 1 for n in shape(choose, 1))
     axis = min(1, len(x) - 1)
     return Call((x, Below((*x[:axis], *x[axis + 1 :]), x[axis])), {"reduction": reduction})
 

@@ -135,9 +135,10 @@ def logsumexp(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
 
 
 def _along_one(choose: Choices) -> Call:
-    x = shape(choose, 1)
-    axis = axis_of(choose, len(x))
-    nonempty = tuple(n or 1 if i == axis % len(x) else n for i, n in enumerate(x))
+    x = shape(choose)
+    axis = choose.of([axis_of(choose, len(x))] * 3 + [None]) if x else None
+    reduced = normalize_axes(axis, len(x))
+    nonempty = tuple(n or 1 if i in reduced else n for i, n in enumerate(x))
     return Call((nonempty,), {"axis": axis, "keepdims": choose.of([False, True])})
 
 

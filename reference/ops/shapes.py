@@ -100,11 +100,12 @@ def flip(x: Real, *, axis: Axes = None) -> VJP:
 
 
 def _joined(choose: Choices) -> Call:
-    x = shape(choose, 1, 3)
+    x = shape(choose, 1)
     axis = axis_of(choose, len(x))
     i = axis % len(x)
-    lengths = [x[i], *(choose.size(math.prod(x)) for _ in range(choose.integer(0, 2)))]
-    return Call(tuple((*x[:i], n, *x[i + 1 :]) for n in lengths), {"axis": axis})
+    lengths = [x[i], *(choose.size(math.prod(x)) for _ in range(choose.integer(0, 3)))]
+    flattened = choose.of([False, False, False, True])
+    return Call(tuple((*x[:i], n, *x[i + 1 :]) for n in lengths), {"axis": None if flattened else axis})
 
 
 @op(_joined)
@@ -114,7 +115,9 @@ def concat(*xs: Real, axis: int | None = 0) -> VJP:
 
     def pull(g: Array) -> tuple[Array, ...]:
         i = 0 if axis is None else axis % y.ndim
-        ends = itertools.accumulate((x.size if axis is None else x.shape[i] for x in xs), initial=0)
+        ends = itertools.accumulate(
+            (math.prod(x.shape) if axis is None else x.shape[i] for x in xs), initial=0
+        )
         parts = [g[(slice(None),) * i + (slice(a, b),)] for a, b in itertools.pairwise(ends)]
         return tuple(np.reshape(part, x.shape) for part, x in zip(parts, xs, strict=True))
 
@@ -123,7 +126,7 @@ def concat(*xs: Real, axis: int | None = 0) -> VJP:
 
 def _stacked(choose: Choices) -> Call:
     x = shape(choose, high=3)
-    return Call((x,) * choose.integer(1, 3), {"axis": axis_of(choose, len(x) + 1)})
+    return Call((x,) * choose.integer(1, 4), {"axis": axis_of(choose, len(x) + 1)})
 
 
 @op(_stacked)
@@ -136,25 +139,32 @@ def stack(*xs: Real, axis: int = 0) -> VJP:
 def _indexed(choose: Choices) -> Call:
     x = shape(choose)
     if choose.of(["places", "mask"]) == "mask":
-        covered = x[: choose.integer(0, len(x))]
-        return Call(
-            (x,),
-            {"key": np.reshape([choose.of([True, False]) for _ in range(math.prod(covered))], covered) == 1},
-        )
+        return Call((x,), {"key": _mask(choose, x[: choose.integer(0, len(x))])})
     front = choose.integer(0, len(x))
     back = choose.integer(front, len(x))
-    together = tuple(choose.integer(0, 3) for _ in range(choose.integer(0, 2)))  # the shape of integer arrays
-    key: list[Any] = [_index(choose, n, together) for n in x[:front]]
+    has_mask = choose.of([False, False, True]) and len(x) > 0
+    masked = choose.integer(0, len(x) - 1) if has_mask else None
+    rank = choose.of([1, 1, 2, 0]) if masked is None else 0  # a mask goes with single integers alone
+    together = tuple(choose.of([1, 3, 2, 5, 0]) for _ in range(rank))  # the shape of integer arrays
+
+    def part(i: int) -> Any:
+        return _mask(choose, x[i : i + 1]) if i == masked else _index(choose, x[i], together)
+
+    key: list[Any] = [part(i) for i in range(front)]
     if back < len(x) or choose.of([False, True]):
-        key += [Ellipsis, *(_index(choose, n, together) for n in x[back:])]
-    if choose.of([False, True]):
+        key += [Ellipsis, *(part(i) for i in range(back, len(x)))]
+    for _ in range(choose.of([0, 1, 0, 2])):
         key.insert(choose.integer(0, len(key)), None)
     return Call((x,), {"key": tuple(key)})
 
 
+def _mask(choose: Choices, covered: Shape) -> Array:
+    return np.reshape([choose.of([True, False]) for _ in range(math.prod(covered))], covered) == 1
+
+
 def _index(choose: Choices, n: int, together: Shape) -> Any:
     """An index of an axis of length n: a slice, an integer or an array of integers of the shape `together`."""
-    kind = choose.of(["slice", "integer", "integers"]) if n else "slice"
+    kind = choose.of(["slice", "integer", "integers", "integers"]) if n else "slice"
     if kind == "slice":
         start, stop = (
             choose.of([None, choose.integer(-n, n)]) for _ in range(2)
@@ -163,7 +173,9 @@ def _index(choose: Choices, n: int, together: Shape) -> Any:
     if kind == "integer":
         return choose.integer(-n, n - 1)
     shape = broadcast_from(choose, together)
-    return np.reshape([choose.integer(-n, n - 1) for _ in range(math.prod(shape))], shape).astype(np.int64)
+    places = [choose.integer(0, n - 1) for _ in range(choose.integer(1, 3))]  # few, so that some recur
+    picked = [choose.of(places) - choose.of([0, n]) for _ in range(math.prod(shape))]
+    return np.reshape(picked, shape).astype(np.int64)
 
 
 @record

@@ -45,8 +45,9 @@ def pow_multiplies_zero_by_the_logarithm_of_zero(x: Array, y: Array) -> Made:
 
 
 @wrong("clip", likely=EXTREMES, source=f"{GITHUB}/pytorch/pytorch/issues/15338")
-def clip_turns_nan_into_a_bound(x: Array, min: Array, max: Array) -> Made:  # noqa: A002
-    return np.fmin(np.fmax(x, min), max), OPS["clip"].rule(x, min, max)[1]
+def clip_turns_nan_into_a_bound(x: Array, min: Array, max: Array | None = None) -> Made:  # noqa: A002
+    raised = np.fmax(x, min)
+    return raised if max is None else np.fmin(raised, max), OPS["clip"].rule(x, min, max)[1]
 
 
 @wrong("logsumexp", likely=EXTREMES, source=f"{GITHUB}/HenrikBengtsson/matrixStats/issues/84")

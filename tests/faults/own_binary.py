@@ -112,25 +112,33 @@ def where_multiplies_by_its_mask(condition: Array, x: Array, y: Array) -> Made:
     return (condition * x + ~condition * y).astype(x.dtype), OPS["where"].rule(condition, x, y)[1]
 
 
+def unbounded(x: Array) -> Array:
+    return np.asarray(np.inf, x.dtype)
+
+
 @wrong("clip")
-def clip_passes_everything(x: Array, min: Array, max: Array) -> Made:  # noqa: A002
+def clip_passes_everything(x: Array, min: Array, max: Array | None = None) -> Made:  # noqa: A002
+    max = unbounded(x) if max is None else max  # noqa: A001
     y, pulls = OPS["clip"].rule(x, min, max)
     return y, lambda g: [g, *both(pulls, g)[1:]]
 
 
 @wrong("clip")
-def clip_gives_its_bounds_nothing(x: Array, min: Array, max: Array) -> Made:  # noqa: A002
+def clip_gives_its_bounds_nothing(x: Array, min: Array, max: Array | None = None) -> Made:  # noqa: A002
+    max = unbounded(x) if max is None else max  # noqa: A001
     y, pulls = OPS["clip"].rule(x, min, max)
     return y, lambda g: [both(pulls, g)[0], np.zeros_like(g), np.zeros_like(g)]
 
 
 @wrong("clip", likely=VALUE)
-def clip_lets_the_lower_bound_win(x: Array, min: Array, max: Array) -> Made:  # noqa: A002
+def clip_lets_the_lower_bound_win(x: Array, min: Array, max: Array | None = None) -> Made:  # noqa: A002
+    max = unbounded(x) if max is None else max  # noqa: A001
     return np.maximum(np.minimum(x, max), min), OPS["clip"].rule(x, min, max)[1]
 
 
 @wrong("clip", likely=KINKS)
-def clip_pays_twice_on_a_bound(x: Array, min: Array, max: Array) -> Made:  # noqa: A002
+def clip_pays_twice_on_a_bound(x: Array, min: Array, max: Array | None = None) -> Made:  # noqa: A002
+    max = unbounded(x) if max is None else max  # noqa: A001
     y, pulls = OPS["clip"].rule(x, min, max)
     on_bound = (x == min) | (x == max)
     return y, lambda g: [d * (1 + on_bound).astype(d.dtype) for d in both(pulls, g)]

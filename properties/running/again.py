@@ -1,0 +1,64 @@
+"""A failure tried once more, in a fresh process, where it may take luck or earlier calls to come about."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gradspec.backends import Backend
+from gradspec.properties.case import Case
+from gradspec.properties.generating.strategies import DISTANCE
+from gradspec.properties.judging.attempt import Law, judged
+from gradspec.properties.judging.judge import Judgement
+from gradspec.reference.domains import Interval
+from gradspec.reference.tape import Array
+
+SECONDS = 3.0
+TRIES = 300  # of what goes wrong once in fifty calls, all but one in 400 are seen
+
+
+def judged_again(law: Law, backend: Backend, case: Any) -> Judgement:
+    """What the law says of the case; if nothing is wrong, of the case again and again with others in between.
+
+    A backend that remembers earlier calls, by their shape or place in memory, or is right most of the time, passes a
+    single call. What is in between differs in its numbers alone, and obeys the law wherever the backend is right.
+    """
+    alone = judged(law, backend, case)
+    end = time.monotonic() + SECONDS
+    for k in range(0 if alone.verdict == "disagree" else TRIES):
+        found = judged(law, backend, case if k % 2 else other_than(case, k))
+        if found.verdict == "disagree":
+            when = f"not at first, but in try {k + 2} with other numbers in between"
+            return replace(
+                found, reason=f"{found.reason}\n  {when}: it is nondeterministic, or depends on earlier calls"
+            )
+        if time.monotonic() > end:
+            break
+    return alone
+
+
+def other_than(case: Any, k: int) -> Any:
+    """The k-th other one of its kind: a case of other numbers in the same shapes, or a program of another seed."""
+    if not isinstance(case, Case):
+        return replace(case, seed=case.seed + k + 1)
+    other = case
+    for i, x in enumerate(case.inputs):
+        domain = case.op.domain(i)
+        if isinstance(domain, Interval) and x.dtype.kind not in "biu":
+            other = other.with_input(i, _moved(x, domain, k))
+    return other if _as_smooth(other, case) else case
+
+
+def _moved(x: Array, domain: Interval, k: int) -> Array:
+    steps = (np.arange(x.size).reshape(x.shape) % 3 + k % 5) / 8
+    with np.errstate(all="ignore"):
+        new = (x.astype(np.float64) * 1.25 + steps).astype(x.dtype)
+    inside = np.reshape([float(v) in domain for v in new.reshape(-1)], x.shape).astype(np.bool_)
+    return np.where(inside, new, x)
+
+
+def _as_smooth(other: Case, case: Case) -> bool:
+    """Whether the other case is away from kinks if this one is."""
+    near = [any(np.any(d < DISTANCE) for d in c.kink_distances()) for c in (case, other)]
+    return near[0] or not near[1]

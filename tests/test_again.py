@@ -1,0 +1,80 @@
+"""What takes luck or earlier calls is found all the same, and its script shows it in a fresh process."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from planting import offering
+from running import reproduce, verify
+
+from gradspec.backends import Backend, load
+from gradspec.properties.case import Case
+from gradspec.properties.generating.strategies import filled_case
+from gradspec.properties.judging.attempt import judged
+from gradspec.properties.laws.gradient import every_gradient_agrees
+from gradspec.properties.laws.programs import Program
+from gradspec.properties.running.again import judged_again, other_than
+from gradspec.reference import OPS
+from gradspec.reference.cases import Seeded
+
+FAULTY = """
+import random
+import numpy as np
+from gradspec.backends import load
+from gradspec.reference import record
+
+seen = {}
+
+def exp_of_the_first(x):
+    y = np.exp(x)
+    first = seen.setdefault((x.shape, x.dtype), y)
+    return y, (lambda g: g * first,)
+
+def sin_at_random(x):
+    def pull(g):
+        return g * np.cos(x) * (2 if random.random() < 0.3 else 1)
+    return np.sin(x), (pull,)
+
+numpy = load("numpy")
+remembers = numpy.with_ops(name="remembers", dtypes={"float64"}, exp=record(exp_of_the_first))
+gambles = numpy.with_ops(name="gambles", dtypes={"float64"}, sin=record(sin_at_random))
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(FAULTY, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["remembers", "gambles"])
+def test_the_script_reproduces_what_one_call_does_not_show(mine: Path, name: str) -> None:
+    ran = verify(mine, f"--backend=mine:{name}", "--no-isolate", "-k", "gradient_agrees")
+    assert ran.status == 1, ran.out
+    (script,) = ran.scripts
+    shown = reproduce(script, mine)
+    assert shown.returncode == 1, shown.stdout + shown.stderr
+    assert "depends on earlier calls" in shown.stdout
+    assert len(script.read_text(encoding="utf-8").splitlines()) < 20
+
+
+def test_a_right_backend_passes_however_often_it_is_tried() -> None:
+    case = Case.of("exp", "float32", [[0, 1]], {}, [1, 2])
+    assert judged_again(every_gradient_agrees, load("numpy"), case).verdict == "agree"
+
+
+@pytest.mark.parametrize("name", sorted(name for name, op in OPS.items() if op.differentiable))
+def test_other_numbers_obey_the_law_as_well(name: str) -> None:
+    block = np.random.default_rng(0).integers(0, 256, 64, np.uint8)
+    right: Backend = offering({name: OPS[name].apply}, "spec")
+    for seed in range(4):
+        case = filled_case(OPS[name], OPS[name].cases(Seeded(seed)), "float64", block)
+        others = [other_than(case, k) for k in range(4)]
+        assert all(judged(every_gradient_agrees, right, other).verdict == "agree" for other in others)
+
+
+def test_the_others_differ() -> None:
+    case = Case.of("exp", "float64", [[0, 0]], {}, [1, 2])
+    assert len({other_than(case, k).inputs[0].tobytes() for k in range(4)}) == 4
+    program = Program("float64", 0, ((1, 1),), (("sin", (0,)),))
+    assert [other_than(program, k).seed for k in range(3)] == [1, 2, 3]
