@@ -34,7 +34,7 @@ CASES = {
 }
 
 
-@pytest.fixture(params=CASES.values(), ids=CASES)
+@pytest.fixture(params=list(CASES.values()), ids=list(CASES))
 def judge(request: pytest.FixtureRequest) -> Judge:
     return Judge(request.param)
 
