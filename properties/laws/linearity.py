@@ -25,9 +25,8 @@ def pullback_is_linear_in_the_cotangent(backend: Backend, case: Case) -> Judgeme
     _, pull = pullback_of(backend, case)
     once = pull(case.cotangent)
     zero = np.zeros_like(case.cotangent)
-    judgements = [
-        _zero(case, zero, pull(zero))
-    ]  # not first: what a pullback remembers from there on is linear, being 0
+    # Not first: a pullback that remembered this answer would be linear, being 0.
+    judgements = [_zero(case, zero, pull(zero))]
     for name, whole, terms in combinations(case):
         of_terms = [(c, once if g is case.cotangent else pull(g)) for c, g in terms]
         judgements.append(_equal(case, name, pull(whole), of_terms, terms))
