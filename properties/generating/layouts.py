@@ -46,7 +46,7 @@ def _expanded(x: Array) -> Array:
         first = x[(slice(None),) * i + (slice(0, 1),)]
         if n > 1 and np.array_equal(np.broadcast_to(first, x.shape), x):
             x = np.broadcast_to(first, x.shape)
-    return x
+    return x if 0 in x.strides else x.copy()
 
 
 def _read_only(x: Array) -> Array:

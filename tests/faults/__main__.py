@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from faults import measure
-from faults.registry import faults
+from faults.fault import Fault
+from faults.registry import faults, right_variants
+from faults.right import Variant
 from faults.show import show
 from faults.summary import summed_up
 from gradspec.properties.running.options import chosen
@@ -23,10 +26,13 @@ ENOUGH = 200_000  # cases of unmodified backends: three false alarms in so many 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m faults", description=__doc__)
     several: Any = {"action": "append", "default": []}
-    parser.add_argument("--op", **several, help="faults of this op only; repeatable")
-    parser.add_argument("--kind", **several, help="faults of this kind only; repeatable")
+    parser.add_argument("--op", **several, help="this op only, or programs, which engines run; repeatable")
+    parser.add_argument("--kind", **several, help="faults and variants of this kind only; repeatable")
     parser.add_argument(
         "--seeds", type=int, default=SEEDS, help="how often each fault is tried (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--first-seed", type=int, default=1, help="the others follow it (default: %(default)s)"
     )
     parser.add_argument(
         "--backend", **several, help="whose false alarms are counted (default: numpy, torch); repeatable"
@@ -46,7 +52,8 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Measure, show and save; 1 if something right was found fault with."""
     asked, console = arguments(), Console()
-    names = _selected(asked)
+    wrong, right = _selected(asked, faults()), _selected(asked, right_variants())
+    seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
     start = time.monotonic()
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     with (
@@ -55,20 +62,23 @@ def main() -> int:
     ):
         task = progress.add_task("starting")
         report = lambda text: progress.update(task, description=text)
-        outcomes = measure.kills(pool, names, range(1, asked.seeds + 1), report)
-        verdicts = measure.alarms(pool, asked.backend or ["numpy", "torch"], asked.cases, report)
-    summary = summed_up(outcomes, verdicts, time.monotonic() - start, asked.processes)
+        whole = measure.measured(
+            pool, wrong, right, asked.backend or ["numpy", "torch"], seeds, asked.cases, report
+        )
+    summary = summed_up(whole, time.monotonic() - start, asked.processes)
     summary.save(asked.json)
     show(summary, console)
     return 1 if summary.alarms else 0
 
 
-def _selected(asked: argparse.Namespace) -> list[str]:
-    ops, kinds = (
-        chosen("op", asked.op, [*OPS, "programs"]),
-        chosen("kind", asked.kind, {f.kind for f in faults().values()}),
-    )
-    return [name for name, fault in faults().items() if fault.op in ops and fault.kind in kinds]
+def _selected(asked: argparse.Namespace, known: Mapping[str, Fault | Variant]) -> dict[str, list[str]]:
+    """Those that are asked for, by op."""
+    there_are = dict.fromkeys(x.kind for x in (*faults().values(), *right_variants().values()))
+    kinds = chosen("kind", asked.kind, there_are)
+    return {
+        op: [name for name, x in known.items() if x.op == op and x.kind in kinds]
+        for op in chosen("op", asked.op, ["programs", *OPS])
+    }
 
 
 if __name__ == "__main__":

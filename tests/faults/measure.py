@@ -2,19 +2,16 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 
-from faults.alarms import Unit, Verdict, judged, units
+from faults import asked, shared
+from faults.alarms import Verdict, judged, units
 from faults.registry import faults
 from faults.trial import Killed, tried
 from gradspec.properties.running import options
-
-TOGETHER = (
-    8  # faults of one task: less and the processes wait for each other, more and they end at different times
-)
 
 Report = Callable[[str], None]
 
@@ -26,55 +23,95 @@ class Outcome:
     fault: str
     seed: int
     killed: Killed | None
-    seconds: float
 
 
-def workers(count: int, prepare: Callable[[], None] = options.register_profiles) -> Executor:
+@dataclass(frozen=True)
+class Piece:
+    """What a process does at a time: all that is tried of one op with one seed, for which cases are drawn but once.
+
+    wrong: faults, by name. right: variants and unmodified backends, by name.
+    """
+
+    op: str
+    seed: int
+    wrong: Sequence[str] = ()
+    right: Sequence[str] = ()
+
+
+@dataclass
+class Measured:
+    """What came of pieces; seconds: of the processor."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def add(self, other: "Measured") -> None:
+        self.outcomes += other.outcomes
+        self.verdicts += other.verdicts
+        self.seconds += other.seconds
+
+    def judged(self, backends: Iterable[str]) -> int:
+        """How many cases of these were judged."""
+        return sum(v.judged for v in self.verdicts if v.unit.backend in backends)
+
+
+def workers(count: int) -> Executor:
     """Processes that begin with a fresh interpreter and one thread each."""
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
     return ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=prepare)
 
 
-def try_faults(names: list[str], seed: int) -> list[Outcome]:
-    """Each of these faults with one seed; a task of a worker."""
-    outcomes = []
-    for name in names:
-        start = time.monotonic()
-        killed = tried(faults()[name], seed)
-        outcomes.append(Outcome(name, seed, killed, time.monotonic() - start))
-    return outcomes
+def prepare() -> None:
+    """What a process does first."""
+    options.register_profiles()
+    shared.share()
 
 
-def kills(pool: Executor, names: list[str], seeds: Iterable[int], report: Report) -> list[Outcome]:
-    """Every fault with every seed."""
-    groups = [(names[i : i + TOGETHER], seed) for seed in seeds for i in range(0, len(names), TOGETHER)]
-    tasks = [pool.submit(try_faults, *group) for group in groups]
-    outcomes: list[Outcome] = []
-    for done in as_completed(tasks):
-        outcomes += done.result()
-        report(f"{len(outcomes):,} of {sum(len(g) for g, _ in groups):,} faults tried")
-    return sorted(outcomes, key=lambda o: (o.fault, o.seed))
-
-
-def alarms(pool: Executor, backends: list[str], enough: int, report: Report) -> list[Verdict]:
-    """The unmodified backends, again with other seeds until so many cases have been judged."""
-    verdicts: list[Verdict] = []
-    seed = 0
-    while (total := sum(v.judged for v in verdicts)) < enough:
-        seed += 1
-        for verdict in _pass(pool, [unit for name in backends for unit in units(name)], seed):
-            verdicts.append(verdict)
-            total += verdict.judged
-            report(f"{total:,} of {enough:,} cases of unmodified backends judged")
-    return verdicts
-
-
-def _pass(pool: Executor, found: list[Unit], seed: int) -> Iterator[Verdict]:
-    groups = [found[i : i + TOGETHER] for i in range(0, len(found), TOGETHER)]
-    for done in as_completed([pool.submit(judge_units, group, seed) for group in groups]):
-        yield from done.result()
-
-
-def judge_units(group: list[Unit], seed: int) -> list[Verdict]:
+def do(piece: Piece) -> Measured:
     """A task of a worker."""
-    return [judged(unit, seed) for unit in group]
+    start = time.process_time()
+    asked.forget()
+    shared.forget()
+    outcomes = [Outcome(name, piece.seed, tried(faults()[name], piece.seed)) for name in piece.wrong]
+    verdicts = [judged(unit, piece.seed) for name in piece.right for unit in units(name, piece.op)]
+    return Measured(outcomes, verdicts, time.process_time() - start)
+
+
+def done(pool: Executor, pieces: Iterable[Piece], report: Report) -> Iterator[Measured]:
+    """What comes of the pieces, in whatever order they end."""
+    tasks = [pool.submit(do, piece) for piece in pieces]
+    for i, task in enumerate(as_completed(tasks), 1):
+        yield task.result()
+        report(f"{i:,} of {len(tasks):,} pieces")
+
+
+def measured(
+    pool: Executor,
+    wrong: dict[str, list[str]],
+    right: dict[str, list[str]],
+    backends: Sequence[str],
+    seeds: Sequence[int],
+    cases: int,
+    report: Report,
+) -> Measured:
+    """Every fault and variant with every seed; and so the first of the unmodified backends, whose cases are the same.
+
+    wrong, right: faults and variants, by op. backends: the others are tried with one seed after the other, until so many
+    cases of all of them have been judged.
+    """
+    whole, ops = Measured(), list(wrong)
+    along = list(backends[:1]) if cases else []
+    pieces = [Piece(op, seed, wrong[op], [*along, *right[op]]) for seed in seeds for op in ops]
+    for part in done(pool, pieces, lambda text: report(f"faults and variants: {text}")):
+        whole.add(part)
+    seed = min(seeds)
+    while cases and (seed == min(seeds) or whole.judged(backends) < cases):
+        others = list(backends[1:] if seed in seeds else backends)
+        for part in done(
+            pool, [Piece(op, seed, (), others) for op in ops if others], lambda text: report(f"backends: {text}")
+        ):
+            whole.add(part)
+        seed += 1
+    whole.outcomes.sort(key=lambda o: (o.fault, o.seed))
+    return whole

@@ -22,6 +22,7 @@ from faults.equivalent import EQUIVALENT
 from faults.fault import Fault
 from faults.general import general_faults
 from faults.own import WRITTEN
+from faults.right import RIGHT, Variant
 from gradspec.reference import OPS
 
 FAMILIES = (by_size, by_place, by_broadcasting, by_axis, by_value, by_memory, by_precision, own_unary, own_binary,
@@ -33,6 +34,12 @@ FAMILIES = (by_size, by_place, by_broadcasting, by_axis, by_value, by_memory, by
 def faults() -> dict[str, Fault]:
     """All faults by what they are called, those apart that make no difference."""
     return {repr(fault): fault for fault in _all() if repr(fault) not in EQUIVALENT}
+
+
+@cache
+def right_variants() -> dict[str, Variant]:
+    """All variants that are right but different, by what they are called."""
+    return {repr(variant): variant for variant in RIGHT}
 
 
 def _all() -> Iterator[Fault]:

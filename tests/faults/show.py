@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from faults.equivalent import EQUIVALENT
-from faults.summary import ENOUGH, Found, Summary
+from faults.summary import ENOUGH, Found, Summary, judged
 from gradspec.properties.running.matrix import sentence
 
 
@@ -19,7 +19,7 @@ def show(summary: Summary, console: Console) -> None:
         _survivors(summary, console)
     for verdict in summary.alarms:
         unit = verdict.unit
-        console.print(f"[bold red]false alarm[/]: {unit.op} on {unit.backend}: {sentence(unit.property)}")
+        console.print(f"[bold red]false alarm[/]: {unit.backend}{'' if unit.backend.startswith(unit.op) else f': {unit.op}'}: {sentence(unit.property)}")
         console.print(verdict.alarm, markup=False)
     for line in lines(summary):
         console.print(line, highlight=False)
@@ -37,13 +37,20 @@ def lines(summary: Summary) -> list[str]:
             f"found by seed: {rates}",
             f"{len(EQUIVALENT)} transformations make no difference to some op and are left out (faults/equivalent.py)",
         ]
-    if summary.verdicts:
-        near = max((v.worst for v in summary.verdicts if v.worst < float("inf")), default=0)
-        said.append(
-            f"{summary.judged:,} cases of unmodified backends judged: {len(summary.alarms)} false alarms; the largest error "
-            f"was {near:.2f} of what is allowed"
-        )
-    return [*said, f"{summary.seconds:.0f} s in {summary.processes} processes"]
+    for whose, verdicts in (
+        ("unmodified backends", summary.of_backends),
+        (f"{len({v.unit.backend for v in summary.of_variants})} right variants", summary.of_variants),
+    ):
+        if verdicts:
+            near = max((v.worst for v in verdicts if v.worst < float("inf")), default=0)
+            said.append(
+                f"{judged(verdicts):,} cases of {whose} judged: {sum(v.alarm is not None for v in verdicts)} false alarms; "
+                f"the largest error was {near:.2f} of what is allowed"
+            )
+    return [
+        *said,
+        f"{summary.seconds:.0f} s in {summary.processes} processes, {summary.work:.0f} s of the processor",
+    ]
 
 
 def _by_op(found: list[Found]) -> Table:

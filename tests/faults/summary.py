@@ -12,8 +12,8 @@ from typing import Any
 from faults.alarms import Verdict
 from faults.equivalent import EQUIVALENT
 from faults.fault import Fault
-from faults.measure import Outcome
-from faults.registry import faults
+from faults.measure import Measured, Outcome
+from faults.registry import faults, right_variants
 
 ENOUGH = 0.8  # of the seeds: a fault that they find counts as found
 
@@ -45,12 +45,13 @@ class Found:
 
 @dataclass
 class Summary:
-    """A measurement. seconds: of wall-clock time; processes: how many worked."""
+    """A measurement. seconds: of wall-clock time; processes: how many worked; work: seconds of the processor in all of them."""
 
     found: list[Found]
     verdicts: list[Verdict]
     seconds: float
     processes: int
+    work: float
 
     @property
     def seeds(self) -> list[int]:
@@ -70,8 +71,14 @@ class Summary:
         return [v for v in self.verdicts if v.alarm]
 
     @property
-    def judged(self) -> int:
-        return sum(v.judged for v in self.verdicts)
+    def of_backends(self) -> list[Verdict]:
+        """What was said of unmodified backends."""
+        return [v for v in self.verdicts if v.unit.backend not in right_variants()]
+
+    @property
+    def of_variants(self) -> list[Verdict]:
+        """What was said of variants that are right but different."""
+        return [v for v in self.verdicts if v.unit.backend in right_variants()]
 
     def by_property(self) -> Counter[str]:
         return sum((f.by for f in self.found), Counter())
@@ -84,7 +91,10 @@ class Summary:
             "equivalent": EQUIVALENT,
             "found": sum(f.is_found for f in self.found),
             "rate by seed": {seed: self.rate(seed) for seed in self.seeds},
-            "judged cases of unmodified backends": self.judged,
+            "processor seconds": round(self.work, 1),
+            "judged cases of unmodified backends": judged(self.of_backends),
+            "right variants": sorted({v.unit.backend for v in self.of_variants}),
+            "judged cases of right variants": judged(self.of_variants),
             "false alarms": [asdict(v) for v in self.alarms],
             "by fault": [_described(f) for f in self.found],
         }
@@ -96,13 +106,16 @@ class Summary:
         Path(whole.name).replace(file)
 
 
-def summed_up(
-    outcomes: Iterable[Outcome], verdicts: list[Verdict], seconds: float, processes: int
-) -> Summary:
+def judged(verdicts: Iterable[Verdict]) -> int:
+    """How many cases they are of."""
+    return sum(v.judged for v in verdicts)
+
+
+def summed_up(whole: Measured, seconds: float, processes: int) -> Summary:
     found: dict[str, Found] = {}
-    for outcome in outcomes:
+    for outcome in whole.outcomes:
         found.setdefault(outcome.fault, Found(faults()[outcome.fault])).outcomes.append(outcome)
-    return Summary([*found.values()], verdicts, seconds, processes)
+    return Summary([*found.values()], whole.verdicts, seconds, processes, whole.seconds)
 
 
 def _described(f: Found) -> dict[str, Any]:

@@ -1,54 +1,21 @@
 """One fault tried with one seed: the properties one after the other, until one of them fails."""
 
-import itertools
-import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hypothesis import Phase
-
+from faults.asked import asked
 from faults.fault import Fault
 from faults.properties_of import properties, speaks_of, variants
 from gradspec.backends import Backend
+from gradspec.properties.laws.programs import MENU
+from gradspec.properties.laws.training import LAYERS
 from gradspec.properties.running.failure import Disagreement
-from gradspec.properties.running.perform import perform
 from gradspec.properties.running.subject import Engine, Subject
 from gradspec.reference import OPS
 
-PROFILE = {"phases": [Phase.generate], "database": None}
-"""What the settings of a run differ in: nothing is remembered and, once a property has failed, nothing simplified."""
-
 WIDEST_FIRST = ("float64", "float32", "bfloat16", "float16")
-
-
-class Enough(BaseException):
-    """Ends a test at its first failure: Hypothesis lets it pass, instead of trying the example again to show it."""
-
-
-class Ends:
-    """An engine or subject whose first failure ends the test."""
-
-    failure: Disagreement | None
-
-    def _obeys(self, *args: Any, **kwargs: Any) -> None:
-        try:
-            super()._obeys(*args, **kwargs)  # type: ignore[misc]
-        except Disagreement as found:
-            raise Enough from found
-
-    def simplest(self) -> Disagreement | None:
-        """The failure as it is: nobody is shown a simpler one."""
-        return self.failure
-
-
-class SubjectTried(Ends, Subject):
-    """A subject of that kind."""
-
-
-class EngineTried(Ends, Engine):
-    """An engine of that kind."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +30,11 @@ class Killed:
 def subjects(op: str, backend: Backend, spec: Any = None) -> dict[str, Engine]:
     """What the properties are tried on, by the argument that they take it as."""
     dtypes = [d for d in WIDEST_FIRST if d in backend.dtypes]
-    found: dict[str, Engine] = {"engine": EngineTried(backend=backend, dtypes=dtypes)}
+    found: dict[str, Engine] = {"engine": Engine(backend=backend, dtypes=dtypes)}
     if op in OPS:
-        found["subject"] = SubjectTried(name=op, op=spec or OPS[op], backend=backend, dtypes=dtypes)
+        found["subject"] = Subject(name=op, op=spec or OPS[op], backend=backend, dtypes=dtypes)
     if spec:
-        found["spec"] = SubjectTried(
+        found["spec"] = Subject(
             name=op, op=spec, backend=replace(backend, name="spec"), dtypes=["float64"]
         )
     return found
@@ -83,39 +50,32 @@ def concerned(tried: dict[str, Engine], without: Iterable[str] = ()) -> Iterator
 
 def attempt(name: str, argument: str, tried: Engine, seed: int, more: dict[str, Any]) -> Killed | None:
     """Try one property with a seed; how it failed, or None."""
-    test: Any = properties()[name]
-    inner, examples = test.hypothesis.inner_test, itertools.count()
-
-    def counted(*args: Any, **kwargs: Any) -> None:
-        next(examples)
-        inner(*args, **kwargs)
-
-    test._hypothesis_internal_use_seed, test.hypothesis.inner_test = seed, counted
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            perform(test, {argument: tried, **more}, tried, f"{name}{seed}", profile=PROFILE)
-    except Disagreement as found:
-        return Killed(name, next(examples), found.judgement.reason)
-    except AssertionError as uninformed:
-        # That too few cases were informative says nothing of the fault, which that measure does not see.
-        if tried.failure is not None or "informative" not in str(uninformed):
-            raise
-    finally:
-        test.hypothesis.inner_test = inner
+    for one in asked(name, argument, tried, seed, more):
+        try:
+            tried.obeys(one.law, one.case)
+        except Disagreement as found:
+            return Killed(name, one.example, found.judgement.reason)
     return None
+
+
+def matters(op: str) -> bool:
+    """Whether programs and networks, which engines are tried on, are made of this op among others."""
+    return op in LAYERS or op in {step for step, _, _ in MENU.values()}
 
 
 def tried(fault: Fault, seed: int, without: Iterable[str] = ()) -> Killed | None:
     """Try the properties on a fault, the likely one first; the first that fails, or None if none does."""
     on = subjects(fault.op, fault.plant(), fault.spec)
+    if fault.op in OPS and not matters(fault.op):
+        del on["engine"]
     order = sorted(concerned(on, without), key=lambda pair: pair[0] != fault.likely)
     for name, argument in order:
         for more in variants(name):
-            if found := attempt(name, argument, on[argument], seed_of(fault, name, seed), more):
+            if found := attempt(name, argument, on[argument], seed_of(fault.op, name, seed), more):
                 return found
     return None
 
 
-def seed_of(fault: Fault, name: str, seed: int) -> int:
-    """A seed of its own for every fault and property, the same each time."""
-    return zlib.crc32(f"{seed} {fault} {name}".encode())
+def seed_of(op: str, name: str, seed: int) -> int:
+    """A seed of its own for every op and property, the same each time and for all faults of the op."""
+    return zlib.crc32(f"{seed} {op} {name}".encode())
