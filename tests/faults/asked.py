@@ -2,9 +2,7 @@
 
 import itertools
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 from hypothesis import Phase

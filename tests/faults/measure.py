@@ -109,7 +109,9 @@ def measured(
     while cases and (seed == min(seeds) or whole.judged(backends) < cases):
         others = list(backends[1:] if seed in seeds else backends)
         for part in done(
-            pool, [Piece(op, seed, (), others) for op in ops if others], lambda text: report(f"backends: {text}")
+            pool,
+            [Piece(op, seed, (), others) for op in ops if others],
+            lambda text: report(f"backends: {text}"),
         ):
             whole.add(part)
         seed += 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from inspect import unwrap
 from typing import Any
 
 from faults.fault import Array, Call, Made, Pull, Rule, pullbacks, summed
@@ -14,7 +15,7 @@ SPEC = load("numpy")
 def op_from(op: str, rule: Rule) -> Callable[..., Any]:
     """The op that a rule makes; one written `def rule(*xs)` for whatever op takes its arrays as the op does."""
     recorded = record(rule)
-    many = bool(rule.__code__.co_flags & 0x04)  # CO_VARARGS
+    many = bool(unwrap(rule).__code__.co_flags & 0x04)  # CO_VARARGS
     return (lambda *xs, **keywords: recorded(xs, **keywords)) if many and not OPS[op].variadic else recorded
 
 

@@ -17,6 +17,10 @@ from faults import (
     own_reductions,
     own_shapes,
     own_unary,
+    right_formulas,
+    right_layouts,
+    right_orders,
+    right_subgradients,
 )
 from faults.equivalent import EQUIVALENT
 from faults.fault import Fault
@@ -26,8 +30,9 @@ from faults.right import RIGHT, Variant
 from gradspec.reference import OPS
 
 FAMILIES = (by_size, by_place, by_broadcasting, by_axis, by_value, by_memory, by_precision, own_unary, own_binary,
-            own_reductions, own_shapes, own_layers, historic)  # fmt: skip
-"""The modules whose functions are faults once they are imported."""
+            own_reductions, own_shapes, own_layers, historic, right_subgradients, right_orders, right_formulas,
+            right_layouts)  # fmt: skip
+"""The modules whose functions are faults, or variants that are right, once they are imported."""
 
 
 @cache

@@ -9,12 +9,14 @@ layout of a result, which precision on the way.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
+from typing import Any
 
 from faults import planted
-from faults.fault import Rule
+from faults.fault import Array, Made, Rule
 from faults.own import words
 from gradspec.backends import Backend
+from gradspec.reference import OPS
 
 SUBGRADIENT, ORDER, FORMULA, LAYOUT, WIDER = "subgradient", "order", "formula", "layout", "wider"
 
@@ -35,11 +37,20 @@ class Variant:
 RIGHT: list[Variant] = []
 
 
-def right(op: str, kind: str) -> Callable[[Rule], Rule]:
-    """Declare a rule as a variant of the op."""
+def right(op: str, kind: str, name: str = "") -> Callable[[Rule], Rule]:
+    """Declare a rule as a variant of the op, called what the function is unless it has a name of its own."""
 
     def declare(rule: Rule) -> Rule:
-        RIGHT.append(Variant(op, kind, words(rule), partial(planted.of_rule, op, rule)))
+        @wraps(rule)
+        def checked(*xs: Array, **keywords: Any) -> Made:
+            OPS[op].rule(*xs, **keywords)  # refuses what no variant may take
+            return rule(*xs, **keywords)
+
+        add(op, kind, name or words(rule), partial(planted.of_rule, op, checked))
         return rule
 
     return declare
+
+
+def add(op: str, kind: str, name: str, plant: Callable[[], Backend]) -> None:
+    RIGHT.append(Variant(op, kind, name, plant))

@@ -19,7 +19,9 @@ def show(summary: Summary, console: Console) -> None:
         _survivors(summary, console)
     for verdict in summary.alarms:
         unit = verdict.unit
-        console.print(f"[bold red]false alarm[/]: {unit.backend}{'' if unit.backend.startswith(unit.op) else f': {unit.op}'}: {sentence(unit.property)}")
+        console.print(
+            f"[bold red]false alarm[/]: {unit.backend}{'' if unit.backend.startswith(unit.op) else f': {unit.op}'}: {sentence(unit.property)}"
+        )
         console.print(verdict.alarm, markup=False)
     for line in lines(summary):
         console.print(line, highlight=False)

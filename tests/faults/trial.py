@@ -34,9 +34,7 @@ def subjects(op: str, backend: Backend, spec: Any = None) -> dict[str, Engine]:
     if op in OPS:
         found["subject"] = Subject(name=op, op=spec or OPS[op], backend=backend, dtypes=dtypes)
     if spec:
-        found["spec"] = Subject(
-            name=op, op=spec, backend=replace(backend, name="spec"), dtypes=["float64"]
-        )
+        found["spec"] = Subject(name=op, op=spec, backend=replace(backend, name="spec"), dtypes=["float64"])
     return found
 
 
