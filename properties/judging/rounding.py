@@ -33,14 +33,20 @@ class Rounding:
         self.spacing, self.smallest = float(info.eps), float(info.smallest_subnormal)
         self.largest, self.peak, self.trough = float(np.finfo(self.computed).max), 0.0, np.inf
 
-    def meet(self, sizes: Array) -> None:
+    def meet(self, sizes: Array) -> bool:
         """Take note of how large and how small these numbers are, or may be in another order of operations.
 
-        An infinity among them that was infinite from the start tells of no overflow.
+        An infinity among them that was infinite from the start tells of no overflow. Returns whether all are ordinary:
+        neither zero, infinite nor NaN, nor next to the smallest or the largest there are.
         """
-        sizes = sizes[np.isfinite(sizes)]
-        self.peak = max(self.peak, float(np.max(sizes, initial=0)))
-        self.trough = min(self.trough, float(np.min(sizes, initial=np.inf, where=sizes != 0)))
+        top = float(np.maximum.reduce(sizes, axis=None, initial=0))
+        least = float(np.minimum.reduce(sizes, axis=None, initial=np.inf))
+        ordinary = self.smallest / self.spacing <= least and top < self.largest / 2
+        if not (least > 0 and top < np.inf):
+            known = sizes[np.isfinite(sizes) & (sizes != 0)]
+            top, least = float(np.max(known, initial=0)), float(np.min(known, initial=np.inf))
+        self.peak, self.trough = max(self.peak, top), min(self.trough, least)
+        return ordinary
 
     def meet_partial(self, ufunc: np.ufunc, x: Array, axis: Any) -> None:
         """Take note of the most extreme partial results that a sum or product of x may have, in whatever order."""
@@ -82,8 +88,9 @@ class Rounding:
             self.rng.random(x.shape) < 0.5, x.dtype.type(-self.spacing), x.dtype.type(self.spacing)
         )
         size = np.abs(x)
+        if self.meet(size):
+            return np.asarray(x + size * step)
         moved = x + np.maximum(size, self.smallest / self.spacing) * step * (x != 0)
-        self.meet(size)
         moved = np.where(np.abs(moved) > self.largest, np.copysign(np.inf, moved), moved)
         return np.where(np.isfinite(x), moved, x).astype(x.dtype)
 
