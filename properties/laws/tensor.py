@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +91,14 @@ def errors_are_errors(xp: Any, a: Array, b: Array) -> list[Any]:
     return [_raises(RuntimeError, attempt) for attempt in attempts]
 
 
+def no_grad_ends_with_an_exception(xp: Any, a: Array, b: Array) -> list[Any]:
+    x, y = xp.tensor(a, requires_grad=True), xp.tensor(b)
+    with suppress(KeyError), xp.no_grad():
+        raise KeyError
+    z = x * y
+    return [z.requires_grad, z.is_leaf]
+
+
 def shapes_come_and_go(xp: Any, a: Array, b: Array) -> list[Any]:
     x, y = xp.tensor(a, requires_grad=True), xp.tensor(b, requires_grad=True)
     z = (x.T @ y).reshape(-1)[1:].unsqueeze(0).expand(3, -1).permute(1, 0)
@@ -115,7 +124,7 @@ PROGRAMS: dict[str, Program] = {
     p.__name__: p
     for p in (
         requires_grad_spreads, gradients_accumulate, one_input_is_used_many_times, leaves_share_a_cotangent,
-        leaves_are_updated_in_place, errors_are_errors, shapes_come_and_go, second_order,
+        leaves_are_updated_in_place, errors_are_errors, no_grad_ends_with_an_exception, shapes_come_and_go, second_order,
     )
 }  # fmt: skip
 

@@ -1,6 +1,7 @@
 """What a fault is, and what it can see of the call that it spoils."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -28,6 +29,7 @@ BROADCASTING = "test_broadcasting_equals_explicit_expansion"
 BAD_INPUT = "test_what_the_spec_refuses_raises"
 SECOND_ORDER = "test_second_derivatives_agree"
 PROGRAMS = "test_every_gradient_of_a_program_agrees"
+DEPTH = "test_a_chain_of_any_length_is_differentiated"
 TRAINING = "test_a_network_learns_as_the_spec_does"
 SPEC = "test_spec_agrees_with_numerical_differentiation"
 TENSOR = "test_program_text_observes_the_same"
@@ -40,6 +42,7 @@ class Fault:
     op: the op, or "programs" for an engine. kind: the family, a column of the table. name: what is wrong, in words, unique
     among the faults of the op. plant: makes the backend. likely: the property to try first, which is a matter of time and not of
     outcome. spec: the op that takes the spec's place, where it is the spec that is wrong. source: of a historic bug.
+    within: where it is the spec's engine that is wrong, what spoils it for as long as it lasts.
     """
 
     op: str
@@ -49,6 +52,7 @@ class Fault:
     likely: str = GRADIENT
     spec: Op | None = None
     source: str = ""
+    within: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def __repr__(self) -> str:
         return f"{self.op}: {self.name}"

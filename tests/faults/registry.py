@@ -22,6 +22,7 @@ from faults import (
     right_orders,
     right_subgradients,
 )
+from faults.engines import engine_faults
 from faults.equivalent import EQUIVALENT
 from faults.fault import Fault
 from faults.general import general_faults
@@ -48,6 +49,7 @@ def right_variants() -> dict[str, Variant]:
 
 
 def _all() -> Iterator[Fault]:
+    yield from engine_faults()
     for op in OPS:
         yield from general_faults(op)
         yield from (fault for fault in WRITTEN if fault.op == op)

@@ -69,8 +69,11 @@ def tried(fault: Fault, seed: int, without: Iterable[str] = ()) -> Killed | None
     order = sorted(concerned(on, without), key=lambda pair: pair[0] != fault.likely)
     for name, argument in order:
         for more in variants(name):
-            if found := attempt(name, argument, on[argument], seed_of(fault.op, name, seed), more):
-                return found
+            seed_here = seed_of(fault.op, name, seed)
+            asked(name, argument, on[argument], seed_here, more)  # drawn while the spec is right
+            with fault.within():
+                if found := attempt(name, argument, on[argument], seed_here, more):
+                    return found
     return None
 
 

@@ -1,0 +1,215 @@
+"""Faults of engines, which carry cotangents back through programs: tiny engines that do it wrongly, and the spec's own, spoilt."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from faults.fault import DEPTH, PROGRAMS, TENSOR, Fault
+from faults.own import words
+from gradspec import reference
+from gradspec.backends import Backend, load
+from gradspec.properties.laws.programs import MENU
+from gradspec.reference import OPS, Variable, tape, tracking, writes
+from gradspec.reference.arrays import unbroadcast
+
+ENGINE = "engine"
+
+Array = Any
+
+
+@dataclass(eq=False)
+class Node:
+    """A value of a tiny engine: what it was computed from, and its cotangent during a pass."""
+
+    data: Array
+    taken: Sequence["Node"] = ()
+    pull: Callable[[Array], Sequence[Array]] = lambda g: ()
+    number: int = field(default_factory=iter(range(10**9)).__next__)
+    g: Array = None
+
+    def shares(self) -> list[tuple["Node", Array]]:
+        """What each node that this one was computed from gets of its cotangent."""
+        pulled = zip(self.taken, self.pull(self.g), strict=True)
+        return [(x, d if d.shape == x.data.shape else unbroadcast(d, x.data.shape)) for x, d in pulled]
+
+    def add(self, d: Array) -> None:
+        self.g = d if self.g is None else self.g + d
+
+
+def youngest_first(root: Node) -> Iterator[Node]:
+    """The nodes that lead to the root, each after all that were computed from it."""
+    pending = {root.number: root}
+    while pending:
+        node = pending.pop(max(pending))
+        yield node
+        pending.update((x.number, x) for x in node.taken)
+
+
+def newest_first(root: Node) -> None:
+    for node in youngest_first(root):
+        for x, d in node.shares():
+            x.add(d)
+
+
+def last_in_first_out(root: Node) -> None:
+    stack, seen = [root], set[int]()
+    while stack:
+        node = stack.pop()
+        for x, d in node.shares():
+            x.add(d)
+            if x.number not in seen:
+                stack.append(x)
+                seen.add(x.number)
+
+
+def first_in_first_out(root: Node) -> None:
+    queue, seen = [root], set[int]()
+    while queue:
+        node = queue.pop(0)
+        for x, d in node.shares():
+            x.add(d)
+            if x.number not in seen:
+                queue.append(x)
+                seen.add(x.number)
+
+
+def second_branch_overwrites(root: Node) -> None:
+    for node in youngest_first(root):
+        for x, d in node.shares():
+            x.g = d
+
+
+def second_branch_is_lost(root: Node) -> None:
+    for node in youngest_first(root):
+        for x, d in node.shares():
+            if x.g is None:
+                x.g = d
+
+
+def an_input_used_twice_counts_once(root: Node) -> None:
+    for node in youngest_first(root):
+        for x, d in dict(node.shares()).items():
+            x.add(d)
+
+
+def cotangents_are_shared_and_added_to_in_place(root: Node) -> None:
+    for node in youngest_first(root):
+        for x, d in node.shares():
+            if x.g is None:
+                x.g = d
+            elif x.g.flags.writeable:
+                x.g += d
+            else:
+                x.g = x.g + d
+
+
+def by_recursion(root: Node) -> None:
+    """Right, but for programs that are longer than the stack is deep."""
+    order: dict[int, Node] = {}
+
+    def visit(node: Node) -> None:
+        for x in node.taken:
+            if x.number not in order:
+                visit(x)
+        order[node.number] = node
+
+    visit(root)
+    for node in reversed(order.values()):
+        for x, d in node.shares():
+            x.add(d)
+
+
+def engine(traverse: Callable[[Node], None], *names: str) -> Backend:
+    """A backend of the spec's rules on an engine that carries cotangents back in this way."""
+
+    def apply(name: str) -> Callable[..., Any]:
+        def op(*args: Any, **keywords: Any) -> Any:
+            nodes = [x if isinstance(x, Node) else Node(x) for x in args]
+            value, pullbacks = OPS[name].rule(*(x.data for x in nodes), **keywords)
+            return Node(np.asarray(value), nodes, lambda g: [p(g) for p in pullbacks])  # type: ignore[union-attr, misc]
+
+        return op
+
+    def vjp(fn: Callable[..., Any], *inputs: Array) -> Any:
+        leaves = [Node(x) for x in inputs]
+        root = fn(*leaves)
+
+        def pullback(g: Array) -> list[Array]:
+            root.g = g
+            traverse(root)
+            return [np.zeros_like(x.data) if x.g is None else x.g.copy() for x in leaves]
+
+        return root.data, pullback
+
+    ops = {name: apply(name) for name in names or sorted({op for op, _, _ in MENU.values()})}
+    return Backend(traverse.__name__, ops, vjp, lambda x: x, np.asarray)
+
+
+TINY = (
+    last_in_first_out,
+    first_in_first_out,
+    second_branch_overwrites,
+    second_branch_is_lost,
+    an_input_used_twice_counts_once,
+    cotangents_are_shared_and_added_to_in_place,
+)
+"""Ways of carrying cotangents back that go wrong where branches meet."""
+
+
+# The spec's own engine, spoilt
+
+
+def backward_overwrites(self: Variable, end_grad: Array = None, *, create_graph: bool = False) -> None:
+    for leaf, g in tape._gradients(self, tape._seed(self, end_grad, create_graph), create_graph).values():
+        leaf.grad = tape._wrap(type(leaf), g)
+
+
+@contextmanager
+def no_grad_until_nothing_raises() -> Iterator[None]:
+    tracking._count(1)
+    token = tracking._tracking.set(False)
+    yield
+    tracking._tracking.reset(token)
+    tracking._count(-1)
+
+
+@contextmanager
+def gradients_shared() -> Iterator[None]:
+    with mock.patch.object(tape, "_copy", lambda g: g), mock.patch.object(tape, "is_alone", return_value=True):
+        yield
+
+
+@contextmanager
+def no_grad_leaking() -> Iterator[None]:
+    paused = tracking.paused
+    token = tracking._tracking.set(True)
+    try:
+        with mock.patch.object(reference, "no_grad", no_grad_until_nothing_raises):
+            yield
+    finally:
+        tracking._tracking.set(True)
+        tracking._tracking.reset(token)
+        tracking.paused = paused
+
+
+SPOILT: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "a second pass overwrites the gradient of a leaf": lambda: mock.patch.object(Variable, "backward", backward_overwrites),
+    "leaves share the memory of a gradient": gradients_shared,
+    "nothing is recorded after an exception within no_grad": no_grad_leaking,
+    "no_grad records all the same": lambda: mock.patch.object(reference, "no_grad", nullcontext),
+    "an array that is overwritten before the pass is not noticed": lambda: mock.patch.object(writes, "note_write"),
+}  # fmt: skip
+
+
+def engine_faults() -> Iterator[Fault]:
+    """The faults of engines: of tiny ones, found as backends, and of the spec's, found beside torch."""
+    for traverse in TINY:
+        yield Fault("programs", ENGINE, words(traverse), partial(engine, traverse), PROGRAMS)
+    yield Fault("programs", ENGINE, "the pass back recurses", partial(engine, by_recursion), DEPTH)
+    for name, within in SPOILT.items():
+        yield Fault("programs", ENGINE, name, partial(load, "torch"), TENSOR, within=within)
