@@ -10,16 +10,17 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from faults import measure
+from faults import curve, measure
 from faults.fault import Fault
 from faults.registry import faults, right_variants
 from faults.right import Variant
-from faults.show import show
-from faults.summary import summed_up
+from faults.show import show, show_curves
+from faults.summary import save, summed_up
 from gradspec.properties.running.options import chosen
 from gradspec.reference import OPS
 
 SEEDS = 5
+WIDTH = 140  # of what is written to no terminal
 ENOUGH = 200_000  # cases of unmodified backends: three false alarms in so many would show at one in ten runs of the properties
 
 
@@ -46,12 +47,19 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--json", type=Path, default=Path("sensitivity.json"), help="where it is saved (default: %(default)s)"
     )
+    parser.add_argument(
+        "--curve",
+        action="store_true",
+        help="instead, what would be found and found fault with at other tolerances, with the first seed",
+    )
     return parser.parse_args()
 
 
 def main() -> int:
     """Measure, show and save; 1 if something right was found fault with."""
-    asked, console = arguments(), Console()
+    asked = arguments()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    backends = asked.backend or ["numpy", "torch"]
     wrong, right = _selected(asked, faults()), _selected(asked, right_variants())
     seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
     start = time.monotonic()
@@ -62,11 +70,17 @@ def main() -> int:
     ):
         task = progress.add_task("starting")
         report = lambda text: progress.update(task, description=text)
-        whole = measure.measured(
-            pool, wrong, right, asked.backend or ["numpy", "torch"], seeds, asked.cases, report
-        )
+        if asked.curve:
+            pieces = [measure.Piece(op, seeds[0], wrong[op], [*backends, *right[op]]) for op in wrong]
+            curves = curve.curve(pool, pieces, report)
+        else:
+            whole = measure.measured(pool, wrong, right, backends, seeds, asked.cases, report)
+    if asked.curve:
+        save(curve.as_json(curves), asked.json)
+        show_curves(curves, console)
+        return 0
     summary = summed_up(whole, time.monotonic() - start, asked.processes)
-    summary.save(asked.json)
+    save(summary.as_json(), asked.json)
     show(summary, console)
     return 1 if summary.alarms else 0
 

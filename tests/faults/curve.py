@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
 from unittest import mock
 
 from faults import asked, shared
@@ -17,6 +18,8 @@ from faults.measure import Piece, Report
 from faults.registry import faults, right_variants
 from faults.trial import tried
 from gradspec.properties.judging import judge
+
+T = TypeVar("T")
 
 FACTORS = (1, 1.5, 2, 3, 4, 6, 8, 16)
 COPIES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -86,7 +89,7 @@ def walk(piece: Piece, settings: Sequence[Setting]) -> list[Point]:
     ]
 
 
-def _kept[T](things: list[T], settings: Sequence[Setting], holds: Callable[[T], bool]) -> dict[Setting, list[T]]:
+def _kept(things: list[T], settings: Sequence[Setting], holds: Callable[[T], bool]) -> dict[Setting, list[T]]:
     """Those for which it holds at each setting, tried only if it held at the one before."""
     found = {}
     for setting in settings:
@@ -114,3 +117,7 @@ def _sum(points: Sequence[Point]) -> Point:
         sum(p.runs for p in points),
         [name for p in points for name in p.alarms],
     )
+
+
+def as_json(curves: Sequence[Sequence[Point]]) -> list[list[dict[str, Any]]]:
+    return [[asdict(point) for point in points] for points in curves]

@@ -180,7 +180,10 @@ def no_grad_until_nothing_raises() -> Iterator[None]:
 
 @contextmanager
 def gradients_shared() -> Iterator[None]:
-    with mock.patch.object(tape, "_copy", lambda g: g), mock.patch.object(tape, "is_alone", return_value=True):
+    with (
+        mock.patch.object(tape, "_copy", lambda g: g),
+        mock.patch.object(tape, "is_alone", return_value=True),
+    ):
         yield
 
 

@@ -2,10 +2,12 @@
 
 import statistics
 from collections import Counter
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
+from faults.curve import Point, Setting
 from faults.equivalent import EQUIVALENT
 from faults.summary import ENOUGH, Found, Summary, judged
 from gradspec.properties.running.matrix import sentence
@@ -25,6 +27,31 @@ def show(summary: Summary, console: Console) -> None:
         console.print(verdict.alarm, markup=False)
     for line in lines(summary):
         console.print(line, highlight=False)
+
+
+def show_curves(curves: Sequence[Sequence[Point]], console: Console) -> None:
+    """What comes of other tolerances."""
+    for title, points in zip(("FACTOR", "K, the jittered copies"), curves, strict=True):
+        table = Table(title=f"By {title}", pad_edge=False, title_justify="left")
+        for column in (
+            "FACTOR",
+            "K",
+            "faults found",
+            "of",
+            "found",
+            "false alarms",
+            "of variants",
+            "in runs",
+        ):
+            table.add_column(column, justify="right")
+        for p in points:
+            chosen, killed = p.setting == Setting(), p.faults - len(p.survivors)
+            rate = f"{killed / p.faults:.2%}" if p.faults else ""
+            row = killed, p.faults, rate, len(p.alarms), p.of_variants, p.runs
+            table.add_row(
+                f"{p.setting.factor:g}", str(p.setting.copies), *map(str, row), style="bold" if chosen else ""
+            )
+        console.print(table)
 
 
 def lines(summary: Summary) -> list[str]:

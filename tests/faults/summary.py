@@ -99,11 +99,12 @@ class Summary:
             "by fault": [_described(f) for f in self.found],
         }
 
-    def save(self, file: Path) -> None:
-        """Write it as JSON, whole or not at all."""
-        with NamedTemporaryFile("w", dir=file.parent, prefix=file.name, delete=False) as whole:
-            json.dump(self.as_json(), whole, indent=1)
-        Path(whole.name).replace(file)
+
+def save(found: Any, file: Path) -> None:
+    """Write it as JSON, whole or not at all."""
+    with NamedTemporaryFile("w", dir=file.parent, prefix=file.name, delete=False) as whole:
+        json.dump(found, whole, indent=1)
+    Path(whole.name).replace(file)
 
 
 def judged(verdicts: Iterable[Verdict]) -> int:
