@@ -87,8 +87,8 @@ def main() -> int:
 
 def _selected(asked: argparse.Namespace, known: Mapping[str, Fault | Variant]) -> dict[str, list[str]]:
     """Those that are asked for, by op."""
-    there_are = dict.fromkeys(x.kind for x in (*faults().values(), *right_variants().values()))
-    kinds = chosen("kind", asked.kind, there_are)
+    there_are = [*(x.kind for x in faults().values()), *(x.kind for x in right_variants().values())]
+    kinds = chosen("kind", asked.kind, dict.fromkeys(there_are))
     return {
         op: [name for name, x in known.items() if x.op == op and x.kind in kinds]
         for op in chosen("op", asked.op, ["programs", *OPS])

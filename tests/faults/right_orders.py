@@ -65,7 +65,8 @@ def reduced(op: str, x: Array, y: Array, axis: Axis, keepdims: bool) -> Array:
 
 
 def count(x: Array, axis: Axis) -> int:
-    return rows(x, axis).shape[-1]
+    n: int = rows(x, axis).shape[-1]
+    return n
 
 
 def in_order(how: Reduction) -> None:
@@ -85,7 +86,10 @@ def in_order(how: Reduction) -> None:
     @right("softmax", ORDER, f"softmax {adds}")
     def softmax_(x: Array, *, axis: int = -1) -> Made:
         e = np.exp(x - np.max(x, axis=axis, keepdims=True, initial=-np.inf))
-        total = lambda t: np.expand_dims(how(np.moveaxis(t, axis, -1)), axis)
+
+        def total(t: Array) -> Array:
+            return np.expand_dims(how(np.moveaxis(t, axis, -1)), axis)
+
         y = e / total(e)
         return y, (lambda g: y * (g - total(g * y)),)
 
