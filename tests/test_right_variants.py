@@ -4,20 +4,25 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from faults import alarms, asked, right
+from faults import alarms, asked, right, shared
 from faults.alarms import Verdict, judged, units
 from faults.fault import Array, Made
 from faults.registry import faults, right_variants
+
+from gradspec.properties.judging.judge import Measure
 
 KINDS = {right.SUBGRADIENT, right.ORDER, right.FORMULA, right.LAYOUT, right.WIDER}
 
 
 @pytest.fixture(autouse=True)
-def few_examples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def few_examples_and_one_judge_of_each(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(asked.PROFILE, "max_examples", 2)
+    monkeypatch.setattr(Measure, "__init__", Measure.__init__)
+    shared.share()
     asked.forget()
     yield
     asked.forget()
+    shared.forget()
 
 
 def verdicts(name: str, op: str) -> list[Verdict]:

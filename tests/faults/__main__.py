@@ -63,6 +63,7 @@ def main() -> int:
     wrong, right = _selected(asked, faults()), _selected(asked, right_variants())
     seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
     start = time.monotonic()
+    whole, curves = measure.Measured(), list[list[curve.Point]]()
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     with (
         Progress(*columns, console=Console(stderr=True), transient=True) as progress,
