@@ -11,6 +11,7 @@ from faults.curve import Point, Setting
 from faults.equivalent import EQUIVALENT
 from faults.summary import ENOUGH, Found, Summary, judged
 from gradspec.properties.running.matrix import sentence
+from gradspec.reference import OPS
 
 
 def show(summary: Summary, console: Console) -> None:
@@ -60,9 +61,10 @@ def lines(summary: Summary) -> list[str]:
     if summary.found:
         found, n = sum(f.is_found for f in summary.found), len(summary.found)
         rates = ", ".join(f"{summary.rate(seed):.2%}" for seed in summary.seeds)
-        ops = len({f.fault.op for f in summary.found})
+        ops = len(OPS.keys() & {f.fault.op for f in summary.found})
+        engines = " and of engines" if any(f.fault.op not in OPS for f in summary.found) else ""
         said += [
-            f"{n:,} faults of {ops} ops; {found:,} ({found / n:.2%}) found with at least {ENOUGH:.0%} of the seeds",
+            f"{n:,} faults of {ops} ops{engines}; {found:,} ({found / n:.2%}) found with at least {ENOUGH:.0%} of the seeds",
             f"found by seed: {rates}",
             f"{len(EQUIVALENT)} transformations make no difference to some op and are left out (faults/equivalent.py)",
         ]
