@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, Literal, TypeVar
 
+import ml_dtypes
 import numpy as np
 
 from gradspec.backends import load
