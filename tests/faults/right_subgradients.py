@@ -66,7 +66,13 @@ def minimum_pays_the_second_at_a_tie(x: Array, y: Array) -> Made:
 
 
 @right("clip", SUBGRADIENT)
-def clip_pays_x_on_its_bounds(x: Array, min: Array, max: Array) -> Made:  # noqa: A002
+def clip_pays_x_on_its_bounds(
+    x: Array,
+    min: Array | None = None,  # noqa: A002
+    max: Array | None = None,  # noqa: A002
+) -> Made:
+    if min is None or max is None:
+        return OPS["clip"].rule(x, min, max)
     raised = np.maximum(x, min)
     return np.minimum(raised, max), (
         lambda g: where((x >= min) & (raised <= max), g),
@@ -76,7 +82,13 @@ def clip_pays_x_on_its_bounds(x: Array, min: Array, max: Array) -> Made:  # noqa
 
 
 @right("clip", SUBGRADIENT)
-def clip_pays_the_bounds_on_its_bounds(x: Array, min: Array, max: Array) -> Made:  # noqa: A002
+def clip_pays_the_bounds_on_its_bounds(
+    x: Array,
+    min: Array | None = None,  # noqa: A002
+    max: Array | None = None,  # noqa: A002
+) -> Made:
+    if min is None or max is None:
+        return OPS["clip"].rule(x, min, max)
     raised = np.maximum(x, min)
     return np.minimum(raised, max), (
         lambda g: where((x > min) & (raised < max), g),
