@@ -9,4 +9,5 @@ from gradspec.properties.running.subject import Subject
 
 @given(data=st.data())
 def test_value_agrees(subject: Subject, data: st.DataObject) -> None:
-    subject.obeys_on_cases(value_agrees, data)
+    """Its own fault: tanh is looked up where no gradient is asked for."""
+    subject.obeys_on_cases(value_agrees, data, long=True)
