@@ -14,6 +14,7 @@ from gradspec.properties.running.subject import Subject
 )
 @given(data=st.data())
 def test_what_the_spec_refuses_raises(subject: Subject, data: st.DataObject) -> None:
+    """Its own fault: linear broadcasts its bias."""
     on_cpu = subject.backend.device == "cpu"
     for case in data.draw(spoilt_cases(subject.op, subject.dtypes, indices=on_cpu)):
         subject.obeys(what_the_spec_refuses_raises, case)

@@ -11,4 +11,5 @@ from gradspec.properties.running.subject import Subject
 @pytest.mark.property(when=lambda s: s.op.differentiable)
 @given(data=st.data())
 def test_every_gradient_agrees(subject: Subject, data: st.DataObject) -> None:
-    subject.obeys_on_cases(every_gradient_agrees, data, smooth=True)
+    """Its own fault: softplus has a gradient interpolated between 0 and 1."""
+    subject.obeys_on_cases(every_gradient_agrees, data, smooth=True, long=True)

@@ -12,5 +12,6 @@ from gradspec.properties.running.subject import Subject
 @pytest.mark.property(when=lambda s: s.op.differentiable and s.op.kinks)
 @given(data=st.data())
 def test_gradient_at_kinks_is_a_legal_subgradient(subject: Subject, data: st.DataObject) -> None:
+    """Its own fault: maximum pays nobody at a tie."""
     for case in data.draw(kinked_cases(subject.op, subject.dtypes, fills=2)):
         subject.obeys(gradient_at_kinks_is_a_legal_subgradient, case)

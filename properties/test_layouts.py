@@ -58,5 +58,6 @@ def laid_out_cases(draw, subject: Subject) -> list[Case]:  # type: ignore[no-unt
 
 @given(data=st.data())
 def test_layout_makes_no_difference(subject: Subject, data: st.DataObject) -> None:
+    """Its own fault: the gradient takes the cotangent in the order of memory."""
     for case in data.draw(laid_out_cases(subject)):
         subject.obeys(layout_makes_no_difference, case, smooth=True)

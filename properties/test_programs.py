@@ -12,5 +12,6 @@ from gradspec.properties.running.subject import Engine
 @pytest.mark.property(when=lambda s: len(menu_of(s.backend)) > 3)
 @given(data=st.data())
 def test_every_gradient_of_a_program_agrees(engine: Engine, data: st.DataObject) -> None:
+    """Its own fault: multiply by itself counts once."""
     for _ in range(PROGRAMS):
         engine.obeys(every_gradient_of_a_program_agrees, data.draw(programs(engine)))

@@ -9,4 +9,5 @@ from gradspec.properties.running.subject import Subject
 
 @given(data=st.data())
 def test_calls_leave_no_trace(subject: Subject, data: st.DataObject) -> None:
+    """Its own fault: the call writes to its first array."""
     subject.obeys_on_cases(calls_leave_no_trace, data, smooth=True, fills=2)

@@ -11,6 +11,7 @@ from gradspec.properties.running.subject import Subject
 @pytest.mark.property(when=lambda s: s.backend.nests and s.op.differentiable)
 @given(data=st.data())
 def test_second_derivatives_agree(subject: Subject, data: st.DataObject) -> None:
+    """Its own fault: tanh saves a constant."""
     for case in data.draw(subject.cases(smooth=True, fills=1, room=40)):
         assume(all(x.size for x in case.inputs))
         subject.obeys(second_derivatives_agree, case, smooth=True, kept=moderate)

@@ -11,4 +11,5 @@ from gradspec.properties.running.subject import Subject
 @pytest.mark.property(when=lambda s: s.op.differentiable)
 @given(data=st.data())
 def test_spec_agrees_with_numerical_differentiation(spec: Subject, data: st.DataObject) -> None:
+    """Its own fault: square has half its gradient."""
     spec.obeys_on_cases(spec_agrees_with_numerical_differentiation, data, smooth=True, fills=1, room=16)

@@ -15,4 +15,5 @@ from gradspec.properties.running.subject import Engine
 def test_program_text_observes_the_same(
     engine: Engine, program: str, seed: int, shape: tuple[int, int]
 ) -> None:
+    """Its own fault: subtracting in place ignores alpha."""
     engine.obeys(program_text_observes_the_same, Text(program, seed, shape))

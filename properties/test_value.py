@@ -9,10 +9,11 @@ from gradspec.properties.running.subject import Subject
 
 
 def terse_cases(subject: Subject) -> st.SearchStrategy[list[Case]]:
-    return subject.cases().map(lambda cases: [case.terse for case in cases])
+    return subject.cases(long=True).map(lambda cases: [case.terse for case in cases])
 
 
 @given(data=st.data())
 def test_value_agrees(subject: Subject, data: st.DataObject) -> None:
+    """Its own fault: tanh is looked up where no gradient is asked for."""
     for case in data.draw(terse_cases(subject)):
         subject.obeys(value_agrees, case)

@@ -86,8 +86,14 @@ def test_some_arrays_are_empty_and_most_are_not(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(name for name, op in OPS.items() if op.signature == "(),()->()"))
 def test_broadcasting_both_ways_is_frequent(name: str) -> None:
-    """Where lengths are 2 and 3, about one case in six broadcasts each argument to the other."""
+    """Where lengths are 2 and 3, about one case in eight broadcasts each argument to the other."""
     assert share(map(is_two_way, calls(name, (2, 3)))) > 0.1
+
+
+def test_three_arrays_of_several_axes_are_often_alike() -> None:
+    """A kernel may be wrong just where nothing is broadcast."""
+    several = [shapes(call) for call in calls("clip", (2, 3)) if max(map(len, shapes(call))) > 2]
+    assert share(len(set(of_call)) == 1 for of_call in several) > 0.15
 
 
 def test_most_elementwise_cases_broadcast_something() -> None:

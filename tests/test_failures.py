@@ -43,7 +43,7 @@ backend = replace(right, name="faulty", ops={"multiply": record(multiply), "tanh
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     folder = tmp_path_factory.mktemp("faulty")
     (folder / "mine.py").write_text(FAULTY, encoding="utf-8")
-    return verify(folder, "--backend=mine:backend", "-n2", "-k", "value or gradient_agrees or broadcasting")
+    return verify(folder, "--backend=mine:backend", "-n2", "-k", "value or gradient_agrees or extremes")
 
 
 def test_a_failure_is_told_by_the_case(ran: Ran) -> None:

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from planting import breaks, planted
 
+from gradspec.properties.case import Case
 from gradspec.properties.generating.extreme import extreme_cases
+from gradspec.properties.judging.attempt import judged
 from gradspec.properties.laws.extremes import extremes_go_where_the_spec_says
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.value import value_agrees
@@ -103,3 +105,15 @@ def test_a_gelu_that_is_flat_has_a_gradient() -> None:
         _, pulls = OPS["gelu"].rule(x, approximate="tanh")
         (gradient,) = [pull(np.ones_like(x)) for pull in pulls]  # type: ignore[union-attr, misc]
     assert gradient.tolist() == [1, 0, 1]
+
+
+def var_that_stays_finite(x: Any, *, axis: Any = None, correction: float = 0, keepdims: bool = False) -> VJP:
+    y, pulls = OPS["var"].rule(x, axis=axis, correction=correction, keepdims=keepdims)
+    return np.clip(y, 0, np.finfo(x.dtype).max), pulls
+
+
+@pytest.mark.parametrize(("size", "verdict"), [(1e300, "disagree"), (1.5e154, "agree")])
+def test_what_is_far_beyond_the_largest_number_is_infinite_in_any_order(size: float, verdict: str) -> None:
+    case = Case.of("var", "float64", [[size, -size, size]], {"axis": 0}, 1)
+    found = judged(extremes_go_where_the_spec_says, planted(var=var_that_stays_finite), case)
+    assert found.verdict == verdict

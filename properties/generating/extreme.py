@@ -17,6 +17,9 @@ from gradspec.reference.op import Op
 from gradspec.reference.tape import Array
 
 ROOM = 12  # elements of the largest array: one that overflows says little of the others
+WAYS = 5  # of being extreme
+ALONE = 0.25  # of the arrays hold one special number throughout: -0, an infinity or NaN
+ALIKE = 0.5  # of the cases have the same kind of extremes in all arrays
 
 
 @st.composite
@@ -58,12 +61,15 @@ def _of_rows(op: Op, dtype: str, rows: list[Array]) -> Case:
 
 def _extreme(case: Case, rng: np.random.Generator) -> Case:
     inputs = []
+    alike, way = rng.random() < ALIKE, rng.integers(WAYS)
     for i, x in enumerate(case.inputs):
         domain = case.op.domain(i)
         if isinstance(domain, Interval):
             ways = extremes(domain, case.dtype)
-            letters = ways[rng.integers(len(ways))]
+            letters = ways[way if alike else rng.integers(WAYS)]
             share = rng.choice([0.4, 1.0])
+            if rng.random() < ALONE:
+                letters, share = rng.choice(ways[-1][1:-1], 1), 1.0
             x = np.where(rng.random(x.shape) < share, letters[rng.integers(len(letters), size=x.shape)], x)
         inputs.append(x)
     return replace(case, inputs=tuple(inputs))

@@ -28,6 +28,23 @@ SIZES = (1, 2, 3, 0, 4, 5, 7, 8, 17, 33)
 
 AGAIN = 3  # times as likely as any other is the length of the axis before: squares hide transposes
 
+LONG = 4096  # of ones bfloat16 adds up 256, float16 2,048
+RARELY = 8  # of so many 16-bit cases that may be long one is
+SIXTEEN = ("float16", "bfloat16")
+POSITIVE = (1.0, 0.9, 0.7, 0.3)
+SUMS = {
+    "sum",
+    "mean",
+    "var",
+    "logsumexp",
+    "softmax",
+    "log_softmax",
+    "layer_norm",
+    "linear",
+    "cross_entropy",
+    "broadcast_to",
+}
+
 DISTANCE = 1 / 32  # from kinks, for cases that are to be smooth
 ROOM = 300  # elements of the largest array; a longdouble run of most ops still takes well under a millisecond
 CHOICES = 10  # bytes that the first choices of a call are read off, and most calls have no more
@@ -67,13 +84,32 @@ class DrawnChoices:
         return self.sizes[-1]
 
 
+class LongChoices(DrawnChoices):
+    """Those of a call with one long axis, the few others being short."""
+
+    def rank(self, low: int, high: int) -> int:
+        return self.integer(low, min(low + 1, high))
+
+    def size(self, taken: int) -> int:
+        long = LONG not in self.sizes and taken <= 2 and self.of([False, True, True])
+        self.sizes.append(LONG if long else self.of([1, 2]))
+        return self.sizes[-1]
+
+
 @st.composite
 def cases(
-    draw: Draw, op: Op, dtypes: Sequence[str], fills: int, smooth: bool, room: int = ROOM
+    draw: Draw,
+    op: Op,
+    dtypes: Sequence[str],
+    fills: int,
+    smooth: bool,
+    room: int = ROOM,
+    long: bool = False,
 ) -> list[Case]:
     """Several cases, each of a call of its own.
 
-    smooth: all inputs keep their distance from kinks. room: how many elements an array may have.
+    smooth: all inputs keep their distance from kinks. room: how many elements an array may have. long: whether ops that add
+    up may meet one long axis now and then, in 16-bit floats, where it tells in what they add.
     """
     length = fills * CHOICES + BLOCK
     block = draw(st.binary(min_size=length, max_size=length))
@@ -81,7 +117,11 @@ def cases(
     found = []
     for i in range(fills):
         choose = DrawnChoices(block[i * CHOICES : (i + 1) * CHOICES], room, rng)
-        dtype, call = choose.of(dtypes), op.cases(choose)
+        dtype = choose.of(dtypes)
+        if long and adds_up(op) and dtype in SIXTEEN and choose.integer(1, RARELY) == RARELY:
+            found.append(_long_case(op, dtype, rng))
+            continue
+        call = op.cases(choose)
         if _has_optional(op) and choose.of([False, False, False, True]):
             call = replace(call, shapes=call.shapes[:-1])
         picks = np.frombuffer(block[-BLOCK:], np.uint8) if i == 0 else _bytes_for(call, rng)
@@ -97,6 +137,19 @@ def _has_optional(op: Op) -> bool:
     return last.default is not last.empty
 
 
+def adds_up(op: Op) -> bool:
+    """Whether the op adds up elements, forwards or, where it broadcasts, backwards, and has no kinks in the way."""
+    return not op.kinks and (op.name in SUMS or (op.signature is not None and len(op.arguments) > 1))
+
+
+def _long_case(op: Op, dtype: str, rng: np.random.Generator) -> Case:
+    """A case of a call with a long axis. Its numbers have one sign, so that the sums outgrow what 16 bits add to them."""
+    call = op.cases(LongChoices(b"", 0, rng))
+    case = filled_case(op, call, dtype, _bytes_for(call, rng))
+    letters = np.array(POSITIVE).astype(dtype_of(dtype))
+    return case.with_arrays(lambda x: letters[rng.integers(len(letters), size=x.shape)])
+
+
 def _bytes_for(call: Call, rng: np.random.Generator) -> Array:
     """As many bytes at random as an array of the call has elements, and some more."""
     sizes = [math.prod(s.shape if isinstance(s, Below) else s) for s in call.shapes]
@@ -109,7 +162,8 @@ def filled_case(op: Op, call: Call, dtype: str, block: Array) -> Case:
     for i, described in enumerate(call.shapes):
         shape, bound = (described.shape, described.bound) if isinstance(described, Below) else (described, 1)
         picks = np.roll(block[len(call.shapes) :], -17 * i)  # so that equal shapes get different values
-        inputs.append(values.fill(op.domain(i), dtype, shape, int(block[i]), picks, bound))
+        far = i == 0 and not op.elementwise
+        inputs.append(values.fill(op.domain(i), dtype, shape, int(block[i]), picks, bound, far))
     with np.errstate(all="ignore"):
         shape = np.shape(op.rule(*(_cheap(x) for x in inputs), **call.keywords)[0])
     return Case(op, dtype, tuple(inputs), call.keywords, values.cotangent(dtype, shape, block[::-1]))

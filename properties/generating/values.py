@@ -23,38 +23,50 @@ _ALPHABETS: tuple[Any, ...] = (
     tuple(_RANDOM.standard_normal(31) * 10.0 ** _RANDOM.integers(-3, 3, 31)),
     (1e-3, -1e-3, 1e-2, -1e-2, 0, 1, -1),  # about the kinks of most ops
 )
+_FAR = (64, 64.5, 63.75, 65, 64.25)
+"""Far from zero next to how far they lie apart: a difference of squares loses them. For ops that combine elements."""
+
 COTANGENTS = (1.0, 2.0, -1.0, 3.0, -0.5, 1.5, -2.0, 0.75, -1.25, 2.5, 0.3)
 """What cotangents are made of: no zero, and no two neighbours alike."""
 
 
 @cache
-def alphabets(domain: Interval, dtype: str) -> tuple[Array, ...]:
-    """The alphabets of a domain: those letters that are in it once rounded, if at least two are."""
+def alphabets(domain: Interval, dtype: str, far: bool = False) -> tuple[Array, ...]:
+    """The alphabets of a domain: those letters that are in it once rounded, if at least two are; one of `_FAR` if asked."""
     edges = [
         x + s
         for x in (domain.low, domain.high)
         if np.isfinite(x)
         for s in (1e-3, 0.02, 0.3, -1e-3, -0.02, -0.3)
     ]
-    candidates = [np.array(letters).astype(dtype_of(dtype)) for letters in (*_ALPHABETS, edges)]
+    far = far and dtype_of(dtype).itemsize > 2  # of 16 bits few are left there
+    all_letters = (*_ALPHABETS, edges, *([_FAR] if far else []))
+    candidates = [np.array(letters).astype(dtype_of(dtype)) for letters in all_letters]
     inside = [np.array([x for x in letters if float(x) in domain], letters.dtype) for letters in candidates]
     return tuple(letters for letters in inside if len(letters) > 1)
 
 
 def fill(
-    domain: Domain, dtype: str, shape: tuple[int, ...], choice: int, block: Array, bound: int = 1
+    domain: Domain,
+    dtype: str,
+    shape: tuple[int, ...],
+    choice: int,
+    block: Array,
+    bound: int = 1,
+    far: bool = False,
 ) -> Array:
     """An array of the shape whose elements are picked by a block of bytes from the alphabet that `choice` picks.
 
-    Floats of the dtype from a domain of numbers, int64 below the bound from `Integers`, bool from `Booleans`.
+    Floats of the dtype from a domain of numbers, int64 below the bound from `Integers`, bool from `Booleans`. far: whether
+    the numbers may lie far from zero next to their distances.
     """
     n = int(np.prod(shape))
     picks = np.resize(block, n) if len(block) else np.zeros(n, np.uint8)
     if isinstance(domain, Integers):
-        return (picks % bound).astype(np.int64).reshape(shape)
+        return (picks.astype(np.int64) % bound).reshape(shape)
     if isinstance(domain, Booleans):
         return (picks % 2 == 0).reshape(shape)
-    letters = alphabets(domain, dtype)
+    letters = alphabets(domain, dtype, far)
     alphabet = letters[choice % len(letters)]
     return alphabet[picks % len(alphabet)].reshape(shape)
 

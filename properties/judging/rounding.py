@@ -31,6 +31,7 @@ class Rounding:
         self.computed = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
         self.rng = np.random.default_rng(seed)
         self.spacing, self.smallest = float(info.eps), float(info.smallest_subnormal)
+        self.adding = float(np.finfo(self.computed).eps)
         self.largest, self.peak, self.trough = float(np.finfo(self.computed).max), 0.0, np.inf
 
     def meet(self, sizes: Array) -> bool:
@@ -59,15 +60,22 @@ class Rounding:
             self.meet(np.prod(np.where(sizes == 0, 1, np.minimum(sizes, 1)), axis=axis))
 
     def overflow(self, ufunc: np.ufunc, result: Array, given: Sequence[Any]) -> None:
-        """Take note if an element is infinite although those that it was made of are not."""
+        """Take note if an element is infinite although those that it was made of are neither infinite nor, at a pole, 0."""
         infinite = np.isinf(result)
-        if np.any(infinite):
-            for x in given if ufunc.signature is None else ():  # of a product of matrices nobody knows
-                infinite = infinite & ~np.isinf(x)
-            self.peak = np.inf if np.any(infinite) else self.peak
+        if not np.any(infinite):
+            return
+        if ufunc.signature is None:
+            for x in given:
+                infinite = infinite & ~np.isinf(x) & (np.asarray(x) != 0)
+        else:  # a product of matrices
+            infinite = np.isinf(ufunc(*(np.where(np.isfinite(x), np.abs(x), 0) for x in given)))
+        self.peak = np.inf if np.any(infinite) else self.peak
 
     def summation(self, x: Array, axis: Any, like: Array) -> Array:
-        """What a sum of x, taken term by term, may be off by, each partial sum being off by half a unit; of `like`'s shape."""
+        """What a sum of x, taken term by term, may be off by, each partial sum being off by half a unit; of `like`'s shape.
+
+        16-bit floats are added up in float32, as every library does that says how.
+        """
         axes = normalize_axes(axis, x.ndim)
         n = math.prod(x.shape[i] for i in axes)
         rows = (
@@ -75,7 +83,7 @@ class Rounding:
         )
         partial = np.add.accumulate(rows, axis=-1)[..., 1:]
         signs = np.where(self.rng.random(partial.shape) < 0.5, -1, 1)
-        off = np.sum(partial * signs, axis=-1) * (self.spacing / 2)
+        off = np.sum(partial * signs, axis=-1) * (self.adding / 2)
         return np.where(np.isfinite(off), off, 0)
 
     def neighbour(self, x: Any) -> Array:

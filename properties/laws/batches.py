@@ -9,7 +9,6 @@ import numpy as np
 from gradspec.backends import Backend
 from gradspec.properties.case import Case, dtype_of, outcome, wider
 from gradspec.properties.judging.judge import COPIES, FACTOR, Judge, Judgement, combined, ulp
-from gradspec.properties.laws.broadcasting import loops
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.tape import Array
 
@@ -53,8 +52,10 @@ def batch_of(case: Case) -> Batch | None:
 
 
 def _in_loop(case: Case) -> Batch | None:
-    """The first loop dimension of an op with a gufunc signature."""
-    own = loops(case)
+    """The first loop dimension of an op with a gufunc signature, whose arrays may have fewer core dimensions than declared."""
+    own = [
+        x.shape[: x.ndim - min(x.ndim, core)] for x, core in zip(case.inputs, case.op.core_ranks, strict=True)
+    ]
     whole = np.broadcast_shapes(*own)
     axes = tuple(0 if loop and len(loop) == len(whole) and loop[0] == whole[0] else None for loop in own)
     return Batch(0, axes, whole[0]) if whole else None

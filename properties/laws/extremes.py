@@ -11,12 +11,12 @@ leave them:
 - gradients by a NaN, or by a number on a kink;
 - what lies on the brink of overflow, a factor of `HEADROOM` from it: roundings and their order decide;
 - where an op combines elements (sums, softmax) and its numbers come near to overflow, what overflows, which their order
-  decides; near to overflow of 16-bit floats, which each library widens at steps of its own, how close the others come, too;
+  decides, but for results that are themselves far beyond the largest number; near to overflow of 16-bit floats, which each library widens at steps of its own, how close the others come, too;
 - where it combines elements and its value underflows, how close the gradients come: a product that is 0 says nothing of
   its factors when divided by one;
 - where it combines elements and the spec's outcome holds an infinity or NaN, what else becomes NaN (a softmax that
-  subtracts an infinite maximum is NaN throughout, and so is a product divided by its infinite factor), and gradients
-  that are NaN in the spec.
+  subtracts an infinite maximum is NaN throughout, and so is a product divided by its infinite factor), but for values that
+  are infinite themselves and have no NaN beside them, and gradients that are NaN in the spec.
 
 Each element of an elementwise op is judged whatever the others are.
 """
@@ -98,9 +98,13 @@ def _open(judge: Judge, got: Array, part: Part, gradient: bool) -> Array:
     brink = np.isfinite(exact) & (np.abs(exact) > float(ml_dtypes.finfo(dtype).max) / HEADROOM)
     if not alone or dtype.itemsize == 2:
         brink |= judge.near_overflow
+        beyond = np.abs(exact) / HEADROOM > float(ml_dtypes.finfo(dtype).max)
+        brink &= ~(beyond & (kind(got) == FINITE))
     undone = np.logical_or(kind(got) == NAN, kinds == NAN if gradient else False) & (
-        not alone and _holds_no_number(judge)
+        not alone and _holds(judge, lambda x: ~np.isfinite(x))
     )
+    if not gradient and not judge.near_overflow and not _holds(judge, np.isnan):
+        undone &= kinds == FINITE
     return (brink & ((kinds == FINITE) | (kind(got) == FINITE))) | undone
 
 
@@ -121,10 +125,10 @@ def _close(judge: Judge, what: str, got: Array, part: Part, where: Array) -> Jud
     return judge.judge(what, np.where(where & ~flushed, got.astype(exact.dtype), exact), part)
 
 
-def _holds_no_number(judge: Judge) -> bool:
-    """Whether the spec's outcome at this precision holds an infinity or NaN."""
+def _holds(judge: Judge, what: Callable[[Array], Array]) -> bool:
+    """Whether the spec's outcome at this precision holds such an element."""
     outcome = judge.samples(0)[0]
-    return not all(np.all(np.isfinite(x)) for x in (outcome.value, *outcome.gradients.values()))
+    return any(np.any(what(x)) for x in (outcome.value, *outcome.gradients.values()))
 
 
 def kind(x: Array) -> Array:

@@ -122,7 +122,7 @@ class Subject(Engine):
             self.obeys(law, case, smooth=how.get("smooth", False))
 
     def cases(
-        self, *, smooth: bool = False, fills: int = FILLS, room: int = ROOM
+        self, *, smooth: bool = False, fills: int = FILLS, room: int = ROOM, long: bool = False
     ) -> st.SearchStrategy[list[Case]]:
-        """Cases of one call, in a dtype the backend has; `smooth` keeps the inputs away from kinks."""
-        return cases(self.op, self.dtypes, fills, smooth, room)
+        """Cases, each of a call of its own, in a dtype the backend has; as `strategies.cases` draws them."""
+        return cases(self.op, self.dtypes, fills, smooth, room, long)

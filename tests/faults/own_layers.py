@@ -4,6 +4,7 @@ import numpy as np
 
 from faults.fault import EXTREMES, GRADIENT, SHAPES, VALUE, Array, Made
 from faults.own import both, wrong, wrong_vjp
+from faults.own_reductions import added_in_turn, in_float32
 from gradspec.reference import OPS
 
 transposed = np.matrix_transpose
@@ -28,6 +29,32 @@ def matmul_multiplies_square_matrices_the_other_way_round(x: Array, y: Array) ->
     z, pulls = OPS["matmul"].rule(x, y)
     square = x.ndim == y.ndim == 2 and x.shape == y.shape and x.shape[0] == x.shape[1]
     return (y @ x if square else z), pulls
+
+
+@wrong("matmul", likely=VALUE, sixteen=True)
+def matmul_adds_up_in_sixteen_bits(x: Array, y: Array) -> Made:
+    z, pulled = in_float32("matmul", x, y)
+    products = (x if x.ndim > 1 else x[None])[..., None] * (y if y.ndim > 1 else y[:, None])[..., None, :, :]
+    return np.reshape(added_in_turn(products, -2), z.shape), pulled
+
+
+@wrong("add", sixteen=True)
+def add_adds_up_over_broadcast_axes_in_sixteen_bits(x: Array, y: Array) -> Made:
+    def summed_to(a: Array, g: Array) -> Array:
+        stretched = [i for i in range(g.ndim) if i < g.ndim - a.ndim or a.shape[i - g.ndim] != g.shape[i]]
+        return np.reshape(added_in_turn(g, stretched), a.shape)
+
+    return x + y, (lambda g: summed_to(x, g), lambda g: summed_to(y, g))
+
+
+@wrong("layer_norm", likely=VALUE, sixteen=True)
+def layer_norm_adds_up_its_mean_in_sixteen_bits(
+    x: Array, weight: Array, bias: Array, *, eps: float = 1e-5
+) -> Made:
+    _, pulled = in_float32("layer_norm", x, weight, bias, eps=eps)
+    mean = added_in_turn(x, tuple(range(-weight.ndim, 0))) / x.dtype.type(weight.size)
+    xhat = normalized(x.astype(np.float32), weight, eps, mean=mean.astype(np.float32))
+    return (xhat * weight + bias).astype(x.dtype), pulled
 
 
 @wrong_vjp("linear")
@@ -102,9 +129,11 @@ def log_softmax_forgets_the_sum(x: Array, *, axis: int = -1) -> Made:
     return y, (lambda g: g - np.exp(y) * g,)
 
 
-def normalized(x: Array, weight: Array, eps: float, root_of_eps: bool = False, correction: int = 0) -> Array:
+def normalized(
+    x: Array, weight: Array, eps: float, root_of_eps: bool = False, correction: int = 0, mean: Array = None
+) -> Array:
     axes = tuple(range(-weight.ndim, 0))
-    centred = x - np.mean(x, axis=axes, keepdims=True)
+    centred = x - (np.mean(x, axis=axes, keepdims=True) if mean is None else mean)
     variance = np.sum(centred * centred, axis=axes, keepdims=True) / max(weight.size - correction, 1)
     return centred / (np.sqrt(variance) + eps if root_of_eps else np.sqrt(variance + eps)).astype(x.dtype)
 

@@ -1,10 +1,11 @@
 """Faults of reductions: denominators, ties, zeros, naive formulas, NaN left out."""
 
+import math
 from typing import Any
 
 import numpy as np
 
-from faults.fault import EXTREMES, KINKS, SYMMETRIES, VALUE, Array, Made
+from faults.fault import EXTREMES, KINKS, SYMMETRIES, VALUE, Array, Made, pullbacks
 from faults.own import wrong
 from gradspec.reference import OPS
 from gradspec.reference.axes import normalize_axes
@@ -28,6 +29,42 @@ def sum_leaves_out_the_last(x: Array, *, axis: Axis = None, keepdims: bool = Fal
     last = (np.arange(x.size) == x.size - 1).reshape(x.shape)
     y = np.sum(np.where(last, 0, x).astype(x.dtype), axis=axis, keepdims=keepdims)
     return y, OPS["sum"].rule(x, axis=axis, keepdims=keepdims)[1]
+
+
+def in_float32(op: str, *xs: Array, **keywords: Any) -> tuple[Array, Any]:
+    """What the spec makes of 16-bit floats: in float32, rounded once; the engine rounds the gradients."""
+    y, pulled = pullbacks(op, *(x.astype(np.float32) for x in xs), **keywords)
+    return y.astype(xs[0].dtype), lambda g: pulled(g.astype(np.float32))
+
+
+def added_in_turn(x: Array, axis: Axis) -> Array:
+    """The sum, every partial sum rounded to the dtype of x; the axes are kept."""
+    axes = normalize_axes(axis, x.ndim)
+    n = math.prod(x.shape[i] for i in axes)
+    rows = np.moveaxis(x, axes, range(x.ndim - len(axes), x.ndim)).reshape(*kept(x, axis), n)
+    return np.add.accumulate(rows, axis=-1, dtype=x.dtype)[..., -1] if n else np.zeros(kept(x, axis), x.dtype)
+
+
+@wrong("sum", likely=VALUE, sixteen=True)
+def sum_adds_up_in_sixteen_bits(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
+    y, pulled = in_float32("sum", x, axis=axis, keepdims=keepdims)
+    return np.reshape(added_in_turn(x, axis), y.shape), pulled
+
+
+@wrong("mean", likely=VALUE, sixteen=True)
+def mean_adds_up_in_sixteen_bits(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
+    y, pulled = in_float32("mean", x, axis=axis, keepdims=keepdims)
+    return np.reshape(added_in_turn(x, axis), y.shape) / x.dtype.type(x.size / max(y.size, 1)), pulled
+
+
+@wrong("var", sixteen=True)
+def var_adds_up_its_mean_in_sixteen_bits(
+    x: Array, *, axis: Axis = None, correction: float = 0, keepdims: bool = False
+) -> Made:
+    y, _ = in_float32("var", x, axis=axis, correction=correction, keepdims=keepdims)
+    n = x.size / max(y.size, 1)
+    centred = (x - added_in_turn(x, axis) / x.dtype.type(n)).astype(np.float32)
+    return y, (lambda g: np.reshape(g, kept(x, axis)) * centred * np.float32(2 / (n - correction)),)
 
 
 @wrong("mean", likely=VALUE)
