@@ -70,12 +70,20 @@ def offered(backend: Backend, op: Op) -> Callable[..., Any]:
     return backend.ops[op.name]
 
 
-def preload() -> None:
-    """Import the backends' libraries, for processes forked from this one not to have to.
+LATER = (
+    "torch.fx.experimental.symbolic_shapes",  # by `torch.autograd.grad` when it is first called: half a second
+    "gradspec.properties.laws.gradient",
+    "gradspec.properties.laws.value",
+)
+"""Modules that are imported where they are needed, and by almost every benchmark."""
 
-    Only their modules: to ask for a device here would start a driver that does not survive the fork.
+
+def preload() -> None:
+    """Import the backends' libraries and what they import later on, for processes forked from this one not to have to.
+
+    Only modules: to ask for a device here would start a driver that does not survive the fork, and so would a backward pass.
     """
-    for reference in loading.BUILT_IN.values():
+    for reference in (*loading.BUILT_IN.values(), *LATER):
         with suppress(ImportError):
             importlib.import_module(reference.partition(":")[0])
     gc.freeze()  # what is there by now need not be gone through by each collection before a measurement
