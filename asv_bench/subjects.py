@@ -12,6 +12,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,21 @@ def op_named(name: str) -> Op:
 
 def backend_named(name: str) -> Backend:
     """The backend of the commit under test, on one thread; n/a where it cannot run."""
-    try:
-        backend = load(name)
-    except (Unavailable, ValueError) as reason:
-        raise SkipNotImplemented(str(reason)) from reason
+    backend = _loaded(name)
+    if not isinstance(backend, Backend):
+        raise SkipNotImplemented(str(backend)) from backend
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
     return backend
+
+
+@cache
+def _loaded(name: str) -> Backend | Exception:
+    """The backend, or why it cannot run."""
+    try:
+        return load(name)
+    except (Unavailable, ValueError) as reason:
+        return reason
 
 
 def offered(backend: Backend, op: Op) -> Callable[..., Any]:
