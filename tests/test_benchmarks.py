@@ -189,6 +189,32 @@ def test_what_was_first_measured_on_a_busy_machine_is_renewed(
     assert [file.name for file in clock.KEPT.parent.iterdir()] == ["undisturbed.json"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc's malloc")
+def test_pages_are_asked_for_once() -> None:
+    script = """
+        import sys
+        from resource import RUSAGE_SELF, getrusage
+        import numpy as np
+        from asv_bench.clock import keep_pages
+
+        def faults():
+            before = getrusage(RUSAGE_SELF).ru_minflt
+            for _ in range(20):
+                np.ones(2**22, np.float32) * 2  # two arrays of 16 MiB
+            return getrusage(RUSAGE_SELF).ru_minflt - before
+
+        without = faults()
+        keep_pages()
+        faults()
+        print(without, faults())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(script)], cwd=ROOT, env=environment(), capture_output=True, check=True
+    )
+    without, kept = map(int, done.stdout.split())
+    assert kept < 20 < without  # the pages of an array are eight in number, if they are of 2 MiB
+
+
 def test_a_device_is_waited_for() -> None:
     waited = []
     backend = load("numpy").with_ops(name="device", tanh=np.tanh)
