@@ -9,7 +9,6 @@ where the first factor is measured, in slices of about a millisecond that take t
 machine, kept in `.asv/undisturbed.json`: the fastest that was ever seen. asv is given it through the `timer` of a benchmark.
 """
 
-import ctypes
 import gc
 import json
 import operator
@@ -37,25 +36,6 @@ if QUICK:
     SLICE, PAIRS, MOST = 0.0, 1, 1
 KEPT = ROOT / ".asv" / "undisturbed.json"
 FASTER = 0.95  # of what is kept: by less the fastest slices of undisturbed processes differ, and times would drift with them
-
-
-MALLOPT = {
-    -3: 2**25,
-    -1: 2**31 - 1,
-    -2: 2**26,
-}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD of glibc's malloc.h
-
-
-def keep_pages() -> None:
-    """Have malloc keep what is given back to it, where it is glibc's.
-
-    Otherwise arrays of 16 MiB have all of their pages from the kernel in each call, or in none, as it happens to lie on the
-    heap: the same code takes three times as long in one process as in another.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt:
-        for what, value in MALLOPT.items():
-            mallopt(what, value)
 
 
 def clock_of(backend: Backend) -> Clock:
@@ -107,8 +87,7 @@ def keep(key: str, fastest: float) -> None:
 
 
 def seconds(run: Callable[[], Any], backend: Backend, size: str) -> float:
-    """The seconds that a call takes undisturbed, in memory that the process has; where they are not asked for, of a single one."""
-    keep_pages()
+    """The seconds that a call takes undisturbed; where they are not asked for, of a single one."""
     clock = clock_of(backend)
     if QUICK:
         start = clock()

@@ -190,12 +190,12 @@ def test_what_was_first_measured_on_a_busy_machine_is_renewed(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of glibc's malloc")
-def test_pages_are_asked_for_once() -> None:
+def test_memory_lies_alike_in_each_process() -> None:
     script = """
         import sys
         from resource import RUSAGE_SELF, getrusage
         import numpy as np
-        from asv_bench.clock import keep_pages
+        from asv_bench.memory import settle
 
         def faults():
             before = getrusage(RUSAGE_SELF).ru_minflt
@@ -204,14 +204,17 @@ def test_pages_are_asked_for_once() -> None:
             return getrusage(RUSAGE_SELF).ru_minflt - before
 
         without = faults()
-        keep_pages()
+        made_before = np.ones(2**14, np.float32)
+        settle("cache")
         faults()
-        print(without, faults())
+        at = [(np.ones(2**14 + i, np.float32) * 2).ctypes.data for i in range(100)]
+        print(without, faults(), sum(address % 4096 for address in at), np.zeros(4000).sum() + made_before[0])
     """
     done = subprocess.run(
         [sys.executable, "-c", dedent(script)], cwd=ROOT, env=environment(), capture_output=True, check=True
     )
-    without, kept = map(int, done.stdout.split())
+    without, kept, off_the_page, one = map(float, done.stdout.split())
+    assert (off_the_page, one) == (0, 1)
     assert kept < 20 < without  # the pages of an array are eight in number, if they are of 2 MiB
 
 
