@@ -11,11 +11,12 @@ from functools import cache
 from asv_bench.handlers import Handler, current, install
 
 PAGE = 4096  # bytes
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's malloc.h
 MALLOPT = {
-    -3: 2**25,
-    -1: 2**31 - 1,
-    -2: 2**26,
-}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD of glibc's malloc.h
+    M_TRIM_THRESHOLD: 2**31 - 1,
+    M_TOP_PAD: 2**26,
+    M_MMAP_THRESHOLD: 2**25,
+}  # the most that each can be, or enough
 
 
 def settle(size: str) -> None:

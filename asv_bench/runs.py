@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 from tempfile import TemporaryDirectory
-from typing import ParamSpec
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
@@ -21,8 +20,6 @@ from asv_bench.subjects import ROOT
 from gradspec.backends import load
 
 FOUND, ALL_WELL, MISUSED = 1, 0, 4  # exit codes of pytest
-
-P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Ran:
     hypothesis: float | None
 
 
-def _once_if_quick(run: Callable[P, Ran]) -> Callable[P, Ran]:
+def _once_if_quick(run: Callable[..., Ran]) -> Callable[..., Ran]:
     return cache(run) if QUICK else run
 
 
