@@ -41,7 +41,7 @@ types: $(STAMP)  ## Check types with mypy and pyright
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 asv: $(STAMP)  ## Set up asv: from then on .venv/bin/asv run, continuous, publish, preview
-	$(BIN)/asv machine --yes
+	@$(BIN)/asv machine --yes > /dev/null  # which asks its questions even so
 
 bench: asv  ## Benchmark the last commit: asv run, with the samples that comparisons need
 	$(BIN)/asv run --record-samples HEAD^! $(ARGS)
