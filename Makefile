@@ -48,7 +48,7 @@ bench: asv  ## Benchmark the last commit: asv run, with the samples that compari
 
 bench-quick: asv  ## Run every benchmark once, for errors; saves nothing. ARGS="-k tanh" for some of them
 	$(BIN)/asv check --python=same
-	GRADSPEC_BENCH_QUICK=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/every_benchmark.py -q -rs -n auto --dist loadgroup $(ARGS)
+	GRADSPEC_BENCH_QUICK=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/every_benchmark.py -q -rs -n auto $(ARGS)
 
 pages: $(STAMP)  ## Make the pages of all results: .asv/html/index.html, and plots beside it
 	$(BIN)/asv publish --no-pull

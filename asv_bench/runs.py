@@ -6,16 +6,14 @@ import pstats
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 from tempfile import TemporaryDirectory
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from asv_bench.clock import QUICK, multiplication, sliced, undisturbed
+from asv_bench.clock import multiplication, sliced, undisturbed
 from asv_bench.subjects import ROOT
 from gradspec.backends import load
 
@@ -36,11 +34,6 @@ class Ran:
     hypothesis: float | None
 
 
-def _once_if_quick(run: Callable[..., Ran]) -> Callable[..., Ran]:
-    return cache(run) if QUICK else run
-
-
-@_once_if_quick
 def verify(*arguments: str, properties: str = "gradspec.properties", profiled: bool = False) -> Ran:
     """Run the properties with these arguments, and with the same cases each time.
 

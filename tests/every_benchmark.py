@@ -23,13 +23,12 @@ AT_MOST = 300  # seconds, as `default_benchmark_timeout` in asv.conf.json
 
 
 def each() -> Iterator[Any]:
-    """The name that asv knows each by; those of one class are kept together, since what they have in common is kept."""
+    """The name that asv knows each by."""
     for benchmark in disc_benchmarks(FOLDER):
-        group = pytest.mark.xdist_group(benchmark.name.rpartition(".")[0])
         for i, parameters in enumerate(product(*benchmark.params)):
             shown = f"({', '.join(text.strip(chr(39)) for text in parameters)})" if parameters else ""
             name = f"{benchmark.name}-{i}" if parameters else benchmark.name
-            yield pytest.param(name, id=benchmark.name + shown, marks=group)
+            yield pytest.param(name, id=benchmark.name + shown)
 
 
 @contextmanager
