@@ -41,14 +41,14 @@ types: $(STAMP)  ## Check types with mypy and pyright
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 asv: $(STAMP)  ## Set up asv: from then on .venv/bin/asv run, continuous, publish, preview
-	$(BIN)/asv machine --yes
+	@$(BIN)/asv machine --yes > /dev/null  # which asks its questions even so
 
 bench: asv  ## Benchmark the last commit: asv run, with the samples that comparisons need
 	$(BIN)/asv run --record-samples HEAD^! $(ARGS)
 
-bench-quick: asv  ## Run every benchmark once, for errors; saves nothing
+bench-quick: asv  ## Run every benchmark once, for errors; saves nothing. ARGS="-k tanh" for some of them
 	$(BIN)/asv check --python=same
-	GRADSPEC_BENCH_QUICK=1 $(BIN)/asv run --python=same --quick --show-stderr $(ARGS)
+	GRADSPEC_BENCH_QUICK=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/every_benchmark.py -q -rs -n auto $(ARGS)
 
 pages: $(STAMP)  ## Make the pages of all results: .asv/html/index.html, and plots beside it
 	$(BIN)/asv publish --no-pull

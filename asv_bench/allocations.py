@@ -9,30 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
-
-_SET_HANDLER = 304  # the places in NumPy's C API, the same since 1.22: see numpy/__multiarray_api.h
-_NAME, _VERSION = b"gradspec counts", 1
-_CAPSULE = ctypes.create_string_buffer(b"mem_handler")  # which the capsule points to, and does not copy
+from asv_bench.handlers import Handler, install, restore
 
 _malloc_t = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _calloc_t = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t)
 _realloc_t = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _free_t = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
-
-
-class _Handler(ctypes.Structure):
-    """PyDataMem_Handler with its PyDataMemAllocator, field by field."""
-
-    _fields_ = (
-        ("name", ctypes.c_char * 127),
-        ("version", ctypes.c_uint8),
-        ("ctx", ctypes.c_void_p),
-        ("malloc", _malloc_t),
-        ("calloc", _calloc_t),
-        ("realloc", _realloc_t),
-        ("free", _free_t),
-    )
 
 
 @dataclass
@@ -89,29 +71,27 @@ def _free(_: Any, address: int, n: int) -> None:
     _libc.free(ctypes.c_void_p(address))
 
 
-# All of it must outlive the last array that was allocated through it.
-_handler = _Handler(
-    _NAME, _VERSION, None, _malloc_t(_malloc), _calloc_t(_calloc), _realloc_t(_realloc), _free_t(_free)
+# Of ctypes functions that must outlive the last array that was allocated through them.
+_FUNCTIONS = {
+    "malloc": _malloc_t(_malloc),
+    "calloc": _calloc_t(_calloc),
+    "realloc": _realloc_t(_realloc),
+    "free": _free_t(_free),
+}
+_HANDLER = Handler(
+    name=b"gradspec counts",
+    version=1,
+    **{name: ctypes.cast(function, ctypes.c_void_p).value for name, function in _FUNCTIONS.items()},
 )
-ctypes.pythonapi.PyCapsule_New.restype = ctypes.py_object
-ctypes.pythonapi.PyCapsule_New.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-ctypes.pythonapi.PyCapsule_GetPointer.restype = ctypes.c_void_p
-ctypes.pythonapi.PyCapsule_GetPointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
-_capsule = ctypes.pythonapi.PyCapsule_New(ctypes.addressof(_handler), ctypes.addressof(_CAPSULE), None)
-_api = ctypes.cast(
-    ctypes.pythonapi.PyCapsule_GetPointer(_multiarray_umath._ARRAY_API, None),
-    ctypes.POINTER(ctypes.c_void_p),
-)
-_set = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(_api[_SET_HANDLER])
 
 
 @contextmanager
 def allocations() -> Iterator[Allocated]:
     """What NumPy allocates within the block, as an `Allocated` that is complete when the block ends."""
-    found, before = Allocated(), _set(_capsule)
+    found, before = Allocated(), install(_HANDLER)
     _counts.append(found)
     try:
         yield found
     finally:
         _counts.remove(found)
-        _set(before)
+        restore(before)

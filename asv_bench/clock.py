@@ -6,7 +6,7 @@ the same code differ by as much. What slows a call slows other work beside it al
     (the call / a multiplication of arrays of the same size, side by side) * (what that multiplication takes undisturbed)
 
 where the first factor is measured, in slices of about a millisecond that take turns, and the second is a constant of the
-machine, measured once and kept in `.asv/undisturbed.json`. asv is given it through the `timer` of a benchmark.
+machine, kept in `.asv/undisturbed.json`: the fastest that was ever seen. asv is given it through the `timer` of a benchmark.
 """
 
 import gc
@@ -29,12 +29,13 @@ Clock = Callable[[], float]
 
 SLICE = 5e-4  # seconds: a thousand times what reading the clock takes, and short against most disturbances
 PAIRS = 5  # of which two may be disturbed without moving the median
-ENOUGH = 0.05  # seconds after which no more than PAIRS are measured: of short calls, dozens fit in
+ENOUGH = 0.03  # seconds after which no more than PAIRS are measured: of short calls, dozens fit in
 MOST = 61  # beyond which the median of undisturbed pairs moves by less than 1%
 QUICK = bool(os.environ.get("GRADSPEC_BENCH_QUICK"))  # to see each benchmark run, not for its figure
 if QUICK:
     SLICE, PAIRS, MOST = 0.0, 1, 1
 KEPT = ROOT / ".asv" / "undisturbed.json"
+FASTER = 0.95  # of what is kept: by less the fastest slices of undisturbed processes differ, and times would drift with them
 
 
 def clock_of(backend: Backend) -> Clock:
@@ -57,46 +58,73 @@ def multiplication(backend: Backend, size: str) -> Callable[[], Any]:
 
 
 def undisturbed(backend: Backend, size: str) -> float:
-    """The seconds of `multiplication` when nothing disturbs it: the fastest slice of one second, measured once a machine."""
+    """The seconds of `multiplication` when nothing disturbs it: the fastest slice of one second, when first asked for."""
     if not SLICE:
         return 1.0
     key = f"{backend.name} {size}"
-    known: dict[str, float] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    if key not in known:
+    if key not in kept():
         slices, stop = [], time.perf_counter() + 1.0
         take = sliced(multiplication(backend, size), _alone(clock_of(backend)))
         while time.perf_counter() < stop:
             slices.append(take())
-        known[key] = min(slices)
+        keep(key, min(slices))
+    return kept()[key]
+
+
+def kept() -> dict[str, float]:
+    """The seconds of undisturbed multiplications on this machine, by backend and size."""
+    return dict(json.loads(KEPT.read_text())) if KEPT.exists() else {}
+
+
+def keep(key: str, fastest: float) -> None:
+    """Note that a multiplication took no more than this: what was kept before was measured on a busy machine."""
+    known = kept()
+    if SLICE and fastest < FASTER * known.get(key, float("inf")):
         KEPT.parent.mkdir(exist_ok=True)
-        KEPT.write_text(json.dumps(known, indent=2) + "\n")
-    return known[key]
+        new = KEPT.with_suffix(f".{os.getpid()}")
+        new.write_text(json.dumps(known | {key: fastest}, indent=2) + "\n")
+        new.replace(KEPT)
 
 
 def seconds(run: Callable[[], Any], backend: Backend, size: str) -> float:
-    """The seconds that a call takes undisturbed."""
+    """The seconds that a call takes undisturbed; where they are not asked for, of a single one."""
     clock = clock_of(backend)
-    return undisturbed(backend, size) * ratio(run, multiplication(backend, size), clock)
+    if QUICK:
+        start = clock()
+        run()
+        return clock() - start
+    turns = Turns(run, multiplication(backend, size), clock)
+    undisturbed(backend, size)
+    keep(f"{backend.name} {size}", turns.fastest)
+    return undisturbed(backend, size) * turns.ratio
 
 
 def ratio(run: Callable[[], Any], reference: Callable[[], Any], clock: Clock) -> float:
-    """How many times longer one call takes than another: the median over pairs of slices that take turns.
+    """How many times longer one call takes than another, side by side: see `Turns`."""
+    return Turns(run, reference, clock).ratio
 
-    The garbage collector is off, as in `timeit`.
+
+class Turns:
+    """Two calls timed in turns, warm: each fills a slice, called again and again, then the other does.
+
+    ratio: how many times longer the first takes: the median over slices of it, each over the mean of the two slices of the
+    other before and after it. fastest: the fastest slice of the other, in seconds of a call. The garbage collector has run
+    before and is off, as in `timeit`.
     """
-    above, below = sliced(run, clock), sliced(reference, _alone(clock))
-    found: list[float] = []
-    gc.collect()
-    gc.disable()
-    try:
-        start, before = time.perf_counter(), below()
-        while len(found) < PAIRS or (len(found) < MOST and time.perf_counter() < start + ENOUGH):
-            middle, after = above(), below()
-            found.append(2 * middle / (before + after))
-            before = after
-    finally:
-        gc.enable()
-    return median(found)
+
+    def __init__(self, run: Callable[[], Any], reference: Callable[[], Any], clock: Clock) -> None:
+        above, below = sliced(run, clock), sliced(reference, _alone(clock))
+        gc.collect()
+        gc.disable()
+        try:
+            start, around, found = time.perf_counter(), [below()], list[float]()
+            while len(found) < PAIRS or (len(found) < MOST and time.perf_counter() < start + ENOUGH):
+                middle = above()
+                around.append(below())
+                found.append(2 * middle / sum(around[-2:]))
+        finally:
+            gc.enable()
+        self.ratio, self.fastest = median(found), min(around)
 
 
 def _alone(clock: Clock) -> Clock:

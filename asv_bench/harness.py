@@ -33,6 +33,7 @@ class _Op(Timed):
 class Verification(Timed):
     """All properties of an op of the spec, started as a user would, in the quick profile."""
 
+    rounds = 1  # of seconds each: to be seen over the history, not to compare two commits by
     params = ("multiply", "softmax", "layer_norm")
     param_names = ("op",)
 
@@ -55,6 +56,7 @@ class Verification(Timed):
 class Finding(Timed):
     """A wrong rule, from the start of pytest until the property that is there for it reports it on its smallest case."""
 
+    rounds = 1
     params = tuple(FAULTS)
     param_names = ("fault",)
 

@@ -5,6 +5,7 @@ from typing import Any
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
 from asv_bench.calls import arrays, cotangent, typical
+from asv_bench.memory import settle
 from asv_bench.subjects import BACKENDS, SIZES, backend_named, offered, op_named, per_op, preload
 from asv_bench.timed import Timed
 from asv_bench.verified import verify
@@ -21,6 +22,7 @@ class _Op(Timed):
     param_names = ("backend", "size")
 
     def setup(self, backend: str, size: str) -> None:
+        settle(size)
         self.backend, self.spec = backend_named(backend), op_named(self.op)
         fn = offered(self.backend, self.spec)
         verify(self.backend, self.spec, "cache" if size == "memory" else size)

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
+from asv_bench.memory import settle
 from asv_bench.subjects import BACKENDS, backend_named, preload
 from asv_bench.timed import Timed
 from asv_bench.workloads import programs, workloads
@@ -21,6 +22,7 @@ class _Program(Timed):
 
     def setup(self, backend: str) -> None:
         self.backend, work = backend_named(backend), WORK[self.work]
+        settle(work.size)
         ops = SimpleNamespace(**self.backend.ops)
         inputs = [self.backend.from_numpy(x) for x in work.inputs]
         cotangent = self.backend.from_numpy(work.cotangent)

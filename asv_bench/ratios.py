@@ -1,8 +1,7 @@
 """How far the tape is from hand-written NumPy, HIPS autograd and torch: `python -m asv_bench.ratios [--check]`.
 
-All engines take turns in one process on one thread, and each figure is the median over the rounds of a ratio within a
-round: a machine that is slow for a while is slow for all of them. The garbage collector is off while a call is timed and
-runs between calls, as in `timeit`: the tape leaves no cycles, and what a collection costs depends on what else is alive.
+Two engines at a time take turns in one process on one thread, as `side_by_side` says: a machine that is slow for a while is
+slow for both. The garbage collector is off: the tape leaves no cycles, and what a collection costs depends on what else is alive.
 """
 
 # ruff: noqa: E402 - the thread counts must be set before NumPy is imported
@@ -14,18 +13,18 @@ import sys
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
     os.environ[name] = "1"
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from asv_bench import engines
+from asv_bench import clock, engines
 from asv_bench.workloads import Workload, chain, workloads
 
 ENGINES: Mapping[str, Callable[[Workload], engines.Run]] = {
@@ -38,13 +37,16 @@ DEEP = 1_000_000
 US_AN_OP = 10  # the promise is a few microseconds, on a machine left in peace
 
 
-def prepared(work: Workload) -> dict[str, engines.Run]:
-    """The engines that are installed, each warmed up and found to have the gradients of the tape."""
+SAMPLES = 1 if clock.QUICK else 5  # whose spread tells asv a change from noise
+
+
+def prepared(work: Workload, names: Collection[str] = tuple(ENGINES)) -> dict[str, engines.Run]:
+    """Those of the engines that are installed, each warmed up and found to have the gradients of the tape."""
     runs = {}
     expected = engines.gradspec(work)()
-    for name, engine in ENGINES.items():
+    for name in names:
         try:
-            runs[name] = engine(work)
+            runs[name] = ENGINES[name](work)
         except ImportError:
             continue
         for got, g in zip(runs[name](), expected, strict=True):
@@ -70,18 +72,13 @@ def seconds(run: Callable[[], Any]) -> float:
         gc.enable()
 
 
-def times(runs: Mapping[str, engines.Run], rounds: int) -> dict[str, list[float]]:
-    """The seconds of every engine in every round; each round starts with another one."""
-    found: dict[str, list[float]] = {name: [] for name in runs}
-    names = list(runs)
-    for i in range(rounds):
-        for name in names[i % len(names) :] + names[: i % len(names)]:
-            found[name].append(seconds(runs[name]))
-    return found
+def side_by_side(run: engines.Run, reference: engines.Run, samples: int = SAMPLES) -> list[float]:
+    """How many times as long as the second the first takes, several times over.
 
-
-def ratio(above: list[float], below: list[float]) -> float:
-    return median(a / b for a, b in zip(above, below, strict=True))
+    Both are called warm, again and again, as a training loop calls its step: value and gradients, with the inputs at hand and
+    the parts of the engine in the cache. Each sample is that of `clock.Turns`, by the processor's time.
+    """
+    return [clock.ratio(run, reference, process_time) for _ in range(samples)]
 
 
 def deep(*shape: int) -> float:
@@ -98,7 +95,7 @@ def main() -> int:
     parser.add_argument(
         "--check", action="store_true", help="exit with status 1 where a promised bound is broken"
     )
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="of which each figure is the median")
     options = parser.parse_args()
     table = Table("work", *ENGINES, "promised", "HIPS / gradspec", "promised", title="time, by hand = 1")
     broken = []
@@ -109,13 +106,17 @@ def main() -> int:
         return shown if kept else f"[red]{shown}[/red]"
 
     for work in workloads():
-        found = times(prepared(work), options.rounds)
-        to_hand = {name: ratio(t, found["by hand"]) for name, t in found.items()}
+        runs = prepared(work)
+
+        def times_as_long(first: str, second: str, runs: Mapping[str, engines.Run] = runs) -> float:
+            return median(side_by_side(runs[first], runs[second], options.samples))
+
+        to_hand = {name: times_as_long(name, "by hand") for name in runs if name != "by hand"}
         cells = {name: f"{r:.2f}" for name, r in to_hand.items()}
-        cells["by hand"] = f"{median(found['by hand']) * 1e3:.2f} ms"
+        cells["by hand"] = f"{min(seconds(runs['by hand']) for _ in range(5)) * 1e3:.2f} ms"
         kept = work.at_most is None or to_hand["gradspec"] <= work.at_most
         cells["gradspec"] = judged(cells["gradspec"], kept, work.name)
-        lead = ratio(found["HIPS autograd"], found["gradspec"]) if "HIPS autograd" in found else None
+        lead = times_as_long("HIPS autograd", "gradspec") if "HIPS autograd" in runs else None
         ahead = "" if lead is None else f"{lead:.1f}"
         if lead is not None and work.over_hips is not None:
             ahead = judged(ahead, lead >= work.over_hips, f"{work.name}, against HIPS autograd")
@@ -126,7 +127,7 @@ def main() -> int:
             ahead,
             f">= {work.over_hips}" if work.over_hips else "",
         )
-    table.caption = "garbage collector off while timing, run before each call"
+    table.caption = "warm, two engines in turns, garbage collector off"
     for shape in ((8,), ()):
         us = deep(*shape)
         name = f"chain of {DEEP:,} ops, {'8' if shape else '0-d'} float64"

@@ -12,6 +12,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,21 @@ def op_named(name: str) -> Op:
 
 def backend_named(name: str) -> Backend:
     """The backend of the commit under test, on one thread; n/a where it cannot run."""
-    try:
-        backend = load(name)
-    except (Unavailable, ValueError) as reason:
-        raise SkipNotImplemented(str(reason)) from reason
+    backend = _loaded(name)
+    if not isinstance(backend, Backend):
+        raise SkipNotImplemented(str(backend)) from backend
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
     return backend
+
+
+@cache
+def _loaded(name: str) -> Backend | Exception:
+    """The backend, or why it cannot run."""
+    try:
+        return load(name)
+    except (Unavailable, ValueError) as reason:
+        return reason
 
 
 def offered(backend: Backend, op: Op) -> Callable[..., Any]:
@@ -70,12 +79,20 @@ def offered(backend: Backend, op: Op) -> Callable[..., Any]:
     return backend.ops[op.name]
 
 
-def preload() -> None:
-    """Import the backends' libraries, for processes forked from this one not to have to.
+LATER = (
+    "torch.fx.experimental.symbolic_shapes",  # by `torch.autograd.grad` when it is first called: half a second
+    "gradspec.properties.laws.gradient",
+    "gradspec.properties.laws.value",
+)
+"""Modules that are imported where they are needed, and by almost every benchmark."""
 
-    Only their modules: to ask for a device here would start a driver that does not survive the fork.
+
+def preload() -> None:
+    """Import the backends' libraries and what they import later on, for processes forked from this one not to have to.
+
+    Only modules: to ask for a device here would start a driver that does not survive the fork, and so would a backward pass.
     """
-    for reference in loading.BUILT_IN.values():
+    for reference in (*loading.BUILT_IN.values(), *LATER):
         with suppress(ImportError):
             importlib.import_module(reference.partition(":")[0])
     gc.freeze()  # what is there by now need not be gone through by each collection before a measurement

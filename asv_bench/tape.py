@@ -1,15 +1,13 @@
 """The spec's tape side by side with hand-written NumPy, HIPS autograd and torch, on the same work in one process.
 
-As ratios of times that take turns: a machine that is slow for a while is slow for both.
+As ratios of times that take turns, those that `ratios` prints: a machine that is slow for a while is slow for both.
 """
 
-import time
 from typing import Any
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from asv_bench import clock
-from asv_bench.ratios import prepared
+from asv_bench.ratios import prepared, side_by_side
 from asv_bench.subjects import preload
 from asv_bench.workloads import workloads
 
@@ -24,7 +22,6 @@ RATIOS = {
     "HIPS autograd / tape": ("HIPS autograd", "gradspec"),
     "torch / tape": ("torch eager", "gradspec"),
 }
-SAMPLES = 5  # medians of pairs, whose spread tells asv a change from noise
 
 
 class _Ratio:
@@ -38,14 +35,12 @@ class _Ratio:
 
     def track_ratio(self, ratio: str) -> dict[str, Any]:
         """How many times as long as the second the first takes; asv reads several samples from a dictionary."""
-        runs = prepared(WORK[self.work])
         first, second = RATIOS[ratio]
+        runs = prepared(WORK[self.work], (first, second))
         if first not in runs:
             raise SkipNotImplemented(f"{first} is not installed")
-        samples = [
-            round(clock.ratio(runs[first], runs[second], time.process_time), 3) for _ in range(SAMPLES)
-        ]
-        return {"samples": samples, "number": 1}
+        samples = side_by_side(runs[first], runs[second])
+        return {"samples": [round(sample, 3) for sample in samples], "number": 1}
 
     track_ratio.unit = "times"  # type: ignore[attr-defined]
 

@@ -191,7 +191,10 @@ def workloads() -> list[Workload]:
             "overhead",
             partial(chain, steps=500),
             partial(chain_by_hand, steps=500),
-            (rng.uniform(1, 2, shape) * np.ones(shape), rng.uniform(3, 4, shape) * np.ones(shape)),
+            (
+                np.asarray(rng.uniform(1, 2, shape)),
+                np.asarray(rng.uniform(3, 4, shape)),
+            ),  # arrays even if 0-d
             np.asarray(rng.normal(size=shape)),
             differentiable=2,
             rtol=1e-12,  # float64, and the shares of w are summed in the same order

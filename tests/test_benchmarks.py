@@ -1,5 +1,10 @@
 """The benchmarks: every op has them, wrong ops have none, and what they count is right."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import numpy as np
@@ -7,6 +12,7 @@ import pytest
 from asv_runner.benchmarks.mark import SkipNotImplemented
 from asv_runner.discovery import disc_benchmarks
 from planting import planted
+from running import ROOT, environment
 
 from asv_bench import accuracy, clock, costs, ops, subjects, verified
 from asv_bench.allocations import allocations
@@ -63,6 +69,37 @@ def test_a_typical_call_is_one_of_the_op_and_of_its_size(op: str, size: str) -> 
 
 def test_products_are_told_from_what_reads_each_element_once() -> None:
     assert {name for name, op in OPS.items() if contracts(op)} == {"linear", "matmul"}
+
+
+def test_a_fault_in_a_benchmark_is_reported_by_its_name(tmp_path: Path) -> None:
+    plugin = """
+        from asv_bench import costs
+
+        def track_calls(self, direction):
+            return None if direction == "forward" else 1 / 0
+
+        costs.tanh.track_calls = track_calls
+        costs.exp.track_calls = lambda self, direction: float("nan")
+    """
+    (tmp_path / "planted_benchmarks.py").write_text(dedent(plugin))
+    module = ROOT / "tests" / "every_benchmark.py"
+    command = [sys.executable, "-m", "pytest", str(module), "-p", "planted_benchmarks", "-q", "--tb=line"]
+    done = subprocess.run(
+        [*command, "-k", "costs.tanh or costs.exp.track_calls or costs.argmax.track_calls"],
+        cwd=ROOT,
+        env=environment() | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    failed = {
+        line.split("[")[1].split("]")[0] for line in done.stdout.splitlines() if line.startswith("FAILED")
+    }
+    assert failed == {
+        f"costs.{op}.track_calls({d})" for op in ("tanh", "exp") for d in ("forward", "backward")
+    }
+    assert "7 passed, 1 skipped" in done.stdout
+    assert "ZeroDivisionError" in done.stdout
 
 
 def test_what_is_absent_is_not_measured() -> None:
@@ -135,6 +172,50 @@ def test_a_ratio_is_that_of_the_work() -> None:
         now += seconds
 
     assert clock.ratio(lambda: worth(3e-3), lambda: worth(1e-3), lambda: now) == pytest.approx(3)
+
+
+def test_what_was_first_measured_on_a_busy_machine_is_renewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "KEPT", tmp_path / "of asv" / "undisturbed.json")
+    monkeypatch.setattr(clock, "SLICE", 1e-4)  # as where figures are asked for, whatever the environment
+    for seconds in (2e-6, 3e-6, 1e-6, 0.99e-6):  # busy, busier, undisturbed, and as fast as noise makes it
+        clock.keep("numpy cache", seconds)
+    assert clock.kept() == {"numpy cache": 1e-6}
+    monkeypatch.setattr(clock, "multiplication", lambda backend, size: lambda: None)
+    monkeypatch.setattr(clock, "QUICK", False)
+    clock.seconds(lambda: None, load("numpy"), "cache")
+    assert clock.kept()["numpy cache"] < 0.9e-6, "a benchmark has seen faster ones and kept none"
+    assert [file.name for file in clock.KEPT.parent.iterdir()] == ["undisturbed.json"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc's malloc")
+def test_memory_lies_alike_in_each_process() -> None:
+    script = """
+        import sys
+        from resource import RUSAGE_SELF, getrusage
+        import numpy as np
+        from asv_bench.memory import settle
+
+        def faults():
+            before = getrusage(RUSAGE_SELF).ru_minflt
+            for _ in range(20):
+                np.ones(2**22, np.float32) * 2  # two arrays of 16 MiB
+            return getrusage(RUSAGE_SELF).ru_minflt - before
+
+        without = faults()
+        made_before = np.ones(2**14, np.float32)
+        settle("cache")
+        faults()
+        at = [(np.ones(2**14 + i, np.float32) * 2).ctypes.data for i in range(100)]
+        print(without, faults(), sum(address % 4096 for address in at), np.zeros(4000).sum() + made_before[0])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(script)], cwd=ROOT, env=environment(), capture_output=True, check=True
+    )
+    without, kept, off_the_page, one = map(float, done.stdout.split())
+    assert (off_the_page, one) == (0, 1)
+    assert kept < 20 < without  # the pages of an array are eight in number, if they are of 2 MiB
 
 
 def test_a_device_is_waited_for() -> None:
