@@ -54,7 +54,8 @@ def batch_of(case: Case) -> Batch | None:
 def _in_loop(case: Case) -> Batch | None:
     """The first loop dimension of an op with a gufunc signature, whose arrays may have fewer core dimensions than declared."""
     own = [
-        x.shape[: x.ndim - min(x.ndim, core)] for x, core in zip(case.inputs, case.op.core_ranks, strict=True)
+        x.shape[: x.ndim - min(x.ndim, core)]
+        for x, core in zip(case.inputs, case.op.core_ranks, strict=False)  # clip does without a bound
     ]
     whole = np.broadcast_shapes(*own)
     axes = tuple(0 if loop and len(loop) == len(whole) and loop[0] == whole[0] else None for loop in own)

@@ -132,8 +132,8 @@ def clip_gives_its_bounds_nothing(x: Array, min: Array, max: Array | None = None
 
 @wrong("clip", likely=VALUE)
 def clip_lets_the_lower_bound_win(x: Array, min: Array, max: Array | None = None) -> Made:  # noqa: A002
-    max = unbounded(x) if max is None else max  # noqa: A001
-    return np.maximum(np.minimum(x, max), min), OPS["clip"].rule(x, min, max)[1]
+    capped = x if max is None else np.minimum(x, max)
+    return np.maximum(capped, min), OPS["clip"].rule(x, min, max)[1]
 
 
 @wrong("clip", likely=KINKS)
