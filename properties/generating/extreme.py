@@ -18,7 +18,9 @@ from gradspec.reference.tape import Array
 
 ROOM = 12  # elements of the largest array: one that overflows says little of the others
 WAYS = 5  # of being extreme
-ALONE = 0.25  # of the arrays hold one special number throughout: -0, an infinity or NaN
+ALONE = (
+    0.25  # of the arrays hold one number throughout, every other time a special one: -0, an infinity or NaN
+)
 ALIKE = 0.5  # of the cases have the same kind of extremes in all arrays
 
 
@@ -69,7 +71,7 @@ def _extreme(case: Case, rng: np.random.Generator) -> Case:
             letters = ways[way if alike else rng.integers(WAYS)]
             share = rng.choice([0.4, 1.0])
             if rng.random() < ALONE:
-                letters, share = rng.choice(ways[-1][1:-1], 1), 1.0
+                letters, share = rng.choice(letters if rng.random() < 1 / 2 else ways[-1][1:-1], 1), 1.0
             x = np.where(rng.random(x.shape) < share, letters[rng.integers(len(letters), size=x.shape)], x)
         inputs.append(x)
     return replace(case, inputs=tuple(inputs))

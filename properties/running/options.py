@@ -16,7 +16,7 @@ from gradspec.reference import OPS
 
 TIME_LIMIT = 60.0  # seconds: a first call may compile kernels
 
-PROFILES = {"quick": 4, "default": 20, "deep": 600}
+PROFILES = {"quick": 2, "default": 20, "deep": 100}
 """How many examples each profile tries of every property, backend and op."""
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
