@@ -16,6 +16,7 @@ from gradspec.reference.arrays import unbroadcast
 from gradspec.reference.domains import Booleans, Integers, Interval
 from gradspec.reference.tape import Array
 
+DISTANCE = 1 / 32  # from kinks, for cases that are to be smooth
 READABLE = 100  # numbers of an array that a report repeats
 
 
@@ -82,6 +83,11 @@ class Case:
             return tuple(np.full(x.shape, np.inf) for x in self.inputs)
         wide = self.with_arrays(lambda x: x.astype(wider(self.dtype)))
         return self.op.kinks(*wide.inputs, **self.keywords)
+
+    @property
+    def is_smooth(self) -> bool:
+        """Whether every element keeps its `DISTANCE` from kinks."""
+        return not any(np.any(d < DISTANCE) for d in self.kink_distances())
 
     def for_backend(self, backend: Backend) -> tuple[list[Any], Any]:
         """The inputs and the cotangent as arrays of a backend, in their layouts."""

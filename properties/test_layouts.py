@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from gradspec.properties.case import Case
 from gradspec.properties.generating.layouts import LAYOUTS
-from gradspec.properties.generating.strategies import DISTANCE
 from gradspec.properties.laws.layouts import layout_makes_no_difference
 from gradspec.properties.running.subject import Subject
 from gradspec.reference.tape import Array
@@ -22,14 +21,10 @@ def laid_out(case: Case, which: Sequence[int]) -> Case:
     layouts = tuple(list(LAYOUTS)[k % len(LAYOUTS)] for k in which)
     for i, (x, layout) in enumerate(zip(case.inputs, layouts, strict=False)):
         if layout == "expanded":
-            case = unless_on_kinks(case.with_input(i, repeated(x)), case)
+            other = case.with_input(i, repeated(x))
+            case = other if other.is_smooth else case
     cotangent = repeated(case.cotangent) if layouts[-1] == "expanded" else case.cotangent
     return replace(case, cotangent=cotangent, layouts=layouts)
-
-
-def unless_on_kinks(case: Case, otherwise: Case) -> Case:
-    near = (np.any(distance < DISTANCE) for distance in case.kink_distances())
-    return otherwise if any(near) else case
 
 
 def repeated(x: Array) -> Array:

@@ -44,7 +44,7 @@ def cross_entropy(x: Array, target: Array, *, reduction: str = "mean") -> VJP:
     """As the spec has it, but for targets that are no classes: they are told of later, see `arrays.refuse`."""
     classes = classes_of(x, target, reduction)
     refuse(np.any((target < 0) | (target >= classes)), not_classes(x))
-    return losses(x, target, reduction)
+    return losses(x, target % max(classes, 1), reduction)
 
 
 @record

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from hypothesis import strategies as st
 
-from gradspec.properties.case import Case, dtype_of
+from gradspec.properties.case import DISTANCE, Case, dtype_of
 from gradspec.properties.generating import values
 from gradspec.reference.cases import Below, Call
 from gradspec.reference.op import Op
@@ -45,7 +45,6 @@ SUMS = {
     "broadcast_to",
 }
 
-DISTANCE = 1 / 32  # from kinks, for cases that are to be smooth
 ROOM = 300  # elements of the largest array; a longdouble run of most ops still takes well under a millisecond
 CHOICES = 10  # bytes that the first choices of a call are read off, and most calls have no more
 BLOCK = 32  # bytes that the values of the first case are picked by: each is one more to shrink

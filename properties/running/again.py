@@ -8,7 +8,6 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Case
-from gradspec.properties.generating.strategies import DISTANCE
 from gradspec.properties.judging.attempt import Law, judged
 from gradspec.properties.judging.judge import Judgement
 from gradspec.reference.domains import Interval
@@ -47,7 +46,7 @@ def other_than(case: Any, k: int) -> Any:
         domain = case.op.domain(i)
         if isinstance(domain, Interval) and x.dtype.kind not in "biu":
             other = other.with_input(i, _moved(x, domain, k))
-    return other if _as_smooth(other, case) else case
+    return other if other.is_smooth or not case.is_smooth else case
 
 
 def _moved(x: Array, domain: Interval, k: int) -> Array:
@@ -56,9 +55,3 @@ def _moved(x: Array, domain: Interval, k: int) -> Array:
         new = (x.astype(np.float64) * 1.25 + steps).astype(x.dtype)
     inside = np.reshape([float(v) in domain for v in new.reshape(-1)], x.shape).astype(np.bool_)
     return np.where(inside, new, x)
-
-
-def _as_smooth(other: Case, case: Case) -> bool:
-    """Whether the other case is away from kinks if this one is."""
-    near = [any(np.any(d < DISTANCE) for d in c.kink_distances()) for c in (case, other)]
-    return near[0] or not near[1]
