@@ -70,7 +70,8 @@ def _is_mask(k: Any) -> bool:
 
 def _is_integer(k: Any) -> bool:
     return not _is_mask(k) and (
-        isinstance(k, int | np.integer) or (isinstance(k, np.ndarray) and k.ndim == 0)
+        isinstance(k, int | np.integer)
+        or (isinstance(k, np.ndarray) and k.ndim == 0 and k.dtype.kind in "iu")
     )
 
 

@@ -173,13 +173,19 @@ def _shown(x: Any) -> str:
 def literal(x: Any) -> str:
     """A short Python literal that is exactly x: an array as nested lists, a number with as few digits as identify it."""
     if isinstance(x, tuple):
-        return f"({', '.join(map(literal, x))}{',' if len(x) == 1 else ''})"
+        return f"({', '.join(map(_part, x))}{',' if len(x) == 1 else ''})"
     if not isinstance(x, np.ndarray):
         return repr(x)
     if x.size == 0:
         return f"np.empty({x.shape}{f', np.{x.dtype}' if x.dtype.kind in 'biu' else ''})"
     nested = _nested(x)
     return f"np.array({nested})" if x.dtype.kind in "biu" else nested
+
+
+def _part(x: Any) -> str:
+    """A literal of what is in a key, where nobody knows of which dtype an array ought to be."""
+    floats = isinstance(x, np.ndarray) and x.dtype.kind not in "biu"
+    return f"np.array({_nested(x)}, np.{x.dtype})" if floats else literal(x)
 
 
 def _nested(x: Array) -> str:

@@ -158,6 +158,11 @@ def test_torch_takes_the_keys_of_numpy(key: Any) -> None:
     np.testing.assert_array_equal(to_numpy(load("torch").ops["getitem"](from_numpy(x), key=key)), x[key])
 
 
+def test_torch_refuses_a_float_among_the_arrays_of_a_key() -> None:
+    with pytest.raises(IndexError):
+        load("torch").ops["getitem"](torch.zeros(3, 1), key=(np.array([0]), np.array(0.0)))
+
+
 def test_torch_softplus_keeps_what_float64_can_tell() -> None:
     x = np.array([20.5, 25.0, 30.0])
     backend = load("torch")

@@ -14,7 +14,7 @@ from planting import planted
 from running import Ran, environment, reproduce, verify
 
 from gradspec.backends import load
-from gradspec.properties.case import Case
+from gradspec.properties.case import Case, literal
 from gradspec.properties.judging.attempt import Ended, judged, plain, told
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.laws.gradient import every_gradient_agrees
@@ -226,3 +226,9 @@ def test_numbers_that_nobody_would_read_are_in_the_script_alone() -> None:
     case = Case.of("exp", "float64", [np.linspace(0, 1, 400)], {}, np.ones(400))
     assert max(map(len, case.lines())) < 100
     assert case.expression().count(",") > 400
+
+
+@pytest.mark.parametrize("array", [np.array(0.0), np.array([1.0, 0.0]), np.array([True]), np.array(2)])
+def test_the_literal_of_a_key_keeps_the_kind_of_its_arrays(array: np.ndarray[Any, Any]) -> None:
+    (read,) = eval(literal((array,)), {"np": np})
+    assert (read.dtype, read.tolist()) == (array.dtype, array.tolist())
