@@ -84,13 +84,17 @@ class DrawnChoices:
 
 
 class LongChoices(DrawnChoices):
-    """Those of a call with one long axis, the few others being short."""
+    """Those of a call with one long axis: the first, second or third to be chosen. The others are short."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        super().__init__(b"", 0, rng)
+        self.before = self.integer(0, 2)
 
     def rank(self, low: int, high: int) -> int:
-        return self.integer(low, min(low + 1, high))
+        return min(low + self.integer(1, 2), high)
 
     def size(self, taken: int) -> int:
-        long = LONG not in self.sizes and taken <= 2 and self.of([False, True, True])
+        long = len(self.sizes) >= self.before and LONG not in self.sizes and taken <= 4
         self.sizes.append(LONG if long else self.of([1, 2]))
         return self.sizes[-1]
 
@@ -143,7 +147,7 @@ def adds_up(op: Op) -> bool:
 
 def _long_case(op: Op, dtype: str, rng: np.random.Generator) -> Case:
     """A case of a call with a long axis. Its numbers have one sign, so that the sums outgrow what 16 bits add to them."""
-    call = op.cases(LongChoices(b"", 0, rng))
+    call = op.cases(LongChoices(rng))
     case = filled_case(op, call, dtype, _bytes_for(call, rng))
     letters = np.array(POSITIVE).astype(dtype_of(dtype))
     return case.with_arrays(lambda x: letters[rng.integers(len(letters), size=x.shape)])
