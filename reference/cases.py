@@ -94,7 +94,7 @@ def shape(choose: Choices, low: int = 0, high: int = 4, beside: Shape = ()) -> S
     """A shape of rank low to high, of an array that has axes of the lengths `beside` as well."""
     lengths: list[int] = []
     for _ in range(choose.rank(low, high)):
-        lengths.append(choose.size(math.prod((*lengths, *beside))))
+        lengths.append(choose.size(math.prod(n or 1 for n in (*lengths, *beside))))  # some calls make 1 of 0
     return tuple(lengths)
 
 

@@ -54,7 +54,7 @@ def richardson(difference: Callable[[Array], Array], step: Array, scale: Any) ->
     row = [difference(step)]
     best, error = row[0], np.full(step.shape, np.longdouble(np.inf))
     for k in (*STEPS, *MORE):
-        if k in MORE and np.all(error <= SETTLED * (abs(best) + scale)):
+        if k in MORE and not np.any((error > SETTLED * (abs(best) + scale)) & np.isfinite(error)):
             break
         longer = [difference(step / 2**k)]
         for j, previous in enumerate(row):
