@@ -107,7 +107,9 @@ def wide(rule: Rule, summed: Callable[..., Array] = unbroadcast) -> Rule:
             return value, None
         if callable(pullbacks):
             return value, lambda g: tuple(map(fitted, pullbacks(_widened(g)), xs))
-        return value, tuple(p and pulling(p, x) for p, x in zip(pullbacks, xs, strict=True))
+        return value, tuple(
+            p and pulling(p, x) for p, x in zip(pullbacks, xs, strict=False)
+        )  # xs may lack the last
 
     return widened
 
