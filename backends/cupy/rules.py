@@ -107,9 +107,8 @@ def wide(rule: Rule, summed: Callable[..., Array] = unbroadcast) -> Rule:
             return value, None
         if callable(pullbacks):
             return value, lambda g: tuple(map(fitted, pullbacks(_widened(g)), xs))
-        return value, tuple(
-            p and pulling(p, x) for p, x in zip(pullbacks, xs, strict=False)
-        )  # xs may lack the last
+        given = zip(pullbacks, xs, strict=False)  # the last array may have been left out
+        return value, tuple(p and pulling(p, x) for p, x in given)
 
     return widened
 
