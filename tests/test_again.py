@@ -11,6 +11,7 @@ from gradspec.backends import Backend, load
 from gradspec.properties.case import Case
 from gradspec.properties.generating.strategies import filled_case
 from gradspec.properties.judging.attempt import judged
+from gradspec.properties.laws.depth import Chain, a_chain_of_any_length_is_differentiated
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.programs import Program
 from gradspec.properties.running.again import judged_again, other_than
@@ -78,3 +79,10 @@ def test_the_others_differ() -> None:
     assert len({other_than(case, k).inputs[0].tobytes() for k in range(4)}) == 4
     program = Program("float64", 0, ((1, 1),), (("sin", (0,)),))
     assert [other_than(program, k).seed for k in range(3)] == [1, 2, 3]
+
+
+def test_what_has_no_others_is_tried_alone() -> None:
+    assert (
+        judged_again(a_chain_of_any_length_is_differentiated, load("numpy"), Chain("float64", 9)).verdict
+        == "agree"
+    )

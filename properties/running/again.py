@@ -38,9 +38,9 @@ def judged_again(law: Law, backend: Backend, case: Any) -> Judgement:
 
 
 def other_than(case: Any, k: int) -> Any:
-    """The k-th other one of its kind: a case of other numbers in the same shapes, or a program of another seed."""
+    """The k-th other one of its kind, if there is one: other numbers in the same shapes, or a program of another seed."""
     if not isinstance(case, Case):
-        return replace(case, seed=case.seed + k + 1)
+        return replace(case, seed=case.seed + k + 1) if hasattr(case, "seed") else case
     other = case
     for i, x in enumerate(case.inputs):
         domain = case.op.domain(i)
