@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from inspect import signature
 from typing import Any
 
 import ml_dtypes
@@ -101,11 +100,12 @@ class Case:
     @property
     def terse(self) -> "Case":
         """The case without the keywords that have their default values anyway."""
-        defaults = {name: p.default for name, p in signature(self.op.rule).parameters.items()}
-        given = {
-            k: v for k, v in self.keywords.items() if type(v) is not type(defaults[k]) or v != defaults[k]
-        }
-        return replace(self, keywords=given)
+        defaults = self.op.defaults
+
+        def is_default(name: str, value: Any) -> bool:
+            return name in defaults and type(value) is type(defaults[name]) and value == defaults[name]
+
+        return replace(self, keywords={k: v for k, v in self.keywords.items() if not is_default(k, v)})
 
     @property
     def subject(self) -> str:

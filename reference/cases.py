@@ -90,11 +90,16 @@ class Call:
 Cases = Callable[[Choices], Call]
 
 
+def taken(*lengths: int) -> int:
+    """How many elements an array of these axes may have: of an axis of length 0 some calls make one of length 1."""
+    return math.prod(n or 1 for n in lengths)
+
+
 def shape(choose: Choices, low: int = 0, high: int = 4, beside: Shape = ()) -> Shape:
     """A shape of rank low to high, of an array that has axes of the lengths `beside` as well."""
     lengths: list[int] = []
     for _ in range(choose.rank(low, high)):
-        lengths.append(choose.size(math.prod(n or 1 for n in (*lengths, *beside))))  # some calls make 1 of 0
+        lengths.append(choose.size(taken(*lengths, *beside)))
     return tuple(lengths)
 
 

@@ -5,6 +5,7 @@ import itertools
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,12 @@ class Op:
     def domain(self, i: int) -> Domain:
         """The domain of the i-th array of a call."""
         return self.domains[0 if self.variadic else i]
+
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """What arguments and keywords are where a call leaves them out, by their names."""
+        parameters = inspect.signature(self.rule).parameters.values()
+        return {p.name: p.default for p in parameters if p.default is not p.empty}
 
     @property
     def core_ranks(self) -> tuple[int, ...]:

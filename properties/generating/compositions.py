@@ -6,7 +6,7 @@ from gradspec.properties.generating.strategies import Draw
 from gradspec.properties.laws.programs import LONGEST, MENU, Program, Step, menu_of
 from gradspec.properties.running.subject import Engine
 
-PROGRAMS = 12  # for each example, most of the time of which is Hypothesis's own; with 4 an engine whose cotangents share memory went unnoticed
+PROGRAMS = 12  # for each example, whose time is mostly Hypothesis's; 4 missed cotangents that share memory
 
 
 @st.composite

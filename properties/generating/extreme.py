@@ -18,9 +18,7 @@ from gradspec.reference.tape import Array
 
 ROOM = 12  # elements of the largest array: one that overflows says little of the others
 WAYS = 5  # of being extreme
-ALONE = (
-    0.25  # of the arrays hold one number throughout, every other time a special one: -0, an infinity or NaN
-)
+ALONE = 0.25  # of the arrays hold one number throughout: any, or as often -0, an infinity or NaN
 ALIKE = 0.5  # of the cases have the same kind of extremes in all arrays
 
 

@@ -7,8 +7,6 @@ those of the others come from a seed.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
-from inspect import signature
 from typing import Any, TypeVar
 
 import numpy as np
@@ -125,19 +123,12 @@ def cases(
             found.append(_long_case(op, dtype, rng))
             continue
         call = op.cases(choose)
-        if _has_optional(op) and choose.of([False, False, False, True]):
+        if op.arguments[-1] in op.defaults and choose.of([False, False, False, True]):
             call = replace(call, shapes=call.shapes[:-1])
         picks = np.frombuffer(block[-BLOCK:], np.uint8) if i == 0 else _bytes_for(call, rng)
         case = filled_case(op, call, dtype, picks)
         found.append(away_from_kinks(case, rng) if smooth and op.kinks else case)
     return found
-
-
-@cache
-def _has_optional(op: Op) -> bool:
-    """Whether the op can do without the last of its arrays, as `linear` without its bias."""
-    *_, last = (p for p in signature(op.rule).parameters.values() if p.kind is not p.KEYWORD_ONLY)
-    return last.default is not last.empty
 
 
 def adds_up(op: Op) -> bool:

@@ -14,9 +14,7 @@ from gradspec.properties.case import Case
 from gradspec.reference.domains import Interval
 from gradspec.reference.tape import Array
 
-STEPS = range(
-    1, 6
-)  # h is halved so often: the extrapolated error falls like h^12, rounding grows like 32 eps
+STEPS = range(1, 6)  # how often h is halved: the error falls like h^12, rounding grows like 32 eps
 MORE = range(6, 14)  # and so often where that has not settled: the function bends within h
 SETTLED = 1e-8  # of the derivative and of the terms of the function, far below what the spec is held to
 

@@ -17,6 +17,7 @@ from gradspec.reference.cases import (
     shape,
     signed,
     some_axes,
+    taken,
 )
 from gradspec.reference.domains import Real
 from gradspec.reference.op import op
@@ -103,7 +104,7 @@ def _joined(choose: Choices) -> Call:
     x = shape(choose, 1)
     axis = axis_of(choose, len(x))
     i = axis % len(x)
-    lengths = [x[i], *(choose.size(math.prod(n or 1 for n in x)) for _ in range(choose.integer(0, 3)))]
+    lengths = [x[i], *(choose.size(taken(*x)) for _ in range(choose.integer(0, 3)))]
     flattened = choose.of([False, False, False, True])
     return Call(tuple((*x[:i], n, *x[i + 1 :]) for n in lengths), {"axis": None if flattened else axis})
 

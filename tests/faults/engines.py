@@ -56,26 +56,24 @@ def newest_first(root: Node) -> None:
             x.add(d)
 
 
-def last_in_first_out(root: Node) -> None:
-    stack, seen = [root], set[int]()
-    while stack:
-        node = stack.pop()
+def as_they_come(root: Node, next_at: int) -> None:
+    """Visit what was met last (-1) or first (0), whether all of its cotangent is there or not."""
+    waiting, seen = [root], set[int]()
+    while waiting:
+        node = waiting.pop(next_at)
         for x, d in node.shares():
             x.add(d)
             if x.number not in seen:
-                stack.append(x)
+                waiting.append(x)
                 seen.add(x.number)
+
+
+def last_in_first_out(root: Node) -> None:
+    as_they_come(root, -1)
 
 
 def first_in_first_out(root: Node) -> None:
-    queue, seen = [root], set[int]()
-    while queue:
-        node = queue.pop(0)
-        for x, d in node.shares():
-            x.add(d)
-            if x.number not in seen:
-                queue.append(x)
-                seen.add(x.number)
+    as_they_come(root, 0)
 
 
 def second_branch_overwrites(root: Node) -> None:

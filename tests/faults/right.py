@@ -52,5 +52,15 @@ def right(op: str, kind: str, name: str = "") -> Callable[[Rule], Rule]:
     return declare
 
 
+def with_both_bounds(rule: Rule) -> Rule:
+    """A rule of clip that takes both bounds, made one that leaves other calls to the spec."""
+
+    def clip(x: Array, min: Array | None = None, max: Array | None = None) -> Made:  # noqa: A002
+        return OPS["clip"].rule(x, min, max) if min is None or max is None else rule(x, min, max)
+
+    clip.__name__ = rule.__name__
+    return clip
+
+
 def add(op: str, kind: str, name: str, plant: Callable[[], Backend]) -> None:
     RIGHT.append(Variant(op, kind, name, plant))

@@ -7,7 +7,7 @@ import numpy as np
 
 from faults.fault import Array, Made
 from faults.own_reductions import Axis, kept
-from faults.right import FORMULA, right
+from faults.right import FORMULA, right, with_both_bounds
 from gradspec.reference import OPS
 
 transposed = np.matrix_transpose
@@ -146,13 +146,8 @@ def maximum_chooses_by_a_comparison(x: Array, y: Array) -> Made:
 
 
 @right("clip", FORMULA)
-def clip_chooses_by_comparisons(
-    x: Array,
-    min: Array | None = None,  # noqa: A002
-    max: Array | None = None,  # noqa: A002
-) -> Made:
-    if min is None or max is None:
-        return OPS["clip"].rule(x, min, max)
+@with_both_bounds
+def clip_chooses_by_comparisons(x: Array, min: Array, max: Array) -> Made:  # noqa: A002
     raised = np.where((x < min) | np.isnan(min), min, x)
     return np.where((raised > max) | np.isnan(max), max, raised), OPS["clip"].rule(x, min, max)[1]
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from faults.fault import Array, Made
+from faults.fault import Array, Made, Rule
 from faults.own_reductions import Axis, kept
-from faults.right import SUBGRADIENT, right
+from faults.right import SUBGRADIENT, right, with_both_bounds
 from gradspec.reference import OPS
 
 
@@ -66,13 +66,8 @@ def minimum_pays_the_second_at_a_tie(x: Array, y: Array) -> Made:
 
 
 @right("clip", SUBGRADIENT)
-def clip_pays_x_on_its_bounds(
-    x: Array,
-    min: Array | None = None,  # noqa: A002
-    max: Array | None = None,  # noqa: A002
-) -> Made:
-    if min is None or max is None:
-        return OPS["clip"].rule(x, min, max)
+@with_both_bounds
+def clip_pays_x_on_its_bounds(x: Array, min: Array, max: Array) -> Made:  # noqa: A002
     raised = np.maximum(x, min)
     return np.minimum(raised, max), (
         lambda g: where((x >= min) & (raised <= max), g),
@@ -82,13 +77,8 @@ def clip_pays_x_on_its_bounds(
 
 
 @right("clip", SUBGRADIENT)
-def clip_pays_the_bounds_on_its_bounds(
-    x: Array,
-    min: Array | None = None,  # noqa: A002
-    max: Array | None = None,  # noqa: A002
-) -> Made:
-    if min is None or max is None:
-        return OPS["clip"].rule(x, min, max)
+@with_both_bounds
+def clip_pays_the_bounds_on_its_bounds(x: Array, min: Array, max: Array) -> Made:  # noqa: A002
     raised = np.maximum(x, min)
     return np.minimum(raised, max), (
         lambda g: where((x > min) & (raised < max), g),
@@ -97,36 +87,25 @@ def clip_pays_the_bounds_on_its_bounds(
     )
 
 
-def one_winner(op: str, last: bool, x: Array, axis: Axis, keepdims: bool) -> Made:
+def one_winner(op: str, last: bool) -> Rule:
     """An extreme whose first or last winner takes all."""
-    y = getattr(np, op)(x, axis=axis, keepdims=True)
-    wins = x == y
-    places = np.broadcast_to(np.arange(x.size).reshape(x.shape), x.shape)
-    losers = -1 if last else x.size
-    chosen = np.where(wins, places, losers)
-    best = (np.max if last else np.min)(chosen, axis=axis, keepdims=True, initial=losers)
-    value = OPS[op].rule(x, axis=axis, keepdims=keepdims)[0]
-    return value, (lambda g: where(wins & (places == best), np.reshape(g, kept(x, axis))),)
+
+    def rule(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
+        y = getattr(np, op)(x, axis=axis, keepdims=True)
+        wins = x == y
+        places = np.broadcast_to(np.arange(x.size).reshape(x.shape), x.shape)
+        losers = -1 if last else x.size
+        chosen = np.where(wins, places, losers)
+        best = (np.max if last else np.min)(chosen, axis=axis, keepdims=True, initial=losers)
+        value = OPS[op].rule(x, axis=axis, keepdims=keepdims)[0]
+        return value, (lambda g: where(wins & (places == best), np.reshape(g, kept(x, axis))),)
+
+    return rule
 
 
-@right("max", SUBGRADIENT)
-def max_pays_its_first_winner(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
-    return one_winner("max", False, x, axis, keepdims)
-
-
-@right("max", SUBGRADIENT)
-def max_pays_its_last_winner(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
-    return one_winner("max", True, x, axis, keepdims)
-
-
-@right("min", SUBGRADIENT)
-def min_pays_its_first_winner(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
-    return one_winner("min", False, x, axis, keepdims)
-
-
-@right("min", SUBGRADIENT)
-def min_pays_its_last_winner(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
-    return one_winner("min", True, x, axis, keepdims)
+for extreme in ("max", "min"):
+    right(extreme, SUBGRADIENT, f"{extreme} pays its first winner")(one_winner(extreme, last=False))
+    right(extreme, SUBGRADIENT, f"{extreme} pays its last winner")(one_winner(extreme, last=True))
 
 
 @right("max", SUBGRADIENT)
