@@ -1,7 +1,8 @@
 """What a library offers to be verified: a table of ops and one function that differentiates through them."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
@@ -35,6 +36,8 @@ class Backend:
     from_numpy: its array of the elements of a NumPy array, floating-point, int64 or bool, laid out likewise where it can be.
     to_numpy: the inverse, for any array that the ops, `vjp` and pullbacks return.
     synchronize: returns when all work handed to the device is done.
+    poisoned: a context within which memory that is allocated and not filled is NaN, so that an element which a kernel
+        leaves out does not pass for the right one that an earlier call left there. Nothing is, unless given.
     dtypes: which of the `DTYPES` it is verified in.
     known: for ops that deviate from the spec, why, with a link. They are expected to fail, and reported once they do not.
         "pow: second derivatives agree" in place of "pow" speaks of one property alone.
@@ -51,6 +54,7 @@ class Backend:
     from_numpy: Callable[[Any], Any]
     to_numpy: Callable[[Any], Any]
     synchronize: Callable[[], None] = _nothing_to_wait_for
+    poisoned: Callable[[], AbstractContextManager[Any]] = nullcontext
     dtypes: Collection[str] = frozenset({"float64", "float32"})
     known: Mapping[str, str] = field(default_factory=dict)
     device: str = "cpu"
@@ -81,17 +85,12 @@ class Backend:
         dtypes: those of this backend unless given. known: nothing unless given, since deviations of the library's ops
         are not those of the kernels.
         """
-        return Backend(
+        return replace(
+            self,
             name=name,
             ops=ops,
-            vjp=self.vjp,
-            from_numpy=self.from_numpy,
-            to_numpy=self.to_numpy,
-            synchronize=self.synchronize,
             dtypes=self.dtypes if dtypes is None else dtypes,
             known=known or {},
-            device=self.device,
-            nests=self.nests,
         )
 
 

@@ -10,7 +10,7 @@ import inspect
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any
@@ -36,6 +36,25 @@ class Pointer:
     def __add__(self, offset: int) -> "Pointer":
         return Pointer(self.owner, self.offset + offset)
 
+    def memset_async(self, value: int, size: int) -> None:
+        self.owner[self.offset : self.offset + size] = value
+
+
+def malloc(size: int) -> Pointer:
+    """Memory that is NaN until somebody writes to it."""
+    return Pointer(np.full(size, 0xFF, np.uint8))
+
+
+allocators = [malloc]
+"""The one that arrays get their memory from is the last."""
+
+
+@contextmanager
+def using_allocator(allocator: Any) -> Iterator[None]:
+    allocators.append(allocator or malloc)
+    yield
+    allocators.pop()
+
 
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
     """An array of CuPy, whose elements are those of `array`."""
@@ -46,7 +65,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
     def __init__(self, shape: Any, dtype: Any = float, memptr: Any = None, strides: Any = None) -> None:
         self.base: Any = None
         if memptr is None:
-            memptr = Pointer(np.full(np.empty(shape, dtype).nbytes, 0xFF, np.uint8))
+            memptr = allocators[-1](np.empty(shape, dtype).nbytes)
         self.array = np.ndarray(shape, dtype, memptr.owner, memptr.offset, strides)
 
     @property
@@ -154,7 +173,12 @@ def plain(x: Any) -> Any:
 def called(function: Any, *args: Any, **keywords: Any) -> Any:
     """A function of NumPy on arrays of CuPy."""
     flat = [a for x in args for a in (x if isinstance(x, tuple | list) else [x])]
-    result = function(*map(plain, args), **{k: plain(x) for k, x in keywords.items()})
+    given = [plain(x) for x in args]
+    narrow = getattr(given[0], "itemsize", 0) == 2 and function is np.matmul
+    if narrow:  # cuBLAS adds up in float32
+        result = function(*(x.astype(np.float32) for x in given)).astype(given[0].dtype)
+    else:
+        result = function(*given, **{k: plain(x) for k, x in keywords.items()})
     return of(result, *(x for x in flat if isinstance(x, ndarray)))
 
 
@@ -207,6 +231,9 @@ def asarray(x: Any, dtype: Any = None) -> Any:
     return x if isinstance(x, ndarray) else of(np.array(x, dtype))
 
 
+_rng = np.random.default_rng(0)
+
+
 @cache
 def module() -> ModuleType:
     """What stands for the module `cupy`."""
@@ -224,6 +251,10 @@ def module() -> ModuleType:
         asnumpy=lambda x: x.get(),
         add=Ufunc(np.add),
         ascontiguousarray=lambda x: x if x.array.flags.c_contiguous else of(np.ascontiguousarray(x.array)),
+        random=SimpleNamespace(
+            standard_normal=lambda shape: of(_rng.standard_normal(shape)),
+            randint=lambda low, high, size: of(_rng.integers(low, high, size)),
+        ),
         RawModule=cuda_emulation.RawModule,
         uint8=np.uint8,
         int32=np.int32,
@@ -233,7 +264,8 @@ def module() -> ModuleType:
             get_current_stream=lambda: stream,
             runtime=SimpleNamespace(getDevice=lambda: 0),
             MemoryPool=lambda: SimpleNamespace(malloc=None),
-            using_allocator=lambda _: nullcontext(),
+            get_allocator=lambda: allocators[-1],
+            using_allocator=using_allocator,
             Stream=Stream,
             Device=lambda _: SimpleNamespace(attributes={"MultiProcessorCount": 2}),
         ),

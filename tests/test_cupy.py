@@ -1,7 +1,6 @@
 """The CuPy backend without a GPU: its rules on the stand-in for CuPy, and why it is unavailable."""
 
 import importlib
-import importlib.util
 import itertools
 import subprocess
 import sys
@@ -16,11 +15,13 @@ import numpy as np
 import pytest
 from test_backends import DTYPES, KEYS, LAYOUTS, TOLERANCES, Seeded, assert_like_the_spec, drawn
 
+from asv_bench import gpu_work, on_gpu
 from gradspec.backends import Backend, Unavailable, available, load
 from gradspec.reference import OPS, Op, Tensor, vjp
 
 pytest.importorskip("cupy", reason="CuPy is not installed: the extra `cupy` has it, where there are wheels")
 stand_in = importlib.import_module("cupy_stand_in")
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +61,19 @@ def test_no_op_waits_for_the_device(backend: Backend, op: Op) -> None:
     if value.requires_grad:
         value.backward(value.data)
     assert stand_in.waits == before
+
+
+def test_what_nobody_wrote_is_nan_while_memory_is_poisoned(backend: Backend) -> None:
+    def stale(size: int) -> Any:
+        return stand_in.Pointer(np.zeros(size, np.uint8))
+
+    empty = stand_in.module().empty
+    with stand_in.using_allocator(stale):
+        assert not empty(3, np.float32).array.any()
+        with backend.poisoned():
+            assert np.isnan(empty((2, 3), np.float32).array).all()
+            assert empty(0).shape == (0,)
+        assert not empty(3, np.float32).array.any()
 
 
 @pytest.mark.parametrize("key", KEYS, ids=repr)
@@ -265,28 +279,33 @@ def test_without_a_gpu_it_is_shown_as_unavailable() -> None:
 
 
 def test_the_benchmark_changes_its_inputs_from_call_to_call() -> None:
-    spec = importlib.util.spec_from_file_location(
-        "on_gpu", Path(__file__).parents[1] / "asv_bench" / "on_gpu.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    on_gpu = importlib.util.module_from_spec(spec)
-    sys.modules["on_gpu"] = on_gpu  # where its dataclass looks for itself
-    spec.loader.exec_module(on_gpu)
-    del sys.modules["on_gpu"]
     calls: list[int] = []
     sets = [lambda i=i: calls.append(i) for i in range(3)]
     clock = itertools.count()
     found = on_gpu.timed(sets, lambda: next(clock), lambda start, end: end - start)
     assert found == 1
     assert calls == [i % 3 for i in range(len(calls))]
-    assert on_gpu.sized("m,1", 5, 7) == (5, 1)
+    assert gpu_work.sized("m,1", 5, 7) == (5, 1)
+
+
+@pytest.mark.skipif(cuda_emulation.COMPILER is None, reason="there is no g++ to run the kernels with")
+def test_the_work_of_the_benchmark_runs_and_is_repeatable(monkeypatch: pytest.MonkeyPatch) -> None:
+    with stand_in.standing_in():
+        launched = stand_in.notes.copy()
+        for work in gpu_work.works():
+            run = work.cupy("float32", 6, 16)
+            assert on_gpu.is_repeatable(run), work.name
+        assert stand_in.notes[len(launched) :].count("launch") == 2  # the step of the MLP, and again
+
+        draws = itertools.count()
+        assert not on_gpu.is_repeatable(lambda: stand_in.asarray(np.array([next(draws)])))
 
 
 @pytest.mark.skipif(stand_in.real.is_available(), reason="there is a GPU")
 def test_the_benchmark_says_in_one_line_that_there_is_no_gpu() -> None:
-    script = Path(__file__).parents[1] / "asv_bench" / "on_gpu.py"
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "asv_bench.on_gpu"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
     assert done.stderr.startswith("cupy: no CUDA")
     assert done.stderr.count("\n") == 1

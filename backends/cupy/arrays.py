@@ -1,5 +1,6 @@
 """CuPy's arrays: there and back, copied with their layout, and checks that are told of without waiting for the device."""
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import cupy
@@ -50,6 +51,19 @@ def kept(x: Array) -> Array:
     copy = _view(cupy.empty(high - low, cupy.uint8), x, -low)
     copy[...] = x
     return copy
+
+
+def poisoned() -> AbstractContextManager[None]:
+    """Within this context every bit that is allocated and not yet written is 1: of floats that is NaN."""
+    allocate = cupy.cuda.get_allocator()
+
+    def malloc(size: int) -> Any:
+        memory = allocate(size)
+        if size:
+            memory.memset_async(0xFF, size)  # on the current stream, before whatever is launched on it next
+        return memory
+
+    return cupy.cuda.using_allocator(malloc)  # type: ignore[no-any-return]
 
 
 def _view(memory: Array, like: Any, first: int) -> Array:

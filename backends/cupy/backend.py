@@ -5,7 +5,7 @@ from functools import cache, partial
 import cupy
 
 from gradspec.backends.backend import Backend, Unavailable
-from gradspec.backends.cupy.arrays import from_numpy, synchronize, to_numpy
+from gradspec.backends.cupy.arrays import from_numpy, poisoned, synchronize, to_numpy
 from gradspec.backends.cupy.fused import RULES
 from gradspec.backends.cupy.probe import obstacle
 from gradspec.backends.cupy.rules import COMPOSED, NARROW
@@ -36,6 +36,7 @@ def _backend(name: str, kind: type[CuPyVariable]) -> Backend:
         from_numpy=from_numpy,
         to_numpy=to_numpy,
         synchronize=synchronize,
+        poisoned=poisoned,
         dtypes=_dtypes(),
         device="cuda",
         nests=True,

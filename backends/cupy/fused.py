@@ -133,16 +133,28 @@ def _fused_multiply_add(a: Array, b: Array, c: Array) -> VJP | None:
 
 
 def _as_it_is(name: str) -> Callable[..., VJP | None]:
-    """The spec's rule for 16-bit floats too: it rounds nothing on the way, and sums are the kernels'."""
+    """The spec's rule for 16-bit floats too: it rounds each result once, and sums are the kernels'."""
 
-    def rule(x: Array, y: Array) -> VJP | None:
-        if not takes(x, y):
+    def rule(*xs: Array | None) -> VJP | None:
+        given = [x for x in xs if x is not None]
+        if not takes(*given):
             return None
-        value, pullbacks = OPS[name].rule(x, y)
-        pull_x, pull_y = cast(tuple[Pullback, Pullback], pullbacks)
-        return value, (lambda g: summed(pull_x(g), x.shape), lambda g: summed(pull_y(g), y.shape))
+        value, pullbacks = OPS[name].rule(*xs)
+        pairs = zip(cast(tuple[Pullback | None, ...], pullbacks), xs, strict=False)
+        return value, tuple(pull and _summing(pull, cast(Array, x).shape) for pull, x in pairs)
 
     return rule
+
+
+def _summing(pull: Pullback, shape: tuple[int, ...]) -> Pullback:
+    return lambda g: summed(pull(g), shape)
+
+
+# Products of matrices. Those of 16-bit floats cuBLAS adds up in float32 and rounds once; of batches CuPy makes float32.
+
+
+def matmul(x: Array, y: Array) -> VJP | None:
+    return _as_it_is("matmul")(x, y) if x.ndim == y.ndim == 2 else None
 
 
 # An activation with its bias
@@ -179,7 +191,7 @@ def _fused_bias_activation(x: Array, bias: Array, *, activation: str = "relu") -
 
 RULES: dict[str, Rule] = {name: wide(op.rule, summed) for name, op in OPS.items()}
 RULES |= {name: wide(rule, summed) for name, rule in OWN.items()}
-RULES |= {name: either(_as_it_is(name), OPS[name].rule) for name in ("add", "subtract")}
+RULES |= {name: either(_as_it_is(name), OPS[name].rule) for name in ("add", "subtract", "linear")}
 RULES |= {
     name: either(_elementwise(name), OWN.get(name, OPS[name].rule)) for name in FUNCTIONS if name in OPS
 }
@@ -188,6 +200,7 @@ RULES |= {
     "cross_entropy": either(rows.cross_entropy, OWN["cross_entropy"]),
     "layer_norm": either(rows.layer_norm, OPS["layer_norm"].rule),
     "multiply": either(multiply, OPS["multiply"].rule),
+    "matmul": either(matmul, OPS["matmul"].rule),
 }
 """Every op, fused where that pays."""
 

@@ -42,7 +42,7 @@ _OURS = (
 def judged(law: Law, backend: Backend, case: Any) -> Judgement:
     """What the law says of the case; an exception, or a result that is no array, is a disagreement."""
     try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
+        with warnings.catch_warnings(), np.errstate(all="ignore"), backend.poisoned():
             warnings.simplefilter("ignore", RuntimeWarning)  # overflow and 0/0 are for the law to judge
             return law(guarded(backend), case)
     except (Exception, SystemExit, GeneratorExit) as error:

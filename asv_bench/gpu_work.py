@@ -1,0 +1,177 @@
+"""What `on_gpu` times: programs of CuPy's variables, the same in torch, and how much faster they are to be."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+from asv_bench.workloads import mlp
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is timed. passes: how often the least traffic goes over the table, None where arithmetic is what takes time.
+
+    goal: times faster than torch eager. cupy, torch: from a dtype and the rows and columns of the table to the work on
+    inputs of its own, as launches on the current stream; on CuPy it returns its results.
+    """
+
+    name: str
+    passes: float | None
+    goal: float | None
+    cupy: Callable[..., Callable[[], Any]]
+    torch: Callable[..., Callable[[], Any]]
+
+
+def on_cupy(program: Callable[..., Any], *shapes: str, backward: bool) -> Callable[..., Callable[[], Any]]:
+    """A program of variables, forward or its pullback alone. shapes: of its inputs, as "m,n"; "m" alone is of targets."""
+
+    def prepare(dtype: str, m: int, n: int) -> Callable[[], Any]:
+        import cupy
+        import ml_dtypes
+
+        from gradspec.backends.cupy import Tensor
+
+        kind = ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype
+        arrays = [
+            cupy.random.randint(0, n, m)
+            if s == "target"
+            else cupy.random.standard_normal(sized(s, m, n)).astype(kind)
+            for s in shapes
+        ]
+        leaves = [Tensor(x, requires_grad=x.dtype.kind not in "iu") for x in arrays]
+        if not backward:
+            return lambda: program(*arrays)
+        value = program(*leaves)
+        g = cupy.random.standard_normal(value.shape).astype(kind)
+
+        def run() -> list[Any]:
+            for leaf in leaves:
+                leaf.grad = None
+            value.backward(g)
+            return gradients(leaves)
+
+        return run
+
+    return prepare
+
+
+def gradients(leaves: Sequence[Any]) -> list[Any]:
+    return [leaf.grad.data for leaf in leaves if leaf.grad is not None]
+
+
+def on_torch(program: Callable[..., Any], *shapes: str, backward: bool) -> Callable[..., Callable[[], Any]]:
+    def prepare(dtype: str, m: int, n: int, compiled: bool = False) -> Callable[[], Any]:
+        import torch
+
+        kind = getattr(torch, dtype)
+        leaves = [
+            torch.randint(0, n, (m,), device="cuda")
+            if s == "target"
+            else torch.randn(sized(s, m, n), device="cuda", dtype=kind, requires_grad=backward)
+            for s in shapes
+        ]
+        fn = torch.compile(program) if compiled else program
+        if not backward:
+            return lambda: fn(*leaves)
+        value = fn(*leaves)
+        g, free = torch.randn_like(value), [x for x in leaves if x.requires_grad]
+        return lambda: torch.autograd.grad(value, free, g, retain_graph=True)
+
+    return prepare
+
+
+BATCH, LAYERS = 128, (784, 256, 10)
+
+
+def mlp_shapes() -> list[tuple[int, ...]]:
+    """Of the weights and biases of two layers, and of the images."""
+    n, hidden, classes = LAYERS
+    return [(hidden, n), (hidden,), (classes, hidden), (classes,), (BATCH, n)]
+
+
+def mlp_on_cupy(dtype: str, m: int, n: int) -> Callable[[], Any]:
+    """Loss and gradients of a step, captured once and replayed."""
+    import cupy
+    import ml_dtypes
+
+    from gradspec.backends.cupy import Tensor, captured
+
+    kind = ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype
+    arrays = [(0.05 * cupy.random.standard_normal(s)).astype(kind) for s in mlp_shapes()]
+
+    def step(*arrays: Any) -> tuple[Any, ...]:
+        *parameters, x, target = arrays
+        w1, b1, w2, b2 = leaves = [Tensor(a, requires_grad=True) for a in parameters]
+        loss = mlp(SimpleNamespace(**Tensor.ops), w1, b1, w2, b2, Tensor(x), Tensor(target))
+        loss.backward()
+        return (loss.data, *gradients(leaves))
+
+    arrays.append(cupy.random.randint(0, LAYERS[-1], BATCH))
+    replay = captured(step, *arrays)
+    return lambda: replay(*arrays)
+
+
+def mlp_on_torch(dtype: str, m: int, n: int, compiled: bool = False) -> Callable[[], Any]:
+    import torch
+    from torch.nn import functional as F  # noqa: N812
+
+    kind = getattr(torch, dtype)
+    *leaves, x = (0.05 * torch.randn(s, device="cuda").to(kind) for s in mlp_shapes())
+    leaves = [w.requires_grad_() for w in leaves]
+    target = torch.randint(0, LAYERS[-1], (BATCH,), device="cuda")
+    ops = SimpleNamespace(relu=torch.relu, linear=F.linear, cross_entropy=F.cross_entropy)
+
+    def loss(*arrays: Any) -> Any:
+        return mlp(ops, *arrays)
+
+    fn = torch.compile(loss) if compiled else loss
+    return lambda: torch.autograd.grad(fn(*leaves, x, target), leaves)
+
+
+def sized(shape: str, m: int, n: int) -> tuple[int, ...]:
+    """The shape "m,n" with the numbers put in."""
+    return tuple({"m": m, "n": n, "1": 1}[part] for part in shape.split(","))
+
+
+def works() -> list[Work]:
+    """The table of goals."""
+    import torch
+    from torch.nn import functional as F  # noqa: N812
+
+    from gradspec.backends.cupy import Tensor, bias_activation, multiply_add
+
+    ops = Tensor.ops
+
+    def layer_norm(x: Any, w: Any, b: Any) -> Any:
+        return F.layer_norm(x, w.shape, w, b)
+
+    def work(
+        name: str, passes: float | None, goal: float | None, ours: Any, theirs: Any, *shapes: str
+    ) -> Work:
+        back = name.endswith("backward")
+        return Work(
+            name,
+            passes,
+            goal,
+            on_cupy(ours, *shapes, backward=back),
+            on_torch(theirs, *shapes, backward=back),
+        )
+
+    return [
+        work("layer_norm forward", 2, 1.0, ops["layer_norm"], layer_norm, "m,n", "n", "n"),
+        work("layer_norm backward", 3, 1.5, ops["layer_norm"], layer_norm, "m,n", "n", "n"),
+        work("softmax forward", 2, 0.95, ops["softmax"], lambda x: torch.softmax(x, -1), "m,n"),
+        work("softmax backward", 3, 0.95, ops["softmax"], lambda x: torch.softmax(x, -1), "m,n"),
+        work("cross_entropy forward", 1, None, ops["cross_entropy"], F.cross_entropy, "m,n", "target"),
+        work("cross_entropy backward", 2, 2.5, ops["cross_entropy"], F.cross_entropy, "m,n", "target"),
+        work("gelu forward", 2, 0.95, ops["gelu"], F.gelu, "m,n"),
+        work("gelu backward", 3, 0.95, ops["gelu"], F.gelu, "m,n"),
+        work("a*b backward", 1, 4, ops["multiply"], lambda a, b: a * b, "m,1", "1,n"),
+        work(
+            "a*b + b backward", 1, 4, lambda a, b: multiply_add(a, b, b), lambda a, b: a * b + b, "m,1", "1,n"
+        ),
+        work("bias + relu backward", 3, 1.2, bias_activation, lambda x, b: torch.relu(x + b), "m,n", "n"),
+        work("linear backward", None, 0.98, ops["linear"], F.linear, "m,n", "n,n", "n"),
+        Work(f"MLP {'-'.join(map(str, LAYERS))} step, one graph", None, 3, mlp_on_cupy, mlp_on_torch),
+    ]
