@@ -26,5 +26,5 @@ def test_extremes_of_elementwise_ops_go_where_the_spec_says(subject: Subject, da
 @given(data=st.data())
 def test_extremes_go_where_the_spec_says(subject: Subject, data: st.DataObject) -> None:
     """Its own fault: the value is never infinite."""
-    for case in data.draw(extreme_cases(subject.op, subject.dtypes, fills=3)):
+    for case in data.draw(extreme_cases(subject.op, subject.dtypes, fills=5)):
         subject.obeys(extremes_go_where_the_spec_says, case)

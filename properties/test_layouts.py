@@ -1,6 +1,6 @@
 """Does it matter how inputs and cotangents lie in memory?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.case import Case
-from gradspec.properties.generating.layouts import LAYOUTS
+from gradspec.properties.generating.layouts import LAYOUTS, layouts_for
 from gradspec.properties.laws.layouts import layout_makes_no_difference
 from gradspec.properties.running.subject import Subject
 from gradspec.reference.tape import Array
@@ -18,21 +18,23 @@ FILLS = 4  # cases per example: each array meets half of the layouts
 
 def laid_out(case: Case, which: Sequence[int]) -> Case:
     """The case in layouts by number, cotangent last; where they are "expanded", with elements equal along an axis."""
-    layouts = tuple(list(LAYOUTS)[k % len(LAYOUTS)] for k in which)
+    fitting = [layouts_for(x) for x in (*case.inputs, case.cotangent)]
+    layouts = tuple(names[k % len(names)] for names, k in zip(fitting, which, strict=True))
     for i, (x, layout) in enumerate(zip(case.inputs, layouts, strict=False)):
         if layout == "expanded":
-            other = case.with_input(i, repeated(x))
-            case = other if other.is_smooth else case
-    cotangent = repeated(case.cotangent) if layouts[-1] == "expanded" else case.cotangent
+            others = (case.with_input(i, other) for other in repeated(x))
+            case = next((other for other in others if other.is_smooth or not case.op.differentiable), case)
+    cotangent = case.cotangent
+    if layouts[-1] == "expanded":
+        cotangent = next(repeated(cotangent), cotangent)
     return replace(case, cotangent=cotangent, layouts=layouts)
 
 
-def repeated(x: Array) -> Array:
-    """X with its first elements along the longest axis in place of the others."""
-    if x.size < 2:
-        return x
-    axis = int(np.argmax(x.shape))
-    return np.array(np.broadcast_to(x.take([0], axis), x.shape))
+def repeated(x: Array) -> Iterator[Array]:
+    """X with its first elements along an axis in place of the others, along the longest axis first."""
+    for axis in sorted(range(x.ndim), key=lambda i: -x.shape[i]):
+        if x.size and x.shape[axis] > 1:
+            yield np.array(np.broadcast_to(x.take([0], axis), x.shape))
 
 
 @st.composite
@@ -41,7 +43,7 @@ def laid_out_cases(draw, subject: Subject) -> list[Case]:  # type: ignore[no-unt
 
     Layouts drawn one by one would leave some out: what Hypothesis draws, it likes to draw again.
     """
-    cases: list[Case] = draw(subject.cases(smooth=True, fills=FILLS))
+    cases: list[Case] = draw(subject.cases(smooth=subject.op.differentiable, fills=FILLS))
     n = max(len(case.inputs) for case in cases) + 1
     code = draw(st.integers(0, len(LAYOUTS) ** n - 1))
     first = [code // len(LAYOUTS) ** j for j in range(n)]
@@ -55,4 +57,4 @@ def laid_out_cases(draw, subject: Subject) -> list[Case]:  # type: ignore[no-unt
 def test_layout_makes_no_difference(subject: Subject, data: st.DataObject) -> None:
     """Its own fault: the gradient takes the cotangent in the order of memory."""
     for case in data.draw(laid_out_cases(subject)):
-        subject.obeys(layout_makes_no_difference, case, smooth=True)
+        subject.obeys(layout_makes_no_difference, case, smooth=subject.op.differentiable)

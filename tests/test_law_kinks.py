@@ -109,6 +109,21 @@ def test_every_convention_is_legal(op: str, rule: Callable[..., VJP]) -> None:
     assert not breaks(gradient_at_kinks_is_a_legal_subgradient, planted(**{op: rule}), drawn=on_kinks)
 
 
+def clip_that_pays(*shares: float) -> Callable[..., VJP]:
+    def clip(x: Any, min: Any, max: Any) -> VJP:  # noqa: A002
+        return np.clip(x, min, max), tuple(lambda g, share=share: g * share for share in shares)  # type: ignore[misc]
+
+    return clip
+
+
+@pytest.mark.parametrize("shares", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0.25, 0.5, 0.25)], ids=str)
+def test_where_x_and_both_bounds_meet_any_of_them_may_be_paid_everywhere(shares: tuple[float, ...]) -> None:
+    case = Case.of("clip", "float64", [0.0, np.zeros(8), np.zeros(8)], {}, np.arange(1.0, 9))
+    law, twice = gradient_at_kinks_is_a_legal_subgradient, [2 * share for share in shares]
+    assert law(planted(clip=clip_that_pays(*shares)), case).verdict == "agree"
+    assert law(planted(clip=clip_that_pays(*twice)), case).verdict == "disagree"
+
+
 def test_a_case_without_a_kink_says_nothing() -> None:
     case = Case.of("relu", "float32", [[1.0, -2.0]], {}, [1.0, 2.0])
     assert not gradient_at_kinks_is_a_legal_subgradient(load("numpy"), case).informative

@@ -20,6 +20,7 @@ ROOM = 12  # elements of the largest array: one that overflows says little of th
 WAYS = 5  # of being extreme
 ALONE = 0.25  # of the arrays hold one number throughout: any, or as often -0, an infinity or NaN
 ALIKE = 0.5  # of the cases have the same kind of extremes in all arrays
+LONE = 0.25  # of the arrays have a single extreme number, most often a special one, among ordinary ones
 
 
 @st.composite
@@ -67,10 +68,15 @@ def _extreme(case: Case, rng: np.random.Generator) -> Case:
         if isinstance(domain, Interval):
             ways = extremes(domain, case.dtype)
             letters = ways[way if alike else rng.integers(WAYS)]
-            share = rng.choice([0.4, 1.0])
-            if rng.random() < ALONE:
-                letters, share = rng.choice(letters if rng.random() < 1 / 2 else ways[-1][1:-1], 1), 1.0
-            x = np.where(rng.random(x.shape) < share, letters[rng.integers(len(letters), size=x.shape)], x)
+            picked = rng.random(x.shape) < rng.choice([0.4, 1.0])
+            kind = rng.random()
+            if kind < ALONE + LONE and rng.random() < 1 / 2:
+                letters = ways[-1][1:-1]
+            if kind < ALONE:
+                letters, picked = rng.choice(letters, 1), np.full(x.shape, True)
+            elif kind < ALONE + LONE:
+                picked = np.arange(x.size).reshape(x.shape) == rng.integers(max(x.size, 1))
+            x = np.where(picked, letters[rng.integers(len(letters), size=x.shape)], x)
         inputs.append(x)
     return replace(case, inputs=tuple(inputs))
 

@@ -1,5 +1,6 @@
 """Cases on kinks, and the ways off them."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -50,12 +51,16 @@ def off_kinks(case: Case) -> Iterator[Case]:
     """The case in higher precision with its elements moved off the kinks by less than a unit in the last place.
 
     Ties are broken in every case, so that it has a derivative. First all move up and all move down, in either order;
+    then one argument as a whole further than the next, in every order of three, so that each is the middle one everywhere;
     then for each element it moves furthest up, and furthest down, with few or many others; then at random.
     """
     on = [d == 0 for d in case.kink_distances()]
     n = sum(int(np.sum(mask)) for mask in on)
     rng, ranks = np.random.default_rng(n), np.arange(n)
     orders: list[Array] = [ranks + 1, -1 - ranks, n - ranks, ranks - n]
+    if len(on) > 2:
+        blocks = np.split(ranks, np.cumsum([np.sum(mask) for mask in on])[:-1])
+        orders += [1 + np.argsort(np.concatenate(some)) for some in itertools.permutations(blocks)]
     for k in range(n):
         rank = (ranks + k) % n
         orders += [rank - n + 1.5, rank - 0.5, rank - n / 2 + 0.25]

@@ -67,6 +67,15 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+LEAST_RANK = {"fortran": 2, "transposed": 2, "reversed": 1, "strided": 1, "expanded": 1}
+"""Below which a layout is no other than "C"."""
+
+
+def layouts_for(x: Array) -> list[str]:
+    """The layouts that make a difference to an array of the rank of x."""
+    return [name for name in LAYOUTS if x.ndim >= LEAST_RANK.get(name, 0)]
+
+
 def lay_out(x: Array, layout: str) -> Array:
     """An array equal to x in this layout, one of `LAYOUTS`; how x itself lies in memory makes no difference to it."""
     return LAYOUTS[layout](np.asarray(x, order="C"))

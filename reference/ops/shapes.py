@@ -167,10 +167,10 @@ def _index(choose: Choices, n: int, together: Shape) -> Any:
     """An index of an axis of length n: a slice, an integer or an array of integers of the shape `together`."""
     kind = choose.of(["slice", "integer", "integers", "integers"]) if n else "slice"
     if kind == "slice":
-        start, stop = (
-            choose.of([None, choose.integer(-n, n)]) for _ in range(2)
-        )  # of two numbers most are empty
-        return slice(start, stop, choose.of([None, 2, -1, -2]))
+        if choose.of([False, False, True]):
+            return slice(None, None, choose.of([-1, None, 2, -2]))
+        ends = (choose.of([None, choose.integer(-n, n)]) for _ in range(2))  # of two numbers most are empty
+        return slice(*ends, choose.of([None, 2, -1, -2]))
     if kind == "integer":
         return choose.integer(-n, n - 1)
     shape = broadcast_from(choose, together)
