@@ -169,8 +169,9 @@ def _index(choose: Choices, n: int, together: Shape) -> Any:
     if kind == "slice":
         if choose.of([False, False, True]):
             return slice(None, None, choose.of([-1, None, 2, -2]))
-        ends = (choose.of([None, choose.integer(-n, n)]) for _ in range(2))  # of two numbers most are empty
-        return slice(*ends, choose.of([None, 2, -1, -2]))
+        start = choose.of([None, choose.integer(-n, n)])
+        stop = choose.of([None, None, choose.integer(-n, n)])  # between two numbers most slices are empty
+        return slice(start, stop, choose.of([None, 2, -1, -2]))
     if kind == "integer":
         return choose.integer(-n, n - 1)
     shape = broadcast_from(choose, together)
