@@ -34,14 +34,14 @@ def pull(root: "Variable", g: "Array", differentiable: bool, inputs: frozenset[i
         return {root._order: [root, g, False]}
     variable = root
     while True:
-        pullbacks, parents, form, rule, args, kwargs = variable._node  # type: ignore[misc]
-        if variable._order < latest:
+        pullbacks, parents, form, call = variable._node  # type: ignore[misc]
+        if latest and variable._order < latest:
             _refuse_overwritten(variable, differentiable)
         at_hand = in_hand = None
         try:
             if differentiable:
                 with recording(True):
-                    pullbacks = rule(*args, **kwargs)[1]
+                    pullbacks = _again(call, parents)
             if form is ANY_FORM and type(pullbacks) is not tuple:
                 pullbacks = _one_by_one(pullbacks(g))
             i = -1
@@ -76,7 +76,7 @@ def pull(root: "Variable", g: "Array", differentiable: bool, inputs: frozenset[i
                 elif _add(waiting, x, d, differentiable):
                     heappush(heap, -key)
         except Exception as error:
-            error.add_note(f"in the backward pass of {rule.__name__}")
+            error.add_note(f"in the backward pass of {_rule_of(call).__name__}")
             raise
         if at_hand is not None:
             if not heap or at_hand._order > -heap[0]:
@@ -89,6 +89,17 @@ def pull(root: "Variable", g: "Array", differentiable: bool, inputs: frozenset[i
             break
         variable, g, _ = waiting.pop(-heappop(heap))
     return found
+
+
+def _rule_of(call: Any) -> Any:
+    """The rule of what the last entry of a node says."""
+    return call[0] if isinstance(call, tuple) else call
+
+
+def _again(call: Any, parents: tuple["Variable | None", ...]) -> Any:
+    """The pullbacks of a rule that is run again, on variables."""
+    rule, args, kwargs = call if isinstance(call, tuple) else (call, parents, {})
+    return rule(*args, **kwargs)[1]
 
 
 def _one_by_one(gradients: tuple["Array | None", ...]) -> list[Any]:
@@ -119,9 +130,9 @@ def _add(sums: Sums, x: "Variable", d: "Array", differentiable: bool) -> bool:
 
 def _refuse_overwritten(variable: "Variable", differentiable: bool) -> None:
     """Raise RuntimeError if memory that the pullbacks of a variable read was written to after they were made."""
-    pullbacks, parents, _, rule, _, _ = variable._node  # type: ignore[misc]
+    pullbacks, parents, _, call = variable._node  # type: ignore[misc]
     needed = [pullbacks, *(x.data for x in parents if differentiable and x is not None)]
     if writes.overwritten(needed, variable._order):
         raise RuntimeError(
-            f"an array that the pullback of {rule.__name__} needs was overwritten in place; compute from a clone() of it"
+            f"an array that the pullback of {_rule_of(call).__name__} needs was overwritten in place; compute from a clone() of it"
         )

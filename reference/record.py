@@ -13,7 +13,6 @@ from gradspec.reference.pull import ANY_FORM
 from gradspec.reference.tape import VJP, Variable, clock, form_of
 
 _new = object.__new__
-_NO_KEYWORDS: dict[str, Any] = {}
 
 
 def record(rule: Callable[..., VJP], *, elementwise: bool = False) -> Callable[..., Any]:
@@ -51,7 +50,7 @@ def _general(rule: Callable[..., VJP], variadic: bool = False) -> Callable[..., 
         if pullbacks is not None and tracking.is_tracking() and any(x._node is not None for x in variables):
             inputs = [x._data if isinstance(x, Variable) and x._node is None else x for x in args]
             parents = [x if isinstance(x, Variable) else None for x in inputs]
-            result._node = (pullbacks, tuple(parents), ANY_FORM, rule, tuple(inputs), kwargs)
+            result._node = (pullbacks, tuple(parents), ANY_FORM, (rule, tuple(inputs), kwargs))
         return result
 
     return op
@@ -75,8 +74,7 @@ def _unary(rule: Callable[..., VJP]) -> Callable[..., Any]:
             result._form = result._node = None
         else:
             result._form = form = x._form or form_of(x)
-            inputs = (x,)
-            result._node = (pullbacks, inputs, form, rule, inputs, _NO_KEYWORDS)
+            result._node = (pullbacks, (x,), form, rule)
         return result
 
     return op
@@ -95,12 +93,12 @@ def _binary(rule: Callable[..., VJP]) -> Callable[..., Any]:
         result = _new(type(x))
         result._data = value if type(value) is ndarray else as_array(value)
         result._order = next(clock)
-        inputs: tuple[Any, ...] = (x, y)
-        parents = inputs
+        parents: tuple[Any, ...] = (x, y)
+        call: Any = rule
         if x_node is None or y_node is None:
             if x_node is y_node:  # neither requires a gradient
                 pullbacks = None
-            inputs = tuple([v._data if v._node is None else v for v in inputs])
+            call = rule, tuple([v._data if v._node is None else v for v in parents]), {}
             parents = tuple([None if v._node is None else v for v in parents])
         if pullbacks is None or (tracking.paused and not tracking.is_tracking()):
             result._form = result._node = None
@@ -111,7 +109,7 @@ def _binary(rule: Callable[..., VJP]) -> Callable[..., Any]:
         else:
             result._form = None
             form = ANY_FORM
-        result._node = (pullbacks, parents, form, rule, inputs, _NO_KEYWORDS)
+        result._node = (pullbacks, parents, form, call)
         return result
 
     return op

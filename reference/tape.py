@@ -27,9 +27,12 @@ VJP = tuple[Array, tuple[Pullback | None, ...] | Callable[[Array], tuple[Array, 
 """What a rule returns: its value, and a pullback per argument (None for an argument without a gradient), or one function
 that returns every gradient at once, or None where the op is not differentiable at all."""
 
-Node = tuple[Any, tuple["Variable | None", ...], object, Callable[..., VJP], tuple[Any, ...], dict[str, Any]]
+Rule = Callable[..., VJP]
+
+Node = tuple[Any, tuple["Variable | None", ...], object, Rule | tuple[Rule, tuple[Any, ...], dict[str, Any]]]
 """How a value came about: pullbacks; those of the arguments that require grad, None for the others; the form that the
-pullbacks return; and, to run it again, the rule with its keywords and arguments, arrays where they do not require grad."""
+pullbacks return; and, to run it again, the rule, with its arguments (arrays where they do not require grad) and keywords
+where these are not just the variables."""
 
 LEAF: Any = ()
 """The node of a variable that requires grad and that no op made."""
@@ -194,7 +197,7 @@ def _alias(x: Variable) -> Variable:
     """A variable of the same data one step younger than x, through which cotangents reach x."""
     alias = type(x)(x.data, requires_grad=True)
     if x.requires_grad:
-        alias._node = _identity(x.data)[1], (x,), ANY_FORM, _identity, (x,), {}
+        alias._node = _identity(x.data)[1], (x,), ANY_FORM, _identity
     return alias
 
 
