@@ -14,7 +14,7 @@ Sums = dict[int, list[Any]]
 """By the order of variables: the variable, the cotangent gathered so far, and whether that is an array of this pass alone."""
 
 ANY_FORM: Any = object()
-"""In the node of a variable whose pullbacks may return any shape and dtype. No variable has it, so each result is fitted."""
+"""Of pullbacks that may return any shape and dtype. No variable has it, so each result is fitted."""
 
 
 def pull(root: "Variable", g: "Array", differentiable: bool, inputs: frozenset[int]) -> Sums:
@@ -30,28 +30,29 @@ def pull(root: "Variable", g: "Array", differentiable: bool, inputs: frozenset[i
     waiting: Sums = {}
     heap: list[int] = []
     pullbacks: Any
-    if not root._node or root._order in inputs:
+    if not root._parents or root._order in inputs:
         return {root._order: [root, g, False]}
     variable = root
     while True:
-        pullbacks, parents, form, call = variable._node  # type: ignore[misc]
+        pullbacks = variable._pullbacks
+        form = variable._pulled
         if latest and variable._order < latest:
             _refuse_overwritten(variable, differentiable)
         at_hand = in_hand = None
         try:
             if differentiable:
                 with recording(True):
-                    pullbacks = _again(call, parents)
+                    pullbacks = _again(variable)
             if form is ANY_FORM and type(pullbacks) is not tuple:
                 pullbacks = _one_by_one(pullbacks(g))
             i = -1
-            for x in parents:
+            for x in variable._parents:  # type: ignore[union-attr]
                 i += 1
                 if x is None:  # the argument requires no gradient
                     continue
                 key = x._order
                 if key > newest:
-                    ends = not x._node
+                    ends = not x._parents
                 elif key in inputs:
                     ends = True
                 else:  # older than the inputs, it does not depend on them
@@ -76,7 +77,7 @@ def pull(root: "Variable", g: "Array", differentiable: bool, inputs: frozenset[i
                 elif _add(waiting, x, d, differentiable):
                     heappush(heap, -key)
         except Exception as error:
-            error.add_note(f"in the backward pass of {_rule_of(call).__name__}")
+            error.add_note(f"in the backward pass of {_rule_of(variable).__name__}")
             raise
         if at_hand is not None:
             if not heap or at_hand._order > -heap[0]:
@@ -91,15 +92,16 @@ def pull(root: "Variable", g: "Array", differentiable: bool, inputs: frozenset[i
     return found
 
 
-def _rule_of(call: Any) -> Any:
-    """The rule of what the last entry of a node says."""
+def _rule_of(variable: "Variable") -> Any:
+    call = variable._call
     return call[0] if isinstance(call, tuple) else call
 
 
-def _again(call: Any, parents: tuple["Variable | None", ...]) -> Any:
+def _again(variable: "Variable") -> Any:
     """The pullbacks of a rule that is run again, on variables."""
-    rule, args, kwargs = call if isinstance(call, tuple) else (call, parents, {})
-    return rule(*args, **kwargs)[1]
+    call = variable._call
+    rule, args, kwargs = call if isinstance(call, tuple) else (call, variable._parents, {})
+    return rule(*args, **kwargs)[1]  # type: ignore[misc]
 
 
 def _one_by_one(gradients: tuple["Array | None", ...]) -> list[Any]:
@@ -130,9 +132,9 @@ def _add(sums: Sums, x: "Variable", d: "Array", differentiable: bool) -> bool:
 
 def _refuse_overwritten(variable: "Variable", differentiable: bool) -> None:
     """Raise RuntimeError if memory that the pullbacks of a variable read was written to after they were made."""
-    pullbacks, parents, _, call = variable._node  # type: ignore[misc]
-    needed = [pullbacks, *(x.data for x in parents if differentiable and x is not None)]
+    parents = variable._parents if differentiable else None
+    needed = [variable._pullbacks, *(x.data for x in parents or () if x is not None)]
     if writes.overwritten(needed, variable._order):
         raise RuntimeError(
-            f"an array that the pullback of {_rule_of(call).__name__} needs was overwritten in place; compute from a clone() of it"
+            f"an array that the pullback of {_rule_of(variable).__name__} needs was overwritten in place; compute from a clone() of it"
         )

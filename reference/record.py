@@ -46,11 +46,17 @@ def _general(rule: Callable[..., VJP], variadic: bool = False) -> Callable[..., 
         result = _new(type(variables[0]))
         result._data = as_array(value)
         result._order = next(clock)
-        result._form = result._node = None
-        if pullbacks is not None and tracking.is_tracking() and any(x._node is not None for x in variables):
-            inputs = [x._data if isinstance(x, Variable) and x._node is None else x for x in args]
-            parents = [x if isinstance(x, Variable) else None for x in inputs]
-            result._node = (pullbacks, tuple(parents), ANY_FORM, (rule, tuple(inputs), kwargs))
+        result._form = result._parents = None
+        if (
+            pullbacks is not None
+            and tracking.is_tracking()
+            and any(x._parents is not None for x in variables)
+        ):
+            inputs = [x._data if isinstance(x, Variable) and x._parents is None else x for x in args]
+            result._parents = tuple([x if isinstance(x, Variable) else None for x in inputs])
+            result._pullbacks = pullbacks
+            result._pulled = ANY_FORM
+            result._call = rule, tuple(inputs), kwargs
         return result
 
     return op
@@ -63,18 +69,20 @@ def _general(rule: Callable[..., VJP], variadic: bool = False) -> Callable[..., 
 def _unary(rule: Callable[..., VJP]) -> Callable[..., Any]:
     def op(x: Any) -> Any:
         try:
-            node = x._node
+            grad = x._parents
         except AttributeError:  # not a Variable
             return rule(x)[0]
         value, pullbacks = rule(x._data)
         result = _new(type(x))
         result._data = value if type(value) is ndarray else as_array(value)
         result._order = next(clock)
-        if node is None or pullbacks is None or (tracking.paused and not tracking.is_tracking()):
-            result._form = result._node = None
+        if grad is None or pullbacks is None or (tracking.paused and not tracking.is_tracking()):
+            result._form = result._parents = None
         else:
-            result._form = form = x._form or form_of(x)
-            result._node = (pullbacks, (x,), form, rule)
+            result._form = result._pulled = x._form or form_of(x)
+            result._parents = (x,)
+            result._pullbacks = pullbacks
+            result._call = rule
         return result
 
     return op
@@ -85,8 +93,8 @@ def _binary(rule: Callable[..., VJP]) -> Callable[..., Any]:
 
     def op(x: Any, y: Any) -> Any:
         try:
-            x_node = x._node
-            y_node = y._node
+            x_grad = x._parents
+            y_grad = y._parents
         except AttributeError:  # not both are Variables
             return general(x, y)
         value, pullbacks = rule(x._data, y._data)
@@ -95,21 +103,23 @@ def _binary(rule: Callable[..., VJP]) -> Callable[..., Any]:
         result._order = next(clock)
         parents: tuple[Any, ...] = (x, y)
         call: Any = rule
-        if x_node is None or y_node is None:
-            if x_node is y_node:  # neither requires a gradient
+        if x_grad is None or y_grad is None:
+            if x_grad is y_grad:  # neither requires a gradient
                 pullbacks = None
-            call = rule, tuple([v._data if v._node is None else v for v in parents]), {}
-            parents = tuple([None if v._node is None else v for v in parents])
+            call = rule, tuple([v._data if v._parents is None else v for v in parents]), {}
+            parents = tuple([None if v._parents is None else v for v in parents])
         if pullbacks is None or (tracking.paused and not tracking.is_tracking()):
-            result._form = result._node = None
+            result._form = result._parents = None
             return result
         form = x._form or form_of(x)
         if form is (y._form or form_of(y)):
-            result._form = form
+            result._form = result._pulled = form
         else:
             result._form = None
-            form = ANY_FORM
-        result._node = (pullbacks, parents, form, call)
+            result._pulled = ANY_FORM
+        result._parents = parents
+        result._pullbacks = pullbacks
+        result._call = call
         return result
 
     return op

@@ -29,14 +29,6 @@ that returns every gradient at once, or None where the op is not differentiable 
 
 Rule = Callable[..., VJP]
 
-Node = tuple[Any, tuple["Variable | None", ...], object, Rule | tuple[Rule, tuple[Any, ...], dict[str, Any]]]
-"""How a value came about: pullbacks; those of the arguments that require grad, None for the others; the form that the
-pullbacks return; and, to run it again, the rule, with its arguments (arrays where they do not require grad) and keywords
-where these are not just the variables."""
-
-LEAF: Any = ()
-"""The node of a variable that requires grad and that no op made."""
-
 clock = count(1)
 
 
@@ -58,7 +50,7 @@ class Variable:
     accumulated so far, a variable of the shape and dtype of `data`, or None.
     """
 
-    __slots__ = ("_data", "_form", "_grad", "_node", "_order")
+    __slots__ = ("_call", "_data", "_form", "_grad", "_order", "_parents", "_pullbacks", "_pulled")
 
     # Copies an array with its layout; a library may have its own way.
     kept: Callable[[Array], Array] = staticmethod(kept)
@@ -66,14 +58,23 @@ class Variable:
     _data: Array
     _form: object  # shape and dtype, the same object for all that are alike; None until someone asks
     _order: int  # when it was made: whatever consumes it is younger
-    _node: Node | None  # None where nothing is to be differentiated
+    _parents: (
+        tuple[Self | None, ...] | None
+    )  # the arguments that require grad, and None for the others; see below
     _grad: Self | None  # set on leaves only
+
+    # Without a gradient, _parents is None; on a leaf it is empty. The result of an op that is recorded has also:
+    _pullbacks: tuple[Pullback | None, ...] | Callable[[Array], tuple[Array, ...]]
+    _pulled: object  # the form of what they return
+    # To run it again: the rule; and where its arguments are not just the parents these (arrays where they do not require
+    # grad) and its keywords.
+    _call: Rule | tuple[Rule, tuple[Any, ...], dict[str, Any]]
 
     def __init__(self, data: Array, requires_grad: bool = False) -> None:
         self._data = data
         self._form = None
         self._order = next(clock)
-        self._node = None
+        self._parents = None
         if requires_grad:
             self.requires_grad_()
 
@@ -96,7 +97,7 @@ class Variable:
 
     @property
     def requires_grad(self) -> bool:
-        return self._node is not None
+        return self._parents is not None
 
     @requires_grad.setter
     def requires_grad(self, requires_grad: bool) -> None:
@@ -105,14 +106,14 @@ class Variable:
     @property
     def is_leaf(self) -> bool:
         """Whether no recorded op made it. Leaves are where `backward` leaves gradients."""
-        return not self._node
+        return not self._parents
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Ask for the gradient of a leaf, or no longer; returns the variable itself. What was computed before stays.
 
         Raises TypeError for an array that is not of floating point, ValueError for the result of a recorded op.
         """
-        if self._node and not requires_grad:
+        if self._parents and not requires_grad:
             raise ValueError(
                 "the result of a recorded op always requires grad; detach() gives one that does not"
             )
@@ -120,7 +121,7 @@ class Variable:
             raise TypeError(
                 f"only floating-point arrays have gradients; this one has dtype {self.data.dtype}"
             )
-        self._node = (self._node or LEAF) if requires_grad else None
+        self._parents = (self._parents or ()) if requires_grad else None
         return self
 
     def backward(self, end_grad: Array = None, *, create_graph: bool = False) -> None:
@@ -163,7 +164,7 @@ def vjp(
             raise RuntimeError(f"{getattr(fn, '__name__', fn)} or one of its ops wrote to an input")
 
     def pullback(g: Array) -> tuple[Array, ...]:
-        differentiable = isinstance(g, Variable) or any(x._node for x in leaves)
+        differentiable = isinstance(g, Variable) or any(x._parents for x in leaves)
         found: dict[int, tuple[Variable, Array]] = {}
         if isinstance(value, Variable) and value.requires_grad:
             ends = frozenset(x._order for x in leaves)
@@ -197,11 +198,12 @@ def _alias(x: Variable) -> Variable:
     """A variable of the same data one step younger than x, through which cotangents reach x."""
     alias = type(x)(x.data, requires_grad=True)
     if x.requires_grad:
-        alias._node = _identity(x.data)[1], (x,), ANY_FORM, _identity
+        alias._pullbacks = _identity(x.data)[1]
+        alias._parents, alias._pulled, alias._call = (x,), ANY_FORM, _identity
     return alias
 
 
-def _identity(x: Array) -> VJP:
+def _identity(x: Array) -> tuple[Array, tuple[Pullback]]:
     return x, (lambda g: g,)
 
 

@@ -88,8 +88,8 @@ def unguarded(op: str, rule: Rule) -> Backend:
     def vjp(fn: Callable[..., Any], *inputs: Array) -> tuple[Array, Callable[[Array], Any]]:
         leaves = [Variable(x, requires_grad=True) for x in inputs]
         value: Any = fn(*leaves)
-        pulls: Any = value._node[0]
-        parents: Any = value._node[1]
+        pulls: Any = value._pullbacks
+        parents: Any = value._parents
         places = {id(leaf): k for k, leaf in enumerate(leaves)}
 
         def pullback(g: Array) -> list[Array]:
