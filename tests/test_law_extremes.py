@@ -117,3 +117,34 @@ def test_what_is_far_beyond_the_largest_number_is_infinite_in_any_order(size: fl
     case = Case.of("var", "float64", [[size, -size, size]], {"axis": 0}, 1)
     found = judged(extremes_go_where_the_spec_says, planted(var=var_that_stays_finite), case)
     assert found.verdict == verdict
+
+
+def test_a_product_that_underflows_on_its_way_to_infinity_may_be_nan() -> None:
+    def never_infinite(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJP:
+        y, pulls = OPS["prod"].rule(x, axis=axis, keepdims=keepdims)
+        return np.where(np.isinf(y), np.nan, y).astype(y.dtype), pulls
+
+    def of(*numbers: float) -> str:
+        case = Case.of("prod", "float16", [numbers], {"axis": 0}, 2)
+        return judged(extremes_go_where_the_spec_says, planted(prod=never_infinite), case).verdict
+
+    assert of(0.001, 0.001, -0.01, -0.01, -np.inf) != "disagree"  # the first four come to 0
+    assert of(2.0, 0.5, -np.inf) == "disagree"
+
+
+def test_what_an_infinite_statistic_divides_may_be_zero() -> None:
+    """The squares of these distances are within, the squared distance between the two numbers is beyond the largest number."""
+
+    def by_differences(x: Any, weight: Any, bias: Any, *, eps: float = 1e-5) -> VJP:
+        with np.errstate(over="ignore"):
+            squared = (x[..., :1] - x[..., 1:]) ** 2 / 4
+        centred = x - np.mean(x, axis=-1, keepdims=True)
+        return centred / np.sqrt(squared + eps) * weight + bias, OPS["layer_norm"].rule(x, weight, bias)[1]
+
+    def of(size: float) -> str:
+        inputs = [[[size, -size / 4]], [1, 2], [1, 3]]
+        case = Case.of("layer_norm", "float64", inputs, {"eps": 1e-5}, [[-1, 0.75]])
+        return judged(extremes_go_where_the_spec_says, planted(layer_norm=by_differences), case).verdict
+
+    assert of(1.3e154) != "disagree"
+    assert of(1.3e150) == "agree"

@@ -23,7 +23,8 @@ _EXACT = {np.negative, np.absolute, np.sign, np.maximum, np.minimum}  # never ro
 class Rounding:
     """How the numbers of a dtype round, and the source of randomness.
 
-    computed: the dtype of the arithmetic: 16-bit floats round on the way, but do not overflow as their squares would. peak, trough: the largest number met so far, and the smallest but zero.
+    computed: the dtype of the arithmetic: 16-bit floats round on the way, but do not overflow as their squares would.
+    peak, trough: the largest number met so far, and the smallest but zero.
     """
 
     def __init__(self, dtype: np.dtype[Any], seed: int) -> None:

@@ -11,12 +11,14 @@ leave them:
 - gradients by a NaN, or by a number on a kink;
 - what lies on the brink of overflow, a factor of `HEADROOM` from it: roundings and their order decide;
 - where an op combines elements (sums, softmax) and its numbers come near to overflow, what overflows, which their order
-  decides, but for results that are themselves far beyond the largest number; near to overflow of 16-bit floats, which each library widens at steps of its own, how close the others come, too;
+  decides, but for results that are themselves far beyond the largest number; and how close the others come, since what was
+  divided by an infinity is finite, too;
 - where it combines elements and its value underflows, how close the gradients come: a product that is 0 says nothing of
   its factors when divided by one;
 - where it combines elements and the spec's outcome holds an infinity or NaN, what else becomes NaN (a softmax that
-  subtracts an infinite maximum is NaN throughout, and so is a product divided by its infinite factor), but for values that
-  are infinite themselves and have no NaN beside them, and gradients that are NaN in the spec.
+  subtracts an infinite maximum is NaN throughout, and so is a product divided by its infinite factor), but for gradients that
+  are NaN in the spec, and for infinite values with no NaN beside them that meet no number so large or small on their way that
+  another order makes it infinite, or zero.
 
 Each element of an elementwise op is judged whatever the others are.
 """
@@ -69,6 +71,10 @@ def _kept(judge: Judge, what: str, got: Array, part: Part, smooth: Array | bool 
     if exact.dtype.kind in "biu" or got.shape != exact.shape:
         return judge.judge(what, got, part)
     kinds = kind(exact.astype(dtype_of(judge.dtype)))
+    if not np.any(smooth & (kind(got) != kinds)):  # most often: no jittered copies are needed
+        judgement = _close(judge, what, got, part, smooth & (kinds == FINITE))
+        if judgement.verdict == "agree":
+            return replace(judgement, informative=bool(np.any(smooth & _agreed(judge, part, kinds, 0))))
     agreed = wrong = np.zeros(exact.shape, np.bool_)
     for copies in COPIES:
         agreed = smooth & _agreed(judge, part, kinds, copies)
@@ -103,7 +109,7 @@ def _open(judge: Judge, got: Array, part: Part, gradient: bool) -> Array:
     undone = np.logical_or(kind(got) == NAN, kinds == NAN if gradient else False) & (
         not alone and _holds(judge, lambda x: ~np.isfinite(x))
     )
-    if not gradient and not judge.near_overflow and not _holds(judge, np.isnan):
+    if not (gradient or judge.near_overflow or judge.lost or _holds(judge, np.isnan)):
         undone &= kinds == FINITE
     return (brink & ((kinds == FINITE) | (kind(got) == FINITE))) | undone
 
@@ -114,7 +120,7 @@ def _imprecise(judge: Judge) -> bool:
         return False
     tiny, value = float(ml_dtypes.finfo(dtype_of(judge.dtype)).tiny), np.abs(judge.exact.value)
     underflows = bool(np.any((value > 0) & (value < tiny)))
-    return underflows or (judge.near_overflow and dtype_of(judge.dtype).itemsize == 2)
+    return underflows or judge.near_overflow
 
 
 def _close(judge: Judge, what: str, got: Array, part: Part, where: Array) -> Judgement:

@@ -1,0 +1,47 @@
+"""Draws docs/run.svg, the README's picture of a run, from a run: `python docs/picture.py`."""
+
+import io
+import os
+import pty
+import re
+import sys
+from pathlib import Path
+
+from rich._export_format import CONSOLE_SVG_FORMAT
+from rich.console import Console
+from rich.text import Text
+
+WIDTH = 112  # columns
+OPS = ("clip", "getitem", "layer_norm", "log", "matmul", "relu", "softmax", "sum")  # of each family some
+COMMAND = ["pytest", "properties/", *(part for op in OPS for part in ("--op", op))]
+
+
+def output(command: list[str]) -> str:
+    """What the command prints to a terminal of so many columns."""
+    pieces = []
+
+    def read(terminal: int) -> bytes:
+        pieces.append(os.read(terminal, 1 << 16))
+        return pieces[-1]
+
+    os.environ |= {"COLUMNS": str(WIDTH), "TERM": "xterm-256color"}
+    pty.spawn([sys.executable, "-m", *command], read)
+    return b"".join(pieces).decode().replace("\r", "")
+
+
+def main() -> None:
+    """Run, draw, and only then replace the picture."""
+    path = Path(__file__).with_name("run.svg")
+    report = output(COMMAND)
+    report = report[report.index("\n", report.index("collected ")) :] if "collected " in report else report
+    console = Console(width=WIDTH, record=True, file=io.StringIO())
+    console.print(f"$ {' '.join(COMMAND)}\n")
+    console.print(Text.from_ansi(report.strip()))
+    fontless = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    new = path.with_suffix(".new")
+    new.write_text(console.export_svg(title="gradspec", code_format=fontless), encoding="utf-8")
+    new.replace(path)
+
+
+if __name__ == "__main__":
+    main()
