@@ -1,6 +1,7 @@
 """What takes luck or earlier calls is found all the same, and its script shows it in a fresh process."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from gradspec.properties.laws.depth import Chain, a_chain_of_any_length_is_diffe
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.programs import Program
 from gradspec.properties.running.again import judged_again, other_than
-from gradspec.reference import OPS
+from gradspec.reference import OPS, VJP, record
 from gradspec.reference.cases import Seeded
 
 FAULTY = """
@@ -57,6 +58,19 @@ def test_the_script_reproduces_what_one_call_does_not_show(mine: Path, name: str
     assert shown.returncode == 1, shown.stdout + shown.stderr
     assert "depends on earlier calls" in shown.stdout
     assert len(script.read_text(encoding="utf-8").splitlines()) < 20
+
+
+def test_a_cotangent_of_zeros_does_not_hide_it() -> None:
+    first: list[Any] = []
+
+    def exp_of_the_first(x: Any) -> VJP:
+        y = np.exp(x)
+        first.append(y)
+        return y, (lambda g: g * first[0],)
+
+    case = Case.of("exp", "float64", [[0, 0]], {}, [0, 0])
+    faulty = offering({"exp": record(exp_of_the_first)}, "remembers")
+    assert judged_again(every_gradient_agrees, faulty, case).verdict == "disagree"
 
 
 def test_a_right_backend_passes_however_often_it_is_tried() -> None:

@@ -41,7 +41,7 @@ def other_than(case: Any, k: int) -> Any:
     """The k-th other one of its kind, if there is one: other numbers in the same shapes, or a program of another seed."""
     if not isinstance(case, Case):
         return replace(case, seed=case.seed + k + 1) if hasattr(case, "seed") else case
-    other = case
+    other = replace(case, cotangent=_moved(case.cotangent, Interval(), k))
     for i, x in enumerate(case.inputs):
         domain = case.op.domain(i)
         if isinstance(domain, Interval) and x.dtype.kind not in "biu":
