@@ -27,9 +27,11 @@ SIZES = (1, 2, 3, 0, 4, 5, 7, 8, 17, 33)
 AGAIN = 3  # times as likely as any other is the length of the axis before: squares hide transposes
 
 LONG = 4096  # of ones bfloat16 adds up 256, float16 2,048
-RARELY = 8  # of so many 16-bit cases that may be long one is
+WIDE = 1030  # more than a block of a GPU has threads, in the other dtypes
+RARELY = 8, 20  # of so many cases that may be long one is, in 16 bits and in others
 SIXTEEN = ("float16", "bfloat16")
 POSITIVE = (1.0, 0.9, 0.7, 0.3)
+ROUND = (1.0, 0.75, 0.5, 0.25)  # whose products add up exactly, in any order
 SUMS = {
     "sum",
     "mean",
@@ -82,18 +84,18 @@ class DrawnChoices:
 
 
 class LongChoices(DrawnChoices):
-    """Those of a call with one long axis: the first, second or third to be chosen. The others are short."""
+    """Those of a call with one axis of this length: the first, second or third to be chosen. The others are short."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, length: int) -> None:
         super().__init__(b"", 0, rng)
-        self.before = self.integer(0, 2)
+        self.before, self.length = self.integer(0, 2), length
 
     def rank(self, low: int, high: int) -> int:
         return min(low + self.integer(1, 2), high)
 
     def size(self, taken: int) -> int:
-        long = len(self.sizes) >= self.before and LONG not in self.sizes and taken <= 4
-        self.sizes.append(LONG if long else self.of([1, 2]))
+        long = len(self.sizes) >= self.before and self.length not in self.sizes and taken <= 4
+        self.sizes.append(self.length if long else self.of([1, 2]))
         return self.sizes[-1]
 
 
@@ -109,8 +111,8 @@ def cases(
 ) -> list[Case]:
     """Several cases, each of a call of its own.
 
-    smooth: all inputs keep their distance from kinks. room: how many elements an array may have. long: whether ops that add
-    up may meet one long axis now and then, in 16-bit floats, where it tells in what they add.
+    smooth: all inputs keep their distance from kinks. room: how many elements an array may have. long: whether one axis may
+    be long now and then; in 16-bit floats that of ops that add up, where it tells in what they add.
     """
     length = fills * CHOICES + BLOCK
     block = draw(st.binary(min_size=length, max_size=length))
@@ -119,8 +121,9 @@ def cases(
     for i in range(fills):
         choose = DrawnChoices(block[i * CHOICES : (i + 1) * CHOICES], room, rng)
         dtype = choose.of(dtypes)
-        if long and adds_up(op) and dtype in SIXTEEN and choose.integer(1, RARELY) == RARELY:
-            found.append(_long_case(op, dtype, rng))
+        if long and rng.integers(RARELY[dtype not in SIXTEEN]) == 0 and (adds_up(op) or dtype not in SIXTEEN):
+            case = _long_case(op, dtype, rng)
+            found.append(away_from_kinks(case, rng) if smooth and op.kinks else case)
             continue
         call = op.cases(choose)
         if op.arguments[-1] in op.defaults and choose.of([False, False, False, True]):
@@ -137,10 +140,13 @@ def adds_up(op: Op) -> bool:
 
 
 def _long_case(op: Op, dtype: str, rng: np.random.Generator) -> Case:
-    """A case of a call with a long axis. Its numbers have one sign, so that the sums outgrow what 16 bits add to them."""
-    call = op.cases(LongChoices(rng))
+    """A case of a call with a long axis. Its numbers have one sign, so that the sums outgrow what 16 bits add to them.
+
+    In other dtypes it is for what goes wrong far along an axis, and each library adds in an order of its own: they are round.
+    """
+    call = op.cases(LongChoices(rng, LONG if dtype in SIXTEEN else WIDE))
     case = filled_case(op, call, dtype, _bytes_for(call, rng))
-    letters = np.array(POSITIVE).astype(dtype_of(dtype))
+    letters = np.array(POSITIVE if dtype in SIXTEEN else ROUND).astype(dtype_of(dtype))
     return case.with_arrays(lambda x: letters[rng.integers(len(letters), size=x.shape)])
 
 
