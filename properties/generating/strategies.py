@@ -111,8 +111,8 @@ def cases(
 ) -> list[Case]:
     """Several cases, each of a call of its own.
 
-    smooth: all inputs keep their distance from kinks. room: how many elements an array may have. long: whether one axis may
-    be long now and then; in 16-bit floats that of ops that add up, where it tells in what they add.
+    smooth: all inputs keep their distance from kinks. room: how many elements an array may have. long: whether ops that
+    combine elements may meet one long axis now and then; in 16-bit floats those that add up, where it tells in what they add.
     """
     length = fills * CHOICES + BLOCK
     block = draw(st.binary(min_size=length, max_size=length))
@@ -121,7 +121,8 @@ def cases(
     for i in range(fills):
         choose = DrawnChoices(block[i * CHOICES : (i + 1) * CHOICES], room, rng)
         dtype = choose.of(dtypes)
-        if long and rng.integers(RARELY[dtype not in SIXTEEN]) == 0 and (adds_up(op) or dtype not in SIXTEEN):
+        suited = adds_up(op) if dtype in SIXTEEN else not op.elementwise
+        if long and suited and rng.integers(RARELY[dtype not in SIXTEEN]) == 0:
             case = _long_case(op, dtype, rng)
             found.append(away_from_kinks(case, rng) if smooth and op.kinks else case)
             continue
