@@ -58,12 +58,11 @@ class Variable:
     _data: Array
     _form: object  # shape and dtype, the same object for all that are alike; None until someone asks
     _order: int  # when it was made: whatever consumes it is younger
-    _parents: (
-        tuple[Self | None, ...] | None
-    )  # the arguments that require grad, and None for the others; see below
     _grad: Self | None  # set on leaves only
+    # The arguments that require grad, None for the others; none at all on a leaf, and None where nothing is recorded.
+    _parents: tuple[Self | None, ...] | None
 
-    # Without a gradient, _parents is None; on a leaf it is empty. The result of an op that is recorded has also:
+    # The result of an op that is recorded has also:
     _pullbacks: tuple[Pullback | None, ...] | Callable[[Array], tuple[Array, ...]]
     _pulled: object  # the form of what they return
     # To run it again: the rule; and where its arguments are not just the parents these (arrays where they do not require

@@ -289,7 +289,7 @@ def test_the_benchmark_changes_its_inputs_from_call_to_call() -> None:
 
 
 @pytest.mark.skipif(cuda_emulation.COMPILER is None, reason="there is no g++ to run the kernels with")
-def test_the_work_of_the_benchmark_runs_and_is_repeatable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_work_of_the_benchmark_runs_and_is_repeatable() -> None:
     with stand_in.standing_in():
         launched = stand_in.notes.copy()
         for work in gpu_work.works():

@@ -63,10 +63,6 @@ def misses_what_is_past_the_eighth_row(p: Pull) -> Array:
 
 
 @gradient(PLACE, when=lambda op: not in_batches(op))
-def misses_what_a_block_of_threads_does_not_reach(p: Pull) -> Array:
-    return p.where((np.arange(p.d.size) >= GRID).reshape(p.d.shape), 0)
-
-
 @gradient(PLACE, when=in_batches, likely=BATCHES)
 def misses_what_one_block_of_threads_does_not_reach(p: Pull) -> Array:
     return p.where((np.arange(p.d.size) >= GRID).reshape(p.d.shape), 0)
