@@ -1,5 +1,6 @@
 """What a library offers to be verified: a table of ops and one function that differentiates through them."""
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,31 @@ DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 class Unavailable(Exception):
     """A backend that cannot run here; the message says why in one line, such as "torch:cuda: no CUDA device"."""
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """Where a backend is known to deviate from the spec, and why.
+
+    where: as it is declared. rule: the one property that it breaks, as a sentence; "" for all. dtypes: those it breaks it in; none for all.
+    """
+
+    where: str
+    op: str
+    rule: str
+    dtypes: frozenset[str]
+    why: str
+
+    def excuses(self, dtype: str) -> bool:
+        """Whether a failure in this dtype is what was declared."""
+        return not self.dtypes or dtype in self.dtypes
+
+    @classmethod
+    def declared(cls, where: str, why: str) -> "Deviation":
+        """That of a line of `Backend.known`: "op", "op: property", or either with "op[dtype, dtype]"."""
+        what, _, rule = where.partition(": ")
+        op, *dtypes = re.findall(r"[^\[\],\s]+", what) or [""]
+        return cls(where, op, rule, frozenset(dtypes), why)
 
 
 def _nothing_to_wait_for() -> None:
@@ -40,7 +66,8 @@ class Backend:
         leaves out does not pass for the right one that an earlier call left there. Nothing is, unless given.
     dtypes: which of the `DTYPES` it is verified in.
     known: for ops that deviate from the spec, why, with a link. They are expected to fail, and reported once they do not.
-        "pow: second derivatives agree" in place of "pow" speaks of one property alone.
+        "pow: second derivatives agree" in place of "pow" speaks of one property alone, and "exp[bfloat16]" or
+        "exp[bfloat16]: value agrees" of some dtypes: in the others nothing is excused.
     device: where its arrays live.
     nests: whether `vjp` may be called within the fn of another `vjp`, which gives second derivatives: with respect to
         the inputs of both and to the cotangent of the inner one.
@@ -62,8 +89,15 @@ class Backend:
 
     def __post_init__(self) -> None:
         _check(f"backend {self.name!r}: the spec has no op", self.ops, OPS)
-        known = [name.split(":")[0] for name in self.known]
+        deviations = self.deviations
+        known = [d.op for d in deviations]
         _check(f"backend {self.name!r}: a deviation is known of what is not among its ops:", known, self.ops)
+        dtypes = [name for d in deviations for name in sorted(d.dtypes)]
+        _check(
+            f"backend {self.name!r}: a deviation is known in a dtype it is not verified in:",
+            dtypes,
+            self.dtypes,
+        )
         _check(f"backend {self.name!r}: there is no dtype", self.dtypes, DTYPES)
         object.__setattr__(self, "ops", MappingProxyType(dict(self.ops)))
         object.__setattr__(self, "known", MappingProxyType(dict(self.known)))
@@ -71,6 +105,11 @@ class Backend:
 
     def __repr__(self) -> str:
         return f"<backend {self.name}: {len(self.ops)} ops>"
+
+    @property
+    def deviations(self) -> list[Deviation]:
+        """What is `known`, a line each."""
+        return [Deviation.declared(where, why) for where, why in self.known.items()]
 
     def with_ops(
         self,

@@ -204,9 +204,9 @@ KNOWN = {
     # clamp_backward and clamp_backward_min_max in torch/csrc/autograd/FunctionsManual.cpp, as of torch 2.13
     "clip": "torch.clamp's backward combines `x < min` and `min < max` in place, which raises where their shapes differ; "
     "https://github.com/pytorch/pytorch/blob/v2.9.0/torch/csrc/autograd/FunctionsManual.cpp",
-    "gelu: extremes of elementwise ops go where the spec says": "torch.nn.functional.gelu of inf is inf in a tensor of one "
+    "gelu[float32, bfloat16]: extremes of elementwise ops go where the spec says": "torch.nn.functional.gelu of inf is inf in a tensor of one "
     "element and NaN in one of two, in float32 and bfloat16 on the CPU, where torch 2.13 vectorizes it",
-    "layer_norm: every gradient agrees": "torch's layer_norm adds up the gradients of weight and bias in bfloat16 on the CPU: of "
+    "layer_norm[bfloat16]: every gradient agrees": "torch's layer_norm adds up the gradients of weight and bias in bfloat16 on the CPU: of "
     "4096 rows of ones the gradient of bias is 512 on two threads, 256 on one",
     "layer_norm: extremes go where the spec says": "torch's layer_norm of equal numbers whose square overflows, such as "
     "[3e19, 3e19] in float32, is NaN; subtracting the mean first would give the bias",

@@ -393,6 +393,7 @@ def test_a_backend_needs_little() -> None:
         ),
         ({"dtypes": {"float128"}}, "backend 'mine': there is no dtype 'float128'; did you mean "),
         ({"known": {"exp": "link"}}, "known of what is not among its ops: 'exp'; "),
+        ({"known": {"log[float23]": "link"}}, "known in a dtype it is not verified in: 'float23'; "),
     ],
 )
 def test_errors_name_what_is_near(changes: dict[str, Any], message: str) -> None:

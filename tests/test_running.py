@@ -92,6 +92,41 @@ def test_deviations_that_are_declared_are_expected_and_missed_when_gone(tmp_path
     assert again.status == 0  # a part of the properties cannot tell that a deviation is gone
 
 
+IN_FLOAT32 = """
+from dataclasses import replace
+from gradspec.backends import load
+
+right = load("numpy")
+
+
+def tanh(x):
+    return 1.5 * right.ops["tanh"](x) if x.dtype in WRONG_IN else right.ops["tanh"](x)
+
+
+backend = replace(right, name="mine", ops={"tanh": tanh}, known={"tanh[float32]: value agrees": "reduced"})
+"""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "profile", "status", "said"),
+    [
+        ("float32", "default", 0, "1 xfailed"),
+        ("float64", "default", 1, "tanh on mine (cpu) breaks a law: value agrees"),
+        ("float64 float32", "default", 1, "tanh on mine (cpu) breaks a law: value agrees"),
+        ("", "default", 1, "mine: tanh[float32]: value agrees is declared to deviate (reduced)"),
+        ("", "quick", 0, "1 passed"),  # too few examples to say so
+    ],
+)
+def test_a_deviation_declared_in_one_dtype_excuses_no_other(
+    tmp_path: Path, wrong: str, profile: str, status: int, said: str
+) -> None:
+    (tmp_path / "mine.py").write_text(f"WRONG_IN = {wrong.split()}\n{IN_FLOAT32}", encoding="utf-8")
+    how = ("--backend=mine:backend", "--no-isolate", f"--hypothesis-profile={profile}")
+    ran = verify(tmp_path, *how, properties=one_property(tmp_path))
+    assert ran.status == status
+    assert said in ran.out
+
+
 def test_a_budget_and_a_shard_run(tmp_path: Path) -> None:
     how = ("--backend=numpy", "--op=tanh", "--op=exp", "--matrix=m.json", "--shard=1/2", "--budget=3s")
     ran = verify(tmp_path, *how, properties=one_property(tmp_path))

@@ -7,10 +7,12 @@ from collections.abc import Generator
 from typing import Any, NoReturn
 
 import pytest
+from hypothesis import settings
 from rich.console import Console
 
 from gradspec.properties.running import options, report
 from gradspec.properties.running.matrix import Entry
+from gradspec.properties.running.perform import is_thorough
 from gradspec.properties.running.run import SEEN
 from gradspec.properties.running.selection import Selection
 
@@ -44,8 +46,13 @@ class Collector:
 
     @property
     def gone(self) -> list[str]:
-        known = {b.name: dict(b.known) for _, b in self.selection.backends}
-        return self.report.gone(known) if self.whole and not self.interrupted else []
+        if self.interrupted or not self.whole:
+            return []
+        thorough = is_thorough(settings())
+        known = {
+            b.name: [d for d in b.deviations if thorough or not d.rule] for _, b in self.selection.backends
+        }
+        return self.report.gone(known)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

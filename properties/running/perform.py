@@ -1,12 +1,13 @@
 """One property tried on one subject, in this process: with the settings of the run, and with no word of Hypothesis."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hypothesis import Phase, Verbosity, settings
 from hypothesis.errors import Flaky
 
+from gradspec.backends.backend import Deviation
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.running.failure import Disagreement
 from gradspec.properties.running.subject import Engine
@@ -15,6 +16,7 @@ KNOWN_EXAMPLES = (
     100  # at the least, of each property, before a deviation of an op that is declared counts as gone
 )
 RARE_EXAMPLES = 800  # where it is declared of one property, which alone must come upon it; the first that shows it is the last
+THOROUGH = 20  # examples of a profile that looks for those: the time of `quick` is not spent on what is known
 
 
 def perform(
@@ -27,28 +29,44 @@ def perform(
 ) -> None:
     """Call a test under @given; Disagreement, on the simplest case found, if the backend breaks its law.
 
-    key: what examples are kept under in the database. seconds: repeat with fresh examples for so long. profile: what
+    A deviation that is declared is sought in the dtypes it is declared in, once the others were found sound. key: what examples are kept under in the database. seconds: repeat with fresh examples for so long. profile: what
     `profile_of` returns of the test's twin in another process.
     """
     inner = function.hypothesis.inner_test  # type: ignore[attr-defined]
     inner._hypothesis_internal_add_digest = key.encode()
     before = function._hypothesis_internal_use_settings  # type: ignore[attr-defined]
-    known = tried.deviation(function.__name__) is not None
-    least = 0 if not known else KNOWN_EXAMPLES if tried.name in tried.backend.known else RARE_EXAMPLES
-    chosen = _settings(settings(before, **profile or {}), least, seconds)
-    function._hypothesis_internal_use_settings = chosen  # type: ignore[attr-defined]
+    asked = settings(before, **profile or {})
     end = time.monotonic() + (seconds or 0)
+    known = None
     try:
-        function(**arguments)
-        while time.monotonic() < end:
-            function(**arguments)
+        for known, dtypes in _parts(tried, tried.deviation(function.__name__)):
+            chosen = _settings(asked, known, seconds)
+            function._hypothesis_internal_use_settings = chosen  # type: ignore[attr-defined]
+            with tried.only(dtypes):
+                function(**arguments)
+                while time.monotonic() < end:
+                    function(**arguments)
     except BaseException as error:
         if tried.failure is None or isinstance(error, KeyboardInterrupt):
             raise
-        raise _as_one(tried, error, known) from None
+        raise _as_one(tried, error, known is not None) from None
     finally:
         function._hypothesis_internal_use_settings = before  # type: ignore[attr-defined]
     tried.require_information()
+
+
+def _parts(tried: Engine, known: Deviation | None) -> list[tuple[Deviation | None, Sequence[str]]]:
+    """The dtypes apart in which the backend is known to deviate and those in which it is not."""
+    if known is None:
+        return [(None, tried.dtypes)]
+    excused = [d for d in tried.dtypes if known.excuses(d)]
+    rest = [d for d in tried.dtypes if d not in excused]
+    return [(deviation, dtypes) for deviation, dtypes in ((None, rest), (known, excused)) if dtypes]
+
+
+def is_thorough(profile: settings) -> bool:
+    """Whether a run of this profile would have come upon a rare deviation, had it still been there."""
+    return profile.max_examples >= THOROUGH
 
 
 def profile_of(function: Callable[..., Any]) -> dict[str, Any]:
@@ -58,17 +76,20 @@ def profile_of(function: Callable[..., Any]) -> dict[str, Any]:
     return {name: getattr(own, name) for name in names} | ({"database": None} if own.database is None else {})
 
 
-def _settings(parent: settings, least: int, seconds: float | None) -> settings:
-    """Those of the test; a deviation that is declared is sought in at least so many examples, but not shrunk.
+def _settings(parent: settings, known: Deviation | None, seconds: float | None) -> settings:
+    """Those of the test; a deviation that is declared is sought for long, but not shrunk.
 
     Without what Hypothesis would say of a failure: explaining takes ten times as long as shrinking.
     """
+    least = 0
+    if known:
+        least = RARE_EXAMPLES if known.rule and is_thorough(parent) else 0 if known.rule else KNOWN_EXAMPLES
     return settings(
         parent,
         phases=[
             p
             for p in parent.phases
-            if p not in ((Phase.shrink, Phase.explain) if least else (Phase.explain,))
+            if p not in ((Phase.shrink, Phase.explain) if known else (Phase.explain,))
         ],
         max_examples=max(parent.max_examples, least),
         derandomize=parent.derandomize and seconds is None,

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from gradspec.backends.backend import Deviation
 from gradspec.properties.judging.attempt import plain
 from gradspec.properties.running import matrix
 from gradspec.properties.running.failure import versions, write
@@ -53,17 +54,17 @@ class Report:
                     Path(other.script).unlink(missing_ok=True)
                     Path(other.script).with_suffix(".json").unlink(missing_ok=True)
 
-    def gone(self, known: dict[str, dict[str, str]]) -> list[str]:
-        """Complaints of deviations that backends declare and that showed nowhere. known: by backend, then by op, or by op and property."""
-        outcomes: dict[tuple[str, str], set[str]] = defaultdict(set)
+    def gone(self, known: Mapping[str, Sequence[Deviation]]) -> list[str]:
+        """Complaints of deviations that showed nowhere. known: those that each backend declares."""
+        outcomes: dict[tuple[str, str, str], set[str]] = defaultdict(set)
         for e in self.entries:
-            outcomes[e.backend, e.op].add(e.outcome)
-            outcomes[e.backend, f"{e.op}: {matrix.sentence(e.property)}"].add(e.outcome)
+            for rule in ("", matrix.sentence(e.property)):
+                outcomes[e.backend, e.op, rule].add(e.outcome)
         return [
-            f"{backend}: {op} is declared to deviate ({reason}), but agreed in every case: take it out of `known`"
-            for backend, ops in known.items()
-            for op, reason in ops.items()
-            if outcomes[backend, op] == {"passed"}
+            f"{backend}: {d.where} is declared to deviate ({d.why}), but agreed in every case: take it out of `known`"
+            for backend, deviations in known.items()
+            for d in deviations
+            if outcomes[backend, d.op, d.rule] == {"passed"}
         ]
 
     def as_json(self, **more: Any) -> dict[str, Any]:

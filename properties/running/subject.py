@@ -5,7 +5,8 @@ finds cases for it; the script that reproduces a failure calls it directly.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from gradspec.backends import Backend
+from gradspec.backends.backend import Deviation
 from gradspec.properties.case import Case
 from gradspec.properties.generating.strategies import ROOM, cases
 from gradspec.properties.judging.attempt import Law, judged
@@ -86,10 +88,21 @@ class Engine:
                 return self.broken(law, case, judgement)
         return self.failure
 
-    def deviation(self, test: str) -> str | None:
-        """Why the backend says that it breaks the property that a test of this name is; None if it does not."""
-        known = self.backend.known
-        return known.get(self.name) or known.get(f"{self.name}: {sentence(test)}")
+    def deviation(self, test: str) -> Deviation | None:
+        """What the backend says of itself: that it breaks the property that a test of this name is; None if it does not."""
+        for known in self.backend.deviations:
+            if known.op == self.name and known.rule in ("", sentence(test)):
+                return known
+        return None
+
+    @contextmanager
+    def only(self, dtypes: Sequence[str]) -> Iterator[None]:
+        """Try no other dtypes than these within the block."""
+        before, self.dtypes = self.dtypes, dtypes
+        try:
+            yield
+        finally:
+            self.dtypes = before
 
     def require_information(self) -> None:
         """AssertionError if hardly any of many cases could have failed."""
