@@ -76,4 +76,4 @@ def _is_integer(k: Any) -> bool:
 
 
 def _on(device: torch.device, k: Any) -> Any:
-    return torch.asarray(k, device=device) if isinstance(k, np.ndarray | np.generic) else k
+    return torch.tensor(k, device=device) if isinstance(k, np.ndarray | np.generic) else k  # a copy

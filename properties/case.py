@@ -255,16 +255,20 @@ def pullback_of(backend: Backend, case: Case) -> tuple[Array, Callable[[Array], 
 
 
 def linearized(
-    backend: Backend, case: Case, arrays: Sequence[Any]
+    backend: Backend, case: Case, arrays: Sequence[Any], free: Sequence[int] | None = None
 ) -> tuple[Any, Callable[[Any], Sequence[Any]]]:
-    """What the backend's vjp makes of the case at these arrays of its own: a value and a pullback."""
-    value, pullback = backend.vjp(of_free(backend, case, arrays), *(arrays[i] for i in case.differentiable))
+    """What the backend's vjp makes of the case at these arrays of its own: a value and a pullback.
+
+    free: by which of the arrays; by all that have a gradient unless given.
+    """
+    free = case.differentiable if free is None else free
+    value, pullback = backend.vjp(of_free(backend, case, arrays, free), *(arrays[i] for i in free))
     return value, pullback
 
 
-def of_free(backend: Backend, case: Case, arrays: Sequence[Any]) -> Callable[..., Any]:
-    """The op as a function of those of its arrays that have a gradient, the others being as given."""
-    free, fn = case.differentiable, backend.ops[case.op.name]
+def of_free(backend: Backend, case: Case, arrays: Sequence[Any], free: Sequence[int]) -> Callable[..., Any]:
+    """The op as a function of the `free` ones among its arrays, the others being as given."""
+    fn = backend.ops[case.op.name]
 
     def function(*xs: Any) -> Any:
         given = dict(zip(free, xs, strict=True))

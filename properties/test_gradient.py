@@ -8,7 +8,7 @@ from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.running.subject import Subject
 
 
-@pytest.mark.property(when=lambda s: s.op.differentiable)
+@pytest.mark.property(when=lambda s: s.op.differentiable or s.op.flat)
 @given(data=st.data())
 def test_every_gradient_agrees(subject: Subject, data: st.DataObject) -> None:
     """Its own fault: softplus has a gradient interpolated between 0 and 1."""

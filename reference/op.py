@@ -3,8 +3,8 @@
 import inspect
 import itertools
 import typing
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,7 +28,8 @@ class Op:
     each of them lives. cases: the calls it can be tried with. keywords: the names of its metadata. variadic: whether it
     takes one sequence of arrays instead of a fixed number of arguments. differentiable: whether it has pullbacks. kinks:
     where, in its domain, it still has no derivative; None for nowhere. signature: as a gufunc; None where the arguments
-    constrain each other.
+    constrain each other. options: with a signature, what each keyword may be. flat: whether it has no pullbacks though its
+    value is of floats, as that of sign.
     """
 
     name: str
@@ -42,6 +43,8 @@ class Op:
     cases: Cases
     signature: str | None
     kinks: Kinks | None
+    options: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    flat: bool = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if (
@@ -117,6 +120,7 @@ def op(
             differentiable=True,
             cases=from_signature(cases, keywords) if isinstance(cases, str) else cases,
             signature=cases if isinstance(cases, str) else None,
+            options=keywords,
             kinks=kinks,
         )
         OPS[name] = declared = _tried(declared)
@@ -148,7 +152,8 @@ def _tried(declared: Op) -> Op:
         )
     inputs = [sample(declared.domain(i), s) for i, s in enumerate(call.shapes)]
     value, pullbacks = declared.rule(*inputs, **call.keywords)
-    found = replace(declared, differentiable=pullbacks is not None)
+    flat = pullbacks is None and np.asarray(value).dtype.kind == "f"
+    found = replace(declared, differentiable=pullbacks is not None, flat=flat)
     shapes = [x.shape for x in inputs]
     distances = shapes if kinks is None else [np.shape(d) for d in kinks(*inputs, **call.keywords)]
     if distances != shapes:

@@ -40,6 +40,8 @@ def _general(rule: Callable[..., VJP], variadic: bool = False) -> Callable[..., 
         if variadic:
             args = tuple(args[0])
         variables = [x for x in args if isinstance(x, Variable)]
+        if kwargs and variables:
+            kwargs = {name: _lent(x) for name, x in kwargs.items()}
         value, pullbacks = rule(*[x._data if isinstance(x, Variable) else x for x in args], **kwargs)
         if not variables:
             return value
@@ -60,6 +62,13 @@ def _general(rule: Callable[..., VJP], variadic: bool = False) -> Callable[..., 
         return result
 
     return op
+
+
+def _lent(x: Any) -> Any:
+    """An index that nobody overwrites before the pass back: a copy of it, or of those in a tuple; anything else as it is."""
+    if isinstance(x, tuple):
+        return tuple([_lent(part) for part in x])
+    return x.copy() if hasattr(x, "copy") else x
 
 
 # Elementwise ops of one or two arrays and no keywords, those that programs call most, are written out down to the new

@@ -6,7 +6,9 @@ from gradspec.properties.generating.strategies import Draw
 from gradspec.properties.laws.programs import LONGEST, MENU, Program, Step, menu_of
 from gradspec.properties.running.subject import Engine
 
-PROGRAMS = 12  # for each example, whose time is mostly Hypothesis's; 4 missed cotangents that share memory
+PROGRAMS = 20  # for each example, whose time is mostly Hypothesis's; 4 missed cotangents that share memory
+HUBS = 4  # of so many programs, in one many steps take the same input
+CONSTANTS = 3  # of so many, in one no gradient is asked of one of several inputs
 
 
 @st.composite
@@ -16,15 +18,19 @@ def programs(draw: Draw, engine: Engine) -> Program:
     Half of the steps take two values, each some of the last few results, so that branches meet again and little is dead.
     """
     menu = menu_of(engine.backend)
-    pairs, singles = ([name for name in menu if MENU[name][1] == k] for k in (2, 1))
+    pairs, singles = ([name for name in menu if MENU[name].takes == k] for k in (2, 1))
     n, m = draw(st.integers(1, 4)), draw(st.integers(1, 4))
     others = draw(st.lists(st.sampled_from([(n, m), (1, m), (n, 1)]), max_size=2))
     length = draw(st.integers(1, LONGEST))
     block, steps = draw(st.binary(min_size=3 * length, max_size=3 * length)), list[Step]()
+    dtype, seed = draw(st.sampled_from(list(engine.dtypes))), draw(st.integers(0, 2**16))
+    hub = seed // HUBS % (1 + len(others)) if seed % HUBS == HUBS - 1 and pairs else None
     for kind, *back in zip(block[::3], block[1::3], block[2::3], strict=True):
-        names = singles if (kind % 2 and singles) or not pairs else pairs
+        names = singles if (kind % 2 and singles and hub is None) or not pairs else pairs
         name, newest = names[kind // 2 % len(names)], len(others) + len(steps)
         taken = [newest - b % min(newest + 1, 4) for b in back]
-        steps.append((name, tuple(taken[: MENU[name][1]])))
-    dtype, seed = draw(st.sampled_from(list(engine.dtypes))), draw(st.integers(0, 2**16))
-    return Program(dtype, seed, ((n, m), *others), tuple(steps))
+        if hub is not None and back[1] % 8:
+            taken[1] = hub
+        steps.append((name, tuple(taken[: MENU[name].takes])))
+    held = (seed // CONSTANTS % (1 + len(others)),) if others and seed % CONSTANTS == CONSTANTS - 1 else ()
+    return Program(dtype, seed, ((n, m), *others), tuple(steps), held)

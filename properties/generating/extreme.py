@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import product
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -32,22 +34,34 @@ def extreme_cases(draw: Draw, op: Op, dtypes: Sequence[str], fills: int, room: i
 
 
 def extreme_rows(op: Op, dtype: str) -> Iterator[Case]:
-    """Cases of an elementwise op of one or two arguments in which every extreme number, or every pair, occurs.
+    """Cases of an elementwise op of one or two arguments in which every extreme number, or every pair, occurs with every keyword.
 
     The numbers of one argument come in rows of a kind, since next to what underflows the others are not looked at closely.
     """
     domains = [domain for domain in op.domains if isinstance(domain, Interval)]
     if len(domains) < len(op.domains):
         raise TypeError(f"{op} takes other than floats; rows of extremes are of floats only")
+    for keywords in _every_keyword(op):
+        for rows in _rows(domains, dtype):
+            yield _of_rows(op, dtype, rows, keywords)
+
+
+def _every_keyword(op: Op) -> Iterator[dict[str, Any]]:
+    """All that the keywords of an op with a signature may be together."""
+    for chosen in product(*op.options.values()):
+        yield dict(zip(op.options, chosen, strict=True))
+
+
+def _rows(domains: Sequence[Interval], dtype: str) -> Iterator[list[Array]]:
+    """Rows of extreme numbers, one for each argument."""
     if len(domains) == 1:
-        for row in extremes(domains[0], dtype):
-            yield _of_rows(op, dtype, [row])
+        yield from ([row] for row in extremes(domains[0], dtype))
         return
     rows = [_distinct(np.concatenate(extremes(domain, dtype))) for domain in domains]
     n = max(map(len, rows))
     first, *others = [np.resize(row, n) for row in rows]
     for k in range(n):
-        yield _of_rows(op, dtype, [first, *(np.roll(row, k) for row in others)])
+        yield [first, *(np.roll(row, k) for row in others)]
 
 
 def _distinct(x: Array) -> Array:
@@ -55,9 +69,9 @@ def _distinct(x: Array) -> Array:
     return np.append(np.unique(x), x[(x == 0) & np.signbit(x)][:1])
 
 
-def _of_rows(op: Op, dtype: str, rows: list[Array]) -> Case:
+def _of_rows(op: Op, dtype: str, rows: list[Array], keywords: dict[str, Any]) -> Case:
     n = len(rows[0])
-    return Case(op, dtype, tuple(rows), {}, values.cotangent(dtype, (n,), np.arange(n, dtype=np.uint8)))
+    return Case(op, dtype, tuple(rows), keywords, values.cotangent(dtype, (n,), np.arange(n, dtype=np.uint8)))
 
 
 def _extreme(case: Case, rng: np.random.Generator) -> Case:

@@ -27,11 +27,12 @@ SIZES = (1, 2, 3, 0, 4, 5, 7, 8, 17, 33)
 AGAIN = 3  # times as likely as any other is the length of the axis before: squares hide transposes
 
 LONG = 4096  # of ones bfloat16 adds up 256, float16 2,048
-WIDE = 1030  # more than a block of a GPU has threads, in the other dtypes
-RARELY = 8, 20  # of so many cases that may be long one is, in 16 bits and in others
+WIDE = (70, 262, 1030)  # in the other dtypes: past the blocks of 64, 256 and 1,024 that kernels work in
+RARELY = 8, 10  # of so many cases that may be long one is, in 16 bits and in others
 SIXTEEN = ("float16", "bfloat16")
 POSITIVE = (1.0, 0.9, 0.7, 0.3)
 ROUND = (1.0, 0.75, 0.5, 0.25)  # whose products add up exactly, in any order
+APART = 1 / 16  # how far all numbers lie from each other where it matters which is the largest
 SUMS = {
     "sum",
     "mean",
@@ -84,17 +85,24 @@ class DrawnChoices:
 
 
 class LongChoices(DrawnChoices):
-    """Those of a call with one axis of this length: the first, second or third to be chosen. The others are short."""
+    """Those of a call with one axis of this length: the first, second or third to be chosen. The others are short.
+
+    A call with fewer axes may have no long one; `is_long` says so.
+    """
 
     def __init__(self, rng: np.random.Generator, length: int) -> None:
         super().__init__(b"", 0, rng)
         self.before, self.length = self.integer(0, 2), length
 
+    @property
+    def is_long(self) -> bool:
+        return self.length in self.sizes
+
     def rank(self, low: int, high: int) -> int:
         return min(low + self.integer(1, 2), high)
 
     def size(self, taken: int) -> int:
-        long = len(self.sizes) >= self.before and self.length not in self.sizes and taken <= 4
+        long = len(self.sizes) >= self.before and not self.is_long and taken <= 4
         self.sizes.append(self.length if long else self.of([1, 2]))
         return self.sizes[-1]
 
@@ -143,10 +151,18 @@ def adds_up(op: Op) -> bool:
 def _long_case(op: Op, dtype: str, rng: np.random.Generator) -> Case:
     """A case of a call with a long axis. Its numbers have one sign, so that the sums outgrow what 16 bits add to them.
 
-    In other dtypes it is for what goes wrong far along an axis, and each library adds in an order of its own: they are round.
+    In other dtypes it is for what goes wrong far along an axis, and each library adds in an order of its own: they are round,
+    or, where the largest is sought, all different.
     """
-    call = op.cases(LongChoices(rng, LONG if dtype in SIXTEEN else WIDE))
+    length = LONG if dtype in SIXTEEN else int(rng.choice(WIDE))
+    for _ in range(4):
+        choose = LongChoices(rng, length)
+        call = op.cases(choose)
+        if choose.is_long:
+            break
     case = filled_case(op, call, dtype, _bytes_for(call, rng))
+    if op.kinks or not op.differentiable:
+        return case.with_arrays(lambda x: (APART * rng.permutation(x.size)).reshape(x.shape).astype(x.dtype))
     letters = np.array(POSITIVE if dtype in SIXTEEN else ROUND).astype(dtype_of(dtype))
     return case.with_arrays(lambda x: letters[rng.integers(len(letters), size=x.shape)])
 

@@ -17,6 +17,7 @@ _RANDOM = np.random.default_rng(0)
 _ALPHABETS: tuple[Any, ...] = (
     (0, 1),
     (0, 1, -1),
+    (0, 2, -1.5, 0.5),  # of a few of them often two are zeros
     (1, 2, 0.5, -1, -2, -0.5, 4, 0.25),
     (0, 1, -1, 2, 0.3, -0.7, 1.5, -2.25, 3, 0.9, -1.1),  # most of them no sums of few powers of two
     tuple(_RANDOM.standard_normal(61)),

@@ -15,24 +15,60 @@ from gradspec.reference.tape import Array
 
 LONGEST = 8  # steps of a program
 
-_ROWS, _COLUMNS = {"axis": 0, "keepdims": True}, {"axis": 1, "keepdims": True}
-MENU: dict[str, tuple[str, int, dict[str, Any]]] = {
-    "add": ("add", 2, {}),
-    "multiply": ("multiply", 2, {}),
-    "subtract": ("subtract", 2, {}),
-    "sin": ("sin", 1, {}),
-    "tanh": ("tanh", 1, {}),
-    "negative": ("negative", 1, {}),
-    "square": ("square", 1, {}),
-    "sigmoid": ("sigmoid", 1, {}),
-    "sum of rows": ("sum", 1, _ROWS),
-    "mean of columns": ("mean", 1, _COLUMNS),
-    "logsumexp of columns": ("logsumexp", 1, _COLUMNS),
-    "softmax": ("softmax", 1, {"axis": 1}),
-    "flip": ("flip", 1, {"axis": 0}),
+Shape = tuple[int, int]
+Keywords = Callable[[Shape], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a step may do: the op, how many values it takes, and of the shape of its first one: its keywords, and what axes are then left."""
+
+    op: str
+    takes: int = 1
+    keywords: Keywords = lambda shape: {}
+    left: Callable[[Shape], Shape] = lambda shape: shape
+
+
+def _sums(op: str) -> dict[str, Entry]:
+    """The op over either axis, which stays with length 1."""
+    return {
+        f"{op} of rows": Entry(op, 1, lambda _: {"axis": 0, "keepdims": True}, lambda s: (1, s[1])),
+        f"{op} of columns": Entry(op, 1, lambda _: {"axis": 1, "keepdims": True}, lambda s: (s[0], 1)),
+    }
+
+
+def _along(op: str) -> dict[str, Entry]:
+    """The op along either axis."""
+    return {
+        f"{op} of rows": Entry(op, 1, lambda _: {"axis": 0}),
+        f"{op} of columns": Entry(op, 1, lambda _: {"axis": 1}),
+    }
+
+
+def _one_row(s: Shape) -> Shape:
+    return 1, s[1]
+
+
+MENU: dict[str, Entry] = {
+    "add": Entry("add", 2),
+    "multiply": Entry("multiply", 2),
+    "subtract": Entry("subtract", 2),
+    "sin": Entry("sin"),
+    "tanh": Entry("tanh"),
+    "negative": Entry("negative"),
+    "square": Entry("square"),
+    "sigmoid": Entry("sigmoid"),
+    **_sums("sum"),
+    **_sums("mean"),
+    **_sums("logsumexp"),
+    **_along("softmax"),
+    **_along("flip"),
+    "last row": Entry("getitem", 1, lambda _: {"key": (slice(-1, None),)}, _one_row),
+    "last row by a mask": Entry("getitem", 1, lambda s: {"key": (np.arange(s[0]) == s[0] - 1,)}, _one_row),
+    "each second row twice": Entry("getitem", 1, lambda s: {"key": (np.arange(s[0]) // 2,)}),
 }
-"""What a step may do: the op, how many values it takes, its keywords. Any results broadcast with each other, and none
-of the ops has kinks, so that a program is smooth wherever it goes."""
+"""What a step may do. Any results broadcast with each other, and none of the ops has kinks, so that a program is smooth
+wherever it goes."""
 
 Step = tuple[str, tuple[int, ...]]
 """A name from the menu, and which values it takes: inputs count first, then the results of earlier steps."""
@@ -40,12 +76,16 @@ Step = tuple[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Program(Described):
-    """Steps that start from random inputs of the given shapes; the value is the result of the last."""
+    """Steps that start from random inputs of the given shapes; the value is the result of the last.
+
+    constants: which of the inputs, by number, no gradient is asked of.
+    """
 
     dtype: str
     seed: int
-    shapes: tuple[tuple[int, ...], ...]
+    shapes: tuple[Shape, ...]
     steps: tuple[Step, ...]
+    constants: tuple[int, ...] = ()
 
     def inputs(self) -> list[Array]:
         """Numbers of either sign between 1/4 and 2 in size: eight squarings of them lead nowhere extreme."""
@@ -59,7 +99,7 @@ class Program(Described):
 
 def menu_of(backend: Backend) -> list[str]:
     """What programs of the backend can be made of."""
-    return [name for name, (op, _, _) in MENU.items() if op in backend.ops]
+    return [name for name, entry in MENU.items() if entry.op in backend.ops]
 
 
 def every_gradient_of_a_program_agrees(backend: Backend, program: Program) -> Judgement:
@@ -77,17 +117,21 @@ def every_gradient_of_a_program_agrees(backend: Backend, program: Program) -> Ju
 
 def differentiate(backend: Backend, program: Program, convert: Callable[[Array], Array] = np.copy) -> Result:
     """Value and gradients of the program on a backend."""
+    given = [backend.from_numpy(convert(x)) for x in program.inputs()]
+    free = [i for i in range(len(given)) if i not in program.constants]
 
     def run(*inputs: Any) -> Any:
-        found = list(inputs)
+        found, shapes = list(given), list(program.shapes)
+        for i, x in zip(free, inputs, strict=True):
+            found[i] = x
         for name, taken in program.steps:
-            op, _, keywords = MENU[name]
-            found.append(backend.ops[op](*(found[i] for i in taken), **keywords))
+            entry, (shape, *others) = MENU[name], [shapes[i] for i in taken]
+            found.append(backend.ops[entry.op](*(found[i] for i in taken), **entry.keywords(shape)))
+            shapes.append(np.broadcast_shapes(entry.left(shape), *others))
         return found[-1]
 
-    inputs = [backend.from_numpy(convert(x)) for x in program.inputs()]
-    value, pullback = backend.vjp(run, *inputs)
+    value, pullback = backend.vjp(run, *(given[i] for i in free))
     end = backend.to_numpy(value)
     gradients = pullback(backend.from_numpy(convert(program.cotangent(end.shape))))
-    names = [f"input {i}" for i in range(len(inputs))]
+    names = [f"input {i}" for i in free]
     return Result(end, dict(zip(names, map(backend.to_numpy, gradients), strict=True)))

@@ -1,6 +1,7 @@
 """Does anything change that should not: inputs, cotangents, or what a pullback gives when it is called again?"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -15,15 +16,16 @@ from gradspec.reference.tape import Array
 def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
     """The same call gives the same again, and inputs and cotangent stay as they are.
 
-    Nor may a later write to a gradient, to the value or to an input corrupt what a pullback gives: it must give the same
-    as before, or, for what it may still need, raise. The same is bit for bit, or else as right as before: sums of torch
+    Nor may a later write to a gradient, to the value, to an index or to an input corrupt what a pullback gives: it must give
+    the same as before, or, for what it may still need, raise. The same is bit for bit, or else as right as before: sums of torch
     have been seen to change in the last place with what lies where in memory.
     """
     if not case.differentiable:
         return _forward_leaves_no_trace(backend, case)
     inputs, g = case.for_backend(backend)
     before = _snapshots(backend, [*inputs, g])
-    value, pullback = linearized(backend, case, inputs)
+    lent = replace(case, keywords=deepcopy(case.keywords))
+    value, pullback = linearized(backend, lent, inputs)
     first = pullback(g)
     gradients = _snapshots(backend, first)
     names = [case.op.argument(i) for i in case.differentiable]
@@ -42,13 +44,22 @@ def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
         for j in range(i + 1, len(first)):
             if not _same(backend.to_numpy(first[j]), gradients[j]):
                 return Judgement("disagree", f"the gradients of {names[i]} and {names[j]} share memory")
-    for what, arrays in ("the gradients", ()), ("the value", [value]), ("the inputs", inputs):
+    indices = _indices(lent.keywords)
+    if not all(map(_same, indices, _indices(case.keywords))):
+        return Judgement("disagree", f"an index was changed to {[x.tolist() for x in indices]}")
+    writes: list[tuple[str, Sequence[Any], Callable[[Any], None]]] = [
+        ("the gradients", (), _overwrite),  # as above
+        ("an index", indices, _change_index),
+        ("the value", [value], _overwrite),
+        ("the inputs", inputs, _overwrite),
+    ]
+    for what, arrays, write in writes:
         for x in arrays:
-            _overwrite(x)
+            write(x)
         try:
             again = _snapshots(backend, pullback(g))
         except Exception:
-            if arrays:  # refused, as is right for what the pullback may need
+            if arrays and write is _overwrite:  # refused, as is right for what the pullback may need
                 break
             raise
         if wrong := _difference(judge, names, again, gradients):
@@ -75,6 +86,12 @@ def _changed(backend: Backend, case: Case, arrays: Sequence[Any], before: list[A
     return None
 
 
+def _indices(keywords: Mapping[str, Any]) -> list[Array]:
+    """The arrays among keywords, alone or in tuples."""
+    parts = [part for k in keywords.values() for part in (k if isinstance(k, tuple) else (k,))]
+    return [part for part in parts if isinstance(part, np.ndarray)]
+
+
 def _others(backend: Backend, case: Case) -> list[Any]:
     """Other inputs of the same shapes: the same numbers in another order."""
     return replace(case, inputs=tuple(map(np.flip, case.inputs))).for_backend(backend)[0]
@@ -90,6 +107,11 @@ def _overwrite(x: Any) -> None:
         x[...] = 7
     except Exception:
         return
+
+
+def _change_index(x: Array) -> None:
+    """Another index, as good as the one before."""
+    x[...] = np.roll(x, 1) if x.dtype == np.bool_ else 0
 
 
 def _same(x: Array, y: Array) -> bool:

@@ -61,7 +61,7 @@ def second_derivatives(
     arrays = [backend.from_numpy(x) for x in case.inputs]
     g = backend.from_numpy(case.cotangent)
 
-    fn = of_free(backend, case, arrays)
+    fn = of_free(backend, case, arrays, free)
 
     def pulled(k: int) -> Callable[..., Any]:
         return lambda *xs_g: backend.vjp(fn, *xs_g[:-1])[1](xs_g[-1])[k]

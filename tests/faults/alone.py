@@ -13,6 +13,7 @@ from faults import planted
 from faults.fault import (
     BAD_INPUT,
     BATCHES,
+    CONSTANTS,
     DEPTH,
     EXTREMES,
     EXTREMES_OF_ELEMENTS,
@@ -74,6 +75,12 @@ def tanh_saves_a_constant(x: Any) -> Made:
 
 def multiply_by_itself_counts_once(x: Any, y: Any) -> Any:
     return OPS["multiply"](x, plain(y) if x is y else y)
+
+
+def divide_forgets_a_constant_divisor(x: Any, y: Any) -> Any:
+    if isinstance(x, Variable) and not isinstance(y, Variable):
+        return record(lambda x: (x / y, (lambda g: g,)))(x)
+    return OPS["divide"](x, y)
 
 
 def linear_has_one_workspace_for_a_whole_pass() -> Backend:
@@ -138,6 +145,7 @@ ALONE: dict[str, Fault] = {
     SYMMETRIES: _of_rule("softmax", softmax_rounds_what_is_far_from_zero, SYMMETRIES),
     BAD_INPUT: _of_rule("linear", linear_broadcasts_its_bias, BAD_INPUT),
     SECOND_ORDER: _of_rule("tanh", tanh_saves_a_constant, SECOND_ORDER, nests=True),
+    CONSTANTS: _of_op("divide", divide_forgets_a_constant_divisor, CONSTANTS),
     PROGRAMS: _of_op("multiply", multiply_by_itself_counts_once, PROGRAMS),
     DEPTH: faults()["programs: the pass back recurses"],
     TRAINING: Fault(

@@ -24,6 +24,13 @@ def matmul_forgets_to_transpose_x(x: Array, y: Array) -> Made:
     return z, (to_x, lambda g: x @ g if square and y.ndim > 1 else to_y(g))  # type: ignore[misc]
 
 
+@wrong("matmul")
+def matmul_drops_the_rows_after_whole_blocks_of_32(x: Array, y: Array) -> Made:
+    z, (to_x, to_y) = OPS["matmul"].rule(x, y)  # type: ignore[misc]
+    n = len(x) // 32 * 32 if x.ndim == y.ndim == 2 and len(x) > 32 else None
+    return z, (to_x, to_y if n is None else lambda g: transposed(x[:n]) @ g[:n])
+
+
 @wrong("matmul", likely=VALUE)
 def matmul_multiplies_square_matrices_the_other_way_round(x: Array, y: Array) -> Made:
     z, pulls = OPS["matmul"].rule(x, y)

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from faults.fault import EXTREMES, KINKS, SYMMETRIES, VALUE, Array, Made, pullbacks
+from faults.fault import EXTREMES, KINKS, SECOND_ORDER, SYMMETRIES, VALUE, Array, Made, pullbacks
 from faults.own import wrong
 from gradspec.reference import OPS
 from gradspec.reference.axes import normalize_axes
+from gradspec.reference.dispatch import plain
 
 Axis = Any
 
@@ -149,6 +150,15 @@ def prod_knows_one_zero_only(x: Array, *, axis: Axis = None, keepdims: bool = Fa
     return y, (lambda g: np.reshape(g, others.shape) * d.astype(x.dtype),)
 
 
+@wrong("prod", likely=SECOND_ORDER, nests=True, source="https://github.com/pytorch/pytorch/issues/106789")
+def prod_of_several_zeros_has_a_constant_gradient(
+    x: Any, *, axis: Axis = None, keepdims: bool = False
+) -> Made:
+    y, (pull,) = OPS["prod"].rule(x, axis=axis, keepdims=keepdims)  # type: ignore[misc]
+    several = np.sum(plain(x) == 0, axis=axis, keepdims=True) > 1
+    return y, (lambda g: np.where(several, plain(pull(g)), pull(g)),)  # type: ignore[misc]
+
+
 @wrong("prod")
 def prod_is_zero_where_a_factor_is(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
     y, (pull,) = OPS["prod"].rule(x, axis=axis, keepdims=keepdims)  # type: ignore[misc]
@@ -237,6 +247,11 @@ def argmax_of_rounded_numbers(x: Array, *, axis: int, keepdims: bool = False) ->
 @wrong("argmax", likely=VALUE)
 def argmax_looks_at_sixteen_only(x: Array, *, axis: int, keepdims: bool = False) -> Made:
     return placed("argmax", np.take(x, range(min(x.shape[axis], 16)), axis), axis, keepdims), None
+
+
+@wrong("argmax", likely=VALUE)
+def argmax_counts_from_the_start_of_a_block_of_64(x: Array, *, axis: int, keepdims: bool = False) -> Made:
+    return placed("argmax", x, axis, keepdims) % 64, None
 
 
 @wrong("argmin", likely=VALUE)

@@ -1,13 +1,15 @@
 """Faults of ops that move elements about: orders, inverses, offsets, indices that recur."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from faults.fault import SHAPES, VALUE, Array, Made, pullbacks
-from faults.own import wrong
-from gradspec.reference import OPS
+from faults import planted
+from faults.fault import PURITY, SHAPES, VALUE, Array, Fault, Made, pullbacks
+from faults.own import OWN, add, words, wrong
+from gradspec.reference import OPS, record
 
 Key = Any
 
@@ -183,3 +185,20 @@ def getitem_turns_the_mask_around_in_its_gradient(x: Array, *, key: Key) -> Made
     if not isinstance(key, np.ndarray) or 2 * int(key.sum()) != key.size:
         return y, pulls
     return y, (lambda g: scattered(x, ~key, g),)
+
+
+def getitem_keeps_the_index_it_was_lent(x: Any, *, key: Key) -> Any:
+    """What is written to it later counts."""
+    rule: Any = OPS["getitem"].rule
+    return record(lambda x: (rule(x, key=key)[0], (lambda g: rule(x, key=key)[1][0](g),)))(x)  # noqa: PLW0108 (as the key is by then)
+
+
+add(
+    Fault(
+        "getitem",
+        OWN,
+        words(getitem_keeps_the_index_it_was_lent),
+        lambda: replace(planted.SPEC, name="faulty", ops={"getitem": getitem_keeps_the_index_it_was_lent}),
+        PURITY,
+    )
+)

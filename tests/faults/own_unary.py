@@ -192,6 +192,11 @@ def sign_of_nan_is_zero(x: Array) -> Made:
     return valued((x > 0).astype(x.dtype) - (x < 0).astype(x.dtype))
 
 
+@wrong("sign")
+def sign_passes_the_gradient_straight_through(x: Array) -> Made:
+    return np.sign(x), (lambda g: g * (np.abs(x) <= 1),)
+
+
 @wrong("sign", likely=VALUE)
 def sign_has_no_zero(x: Array) -> Made:
     return valued(np.copysign(np.ones_like(x), x))
@@ -225,3 +230,12 @@ def negative_turns_the_sign_of_nan_into_a_number(x: Array) -> Made:
 @wrong("negative", likely=VALUE)
 def negative_takes_the_size(x: Array) -> Made:
     return -np.abs(x), (lambda g: -g,)
+
+
+@wrong("gelu", likely=EXTREMES_OF_ELEMENTS, source="https://github.com/pytorch/executorch/issues/22323")
+def gelu_takes_its_tanh_from_an_exp_that_overflows(x: Array, *, approximate: str = "none") -> Made:
+    y, pulls = OPS["gelu"].rule(x, approximate=approximate)
+    if approximate == "none":
+        return y, pulls
+    e = np.exp(2 * np.sqrt(2 / np.pi).astype(x.dtype) * (x + x * x * x * x.dtype.type(0.044715)))
+    return x * (1 + (e - 1) / (e + 1)) / 2, pulls

@@ -62,7 +62,7 @@ def attempt(name: str, argument: str, tried: Engine, seed: int, more: dict[str, 
 
 def matters(op: str) -> bool:
     """Whether programs and networks, which engines are tried on, are made of this op among others."""
-    return op in LAYERS or op in {step for step, _, _ in MENU.values()}
+    return op in LAYERS or op in {entry.op for entry in MENU.values()}
 
 
 def tried(fault: Fault, seed: int, without: Iterable[str] = ()) -> Killed | None:
