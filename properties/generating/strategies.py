@@ -99,7 +99,7 @@ class LongChoices(DrawnChoices):
         return self.length in self.sizes
 
     def rank(self, low: int, high: int) -> int:
-        return min(low + self.integer(1, 2), high)
+        return min(low + self.integer(0, 2), high)
 
     def size(self, taken: int) -> int:
         long = len(self.sizes) >= self.before and not self.is_long and taken <= 4

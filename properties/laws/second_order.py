@@ -13,10 +13,12 @@ from gradspec.properties.generating import values
 from gradspec.properties.generating.strategies import filled_case
 from gradspec.properties.judging.judge import SPEC, Judge, Judgement, Measure, combined
 from gradspec.reference import Op
+from gradspec.reference.domains import Interval
 from gradspec.reference.cases import Seeded
 from gradspec.reference.tape import Array
 
 COTANGENT = "cotangent"
+NEARLY = 1 / 64  # zero, for second derivatives
 STEEPEST = 6  # of moderate inputs x and directions v the largest v / x
 
 
@@ -82,15 +84,20 @@ def direction(dtype: str, shape: tuple[int, ...]) -> Array:
 
 
 def moderate(case: Case) -> Case:
-    """The case with every number between 1/2 and 2 in size, or 0.
+    """The case with every number between 1/2 and 2 in size, or 0, as those become that are nearly so: a product tells by several.
 
     What the second derivative keeps of its digits where numbers are of different sizes depends on which formula of the
     gradient it is derived from. Those of y (1 - y) and exp(-x) / (1 + exp(-x))^2 agree there; of g P / x, as the gradient
     of a product P, the derivatives by the other factors are differences of large numbers.
     """
 
+    op = case.op
+    may_vanish = op.kinks is None and all(0.0 in d for d in op.domains if isinstance(d, Interval))
+
     def scaled(x: Array) -> Array:
         wide = x.astype(np.float64)
+        if may_vanish:
+            wide = np.where(np.abs(wide) < NEARLY, 0, wide)
         far = (np.abs(wide) < 1 / 2) | (np.abs(wide) > 2)
         return np.where(far, np.frexp(wide)[0], wide).astype(x.dtype)
 
