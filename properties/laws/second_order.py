@@ -13,8 +13,8 @@ from gradspec.properties.generating import values
 from gradspec.properties.generating.strategies import filled_case
 from gradspec.properties.judging.judge import SPEC, Judge, Judgement, Measure, combined
 from gradspec.reference import Op
-from gradspec.reference.domains import Interval
 from gradspec.reference.cases import Seeded
+from gradspec.reference.domains import Interval
 from gradspec.reference.tape import Array
 
 COTANGENT = "cotangent"
@@ -90,7 +90,6 @@ def moderate(case: Case) -> Case:
     gradient it is derived from. Those of y (1 - y) and exp(-x) / (1 + exp(-x))^2 agree there; of g P / x, as the gradient
     of a product P, the derivatives by the other factors are differences of large numbers.
     """
-
     op = case.op
     may_vanish = op.kinks is None and all(0.0 in d for d in op.domains if isinstance(d, Interval))
 
