@@ -43,6 +43,7 @@ def _arrays(held: Any) -> Iterator[Any]:
         seen.add(id(x))
         if isinstance(x, FunctionType):
             stack += [cell.cell_contents for cell in x.__closure__ or ()]
+            stack += x.__defaults__ or ()
         elif isinstance(x, tuple | list):
             stack += x
         elif hasattr(x, "shape") and hasattr(x, "dtype"):

@@ -24,7 +24,7 @@ _ALPHABETS: tuple[Any, ...] = (
     tuple(_RANDOM.standard_normal(31) * 10.0 ** _RANDOM.integers(-3, 3, 31)),
     (1e-3, -1e-3, 1e-2, -1e-2, 0, 1, -1),  # about the kinks of most ops
 )
-_FAR = (64, 64.5, 63.75, 65, 64.25)
+_FAR = (8, 9.5, 7, 10.5, 12)
 """Far from zero next to how far they lie apart: a difference of squares loses them. For ops that combine elements."""
 
 COTANGENTS = (1.0, 2.0, -1.0, 3.0, -0.5, 1.5, -2.0, 0.75, -1.25, 2.5, 0.3)

@@ -51,7 +51,7 @@ def expm1(x: Real) -> VJP:
 
 @op("()->()")
 def log(x: Positive) -> VJP:
-    return np.log(x), (lambda g: g / x,)
+    return np.log(x), (lambda g, x=x: g / x,)
 
 
 @op("()->()")
@@ -156,7 +156,7 @@ def subtract(x: Real, y: Real) -> VJP:
 
 @op("(),()->()")
 def multiply(x: Real, y: Real) -> VJP:
-    return x * y, (lambda g: g * y, lambda g: g * x)
+    return x * y, (lambda g, y=y: g * y, lambda g, x=x: g * x)
 
 
 @op("(),()->()")
