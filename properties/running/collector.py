@@ -4,12 +4,14 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Generator
+from functools import cached_property
 from typing import Any, NoReturn
 
 import pytest
 from hypothesis import settings
 from rich.console import Console
 
+from gradspec.backends.backend import Deviation
 from gradspec.properties.running import options, report
 from gradspec.properties.running.matrix import Entry
 from gradspec.properties.running.perform import is_thorough
@@ -48,11 +50,21 @@ class Collector:
     def gone(self) -> list[str]:
         if self.interrupted or not self.whole:
             return []
-        thorough = is_thorough(settings())
-        known = {
-            b.name: [d for d in b.deviations if thorough or not d.rule] for _, b in self.selection.backends
-        }
-        return self.report.gone(known)
+        thorough, found = is_thorough(settings()), {}
+        for name, known in self.selected["known"].items():
+            declared = [Deviation.declared(where, why) for where, why in known.items()]
+            found[name] = [d for d in declared if thorough or not d.rule]
+        return self.report.gone(found)
+
+    @cached_property
+    def selected(self) -> dict[str, Any]:
+        """What was selected: a worker says so as it ends, which saves this process importing every library."""
+        return self.selection.told()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        if told := getattr(node, "workeroutput", {}).get("gradspec"):
+            self.selected = told
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -67,7 +79,7 @@ class Collector:
         self._remember()
 
     def _untested(self) -> dict[str, Any]:
-        return {"unavailable": self.selection.unavailable, "not_offered": self.selection.not_offered}
+        return {name: self.selected[name] for name in ("unavailable", "not_offered")}
 
     def _remember(self) -> None:
         """Keep what --budget needs to know next time."""

@@ -10,13 +10,13 @@ from hypothesis.errors import Flaky
 from gradspec.backends.backend import Deviation
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.running.failure import Disagreement
+from gradspec.properties.running.options import PROFILES
 from gradspec.properties.running.subject import Engine
 
 KNOWN_EXAMPLES = (
     100  # at the least, of each property, before a deviation of an op that is declared counts as gone
 )
 RARE_EXAMPLES = 800  # where it is declared of one property, which alone must come upon it; the first that shows it is the last
-THOROUGH = 20  # examples of a profile that looks for those: the time of `quick` is not spent on what is known
 
 
 def perform(
@@ -65,8 +65,8 @@ def _parts(tried: Engine, known: Deviation | None) -> list[tuple[Deviation | Non
 
 
 def is_thorough(profile: settings) -> bool:
-    """Whether a run of this profile would have come upon a rare deviation, had it still been there."""
-    return profile.max_examples >= THOROUGH
+    """Whether a run of this profile looks for a rare deviation until it comes upon it: the time of `quick` is not spent on what is known."""
+    return profile.max_examples >= PROFILES["default"]
 
 
 def profile_of(function: Callable[..., Any]) -> dict[str, Any]:

@@ -126,5 +126,9 @@ class Run:
             shown = report.Failure(title, text, "", (item.nodeid,), rule, tried.name)
         return asdict(shown)
 
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if (output := getattr(session.config, "workeroutput", None)) is not None:  # under xdist
+            output["gradspec"] = self.selection.told()
+
     def pytest_unconfigure(self) -> None:
         self.keeper.stop()

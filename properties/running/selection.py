@@ -41,6 +41,11 @@ class Selection:
         selected = options.ops(self.config)
         return {b.name: [op for op in selected if op not in b.ops] for _, b in self.backends}
 
+    def told(self) -> dict[str, Any]:
+        """What the report says of it, in plain values, which go from one process to another."""
+        known = {b.name: dict(b.known) for _, b in self.backends}
+        return {"unavailable": self.unavailable, "not_offered": self.not_offered, "known": known}
+
     def engines(self) -> Iterator[Engine]:
         for source, backend in self.backends:
             if dtypes := [d for d in options.dtypes(self.config) if d in backend.dtypes]:
