@@ -14,7 +14,7 @@ from rich.console import Console
 from gradspec.backends.backend import Deviation
 from gradspec.properties.running import options, report
 from gradspec.properties.running.matrix import Entry
-from gradspec.properties.running.perform import is_thorough
+from gradspec.properties.running.options import is_thorough
 from gradspec.properties.running.run import SEEN
 from gradspec.properties.running.selection import Selection
 

@@ -16,7 +16,7 @@ from gradspec.reference import OPS
 
 TIME_LIMIT = 60.0  # seconds: a first call may compile kernels
 
-PROFILES = {"quick": 2, "default": 20, "deep": 100}
+PROFILES = {"quick": 2, "default": 18, "deep": 100}
 """How many examples each profile tries of every property, backend and op."""
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
@@ -32,6 +32,11 @@ def register_profiles() -> None:
             suppress_health_check=_SLOW,
         )
     settings.load_profile("default")
+
+
+def is_thorough(profile: settings) -> bool:
+    """Whether a run of this profile is the default one or deeper: `quick` makes fewer cases, and looks for no rare deviation that is known."""
+    return profile.max_examples >= PROFILES["default"]
 
 
 def add(parser: pytest.Parser) -> None:

@@ -10,7 +10,7 @@ from hypothesis.errors import Flaky
 from gradspec.backends.backend import Deviation
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.running.failure import Disagreement
-from gradspec.properties.running.options import PROFILES
+from gradspec.properties.running.options import is_thorough
 from gradspec.properties.running.subject import Engine
 
 KNOWN_EXAMPLES = (
@@ -62,11 +62,6 @@ def _parts(tried: Engine, known: Deviation | None) -> list[tuple[Deviation | Non
     excused = [d for d in tried.dtypes if known.excuses(d)]
     rest = [d for d in tried.dtypes if d not in excused]
     return [(deviation, dtypes) for deviation, dtypes in ((None, rest), (known, excused)) if dtypes]
-
-
-def is_thorough(profile: settings) -> bool:
-    """Whether a run of this profile looks for a rare deviation until it comes upon it: the time of `quick` is not spent on what is known."""
-    return profile.max_examples >= PROFILES["default"]
 
 
 def profile_of(function: Callable[..., Any]) -> dict[str, Any]:

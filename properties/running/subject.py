@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from gradspec.backends import Backend
@@ -22,10 +23,12 @@ from gradspec.properties.judging.attempt import Law, judged
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.running.failure import Disagreement, Origin
 from gradspec.properties.running.matrix import Tally, sentence
+from gradspec.properties.running.options import is_thorough
 from gradspec.properties.running.simplify import simplified
 from gradspec.reference.op import Op
 
 FILLS = 6  # cases per example: a draw from Hypothesis costs as much as judging several
+FILLS_OF_QUICK = 3
 LEAST_INFORMATIVE = (
     0.1  # where nine cases of ten could not have failed, too little was said to call it a pass
 )
@@ -135,7 +138,9 @@ class Subject(Engine):
             self.obeys(law, case, smooth=how.get("smooth", False))
 
     def cases(
-        self, *, smooth: bool = False, fills: int = FILLS, room: int = ROOM, long: bool = False
+        self, *, smooth: bool = False, fills: int | None = None, room: int = ROOM, long: bool = False
     ) -> st.SearchStrategy[list[Case]]:
         """Cases, each of a call of its own, in a dtype the backend has; as `strategies.cases` draws them."""
+        if fills is None:
+            fills = FILLS if is_thorough(settings()) else FILLS_OF_QUICK
         return cases(self.op, self.dtypes, fills, smooth, room, long)
