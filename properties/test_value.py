@@ -14,6 +14,6 @@ def terse_cases(subject: Subject) -> st.SearchStrategy[list[Case]]:
 
 @given(data=st.data())
 def test_value_agrees(subject: Subject, data: st.DataObject) -> None:
-    """Its own fault: tanh is looked up where no gradient is asked for."""
+    """Its own fault: exp is looked up where no gradient is asked for."""
     for case in data.draw(terse_cases(subject)):
         subject.obeys(value_agrees, case)

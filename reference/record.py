@@ -68,7 +68,7 @@ def _lent(x: Any) -> Any:
     """An index that nobody overwrites before the pass back: a copy of it, or of those in a tuple; anything else as it is."""
     if isinstance(x, tuple):
         return tuple([_lent(part) for part in x])
-    return x.copy() if hasattr(x, "copy") else x
+    return x if isinstance(x, type) or not hasattr(x, "copy") else x.copy()
 
 
 # Elementwise ops of one or two arrays and no keywords, those that programs call most, are written out down to the new

@@ -46,12 +46,12 @@ OWN = "own"
 Spoil = Callable[[], AbstractContextManager[Any]]
 
 
-def tanh_is_looked_up_where_no_gradient_is_asked_for(x: Any) -> Any:
+def exp_is_looked_up_where_no_gradient_is_asked_for(x: Any) -> Any:
     """In steps of 1/64."""
     if isinstance(x, Variable):
-        return OPS["tanh"](x)
+        return OPS["exp"](x)
     looked_up = (np.abs(x) > 1 / 4) & (np.abs(x) < 4)
-    return np.tanh(np.where(looked_up, np.round(x * 64) / 64, x).astype(x.dtype))
+    return np.exp(np.where(looked_up, np.round(x * 64) / 64, x).astype(x.dtype))
 
 
 def softplus_has_a_gradient_interpolated_between_0_and_1(x: Array) -> Made:
@@ -132,7 +132,7 @@ def _sub_spoilt() -> AbstractContextManager[Any]:
 
 
 ALONE: dict[str, Fault] = {
-    VALUE: _of_op("tanh", tanh_is_looked_up_where_no_gradient_is_asked_for, VALUE),
+    VALUE: _of_op("exp", exp_is_looked_up_where_no_gradient_is_asked_for, VALUE),
     GRADIENT: _of_rule("softplus", softplus_has_a_gradient_interpolated_between_0_and_1, GRADIENT),
     SHAPES: faults()["tanh: gradients of float32 are float64"],
     LAYOUTS: faults()["tanh: the gradient takes the cotangent in the order of memory"],
