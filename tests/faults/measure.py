@@ -13,7 +13,7 @@ from faults.registry import faults
 from faults.trial import Killed, tried
 from gradspec.properties.running import options
 
-OFTEN = 2  # of the seeds: so many times variants are tried, for which every property has to run to its end
+OFTEN = 1  # of the seeds: so many times variants are tried, for which every property has to run to its end
 
 Report = Callable[[str], None]
 
