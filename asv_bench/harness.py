@@ -1,14 +1,16 @@
 """What it costs to verify: a judged case of each op, a run of the properties, the time until a planted fault is found."""
 
 from itertools import cycle
+from time import process_time
 from typing import Any
 
-from asv_bench import runs
+from asv_bench import clock, runs
 from asv_bench.errors import case_of
 from asv_bench.faults import FAULTS
 from asv_bench.subjects import backend_named, op_named, per_op
 from asv_bench.timed import Timed
 
+SHARE = 4  # of the cases, one in so many is enough to know what gradcheck takes
 CASES = 8  # judged in turn: of different shapes and ranks
 
 
@@ -75,6 +77,70 @@ class Finding(Timed):
         if ran.status != runs.FOUND:
             raise AssertionError(f"the properties found nothing wrong with {fault}")
         return ran
+
+
+class Gradcheck:
+    """Side by side with torch.autograd.gradcheck in its slow mode, on the same cases of torch in float64."""
+
+    def track_lead(self) -> float:
+        """Cases of all ops that are drawn and judged in the time that gradcheck takes for one."""
+        from gradspec.reference import OPS
+
+        backend, ours, theirs = backend_named("torch"), 0.0, 0.0
+        for name, op in OPS.items():
+            if op.differentiable and name not in backend.known:
+                start = process_time()
+                drawn = _drawn(op)
+                for case in drawn:
+                    _judged(backend, case)
+                ours += process_time() - start
+                start, some = process_time(), drawn[::SHARE]
+                for case in some:
+                    _checked(backend, case)
+                theirs += (process_time() - start) * len(drawn) / (len(some) or 1)
+        return round(theirs / ours, 1)
+
+    track_lead.unit = "times as many"  # type: ignore[attr-defined]
+
+
+def _drawn(op: Any) -> list[Any]:
+    """What the properties would draw, but for arrays without elements, which gradcheck refuses."""
+    from hypothesis import HealthCheck, Phase, given, settings
+
+    from gradspec.properties.generating.strategies import cases
+
+    found: list[Any] = []
+
+    @settings(
+        max_examples=1 if clock.QUICK else 18,  # as the default profile
+        database=None,
+        deadline=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(cases(op, ["float64"], 6, True))
+    def draw(some: list[Any]) -> None:
+        found.extend(case for case in some if all(x.size for x in case.inputs))
+
+    draw()
+    return found
+
+
+def _judged(backend: Any, case: Any) -> None:
+    from gradspec.properties.laws.gradient import every_gradient_agrees
+
+    assert every_gradient_agrees(backend, case).verdict != "disagree", case
+
+
+def _checked(backend: Any, case: Any) -> None:
+    from torch import tensor
+    from torch.autograd import gradcheck
+
+    from gradspec.backends import call
+
+    inputs = [tensor(x, requires_grad=i in case.differentiable) for i, x in enumerate(case.inputs)]
+    assert gradcheck(lambda *xs: call(case.op, backend.ops[case.op.name], xs, case.keywords), inputs), case
 
 
 globals().update(per_op(__name__, _Op))
