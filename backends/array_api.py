@@ -44,12 +44,12 @@ def _with_several_axes(expand_dims: Callable[..., Any]) -> Callable[..., Any]:
 
 def _getitem(namespace: Any) -> Callable[..., Any]:
     def getitem(x: Any, *, key: Any) -> Any:
-        """x[key], with the arrays within the key made arrays of the library, on the device of x."""
+        """x[key], with copies of the arrays within the key, as arrays of the library on the device of x."""
         # NumPy's arrays name a device too, which an asarray made in the image of NumPy's need not take
         where = {"device": x.device} if hasattr(x, "device") and not isinstance(x, np.ndarray) else {}
 
         def own(k: Any) -> Any:
-            return namespace.asarray(k, **where) if isinstance(k, np.ndarray | np.generic) else k
+            return namespace.asarray(k.copy(), **where) if isinstance(k, np.ndarray | np.generic) else k
 
         return x[tuple(map(own, key)) if isinstance(key, tuple) else own(key)]
 

@@ -25,7 +25,7 @@ def leaves(x): sys.exit("bye")
 def returns_none(x): return None
 def returns_a_list(x): return [1, 2]
 def returns_nan(x): return right.ops["sqrt"](x) * np.nan
-def is_fickle(x): return right.ops["sin"](x) * random.choice([1, 1.5])
+def is_fickle(x): return right.ops["sin"](x) * random.choice([1, 1.5, 2, 3, 4])
 def raises(x, y): raise RuntimeError("[bold]no\x1b[31m \x00kernel & <for> ]]> this\nsecond line")
 
 backend = replace(right, name="hostile", known={}, ops={
