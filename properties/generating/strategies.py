@@ -155,11 +155,10 @@ def _long_case(op: Op, dtype: str, rng: np.random.Generator) -> Case:
     or, where the largest is sought, all different.
     """
     length = LONG if dtype in SIXTEEN else int(rng.choice(WIDE))
-    for _ in range(4):
-        choose = LongChoices(rng, length)
-        call = op.cases(choose)
-        if choose.is_long:
-            break
+    call = op.cases(choose := LongChoices(rng, length))
+    for _ in range(3):
+        if not choose.is_long:
+            call = op.cases(choose := LongChoices(rng, length))
     case = filled_case(op, call, dtype, _bytes_for(call, rng))
     if op.kinks or not op.differentiable:
         return case.with_arrays(lambda x: (APART * rng.permutation(x.size)).reshape(x.shape).astype(x.dtype))
