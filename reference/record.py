@@ -66,7 +66,7 @@ def _general(rule: Callable[..., VJP], variadic: bool = False) -> Callable[..., 
 
 def _lent(x: Any) -> Any:
     """An index that nobody overwrites before the pass back: a copy of it, or of those in a tuple; anything else as it is."""
-    if isinstance(x, tuple):
+    if type(x) is tuple:
         return tuple([_lent(part) for part in x])
     return x if isinstance(x, type) or not hasattr(x, "copy") else x.copy()
 
