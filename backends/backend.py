@@ -22,7 +22,8 @@ class Unavailable(Exception):
 class Deviation:
     """Where a backend is known to deviate from the spec, and why.
 
-    where: as it is declared. rule: the one property that it breaks, as a sentence; "" for all. dtypes: those it breaks it in; none for all.
+    where: as it is declared. rule: the one property that it breaks, as a sentence; "" for all. dtypes: those it breaks
+    it in; none for all.
     """
 
     where: str

@@ -236,11 +236,17 @@ def differentiate(backend: Backend, case: Case) -> Result:
     return Result(value, pull(case.cotangent))
 
 
-def pullback_of(backend: Backend, case: Case) -> tuple[Array, Callable[[Array], dict[str, Array]]]:
-    """The value that a backend's vjp gives, and its pullback: from a cotangent to the gradients by argument."""
+def pullback_of(
+    backend: Backend, case: Case, free: Sequence[int] | None = None
+) -> tuple[Array, Callable[[Array], dict[str, Array]]]:
+    """The value that a backend's vjp gives, and its pullback: from a cotangent to the gradients by argument.
+
+    free: as `linearized` has it.
+    """
     arrays, _ = case.for_backend(backend)
-    value, pullback = linearized(backend, case, arrays)
-    free, layout = case.differentiable, case.layouts[-1] if case.layouts else "C"
+    free = case.differentiable if free is None else free
+    value, pullback = linearized(backend, case, arrays, free)
+    layout = case.layouts[-1] if case.layouts else "C"
 
     def pull(g: Array) -> dict[str, Array]:
         gradients = pullback(backend.from_numpy(lay_out(g, layout)))

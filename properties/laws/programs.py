@@ -21,7 +21,7 @@ Keywords = Callable[[Shape], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Entry:
-    """What a step may do: the op, how many values it takes, and of the shape of its first one: its keywords, and what axes are then left."""
+    """What a step may do: an op, and how many values it takes; by the shape of the first, its keywords and what axes it leaves."""
 
     op: str
     takes: int = 1

@@ -35,7 +35,10 @@ def register_profiles() -> None:
 
 
 def is_thorough(profile: settings) -> bool:
-    """Whether a run of this profile is the default one or deeper: `quick` makes fewer cases, and looks for no rare deviation that is known."""
+    """Whether a run of this profile is the default one or deeper.
+
+    `quick` makes fewer cases, and looks for no rare deviation that is known.
+    """
     return profile.max_examples >= PROFILES["default"]
 
 

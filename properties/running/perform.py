@@ -29,7 +29,8 @@ def perform(
 ) -> None:
     """Call a test under @given; Disagreement, on the simplest case found, if the backend breaks its law.
 
-    A deviation that is declared is sought in the dtypes it is declared in, once the others were found sound. key: what examples are kept under in the database. seconds: repeat with fresh examples for so long. profile: what
+    A deviation that is declared is sought in the dtypes it is declared in, once the others were found sound.
+    key: what examples are kept under in the database. seconds: repeat with fresh examples for so long. profile: what
     `profile_of` returns of the test's twin in another process.
     """
     inner = function.hypothesis.inner_test  # type: ignore[attr-defined]
@@ -39,7 +40,7 @@ def perform(
     end = time.monotonic() + (seconds or 0)
     known = None
     try:
-        for known, dtypes in _parts(tried, tried.deviation(function.__name__)):
+        for known, dtypes in _parts(tried, function.__name__):
             chosen = _settings(asked, known, seconds)
             function._hypothesis_internal_use_settings = chosen  # type: ignore[attr-defined]
             with tried.only(dtypes):
@@ -55,13 +56,12 @@ def perform(
     tried.require_information()
 
 
-def _parts(tried: Engine, known: Deviation | None) -> list[tuple[Deviation | None, Sequence[str]]]:
+def _parts(tried: Engine, test: str) -> list[tuple[Deviation | None, Sequence[str]]]:
     """The dtypes apart in which the backend is known to deviate and those in which it is not."""
-    if known is None:
-        return [(None, tried.dtypes)]
-    excused = [d for d in tried.dtypes if known.excuses(d)]
-    rest = [d for d in tried.dtypes if d not in excused]
-    return [(deviation, dtypes) for deviation, dtypes in ((None, rest), (known, excused)) if dtypes]
+    sound = tried.sound(test)
+    excused = [dtype for dtype in tried.dtypes if dtype not in sound]
+    parts = (None, sound), (tried.deviation(test), excused)
+    return [(known, dtypes) for known, dtypes in parts if dtypes]
 
 
 def profile_of(function: Callable[..., Any]) -> dict[str, Any]:

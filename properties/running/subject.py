@@ -28,7 +28,7 @@ from gradspec.properties.running.simplify import simplified
 from gradspec.reference.op import Op
 
 FILLS = 6  # cases per example: a draw from Hypothesis costs as much as judging several
-FILLS_OF_QUICK = 3
+FILLS_OF_QUICK = 3  # half of the time of most properties
 LEAST_INFORMATIVE = (
     0.1  # where nine cases of ten could not have failed, too little was said to call it a pass
 )
@@ -97,6 +97,11 @@ class Engine:
             if known.op == self.name and known.rule in ("", sentence(test)):
                 return known
         return None
+
+    def sound(self, test: str) -> list[str]:
+        """The dtypes in which the backend does not say that it breaks the property."""
+        known = self.deviation(test)
+        return [dtype for dtype in self.dtypes if known is None or not known.excuses(dtype)]
 
     @contextmanager
     def only(self, dtypes: Sequence[str]) -> Iterator[None]:

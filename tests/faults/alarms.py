@@ -45,7 +45,7 @@ def units(backend: str, op: str) -> Iterator[Unit]:
     """All units of an op, or of the engine, but those in which the backend says it deviates in every dtype."""
     for argument, tried in subjects(backend, op).items():
         for name in properties():
-            if speaks_of(name, tried, argument) and _sound(tried, name):
+            if speaks_of(name, tried, argument) and tried.sound(name):
                 yield from (Unit(name, argument, backend, op, k) for k in range(len(variants(name))))
 
 
@@ -60,17 +60,11 @@ def subjects(name: str, op: str) -> dict[str, Engine]:
     return found
 
 
-def _sound(tried: Engine, name: str) -> list[str]:
-    """The dtypes in which the backend does not say that it breaks the property."""
-    known = tried.deviation(name)
-    return [dtype for dtype in tried.dtypes if known is None or not known.excuses(dtype)]
-
-
 def judged(unit: Unit, seed: int) -> Verdict:
     """Try one unit with one seed."""
     tried = subjects(unit.backend, unit.op)[unit.argument]
     more = variants(unit.property)[unit.more]
-    with tried.only(_sound(tried, unit.property)):
+    with tried.only(tried.sound(unit.property)):
         alarm = attempt(unit.property, unit.argument, tried, seed_of(unit.op, unit.property, seed), more)
     said = f"{alarm.reason}\n{tried.failure.case!r}" if alarm and tried.failure else None
     try:
