@@ -1,8 +1,10 @@
 """One case: a call of an op with concrete arrays and a cotangent, and what the spec or a backend makes of it."""
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import ml_dtypes
@@ -189,14 +191,24 @@ def _part(x: Any) -> str:
 
 
 def _nested(x: Array) -> str:
-    if x.ndim:
-        return f"[{', '.join(map(_nested, x))}]"
     if x.dtype.kind in "biu":
-        return str(x[()])
-    if x == 0:  # an integer 0 has no sign
-        return "-0.0" if np.signbit(x) else "0"
+        return str(x.tolist())
+
+    def written(part: Any) -> str:
+        if isinstance(part, list):
+            return f"[{', '.join(map(written, part))}]"
+        if part == 0:  # an integer 0 has no sign
+            return "-0.0" if math.copysign(1, part) < 0 else "0"
+        return _shortest(part, x.dtype)
+
+    return written(x.astype(np.float64).tolist())
+
+
+@lru_cache(4096)  # a large array has few different numbers
+def _shortest(x: float, dtype: np.dtype[Any]) -> str:
+    """With as few digits as identify the number in that dtype."""
     with warnings.catch_warnings(action="ignore"):  # with few digits the largest number overflows
-        return next(s for digits in range(1, 40) if _same(x.dtype.type(s := f"{float(x):.{digits}g}"), x))
+        return next(s for digits in range(1, 40) if _same(dtype.type(s := f"{x:.{digits}g}"), x))
 
 
 def _same(x: Any, y: Any) -> bool:

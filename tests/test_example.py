@@ -35,11 +35,18 @@ def test_the_example_is_short() -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ran, list[dict[str, Any]]]:
-    """A quick run of the example over some ops, and its entries."""
+    """A run of the example over some ops, and its entries. With `quick`, a deviation may go unseen."""
     folder = tmp_path_factory.mktemp("example")
     (folder / "my_backend.py").write_text(example_of_the_readme(), encoding="utf-8")
     selected = [f"--op={op}" for op in (*AGREES, *DEVIATES)]
-    ran = verify(folder, "--backend=my_backend:backend", "--matrix=matrix.json", "-n2", *selected)
+    ran = verify(
+        folder,
+        "--backend=my_backend:backend",
+        "--matrix=matrix.json",
+        "-n2",
+        "--hypothesis-profile=default",
+        *selected,
+    )
     return ran, json.loads((folder / "matrix.json").read_text(encoding="utf-8"))["entries"]
 
 

@@ -79,7 +79,8 @@ backend = replace(
 def test_deviations_that_are_declared_are_expected_and_missed_when_gone(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(KNOWN, encoding="utf-8")
     one = one_property(tmp_path)
-    ran = verify(tmp_path, "--backend=mine:backend", "--no-isolate", "--matrix=found.json", properties=one)
+    mine = ("--backend=mine:backend", "--no-isolate", "--hypothesis-profile=default")
+    ran = verify(tmp_path, *mine, "--matrix=found.json", properties=one)
     assert ran.status == 1
     assert "error  mine: square is declared to deviate (fixed since)" in ran.out
     assert "tanh is declared" not in ran.out
@@ -88,8 +89,10 @@ def test_deviations_that_are_declared_are_expected_and_missed_when_gone(tmp_path
     entries = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["entries"]
     assert {e["outcome"] for e in entries if e["op"] == "tanh"} >= {"known"}
     assert "\x1b" not in ran.out
-    again = verify(tmp_path, "--backend=mine:backend", "--no-isolate", "-k", "square", properties=one)
+    again = verify(tmp_path, *mine, "-k", "square", properties=one)
     assert again.status == 0  # a part of the properties cannot tell that a deviation is gone
+    quick = verify(tmp_path, *mine[:2], "--hypothesis-profile=quick", properties=one)
+    assert quick.status == 0  # nor can a few examples
 
 
 IN_FLOAT32 = """

@@ -126,6 +126,8 @@ def cases(
     block = draw(st.binary(min_size=length, max_size=length))
     rng = np.random.default_rng(draw(st.integers(0, 2**16 - 1)))
     found = []
+    if not any(block):
+        fills = 1  # the simplest example, which Hypothesis tries first, is the same in every run
     for i in range(fills):
         choose = DrawnChoices(block[i * CHOICES : (i + 1) * CHOICES], room, rng)
         dtype = choose.of(dtypes)

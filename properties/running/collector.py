@@ -48,13 +48,12 @@ class Collector:
 
     @property
     def gone(self) -> list[str]:
-        if self.interrupted or not self.whole:
+        if self.interrupted or not self.whole or not is_thorough(settings()):
             return []
-        thorough, found = is_thorough(settings()), {}
-        for name, known in self.selected["known"].items():
-            declared = [Deviation.declared(where, why) for where, why in known.items()]
-            found[name] = [d for d in declared if thorough or not d.rule]
-        return self.report.gone(found)
+        known = self.selected["known"].items()
+        return self.report.gone(
+            {name: [Deviation.declared(*d) for d in said.items()] for name, said in known}
+        )
 
     @cached_property
     def selected(self) -> dict[str, Any]:

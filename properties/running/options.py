@@ -37,7 +37,7 @@ def register_profiles() -> None:
 def is_thorough(profile: settings) -> bool:
     """Whether a run of this profile is the default one or deeper.
 
-    `quick` makes fewer cases, and looks for no rare deviation that is known.
+    `quick` makes fewer cases: it neither seeks the deviations that are declared, nor says of one that it is gone.
     """
     return profile.max_examples >= PROFILES["default"]
 

@@ -77,8 +77,8 @@ def _settings(parent: settings, known: Deviation | None, seconds: float | None) 
     Without what Hypothesis would say of a failure: explaining takes ten times as long as shrinking.
     """
     least = 0
-    if known:
-        least = RARE_EXAMPLES if known.rule and is_thorough(parent) else 0 if known.rule else KNOWN_EXAMPLES
+    if known and is_thorough(parent):
+        least = RARE_EXAMPLES if known.rule else KNOWN_EXAMPLES
     return settings(
         parent,
         phases=[

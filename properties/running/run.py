@@ -1,5 +1,6 @@
 """The run, where the properties are tried: under xdist in each of its workers."""
 
+import gc
 import inspect
 import os
 from collections.abc import Generator
@@ -47,6 +48,9 @@ class Run:
             seen = cache.get(SEEN, {}) if cache else {}
             workers = getattr(self.config, "workerinput", {}).get("workercount", 1)
             self.budget = Budget(seconds, [x.nodeid for x in items if tried_by(x)], seen, workers)
+
+    def pytest_collection_finish(self) -> None:
+        gc.freeze()  # what the libraries themselves consist of is no garbage: to go through it took a twentieth of the time
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
