@@ -28,7 +28,7 @@ from gradspec.properties.running.simplify import simplified
 from gradspec.reference.op import Op
 
 FILLS = 6  # cases per example: a draw from Hypothesis costs as much as judging several
-FILLS_OF_QUICK = 3  # half of the time of most properties
+FILLS_OF_QUICK = 2
 LEAST_INFORMATIVE = (
     0.1  # where nine cases of ten could not have failed, too little was said to call it a pass
 )
