@@ -31,8 +31,9 @@ def environment() -> dict[str, str]:
 
 def command(*arguments: str, properties: str = "gradspec.properties") -> list[str]:
     plugin = ("-p", "gradspec.properties.plugin", "-p", "no:cacheprovider")
-    profile = () if any("--hypothesis-profile" in a for a in arguments) else ("--hypothesis-profile=quick",)
-    return [sys.executable, "-m", "pytest", *plugin, "--pyargs", properties, *profile, *arguments]
+    usual = {"--hypothesis-profile": "quick", "--hypothesis-seed": "1"}
+    rest = [f"{name}={value}" for name, value in usual.items() if not any(name in a for a in arguments)]
+    return [sys.executable, "-m", "pytest", *plugin, "--pyargs", properties, *rest, *arguments]
 
 
 def example_of_the_readme() -> str:
