@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import cycle
 
 import numpy as np
 from hypothesis import given
@@ -13,7 +14,15 @@ from gradspec.properties.laws.layouts import layout_makes_no_difference
 from gradspec.properties.running.subject import Subject
 from gradspec.reference.tape import Array
 
-FILLS = 5  # cases per example: each array meets more than half of the layouts
+FILLS = 6  # cases per example: each array meets two thirds of the layouts
+STEPS = (
+    11,
+    13,
+    17,
+    19,
+    23,
+    29,
+)  # from case to case, for each array: primes, so that it comes round to all of 3, 6 or 9 layouts
 
 
 def laid_out(case: Case, which: Sequence[int]) -> Case:
@@ -47,7 +56,7 @@ def laid_out_cases(draw, subject: Subject) -> list[Case]:  # type: ignore[no-unt
     n = max(len(case.inputs) for case in cases) + 1
     code = draw(st.integers(0, len(LAYOUTS) ** n - 1))
     first = [code // len(LAYOUTS) ** j for j in range(n)]
-    which = [[f + k * (2 * j + 1) for j, f in enumerate(first)] for k in range(len(cases))]
+    which = [[f + k * step for f, step in zip(first, cycle(STEPS))] for k in range(len(cases))]
     return [
         laid_out(case, numbers[: len(case.inputs) + 1]) for case, numbers in zip(cases, which, strict=True)
     ]

@@ -40,6 +40,14 @@ def _strided(x: Array) -> Array:
     return every_second
 
 
+def _spaced(x: Array) -> Array:
+    """Rows, or matrices, further apart than they are long; each is whole."""
+    memory = np.ones((2 * len(x), *x.shape[1:]), x.dtype) if x.ndim else np.array(x)
+    every_second = memory[::2] if x.ndim else memory
+    every_second[...] = x
+    return every_second
+
+
 def _expanded(x: Array) -> Array:
     """Zero strides along all axes on which the elements are equal."""
     for i, n in enumerate(x.shape):
@@ -62,12 +70,13 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
     "reversed": _reversed,
     "offset": _offset,
     "strided": _strided,
+    "spaced": _spaced,
     "expanded": _expanded,
     "read-only": _read_only,
 }
 
 
-LEAST_RANK = {"fortran": 2, "transposed": 2, "reversed": 1, "strided": 1, "expanded": 1}
+LEAST_RANK = {"fortran": 2, "transposed": 2, "reversed": 1, "strided": 1, "spaced": 2, "expanded": 1}
 """Below which a layout is no other than "C"."""
 
 

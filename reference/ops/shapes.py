@@ -139,17 +139,19 @@ def stack(*xs: Real, axis: int = 0) -> VJP:
 
 def _indexed(choose: Choices) -> Call:
     x = shape(choose)
-    if choose.of(["places", "mask"]) == "mask":
+    if choose.of(["places", "places", "mask"]) == "mask":
         return Call((x,), {"key": _mask(choose, x[: choose.integer(0, len(x))])})
     front = choose.integer(0, len(x))
     back = choose.integer(front, len(x))
     has_mask = choose.of([False, False, True]) and len(x) > 0
     masked = choose.integer(0, len(x) - 1) if has_mask else None
     rank = choose.of([1, 1, 2, 0]) if masked is None else 0  # a mask goes with single integers alone
-    together = tuple(choose.of([1, 3, 2, 5, 0]) for _ in range(rank))  # the shape of integer arrays
+    together = tuple(choose.of([1, 2, 3, 2, 5, 3, 2, 0]) for _ in range(rank))  # the shape of integer arrays
+    mixed = ["slice", "integer", "integers", "integers"]
+    kinds = choose.of([["slice", "slice", "integer"], mixed, mixed])
 
     def part(i: int) -> Any:
-        return _mask(choose, x[i : i + 1]) if i == masked else _index(choose, x[i], together)
+        return _mask(choose, x[i : i + 1]) if i == masked else _index(choose, x[i], together, kinds)
 
     key: list[Any] = [part(i) for i in range(front)]
     if back < len(x) or choose.of([False, True]):
@@ -163,19 +165,19 @@ def _mask(choose: Choices, covered: Shape) -> Array:
     return np.reshape([choose.of([True, False]) for _ in range(math.prod(covered))], covered) == 1
 
 
-def _index(choose: Choices, n: int, together: Shape) -> Any:
+def _index(choose: Choices, n: int, together: Shape, kinds: list[str]) -> Any:
     """An index of an axis of length n: a slice, an integer or an array of integers of the shape `together`."""
-    kind = choose.of(["slice", "integer", "integers", "integers"]) if n else "slice"
+    kind = choose.of(kinds) if n else "slice"
     if kind == "slice":
         if choose.of([False, False, True]):
             return slice(None, None, choose.of([-1, None, 2, -2]))
-        start = choose.of([None, choose.integer(-n, n)])
-        stop = choose.of([None, None, choose.integer(-n, n)])  # between two numbers most slices are empty
+        start = choose.of([None, choose.integer(-n, max(n - 1, 0))])
+        stop = choose.of([None, None, None, choose.integer(-n, n)])  # between two most are empty
         return slice(start, stop, choose.of([None, 2, -1, -2, 3]))
     if kind == "integer":
         return choose.integer(-n, n - 1)
     shape = broadcast_from(choose, together)
-    places = [choose.integer(0, n - 1) for _ in range(choose.integer(1, 3))]  # few, so that some recur
+    places = [choose.integer(0, n - 1) for _ in range(choose.of([1, 2, 3]))]  # few, so that some recur
     picked = [choose.of(places) - choose.of([0, n]) for _ in range(math.prod(shape))]
     return np.reshape(picked, shape).astype(np.int64)
 
