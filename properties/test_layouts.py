@@ -15,14 +15,8 @@ from gradspec.properties.running.subject import Subject
 from gradspec.reference.tape import Array
 
 FILLS = 6  # cases per example: each array meets two thirds of the layouts
-STEPS = (
-    11,
-    13,
-    17,
-    19,
-    23,
-    29,
-)  # from case to case, for each array: primes, so that it comes round to all of 3, 6 or 9 layouts
+STEPS = 11, 13, 17, 19, 23, 29
+"""From case to case, for each array: primes, so that it comes round to all of its 3, 6 or 9 layouts."""
 
 
 def laid_out(case: Case, which: Sequence[int]) -> Case:

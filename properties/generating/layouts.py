@@ -34,16 +34,18 @@ def _offset(x: Array) -> Array:
 
 def _strided(x: Array) -> Array:
     """Every second element of a larger array, along all axes."""
-    memory = np.ones([2 * n for n in x.shape], x.dtype)
-    every_second = memory[(slice(None, None, 2),) * x.ndim + (...,)]
-    every_second[...] = x
-    return every_second
+    return _every_second(x, x.ndim)
 
 
 def _spaced(x: Array) -> Array:
     """Rows, or matrices, further apart than they are long; each is whole."""
-    memory = np.ones((2 * len(x), *x.shape[1:]), x.dtype) if x.ndim else np.array(x)
-    every_second = memory[::2] if x.ndim else memory
+    return _every_second(x, 1)
+
+
+def _every_second(x: Array, axes: int) -> Array:
+    """Every second element of a larger array along so many of the first axes."""
+    memory = np.ones([2 * n if i < axes else n for i, n in enumerate(x.shape)], x.dtype)
+    every_second = memory[(slice(None, None, 2),) * min(axes, x.ndim) + (...,)]
     every_second[...] = x
     return every_second
 
