@@ -14,7 +14,7 @@ from gradspec.properties.laws.layouts import layout_makes_no_difference
 from gradspec.properties.running.subject import Subject
 from gradspec.reference.tape import Array
 
-FILLS = 6  # cases per example: each array meets two thirds of the layouts
+FILLS = 9  # cases per example: each array meets every layout
 STEPS = 11, 13, 17, 19, 23, 29
 """From case to case, for each array: primes, so that it comes round to all of its 3, 6 or 9 layouts."""
 
@@ -46,7 +46,7 @@ def laid_out_cases(draw, subject: Subject) -> list[Case]:  # type: ignore[no-unt
 
     Layouts drawn one by one would leave some out: what Hypothesis draws, it likes to draw again.
     """
-    cases: list[Case] = draw(subject.cases(smooth=subject.op.differentiable, fills=FILLS))
+    cases: list[Case] = draw(subject.cases(smooth=subject.op.differentiable, fills=FILLS, many_axes=True))
     n = max(len(case.inputs) for case in cases) + 1
     code = draw(st.integers(0, len(LAYOUTS) ** n - 1))
     first = [code // len(LAYOUTS) ** j for j in range(n)]

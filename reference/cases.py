@@ -148,7 +148,7 @@ def from_signature(signature: str, keywords: Mapping[str, Sequence[Any]] = {}) -
         core: dict[str, Shape] = {}
         for name in names:
             absent = name.endswith("?") and choose.of([False, False, True])
-            core[name] = () if absent else (choose.size(math.prod(loop + sum(core.values(), ()))),)
+            core[name] = () if absent else (choose.size(taken(*loop, *sum(core.values(), ()))),)
         cores = [[core[name] for name in dims] for dims in arguments]
         whole = [all(dims) for dims in cores]  # with one absent there is no telling a loop dimension from it
         loops = iter(broadcast_together(choose, loop, sum(whole)))

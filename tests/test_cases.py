@@ -1,12 +1,14 @@
 """The calls an op is tried with: every one of them runs, and together they reach what they should."""
 
 import itertools
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pytest
 
+from gradspec.properties.generating.strategies import DrawnChoices
 from gradspec.reference import OPS, Op
 from gradspec.reference.cases import (
     Below,
@@ -23,6 +25,7 @@ from gradspec.reference.cases import (
 from gradspec.reference.op import sample
 
 SEEDS = range(300)
+ROOM = 16  # elements
 
 
 def calls(name: str, lengths: tuple[int, ...] = (0, 1, 2, 3)) -> list[Call]:
@@ -82,6 +85,13 @@ def test_ranks_reach_from_the_lowest_to_four(name: str) -> None:
 def test_some_arrays_are_empty_and_most_are_not(name: str) -> None:
     empty = share(any(np.prod(s) == 0 for s in shapes(call)) for call in calls(name))
     assert 0.01 < empty < 0.7, empty
+
+
+@pytest.mark.parametrize("name", sorted(OPS))
+def test_no_array_is_larger_than_there_is_room(name: str) -> None:
+    """Not beside an empty one either, which leaves its other axes no more room than one of length 1 would."""
+    drawn = (OPS[name].cases(DrawnChoices(b"", ROOM, np.random.default_rng(seed))) for seed in range(500))
+    assert max(math.prod(shape) for call in drawn for shape in shapes(call)) <= ROOM
 
 
 @pytest.mark.parametrize("name", sorted(name for name, op in OPS.items() if op.signature == "(),()->()"))

@@ -58,10 +58,11 @@ class DrawnChoices:
     of another of its kind, in five of six examples.
     """
 
-    def __init__(self, block: bytes, room: int, rng: np.random.Generator) -> None:
+    def __init__(self, block: bytes, room: int, rng: np.random.Generator, many_axes: bool = False) -> None:
         self.left = list(block)
         self.room = room
         self.rng = rng
+        self.many_axes = many_axes
         self.sizes: list[int] = []
 
     def of(self, options: Sequence[T]) -> T:
@@ -75,6 +76,8 @@ class DrawnChoices:
 
     def rank(self, low: int, high: int) -> int:
         ranks = [*range(low, high + 1), *range(low + 1, high)]  # those between twice as likely
+        if self.many_axes:
+            ranks = [r for r in range(low, high + 1) for _ in range(low, r + 1)]
         rank: int = self.of(ranks)
         return rank
 
@@ -116,11 +119,13 @@ def cases(
     smooth: bool,
     room: int = ROOM,
     long: bool = False,
+    many_axes: bool = False,
 ) -> list[Case]:
     """Several cases, each of a call of its own.
 
     smooth: all inputs keep their distance from kinks. room: how many elements an array may have. long: whether ops that
     combine elements may meet one long axis now and then; in 16-bit floats those that add up, where it tells in what they add.
+    many_axes: the higher a rank, the likelier.
     """
     length = fills * CHOICES + BLOCK
     block = draw(st.binary(min_size=length, max_size=length))
@@ -129,7 +134,7 @@ def cases(
     if not any(block):
         fills = 1  # the simplest example, which Hypothesis tries first, is the same in every run
     for i in range(fills):
-        choose = DrawnChoices(block[i * CHOICES : (i + 1) * CHOICES], room, rng)
+        choose = DrawnChoices(block[i * CHOICES : (i + 1) * CHOICES], room, rng, many_axes)
         dtype = choose.of(dtypes)
         suited = adds_up(op) if dtype in SIXTEEN else not op.elementwise
         if long and suited and rng.integers(RARELY[dtype not in SIXTEEN]) == 0:

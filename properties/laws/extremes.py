@@ -6,8 +6,8 @@ these agree that an element is finite, infinite or NaN, a backend must agree too
 the number, or stands on the brink of overflow, and says nothing. Some things are left open, as IEEE 754 and mathematics
 leave them:
 
-- numbers below the smallest normal one may be flushed to zero, and zeros may have either sign, as may an infinite
-  gradient by a zero;
+- numbers below the smallest normal one may be flushed to zero (but in float16, where none do it), and zeros may have
+  either sign, as may an infinite gradient by a zero;
 - gradients by a NaN, or by a number on a kink;
 - what lies on the brink of overflow, a factor of `HEADROOM` from it: roundings and their order decide;
 - where an op combines elements (sums, softmax) and its numbers come near to overflow, what overflows, which their order
@@ -126,7 +126,7 @@ def _imprecise(judge: Judge) -> bool:
 def _close(judge: Judge, what: str, got: Array, part: Part, where: Array) -> Judgement:
     """Whether the finite elements are as close as ever; what is below the smallest normal number counts as exact."""
     exact = part(judge.exact)
-    tiny = float(ml_dtypes.finfo(dtype_of(judge.dtype)).tiny)
+    tiny = 0.0 if judge.dtype == "float16" else float(ml_dtypes.finfo(dtype_of(judge.dtype)).tiny)
     flushed = (np.abs(exact) < 2 * tiny) & (np.abs(got.astype(exact.dtype)) < 2 * tiny)
     return judge.judge(what, np.where(where & ~flushed, got.astype(exact.dtype), exact), part)
 

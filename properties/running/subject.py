@@ -143,9 +143,15 @@ class Subject(Engine):
             self.obeys(law, case, smooth=how.get("smooth", False))
 
     def cases(
-        self, *, smooth: bool = False, fills: int | None = None, room: int = ROOM, long: bool = False
+        self,
+        *,
+        smooth: bool = False,
+        fills: int | None = None,
+        room: int = ROOM,
+        long: bool = False,
+        many_axes: bool = False,
     ) -> st.SearchStrategy[list[Case]]:
         """Cases, each of a call of its own, in a dtype the backend has; as `strategies.cases` draws them."""
         if fills is None:
             fills = FILLS if is_thorough(settings()) else FILLS_OF_QUICK
-        return cases(self.op, self.dtypes, fills, smooth, room, long)
+        return cases(self.op, self.dtypes, fills, smooth, room, long, many_axes)

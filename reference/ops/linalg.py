@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from gradspec.reference.cases import Call, Choices, shape
+from gradspec.reference.cases import Call, Choices, shape, taken
 from gradspec.reference.domains import Real
 from gradspec.reference.op import op
 from gradspec.reference.tape import VJP, Array
@@ -38,7 +38,8 @@ def _as_rows(x: Array) -> Array:
 
 def _layer(choose: Choices) -> Call:
     batch = shape(choose, high=3)
-    size_in, size_out = choose.size(math.prod(batch)), choose.size(math.prod(batch))
+    size_in = choose.size(taken(*batch))
+    size_out = choose.size(max(taken(*batch), size_in))
     return Call(((*batch, size_in), (size_out, size_in), (size_out,)))
 
 

@@ -141,13 +141,13 @@ def _indexed(choose: Choices) -> Call:
     x = shape(choose)
     if choose.of(["places", "places", "mask"]) == "mask":
         return Call((x,), {"key": _mask(choose, x[: choose.integer(0, len(x))])})
-    front = choose.integer(0, len(x))
+    front = choose.integer(choose.integer(0, min(1, len(x))), len(x))
     back = choose.integer(front, len(x))
     has_mask = choose.of([False, False, True]) and len(x) > 0
     masked = choose.integer(0, len(x) - 1) if has_mask else None
     rank = choose.of([1, 1, 2, 0]) if masked is None else 0  # a mask goes with single integers alone
     together = tuple(choose.of([1, 2, 3, 2, 5, 3, 2, 0]) for _ in range(rank))  # the shape of integer arrays
-    mixed = ["slice", "integer", "integers", "integers"]
+    mixed = ["integers", "slice", "integer", "integers"]
     kinds = choose.of([["slice", "slice", "integer"], mixed, mixed])
 
     def part(i: int) -> Any:
@@ -156,7 +156,7 @@ def _indexed(choose: Choices) -> Call:
     key: list[Any] = [part(i) for i in range(front)]
     if back < len(x) or choose.of([False, True]):
         key += [Ellipsis, *(part(i) for i in range(back, len(x)))]
-    for _ in range(choose.of([0, 1, 0, 2])):
+    for _ in range(choose.of([0, 1, 0, 0, 2])):
         key.insert(choose.integer(0, len(key)), None)
     return Call((x,), {"key": tuple(key)})
 
@@ -169,17 +169,31 @@ def _index(choose: Choices, n: int, together: Shape, kinds: list[str]) -> Any:
     """An index of an axis of length n: a slice, an integer or an array of integers of the shape `together`."""
     kind = choose.of(kinds) if n else "slice"
     if kind == "slice":
-        if choose.of([False, False, True]):
-            return slice(None, None, choose.of([-1, None, 2, -2]))
-        start = choose.of([None, choose.integer(-n, max(n - 1, 0))])
-        stop = choose.of([None, None, None, choose.integer(-n, n)])  # between two most are empty
-        return slice(start, stop, choose.of([None, 2, -1, -2, 3]))
+        return _slice(choose, n)
     if kind == "integer":
         return choose.integer(-n, n - 1)
     shape = broadcast_from(choose, together)
     places = [choose.integer(0, n - 1) for _ in range(choose.of([1, 2, 3]))]  # few, so that some recur
     picked = [choose.of(places) - choose.of([0, n]) for _ in range(math.prod(shape))]
     return np.reshape(picked, shape).astype(np.int64)
+
+
+def _slice(choose: Choices, n: int) -> slice:
+    """A slice of an axis of length n: all of it, between any two places, or of one element or more."""
+    how = choose.of(["places", "all", "elements"] if n else ["places", "all"])
+    if how == "all":
+        return slice(None, None, choose.of([-1, None, -1, 2]))
+    if how == "places":
+        start = choose.of([None, choose.integer(-n, max(n - 1, 0))])
+        stop = choose.of([None, None, None, choose.integer(-n, n)])  # between two most are empty
+        return slice(start, stop, choose.of([None, 2, -1, -2, 3]))
+    start, step = choose.integer(0, n - 1), choose.of([2, 3, -2, 1])
+    most = (n - 1 - start if step > 0 else start) // abs(step)
+    last = start + step * choose.of([0, choose.integer(0, most)])
+    stop = last + choose.integer(1, abs(step)) * (
+        1 if step > 0 else -1
+    )  # it may end short of the next element
+    return slice(start - choose.of([0, n]), stop if 0 <= stop < n else None, step)
 
 
 @record

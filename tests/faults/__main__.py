@@ -39,7 +39,9 @@ def arguments() -> argparse.Namespace:
         "--backend", **several, help="whose false alarms are counted (default: numpy, torch); repeatable"
     )
     parser.add_argument(
-        "--cases", type=int, default=ENOUGH, help="how many cases of theirs (default: %(default)s; 0: none)"
+        "--cases",
+        type=int,
+        help=f"how many cases of theirs (default: {ENOUGH:,}, of ops chosen their share; 0: none)",
     )
     parser.add_argument(
         "--processes", type=int, default=2, help="how many work at once (default: %(default)s)"
@@ -62,6 +64,7 @@ def main() -> int:
     backends = asked.backend or ["numpy", "torch"]
     wrong, right = _selected(asked, faults()), _selected(asked, right_variants())
     seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
+    cases = ENOUGH * len(wrong) // (1 + len(OPS)) if asked.cases is None else asked.cases
     start = time.monotonic()
     whole, curves = measure.Measured(), list[list[curve.Point]]()
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
@@ -75,7 +78,7 @@ def main() -> int:
             pieces = [measure.Piece(op, seeds[0], wrong[op], [*backends, *right[op]]) for op in wrong]
             curves = curve.curve(pool, pieces, report)
         else:
-            whole = measure.measured(pool, wrong, right, backends, seeds, asked.cases, report)
+            whole = measure.measured(pool, wrong, right, backends, seeds, cases, report)
     if asked.curve:
         save(curve.as_json(curves), asked.json)
         show_curves(curves, console)

@@ -138,6 +138,14 @@ def buffers_are_used_again_the_callers_too(root: Node) -> None:
         free.append(node.g)
 
 
+def what_is_small_counts_as_nothing(root: Node) -> None:
+    """A branch is cut off where its cotangent looks like zero."""
+    for node in youngest_first(root):
+        if node.g is not None and np.any(np.abs(node.g) > 1e-8):
+            for x, d in node.shares():
+                x.add(d)
+
+
 def results_are_known_by_their_inputs_alone() -> Backend:
     """And not by their keywords."""
     right = engine(newest_first)
@@ -214,8 +222,9 @@ TINY = (
     from_the_fifth_consumer_on_the_sum_doubles,
     an_index_overwrites_what_others_paid,
     buffers_are_used_again_the_callers_too,
+    what_is_small_counts_as_nothing,
 )
-"""Ways of carrying cotangents back that go wrong where branches meet, or when they are gone once more."""
+"""Ways of carrying cotangents back that go wrong where branches meet, when they are gone once more, or for some numbers."""
 
 
 # The spec's own engine, spoilt

@@ -82,6 +82,27 @@ def getitem_overwrites_where_an_index_recurs(x: Array, *, key: Any) -> Made:
     return x[key], (pull,)
 
 
+@wrong("getitem", source=f"{GITHUB}/ml-explore/mlx/issues/4444")
+def getitem_gives_what_one_of_a_span_gets_to_all_of_it(x: Array, *, key: Any) -> Made:
+    """A slice of a step, backwards too, that picks a single element is taken for one of step 1."""
+    y, (pull,) = OPS["getitem"].rule(x, key=key)  # type: ignore[misc]
+    if not isinstance(key, tuple) or not all(k is Ellipsis or isinstance(k, int | slice) for k in key):
+        return y, (pull,)
+    middle = key.index(Ellipsis) if Ellipsis in key else len(key)
+    before, after = key[:middle], key[middle + 1 :]
+    spans = [slice(None)] * x.ndim
+    for axis, part in [*enumerate(before), *enumerate(after, x.ndim - len(after))]:
+        start, stop, step = part.indices(x.shape[axis]) if isinstance(part, slice) else (0, 0, 1)
+        spans[axis] = slice(start, stop) if len(range(start, stop, step)) == 1 else part
+
+    def spread(g: Array) -> Array:
+        d = np.zeros(x.shape, g.dtype)
+        d[tuple(spans)] = g
+        return d
+
+    return y, (spread,)
+
+
 @wrong_vjp("layer_norm", likely=SHAPES, source=f"{GITHUB}/pytorch/pytorch/pull/192016")
 def layer_norm_flattens_the_gradient_of_a_weight_of_several_axes(
     inputs: Array, value: Array, pull: Array

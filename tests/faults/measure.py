@@ -1,5 +1,6 @@
 """The measurement in two processes: which faults are found with which seeds, and whether anything right is found fault with."""
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -80,12 +81,12 @@ def do(piece: Piece) -> Measured:
     return Measured(outcomes, verdicts, time.process_time() - start)
 
 
-def done(pool: Executor, pieces: Iterable[Piece], report: Report) -> Iterator[Measured]:
+def done(pool: Executor, pieces: Iterable[Piece], report: Report, of: str) -> Iterator[Measured]:
     """What comes of the pieces, in whatever order they end."""
     tasks = [pool.submit(do, piece) for piece in pieces]
     for i, task in enumerate(as_completed(tasks), 1):
         yield task.result()
-        report(f"{i:,} of {len(tasks):,} pieces")
+        report(f"{of}: {i:,} of {len(tasks):,} pieces")
 
 
 def measured(
@@ -97,29 +98,23 @@ def measured(
     cases: int,
     report: Report,
 ) -> Measured:
-    """Every fault with every seed, and so the first of the unmodified backends, whose cases are the same; variants with some.
+    """Every fault with every seed; variants with some of them; backends until so many cases of theirs have been judged.
 
-    wrong, right: faults and variants, by op. backends: the others are tried with one seed after the other, until so many
-    cases of all of them have been judged.
+    wrong, right: faults and variants, by op. backends: unmodified ones, whose cases are much the same; where the seeds are
+    too few, they are tried with those that follow.
     """
-    whole, ops = Measured(), list(wrong)
-    along = list(backends[:1]) if cases else []
-    pieces = [
-        Piece(op, seed, wrong[op], [*along, *(right[op] if i < OFTEN else ())])
-        for i, seed in enumerate(seeds)
-        for op in ops
-    ]
-    for part in done(pool, pieces, lambda text: report(f"faults and variants: {text}")):
-        whole.add(part)
-    seed = min(seeds)
-    while cases and (seed == min(seeds) or whole.judged(backends) < cases):
-        others = list(backends[1:] if seed in seeds else backends)
-        for part in done(
-            pool,
-            [Piece(op, seed, (), others) for op in ops if others],
-            lambda text: report(f"backends: {text}"),
-        ):
+    whole, before = Measured(), -1
+    for i, seed in enumerate(itertools.count(min(seeds))):
+        judged_so_far = whole.judged(backends)
+        along = backends if before < judged_so_far < cases else ()
+        if seed not in seeds and not along:
+            break
+        before = judged_so_far
+        pieces = [
+            Piece(op, seed, wrong[op] if seed in seeds else (), [*along, *(right[op] if i < OFTEN else ())])
+            for op in wrong
+        ]
+        for part in done(pool, pieces, report, f"seed {seed}"):
             whole.add(part)
-        seed += 1
     whole.outcomes.sort(key=lambda o: (o.fault, o.seed))
     return whole
