@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from gradspec.properties.generating.extreme import extreme_cases, extreme_rows
 from gradspec.properties.laws.extremes import extremes_go_where_the_spec_says
-from gradspec.properties.running.subject import Subject
+from gradspec.properties.running.subject import Subject, few
 
+FILLS = 5  # cases per example
 PARTS = 4  # of the rows are tried apart: the default profile tries them all in all dtypes, quick a few
 
 
@@ -26,5 +27,5 @@ def test_extremes_of_elementwise_ops_go_where_the_spec_says(subject: Subject, da
 @given(data=st.data())
 def test_extremes_go_where_the_spec_says(subject: Subject, data: st.DataObject) -> None:
     """Its own fault: the value is never infinite."""
-    for case in data.draw(extreme_cases(subject.op, subject.dtypes, fills=5)):
+    for case in data.draw(extreme_cases(subject.op, subject.dtypes, few(FILLS))):
         subject.obeys(extremes_go_where_the_spec_says, case)

@@ -146,12 +146,15 @@ class Subject(Engine):
         self,
         *,
         smooth: bool = False,
-        fills: int | None = None,
+        fills: int = FILLS,
         room: int = ROOM,
         long: bool = False,
         many_axes: bool = False,
     ) -> st.SearchStrategy[list[Case]]:
         """Cases, each of a call of its own, in a dtype the backend has; as `strategies.cases` draws them."""
-        if fills is None:
-            fills = FILLS if is_thorough(settings()) else FILLS_OF_QUICK
-        return cases(self.op, self.dtypes, fills, smooth, room, long, many_axes)
+        return cases(self.op, self.dtypes, few(fills), smooth, room, long, many_axes)
+
+
+def few(fills: int) -> int:
+    """So many cases per example, or the few of the profile `quick`."""
+    return fills if is_thorough(settings()) else min(fills, FILLS_OF_QUICK)
