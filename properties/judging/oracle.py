@@ -6,7 +6,6 @@ Central differences of <cotangent, value> in the widest float, extrapolated to s
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -39,14 +38,16 @@ def numerical_gradient(case: Case, i: int) -> Estimate:
         width = np.sum(above - below, axis=tuple(range(1, above.ndim))).reshape(x.shape)
         return (_paired(wide, i, above) - _paired(wide, i, below)).reshape(x.shape) / width
 
-    return richardson(difference, _first_steps(wide, i), _scale(wide))
+    step = _first_steps(wide, i)
+    sizes = [_paired(wide, i, x + each * h, np.abs).reshape(x.shape) for h in (step, -step)]
+    return richardson(difference, step, 1 + np.maximum(*sizes))
 
 
-def richardson(difference: Callable[[Array], Array], step: Array, scale: Any) -> Estimate:
+def richardson(difference: Callable[[Array], Array], step: Array, scale: Array) -> Estimate:
     """The limit of difference(h) = (f(a + h) - f(a - h)) / 2h at h = 0, elementwise over an array of steps.
 
-    step: the first h. scale: the size of the terms of f, whose rounding the differences magnify. Of the triangle of
-    extrapolations the entry is taken that differs least from the two it was made of.
+    step: the first h. scale: the size of the terms of f a step away, whose rounding the differences magnify; at a they may
+    all be zero. Of the triangle of extrapolations the entry is taken that differs least from the two it was made of.
     """
     rounding = 4 * np.finfo(np.longdouble).eps * scale  # f is a sum of terms of this size, each some ulps off
     row = [difference(step)]
@@ -63,23 +64,21 @@ def richardson(difference: Callable[[Array], Array], step: Array, scale: Any) ->
     return Estimate(best, error)
 
 
-def _paired(case: Case, i: int, xs: Array) -> Array:
-    """<cotangent, value> for each of the arrays `xs`, stacked on a first axis, in place of the i-th input."""
+def _paired(case: Case, i: int, xs: Array, of: Callable[[Array], Array] = np.asarray) -> Array:
+    """<cotangent, value> for each of the arrays `xs`, stacked on a first axis, in place of the i-th input.
+
+    of: what is done to its terms before they are added up.
+    """
     if case.op.elementwise:  # then all of them are one call, with a further axis to broadcast over
         x = case.inputs[i]
         stacked = xs.reshape(len(xs), *(1,) * (case.cotangent.ndim - x.ndim), *x.shape)
-        terms = case.cotangent * _value(case, i, stacked)
+        terms = of(case.cotangent * _value(case, i, stacked))
         return np.asarray(np.sum(terms, axis=tuple(range(1, terms.ndim))))
-    return np.array([np.sum(case.cotangent * _value(case, i, x)) for x in xs], np.longdouble)
+    return np.array([np.sum(of(case.cotangent * _value(case, i, x))) for x in xs], np.longdouble)
 
 
 def _value(case: Case, i: int, x: Array) -> Array:
     return np.asarray(case.op.rule(*case.with_input(i, x).inputs, **case.keywords)[0])
-
-
-def _scale(case: Case) -> Any:
-    """How large the terms of <cotangent, value> are."""
-    return np.sum(np.abs(case.cotangent * _value(case, 0, case.inputs[0])), initial=0) + 1
 
 
 def _first_steps(case: Case, i: int) -> Array:
