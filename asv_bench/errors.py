@@ -34,11 +34,11 @@ def worst_error(backend: Backend, op: Op, dtype: str) -> float:
     return max(_error(backend, op, dtype, seed) for seed in range(CASES))
 
 
-def case_of(op: Op, dtype: str, seed: int, choices: type[Seeded] = Seeded) -> "Case":
-    """A case of the op: always the same one for the same seed. choices: what chooses its shapes and keywords."""
+def case_of(op: Op, dtype: str, seed: int, choose: Seeded | None = None) -> "Case":
+    """A case of the op: always the same one for the same seed. choose: what chooses its shapes and keywords instead."""
     from gradspec.properties.case import Case, dtype_of
 
-    call = op.cases(choices(seed, LENGTHS))
+    call = op.cases(choose or Seeded(seed, LENGTHS))
     value = np.asarray(op.rule(*arrays(op, call, np.float64, seed), **call.keywords)[0])
     inputs = tuple(arrays(op, call, dtype_of(dtype), seed))
     return Case(op, dtype, inputs, call.keywords, cotangent(value).astype(dtype_of(dtype)))

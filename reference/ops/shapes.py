@@ -189,10 +189,8 @@ def _slice(choose: Choices, n: int) -> slice:
         return slice(start, stop, choose.of([None, 2, -1, -2, 3]))
     start, step = choose.integer(0, n - 1), choose.of([2, 3, -2, 1])
     most = (n - 1 - start if step > 0 else start) // abs(step)
-    last = start + step * choose.of([0, choose.integer(0, most)])
-    stop = last + choose.integer(1, abs(step)) * (
-        1 if step > 0 else -1
-    )  # it may end short of the next element
+    last, onwards = start + step * choose.of([0, choose.integer(0, most)]), step // abs(step)
+    stop = last + onwards * choose.integer(1, abs(step))  # it may end short of the next element
     return slice(start - choose.of([0, n]), stop if 0 <= stop < n else None, step)
 
 
