@@ -239,3 +239,9 @@ def gelu_takes_its_tanh_from_an_exp_that_overflows(x: Array, *, approximate: str
         return y, pulls
     e = np.exp(2 * np.sqrt(2 / np.pi).astype(x.dtype) * (x + x * x * x * x.dtype.type(0.044715)))
     return x * (1 + (e - 1) / (e + 1)) / 2, pulls
+
+
+@wrong("reciprocal", likely=EXTREMES_OF_ELEMENTS, sixteen=True)
+def reciprocal_inverts_the_square(x: Array) -> Made:
+    """Which float16 does not hold from 256 on, though it holds the square of the inverse."""
+    return 1 / x, (lambda g: -g * (1 / (x * x)),)
