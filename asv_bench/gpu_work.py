@@ -23,8 +23,11 @@ class Work:
     torch: Callable[..., Callable[[], Any]]
 
 
-def on_cupy(program: Callable[..., Any], *shapes: str, backward: bool) -> Callable[..., Callable[[], Any]]:
-    """A program of variables, forward or its pullback alone. shapes: of its inputs, as "m,n"; "m" alone is of targets."""
+def on_cupy(program: Callable[..., Any], *shapes: str, stage: str) -> Callable[..., Callable[[], Any]]:
+    """A program of variables. shapes: of its inputs, as "m,n", or "target" for m of n classes.
+
+    stage: "forward", "backward" for its pullback alone, or "both" for a loss and its gradients.
+    """
 
     def prepare(dtype: str, m: int, n: int) -> Callable[[], Any]:
         import cupy
@@ -40,7 +43,7 @@ def on_cupy(program: Callable[..., Any], *shapes: str, backward: bool) -> Callab
             for s in shapes
         ]
         leaves = [Tensor(x, requires_grad=x.dtype.kind not in "iu") for x in arrays]
-        if not backward:
+        if stage == "forward":
             return lambda: program(*arrays)
         value = program(*leaves)
         g = cupy.random.standard_normal(value.shape).astype(kind)
@@ -48,7 +51,10 @@ def on_cupy(program: Callable[..., Any], *shapes: str, backward: bool) -> Callab
         def run() -> list[Any]:
             for leaf in leaves:
                 leaf.grad = None
-            value.backward(g)
+            if stage == "both":
+                program(*leaves).backward()
+            else:
+                value.backward(g)
             return gradients(leaves)
 
         return run
@@ -60,7 +66,7 @@ def gradients(leaves: Sequence[Any]) -> list[Any]:
     return [leaf.grad.data for leaf in leaves if leaf.grad is not None]
 
 
-def on_torch(program: Callable[..., Any], *shapes: str, backward: bool) -> Callable[..., Callable[[], Any]]:
+def on_torch(program: Callable[..., Any], *shapes: str, stage: str) -> Callable[..., Callable[[], Any]]:
     def prepare(dtype: str, m: int, n: int, compiled: bool = False) -> Callable[[], Any]:
         import torch
 
@@ -68,14 +74,17 @@ def on_torch(program: Callable[..., Any], *shapes: str, backward: bool) -> Calla
         leaves = [
             torch.randint(0, n, (m,), device="cuda")
             if s == "target"
-            else torch.randn(sized(s, m, n), device="cuda", dtype=kind, requires_grad=backward)
+            else torch.randn(sized(s, m, n), device="cuda", dtype=kind, requires_grad=stage != "forward")
             for s in shapes
         ]
         fn = torch.compile(program) if compiled else program
-        if not backward:
+        free = [x for x in leaves if x.requires_grad]
+        if stage == "forward":
             return lambda: fn(*leaves)
+        if stage == "both":
+            return lambda: torch.autograd.grad(fn(*leaves), free)
         value = fn(*leaves)
-        g, free = torch.randn_like(value), [x for x in leaves if x.requires_grad]
+        g = torch.randn_like(value)
         return lambda: torch.autograd.grad(value, free, g, retain_graph=True)
 
     return prepare
@@ -147,31 +156,48 @@ def works() -> list[Work]:
         return F.layer_norm(x, w.shape, w, b)
 
     def work(
-        name: str, passes: float | None, goal: float | None, ours: Any, theirs: Any, *shapes: str
+        name: str, stage: str, passes: float | None, goal: float | None, ours: Any, theirs: Any, *shapes: str
     ) -> Work:
-        back = name.endswith("backward")
         return Work(
-            name,
+            f"{name}, {stage}",
             passes,
             goal,
-            on_cupy(ours, *shapes, backward=back),
-            on_torch(theirs, *shapes, backward=back),
+            on_cupy(ours, *shapes, stage=stage),
+            on_torch(theirs, *shapes, stage=stage),
         )
 
+    def both(
+        name: str, passes: tuple[int, int], goals: tuple[float, float], ours: Any, theirs: Any, *shapes: str
+    ) -> list[Work]:
+        stages = zip(("forward", "backward"), passes, goals, strict=True)
+        return [work(name, stage, least, goal, ours, theirs, *shapes) for stage, least, goal in stages]
+
+    def along(axis: int) -> tuple[Any, Any]:
+        return (lambda x: ops["softmax"](x, axis=axis)), (lambda x: torch.softmax(x, axis))
+
+    alike = 0.95, 0.95
     return [
-        work("layer_norm forward", 2, 1.0, ops["layer_norm"], layer_norm, "m,n", "n", "n"),
-        work("layer_norm backward", 3, 1.5, ops["layer_norm"], layer_norm, "m,n", "n", "n"),
-        work("softmax forward", 2, 0.95, ops["softmax"], lambda x: torch.softmax(x, -1), "m,n"),
-        work("softmax backward", 3, 0.95, ops["softmax"], lambda x: torch.softmax(x, -1), "m,n"),
-        work("cross_entropy forward", 1, None, ops["cross_entropy"], F.cross_entropy, "m,n", "target"),
-        work("cross_entropy backward", 2, 2.5, ops["cross_entropy"], F.cross_entropy, "m,n", "target"),
-        work("gelu forward", 2, 0.95, ops["gelu"], F.gelu, "m,n"),
-        work("gelu backward", 3, 0.95, ops["gelu"], F.gelu, "m,n"),
-        work("a*b backward", 1, 4, ops["multiply"], lambda a, b: a * b, "m,1", "1,n"),
+        *both("layer_norm", (2, 3), (1.0, 1.5), ops["layer_norm"], layer_norm, "m,n", "n", "n"),
+        *both("softmax", (2, 3), alike, *along(-1), "m,n"),
+        *both("softmax of columns", (2, 3), alike, *along(0), "m,n"),
+        work("cross_entropy", "both", 2, 2.5, ops["cross_entropy"], F.cross_entropy, "m,n", "target"),
+        work("cross_entropy", "forward", 1, None, ops["cross_entropy"], F.cross_entropy, "m,n", "target"),
+        work("cross_entropy", "backward", 2, None, ops["cross_entropy"], F.cross_entropy, "m,n", "target"),
+        *both("gelu", (2, 3), alike, ops["gelu"], F.gelu, "m,n"),
+        *both("tanh", (2, 3), alike, ops["tanh"], torch.tanh, "m,n"),
+        *both("divide", (3, 6), alike, ops["divide"], torch.divide, "m,n", "m,n"),
+        work("a*b", "backward", 1, 4, ops["multiply"], lambda a, b: a * b, "m,1", "1,n"),
         work(
-            "a*b + b backward", 1, 4, lambda a, b: multiply_add(a, b, b), lambda a, b: a * b + b, "m,1", "1,n"
+            "a*b + b",
+            "backward",
+            1,
+            4,
+            lambda a, b: multiply_add(a, b, b),
+            lambda a, b: a * b + b,
+            "m,1",
+            "1,n",
         ),
-        work("bias + relu backward", 3, 1.2, bias_activation, lambda x, b: torch.relu(x + b), "m,n", "n"),
-        work("linear backward", None, 0.98, ops["linear"], F.linear, "m,n", "n,n", "n"),
+        work("bias + relu", "backward", 3, 1.2, bias_activation, lambda x, b: torch.relu(x + b), "m,n", "n"),
+        work("linear", "backward", None, 0.98, ops["linear"], F.linear, "m,n", "n,n", "n"),
         Work(f"MLP {'-'.join(map(str, LAYERS))} step, one graph", None, 3, mlp_on_cupy, mlp_on_torch),
     ]

@@ -127,6 +127,12 @@ int launch(void (*fn)(A...), const unsigned* grid, unsigned threads, void** args
 
 static void __syncthreads() { emulation::wait(emulation::AT_BLOCK); }
 
+static int atomicOr(int* at, int bits) {
+  int before = *at;
+  *at |= bits;
+  return before;
+}
+
 template <typename T> T __shfl_xor_sync(unsigned, T x, int lane) {
   unsigned thread = threadIdx.x;
   auto& slots = emulation::slots[emulation::fibers[thread].shuffles++ % 2];

@@ -34,12 +34,13 @@ def programs() -> Iterator[tuple[str, str, int, str]]:
     for architecture in ("sm_80", "sm_90", "sm_100"):
         for file in launch.KERNELS:
             for dtype in launch.TYPES:
-                for width in (1, launch.VECTOR // dtype_of(dtype).itemsize):
+                widths = {1, launch.VECTOR // dtype_of(dtype).itemsize}
+                for width in widths if ",V" in launch.KERNELS[file][0] else {1}:
                     yield file, dtype, width, architecture
 
 
 def trouble(program: tuple[str, str, int, str]) -> str:
-    """What NVRTC has to say against the kernels of a file; nothing if they compile and no register is spilled."""
+    """What is to be said against the kernels of a file: by NVRTC, of registers that are spilled, of narrow loads and stores."""
     file, dtype, width, architecture = program
     nvrtc = importlib.import_module("cupy.cuda").nvrtc
     handle = nvrtc.createProgram(launch.source(file), f"{file}.cu", [], [])
@@ -50,11 +51,25 @@ def trouble(program: tuple[str, str, int, str]) -> str:
     except nvrtc.NVRTCError:
         return f"{program}: {nvrtc.getProgramLog(handle)}"
     log = nvrtc.getProgramLog(handle)
-    spilled = re.findall(r"properties for (\S+)\n.* (?!0 )\d+ bytes spill stores", log)
-    compiled = log.count("Used ")
-    if compiled < len(launch.names(file, dtype, width)):
+    if (compiled := log.count("Used ")) < len(launch.names(file, dtype, width)):
         return f"{program}: only {compiled} kernels were compiled"
-    return f"{program}: registers are spilled in {', '.join(spilled)}" if spilled else ""
+    if spilled := re.findall(r"properties for (\S+)\n.* (?!0 )\d+ bytes spill stores", log):
+        return f"{program}: registers are spilled in {', '.join(spilled)}"
+    if width > 1 and (narrow := one_by_one(nvrtc.getPTX(handle).decode())):
+        return f"{program}: elements are loaded or stored one by one in {', '.join(narrow)}"
+    return ""
+
+
+def one_by_one(ptx: str) -> list[str]:
+    """The kernels that never load, or never store, 16 bytes at once; of those that store partial sums alone the former."""
+    kernels = {kernel.partition("(")[0]: kernel for kernel in ptx.split(".entry ")[1:]}
+    sums = re.compile("sums_of_table.*(4none|5times)")
+    return [
+        name
+        for name, text in kernels.items()
+        if not re.search(r"ld\.global\.(nc\.)?v", text)
+        or not (sums.search(name) or re.search(r"st\.global\.v4", text))
+    ]
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
@@ -66,10 +81,34 @@ def test_every_kernel_compiles_and_spills_nothing(architecture: str) -> None:
     assert [t for t in found if t] == []
 
 
-def test_spilled_registers_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    source = launch.source
-    monkeypatch.setattr(launch, "source", lambda file: source(file).replace("(512, 1)", "(512, 4)"))
-    assert "registers are spilled in" in trouble(("layer_norm", "float32", 4, "sm_90"))
+@pytest.mark.parametrize(
+    ("program", "before", "after", "noticed"),
+    [
+        (
+            ("layer_norm", "float32", 4, "sm_90"),
+            "sizeof(T) == 2 ? blocks<T, V>(2) : 1) layer_norm_backward(",
+            "4) layer_norm_backward(",
+            "registers are spilled in",
+        ),
+        (
+            ("table", "float32", 4, "sm_90"),
+            "if constexpr (sizeof(pack) == 16)",
+            "if constexpr (false)",
+            "one by one in",
+        ),
+        (
+            ("partial", "bfloat16", 1, "sm_90"),
+            "out[i] = narrow(",
+            "out[i] = narrower(",
+            '"narrower" is undefined',
+        ),
+    ],
+)
+def test_a_kernel_that_would_be_slow_or_fail_is_noticed(
+    program: Any, before: str, after: str, noticed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "source", edited(before, after))
+    assert noticed in trouble(program)
 
 
 # Emulation
@@ -79,29 +118,44 @@ def normal(*shape: int, seed: int = 0) -> Any:
     return np.random.default_rng(seed).standard_normal(shape)
 
 
-def case(name: str, dtype: str, *inputs: Any, **keywords: Any) -> Case:
+def case(name: str, dtype: str, *inputs: Any, cotangent: float | None = None, **keywords: Any) -> Case:
     shape = np.shape(OPS[name].rule(*map(np.asarray, inputs), **keywords)[0])
-    return Case.of(name, dtype, inputs, keywords, normal(*shape, seed=9))
+    g = normal(*shape, seed=9) if cotangent is None else np.full(shape, cotangent)
+    return Case.of(name, dtype, inputs, keywords, g)
 
 
 def long_rows(dtype: str) -> list[Case]:
-    """Rows of several warps, of an odd length and longer than a block holds; tables of several tiles and strips."""
+    """Rows of several warps, of odd lengths, longer than a block holds and more than there are blocks; columns; tables.
+
+    Columns are those of several warps, tables have several tiles and strips.
+    """
     cases = []
     for n in (300, 513, 4100):
-        x = normal(3, n)
+        x, targets = normal(3, n), np.arange(3) * (n // 3)
         cases += [
             case("softmax", dtype, x, axis=-1),
             case("log_softmax", dtype, x, axis=1),
-            case("cross_entropy", dtype, x, np.arange(3) * (n // 3), reduction="mean"),
+            case("cross_entropy", dtype, x, targets, reduction="mean"),
+            case("cross_entropy", dtype, x, targets, reduction="sum", cotangent=1),
             case("layer_norm", dtype, x, normal(n, seed=1), normal(n, seed=2)),
             case("tanh", dtype, x),
+            case("divide", dtype, x, normal(3, n, seed=1) + 8),
+            case("maximum", dtype, x, normal(n, seed=1)),
             case("multiply", dtype, normal(150, 1), normal(1, n)),
         ]
+    planes, classes = normal(2, 75, 300), np.arange(600).reshape(2, 300) % 75
     cases += [
+        case("layer_norm", dtype, normal(9, 2048), normal(2048, seed=1), normal(2048, seed=2)),
         case("softmax", dtype, normal(3, 40, 2), axis=1),
+        case("softmax", dtype, planes, axis=1),
+        case("softmax", dtype, normal(33, 17), axis=0),
+        case("log_softmax", dtype, planes, axis=1),
+        case("cross_entropy", dtype, planes, classes, reduction="none"),
+        case("cross_entropy", dtype, planes, classes, reduction="mean", cotangent=1),
         case("multiply", dtype, normal(200, 33), normal(33)),
         case("add", dtype, normal(2, 200, 33), normal(2, 1, 33)),
         case("add", dtype, normal(2, 3, 1, 40), normal(1, 200, 1)),
+        case("add", dtype, normal(3, 1500), normal(1, 1)),
         case("linear", dtype, normal(130, 5), normal(7, 5), normal(7)),
     ]
     return cases
@@ -127,14 +181,9 @@ def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bo
 def test_long_rows_and_large_tables_agree(dtype: str) -> None:
     emulation.launches.clear()
     assert broken(stand_in.gpu(), long_rows(dtype)) == []
-    files = {
-        "softmax_forward",
-        "softmax_backward",
-        "layer_norm_forward",
-        "layer_norm_backward",
-        "sums_of_table",
+    assert {name.split("<")[0] for name in emulation.launches} == {
+        name.split("<")[0] for names in launch.KERNELS.values() for name in names
     }
-    assert files < {name.partition("<")[0] for name in emulation.launches}
 
 
 # Planted faults
@@ -142,9 +191,10 @@ def test_long_rows_and_large_tables_agree(dtype: str) -> None:
 
 def edited(before: str, after: str) -> Callable[[str], str]:
     """`launch.source` with another text in some kernel."""
+    unchanged = launch.source
 
     def source(file: str) -> str:
-        text: str = launch.source(file)
+        text: str = unchanged(file)
         return text.replace(before, after)
 
     assert any(before in launch.source(file) for file in launch.KERNELS)
@@ -152,18 +202,26 @@ def edited(before: str, after: str) -> Callable[[str], str]:
 
 
 FAULTS = {
-    "no barrier after the write": (
-        "softmax", "scratch[threadIdx.x / 32] = x;\n  __syncthreads();", "scratch[threadIdx.x / 32] = x;",
-    ),
-    "no barrier before the next write": ("softmax", "  __syncthreads();  // scratch may", "  // scratch may"),
+    "no barrier after the write": ("softmax", "    }\n    __syncthreads();\n#pragma unroll", "    }\n#pragma unroll"),
+    "one scratch time after time": ("softmax", "turn = !turn;", ""),
     "no barrier before the sum over warps": (
         "add", "k % V] = o ? plains[k] : columns[k];\n      __syncthreads();", "k % V] = o ? plains[k] : columns[k];",
     ),
+    "no barrier before the sum over strips": ("add", "= sum;\n    __syncthreads();", "= sum;"),
     "dropped tail of an array": ("tanh", "for (; at < n; at++)", "for (; false;)"),
-    "dropped tail of a row": ("log_softmax", "if (at < n) {  // n is", "if (at + V < n) {  // n is"),
-    "another sum": ("layer_norm", "along += at < n ? gw * xhat : (A)0;", "along += gw;"),
+    "dropped tail of a row": ("log_softmax", "e[i] = is_inside(i, n) ?", "e[i] = is_inside(i + V, n) ?"),
+    "dropped rows of a strip": ("add", "if (i + r * WARPS >= end) continue;", "if (i + (r + 1) * WARPS >= end) continue;"),
+    "another sum": ("layer_norm", "sums[0] += gw.e[i] * xhat.e[i];", "sums[0] += gw.e[i];"),
+    "the row after the next": (
+        "layer_norm", "load(row + gridDim.x);", "load(row + 2 * gridDim.x < rows ? row + 2 * gridDim.x : row);",
+    ),
+    "sums that are not taken to a new maximum": ("softmax", "sum[k] *= shifted(top[k], highest);", ""),
+    "what was left is taken for any cotangent": ("cross_entropy", "if (ahead && along == 1)", "if (ahead)"),
+    "what was left is for another cotangent": ("cross_entropy", "one = 1 / (A)divisor", "one = 2 / (A)divisor"),
+    "nothing was left": ("cross_entropy", "if (dx) away_from", "if (false) away_from"),
+    "the other argument": ("divide", "FIRST ? F::pull_first", "!FIRST ? F::pull_first"),
     "a barrier that some threads never reach": (
-        "softmax", "  __syncthreads();  // scratch may", "  if (threadIdx.x < 32) __syncthreads();  // scratch may",
+        "softmax", "    }\n    __syncthreads();\n#pragma unroll", "    }\n    if (threadIdx.x < 32) __syncthreads();\n#pragma unroll",
     ),
 }  # fmt: skip
 """By name: an op that must notice, what stands in its kernel, and what is written instead."""

@@ -6,13 +6,13 @@ import cupy
 
 from gradspec.backends.backend import Backend, Unavailable
 from gradspec.backends.cupy.arrays import from_numpy, poisoned, synchronize, to_numpy
-from gradspec.backends.cupy.fused import RULES
+from gradspec.backends.cupy.fused import AHEAD, RULES
 from gradspec.backends.cupy.probe import obstacle
 from gradspec.backends.cupy.rules import COMPOSED, NARROW
 from gradspec.backends.cupy.tensor import CuPyVariable, kind_of
 from gradspec.reference import tape
 
-Tensor = kind_of(RULES)
+Tensor = kind_of(RULES, AHEAD)
 """A CuPy array on the tape, which computes by the fused rules."""
 
 

@@ -23,16 +23,44 @@ FUNCTIONS = {
 ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "sigmoid")
 """Those that are fused with a bias."""
 
-SOFTMAX = {"softmax": "SOFTMAX", "log_softmax": "LOG_SOFTMAX", "cross_entropy": "CROSS_ENTROPY"}
+PAIRS = {
+    "add": "sum_of", "subtract": "difference", "multiply": "product", "divide": "quotient", "pow": "power",
+    "maximum": "larger", "minimum": "smaller",
+}  # fmt: skip
+"""The struct in functions.h of each function of two arguments."""
+
+PULLED = ("divide", "pow", "maximum", "minimum")
+"""Those whose pullbacks are more than products."""
+
+SOFTMAX = {"softmax": "SOFTMAX", "log_softmax": "LOG_SOFTMAX"}
+STAGES = ("forward", "backward")
+EITHER = ("true", "false")
+TABLES = ("none", "times", *(f"activated<{FUNCTIONS[a]}>" for a in ACTIVATIONS))
 
 KERNELS: dict[str, list[str]] = {
     "elementwise": [f"{k}<T,V,{f}>" for k in ("value_of", "pull_of") for f in FUNCTIONS.values()],
-    "softmax": [f"{k}<T,V,{w}>" for k in ("softmax_forward", "softmax_backward") for w in SOFTMAX.values()],
-    "layer_norm": ["layer_norm_forward<T,V>", "layer_norm_backward<T,V>"],
-    "table": [
-        *(f"sums_of_table<T,V,{f}>" for f in ("none", "times", *(FUNCTIONS[a] for a in ACTIVATIONS))),
-        *(f"with_bias<T,V,{FUNCTIONS[a]}>" for a in ACTIVATIONS),
+    "pair": [
+        *(
+            f"value_of_two<T,V,{f}>"
+            for f in (*PAIRS.values(), *(f"biased<{FUNCTIONS[a]}>" for a in ACTIVATIONS))
+        ),
+        *(f"pull_of_two<T,V,{PAIRS[f]},{first}>" for f in PULLED for first in EITHER),
     ],
+    "softmax": [
+        *(f"softmax_{k}<T,V,{w},{whole}>" for k in STAGES for w in SOFTMAX.values() for whole in EITHER),
+        *(f"cross_entropy_{k}<T,V,{whole}>" for k in STAGES for whole in EITHER),
+    ],
+    "columns": [
+        *(f"softmax_{k}_of_columns<T,V,{w}>" for k in STAGES for w in SOFTMAX.values()),
+        *(f"cross_entropy_{k}_of_columns<T,V>" for k in STAGES),
+    ],
+    "layer_norm": [
+        *(f"layer_norm_forward<T,V,{whole}>" for whole in EITHER),
+        "layer_norm_backward<T,V>",
+        "layer_norm_backward_of_long_rows<T,V>",
+    ],
+    "table": [f"sums_of_table<T,V,{f}>" for f in TABLES],
+    "partial": ["sum_over_strips<T>", "sum_over_tiles<T>"],
 }
 """The kernels of each file, as templates of the element type T and of V, how many elements are loaded at once."""
 
@@ -54,7 +82,7 @@ def names(file: str, dtype: str, width: int) -> list[str]:
 
 
 def _name(kernel: str, dtype: str, width: int) -> str:
-    return kernel.replace("<T,V", f"<{TYPES[dtype]},{width}")
+    return kernel.replace("<T", f"<{TYPES[dtype]}").replace(",V", f",{width}")
 
 
 @cache

@@ -1,39 +1,73 @@
-"""softmax, log_softmax, cross_entropy and layer_norm: fused kernels, one block to a row."""
+"""softmax, log_softmax, cross_entropy and layer_norm: fused kernels over rows, a block to each, or over columns."""
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import cupy
 import numpy as np
 
 from gradspec.backends.cupy.arrays import refuse
 from gradspec.backends.cupy.launch import NULL, SOFTMAX, kernel, processors, takes, wide_dtype, width
-from gradspec.backends.cupy.sums import sums
+from gradspec.backends.cupy.sums import over_strips
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.ops.nn import classes_of, not_classes
 from gradspec.reference.tape import VJP, Array
 
 MOST_BLOCKS = 2**31 - 1  # of a grid along its first axis; kernels take further rows in their turn
 MOST_THREADS = 512  # of a block, as the kernels are compiled for
+FEW = 16  # columns side by side: with fewer, most of a warp would have none, and they are made rows
+WARPS = 8  # of a block that goes over columns, as in columns.cu
 
 
-def threads_for(n: int, dtype: np.dtype[Any]) -> int:
-    """How many threads a row of n elements takes, in full warps: each holds 8 elements, or 4 of float64."""
-    held = 4 if dtype.itemsize == 8 else 8
-    return min(MOST_THREADS, 32 * -(-n // (32 * held)))
+def held(dtype: np.dtype[Any], vector: int) -> int:
+    """How many elements of a row a thread holds that loads so many at once, as in common.h."""
+    return 4 if dtype.itemsize == 8 or vector == 1 else 8
 
 
-def _rows_of(x: Array, axis: int) -> Array:
-    """X with the axis last, in order."""
-    return cupy.ascontiguousarray(cupy.moveaxis(x, axis, -1))
+def block_for(n: int, dtype: np.dtype[Any], vector: int) -> tuple[int, bool]:
+    """How many threads a row of n elements takes, in full warps, and whether they hold all of it."""
+    each = held(dtype, vector)
+    threads = min(MOST_THREADS, 32 * -(-n // (32 * each)))
+    return threads, n <= threads * each
 
 
-def _softmax_kernel(stage: str, name: str, n: int, rows: int, *arrays: Array) -> Callable[..., None]:
-    """The launch of a kernel in softmax.cu, for arrays of rows of n elements."""
-    dtype = arrays[0].dtype
-    launch = kernel("softmax", f"softmax_{stage}<T,V,{SOFTMAX[name]}>", dtype.name, width(n, *arrays))
-    grid, block = (min(rows, MOST_BLOCKS),), (threads_for(n, dtype),)
-    return lambda *args: launch(grid, block, (*args, np.int64(rows), np.int64(n)))
+class Lines(NamedTuple):
+    """Where an array is cut into lines along one axis: (outer, n, inner), the lines being rows where inner is 1."""
+
+    outer: int
+    n: int
+    inner: int
+
+    @property
+    def total(self) -> int:
+        return self.outer * self.inner
+
+    def launch(self, name: str, *options: str, over: tuple[Array, ...], args: tuple[Any, ...]) -> None:
+        """Run a kernel of softmax.cu, or its namesake of columns.cu. over: the arrays that have these lines."""
+        dtype = over[0].dtype
+        if self.inner == 1:
+            vector = width(self.n, *over)
+            threads, whole = block_for(self.n, dtype, vector)
+            template = ",".join([f"{name}<T,V", *options, str(whole).lower()])
+            run = kernel("softmax", f"{template}>", dtype.name, vector)
+            run((min(self.outer, MOST_BLOCKS),), (threads,), (*args, np.int64(self.outer), np.int64(self.n)))
+            return
+        vector = width(self.inner, *over)
+        vector = vector if self.inner >= 32 * vector else 1
+        template = ",".join([f"{name}_of_columns<T,V", *options])
+        tiles = -(-self.inner // (32 * vector))
+        run = kernel("columns", f"{template}>", dtype.name, vector)
+        run((tiles, min(self.outer, 65535)), (32 * WARPS,), (*args, *map(np.int64, self)))
+
+
+def lines_of(x: Array, axis: int) -> tuple[Array, Lines, int]:
+    """X in order, its lines along the axis, and where that axis now is: last, if x has but few columns side by side."""
+    inner = math.prod(x.shape[axis + 1 :])
+    if 1 < inner < FEW:
+        x, axis, inner = cupy.moveaxis(x, axis, -1), -1, 1
+    n = x.shape[axis]
+    return cupy.ascontiguousarray(x), Lines(x.size // (n * inner), n, inner), axis
 
 
 def softmax_rule(name: str) -> Callable[..., VJP | None]:
@@ -43,52 +77,56 @@ def softmax_rule(name: str) -> Callable[..., VJP | None]:
         if not takes(x) or not x.ndim:
             return None
         (along,) = normalize_axes(axis, x.ndim)
-        xs = _rows_of(x, along)
-        n, rows = xs.shape[-1], x.size // xs.shape[-1]
-        y, stats = cupy.empty(xs.shape, x.dtype), cupy.empty((rows, 2), wide_dtype(x.dtype))
-        _softmax_kernel("forward", name, n, rows, xs, y)(xs, y, stats, NULL, NULL)
+        xs, lines, at = lines_of(x, along)
+        y, stats = cupy.empty(xs.shape, x.dtype), cupy.empty((lines.total, 2), wide_dtype(x.dtype))
+        lines.launch("softmax_forward", SOFTMAX[name], over=(xs, y), args=(xs, y, stats))
 
         def pull(g: Array) -> Array:
-            gs, dx = _rows_of(g, along), cupy.empty(xs.shape, x.dtype)
-            launch = _softmax_kernel("backward", name, n, rows, xs, gs, dx)
-            launch(xs, stats, gs, dx, NULL, np.int64(0), np.float64(1))
-            return cupy.moveaxis(dx, -1, along)
+            gs = lines_of(g, along)[0]
+            dx = cupy.empty(xs.shape, x.dtype)
+            lines.launch("softmax_backward", SOFTMAX[name], over=(xs, gs, dx), args=(xs, stats, gs, dx))
+            return cupy.moveaxis(dx, at, along)
 
-        return cupy.moveaxis(y, -1, along), (pull,)
+        return cupy.moveaxis(y, at, along), (pull,)
 
     return rule
 
 
-def cross_entropy(x: Array, target: Array, *, reduction: str = "mean") -> VJP | None:
-    """As the spec has it, but for targets that are no classes: they are told of later, see `arrays.refuse`."""
-    n = classes_of(x, target, reduction)
-    if not takes(x):
-        return None
-    axis, count = min(1, x.ndim - 1), target.size
-    xs, targets = (
-        _rows_of(x, axis),
-        cupy.ascontiguousarray(target).astype(np.int64),
-    )  # a copy: nobody overwrites it
-    wide = wide_dtype(x.dtype)
-    losses, stats, bad = (
-        cupy.empty(target.shape, wide),
-        cupy.empty((count, 2), wide),
-        cupy.zeros((), np.bool_),
-    )
-    _softmax_kernel("forward", "cross_entropy", n, count, xs)(xs, losses, stats, targets, bad)
-    refuse(bad, not_classes(x))
-    each = reduction == "none"
+def cross_entropy_rule(ahead: bool) -> Callable[..., VJP | None]:
+    """The rule of cross_entropy.
 
-    def pull(g: Array) -> Array:
-        gs, dx = cupy.ascontiguousarray(g), cupy.empty(xs.shape, x.dtype)
-        launch = _softmax_kernel("backward", "cross_entropy", n, count, xs, dx)
+    ahead: whether the forward pass, which has x at hand, leaves the gradient of x for a cotangent of 1, as a loss gets from
+    `backward()`; if that is what comes, nothing is left to do.
+    """
+
+    def rule(x: Array, target: Array, *, reduction: str = "mean") -> VJP | None:
+        classes_of(x, target, reduction)
+        if not takes(x):
+            return None
+        axis, count = min(1, x.ndim - 1), target.size
+        xs, lines, at = lines_of(x, axis)
+        targets = cupy.ascontiguousarray(target).astype(np.int64)  # a copy: nobody overwrites it
+        wide = wide_dtype(x.dtype)
+        losses, stats = cupy.empty(target.shape, wide), cupy.empty((count, 2), wide)
+        bad, each = cupy.zeros((), np.int32), reduction == "none"
         divisor = np.float64(count if reduction == "mean" else 1)
-        launch(xs, stats, gs, dx, targets, np.int64(each), divisor)
-        return cupy.moveaxis(dx, -1, axis)
+        left = [cupy.empty(xs.shape, x.dtype)] if ahead else []  # goes to the first who asks, and is theirs
+        args = xs, targets, losses, stats, bad, left[0] if ahead else NULL, divisor
+        lines.launch("cross_entropy_forward", over=(xs, *left), args=args)
+        refuse(bad, not_classes(x))
 
-    value = losses if each else cupy.sum(losses)
-    value = value / count if reduction == "mean" else value
-    return value.astype(x.dtype, copy=False), (pull, None)
+        def pull(g: Array) -> Array:
+            gs, is_left = cupy.ascontiguousarray(g), bool(left)
+            dx = left.pop() if is_left else cupy.empty(xs.shape, x.dtype)
+            args = xs, targets, stats, gs, np.int64(each), divisor, dx, np.int64(is_left)
+            lines.launch("cross_entropy_backward", over=(xs, dx), args=args)
+            return cupy.moveaxis(dx, at, axis)
+
+        value = losses if each else cupy.sum(losses)
+        value = value / count if reduction == "mean" else value
+        return value.astype(x.dtype, copy=False), (pull, None)
+
+    return rule
 
 
 def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> VJP | None:
@@ -97,25 +135,33 @@ def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> VJ
     if not fits or x.shape[x.ndim - weight.ndim :] != weight.shape:
         return None
     n, dtype, wide = weight.size, x.dtype, wide_dtype(x.dtype)
-    rows, scale = x.size // n, np.float64(eps)
+    rows, sizes = x.size // n, (np.int64(x.size // n), np.int64(n))
     x, weight, bias = (cupy.ascontiguousarray(a) for a in (x, weight, bias))
     y, stats = cupy.empty(x.shape, dtype), cupy.empty((rows, 2), wide)
-    block, sizes = (threads_for(n, dtype),), (np.int64(rows), np.int64(n))
-    forward = kernel("layer_norm", "layer_norm_forward<T,V>", dtype.name, width(n, x, weight, bias, y))
-    forward((min(rows, MOST_BLOCKS),), block, (x, weight, bias, y, stats, scale, *sizes))
+    vector = width(n, x, weight, bias, y)
+    threads, whole = block_for(n, dtype, vector)
+    forward = kernel("layer_norm", f"layer_norm_forward<T,V,{str(whole).lower()}>", dtype.name, vector)
+    grid = (min(rows, MOST_BLOCKS),)
+    forward(grid, (threads,), (x, weight, bias, y, stats, np.float64(eps), *sizes))
 
     def pull(g: Array) -> tuple[Array, Array, Array]:
         g, dx = cupy.ascontiguousarray(g), cupy.empty(x.shape, dtype)
-        blocks = min(rows, _resident(block[0]))
-        partial = cupy.zeros((2, blocks, n), wide)
-        backward = kernel("layer_norm", "layer_norm_backward<T,V>", dtype.name, width(n, x, g, dx))
-        backward((blocks,), block, (x, weight, stats, g, dx, partial, *sizes))
-        dweight, dbias = sums(partial, plain=True).plain
-        return dx, *(d.astype(dtype, copy=False).reshape(weight.shape) for d in (dweight, dbias))
+        vector = width(n, x, weight, g, dx)
+        threads, whole = block_for(n, dtype, vector)
+        blocks = min(rows, _resident(threads, dtype))
+        partial = (cupy.empty if whole else cupy.zeros)((2, blocks, n), wide)
+        name = "layer_norm_backward" if whole else "layer_norm_backward_of_long_rows"
+        backward = kernel("layer_norm", f"{name}<T,V>", dtype.name, vector)
+        backward((blocks,), (threads,), (x, weight, stats, g, dx, partial, *sizes))
+        dweight, dbias = over_strips(partial, dtype)
+        return dx, dweight.reshape(weight.shape), dbias.reshape(weight.shape)
 
     return y, pull
 
 
-def _resident(threads: int) -> int:
-    """How many blocks of so many threads the device runs at a time: of 128 registers each, 512 threads fit."""
-    return processors() * max(1, 512 // threads)
+def _resident(threads: int, dtype: np.dtype[Any]) -> int:
+    """How many blocks of so many threads of layer_norm's backward pass the device runs at a time.
+
+    Their registers let 512 threads of a multiprocessor run, or 1,024 for 16-bit floats.
+    """
+    return processors() * max(1, (2 if dtype.itemsize == 2 else 1) * MOST_THREADS // threads)

@@ -1,24 +1,26 @@
 """Sums over the rows and columns of a table: what broadcasting asks of gradients, in one pass over the memory each."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cupy
 import numpy as np
 
-from gradspec.backends.cupy.launch import FUNCTIONS, NULL, kernel, processors, wide_dtype, width
+from gradspec.backends.cupy.launch import FUNCTIONS, NULL, kernel, processors, takes, wide_dtype, width
+from gradspec.reference.arrays import unbroadcast
 from gradspec.reference.tape import Array
 
 Shape = tuple[int, ...]
 
 WARPS = 8  # of a block, as in table.cu
 FEW = 64  # rows that one strip of a table has at the least: with fewer, blocks have next to nothing to do
+MANY = 1024  # partial sums: more are summed in two steps
 BLOCKS = 8  # for each multiprocessor, so that all are busy to the end
 MOST = 65535  # blocks of a grid along its second and third axis
 
 
 class Sums(NamedTuple):
-    """Sums of a table, in what the kernels compute in: (batch, m), (batch, n) and (batch, n); None where not asked for."""
+    """Sums of a table: (batch, m), (batch, n) and (batch, n); None where not asked for."""
 
     by_row: Array
     by_column: Array
@@ -27,6 +29,7 @@ class Sums(NamedTuple):
 
 def sums(
     g: Array,
+    dtype: np.dtype[Any],
     *,
     x: Array | None = None,
     function: str = "none",
@@ -41,7 +44,8 @@ def sums(
     """Sums of the table t = g, or with a function of x and g: its pullback of g at x + bias, which dx gets as well.
 
     g, x, dx: (batch, m, n), contiguous; a: (m); b, bias: (n). by_row: the sums of t b over each row; by_column: of t a over
-    each column; plain: of t. function: one of `ACTIVATIONS`, or "times" for t = x g.
+    each column; plain: of t. function: one of `ACTIVATIONS`, or "times" for t = x g. dtype: of the sums; each is rounded to
+    it once.
     """
     batch, m, n = g.shape
     wide = wide_dtype(g.dtype)
@@ -52,12 +56,14 @@ def sums(
     asked = (by_row, by_column, plain)
     partial = [cupy.empty(s, wide) if wanted else None for s, wanted in zip(shapes, asked, strict=True)]
     arrays = [NULL if array is None else array for array in (g, x, bias, dx, a, b, *partial)]
-    launch = kernel("table", f"sums_of_table<T,V,{FUNCTIONS.get(function, function)}>", g.dtype.name, vector)
+    table = f"activated<{FUNCTIONS[function]}>" if function in FUNCTIONS else function
+    launch = kernel("table", f"sums_of_table<T,V,{table}>", g.dtype.name, vector)
     launch(
         (tiles, strips, min(batch, MOST)), (32 * WARPS,), (*arrays, np.int64(batch), np.int64(m), np.int64(n))
     )
     rows, *columns = partial
-    return Sums(_over_tiles(rows), *map(_over_strips, columns))
+    by_column_and_plain = (p if p is None else over_strips(p, dtype) for p in columns)
+    return Sums(rows if rows is None else _over_tiles(rows, dtype), *by_column_and_plain)
 
 
 def _strips(m: int, others: int) -> int:
@@ -65,18 +71,36 @@ def _strips(m: int, others: int) -> int:
     return max(1, min(-(-m // FEW), -(-BLOCKS * processors() // others)))
 
 
-def _over_tiles(partial: Array | None) -> Array | None:
-    if partial is None or partial.shape[2] == 1:
-        return None if partial is None else partial[:, :, 0]
+def over_strips(partial: Array, dtype: np.dtype[Any]) -> Array:
+    """The sums of (batch, strips, n) over its second axis, rounded to a dtype."""
+    batch, strips, n = partial.shape
+    if strips == 1 and partial.dtype == dtype:
+        return partial[:, 0]
+    out = cupy.empty((batch, n), dtype)
+    grid, block = (-(-n // 32), min(batch, MOST)), (32 * min(32, strips),)
+    launch = kernel("partial", "sum_over_strips<T>", dtype.name, 1)
+    launch(grid, block, (partial, out, np.int64(batch), np.int64(strips), np.int64(n)))
+    return out
+
+
+def _over_tiles(partial: Array, dtype: np.dtype[Any]) -> Array:
+    """The sums of (batch, m, tiles) over its last axis, rounded to a dtype."""
     batch, m, tiles = partial.shape
-    found = sums(partial.reshape(1, batch * m, tiles), by_row=True).by_row
-    return found.reshape(batch, m)
+    if tiles == 1 and partial.dtype == dtype:
+        return partial[:, :, 0]
+    if tiles > MANY:
+        partial = partial.reshape(1, batch * m, tiles)
+        return sums(partial, dtype, by_row=True).by_row.reshape(batch, m)
+    out = cupy.empty((batch, m), dtype)
+    launch = kernel("partial", "sum_over_tiles<T>", dtype.name, 1)
+    grid = (min(-(-out.size // WARPS), 2**31 - 1),)
+    launch(grid, (32 * WARPS,), (partial, out, np.int64(out.size), np.int64(tiles)))
+    return out
 
 
-def _over_strips(partial: Array | None) -> Array | None:
-    if partial is None or partial.shape[1] == 1:
-        return None if partial is None else partial[:, 0]
-    return sums(partial, by_column=True).by_column
+def summed(g: Array, shape: Shape) -> Array:
+    """G summed to a shape, by a kernel where it can."""
+    return sum_to(g, shape) if takes(g) else unbroadcast(g, shape)
 
 
 def sum_to(g: Array, shape: Shape) -> Array:
@@ -85,17 +109,28 @@ def sum_to(g: Array, shape: Shape) -> Array:
     Raises ValueError where no broadcast leads from the shape to that of g.
     """
     groups = _groups(g.shape, shape)
-    total = cupy.ascontiguousarray(g)
     if not g.size:
         return cupy.zeros(shape, g.dtype)
+    if not any(summed for summed, _ in groups):
+        return g.reshape(shape)
+    groups = _cut(groups)
+    total = cupy.ascontiguousarray(g)
     while any(summed for summed, _ in groups):
         i = max(k for k, (summed, _) in enumerate(groups) if summed)
         before, after = (math.prod(n for _, n in part) for part in (groups[:i], groups[i + 1 :]))
+        groups_left = groups[:i] + groups[i + 1 :]
+        dtype = wide_dtype(g.dtype) if any(summed for summed, _ in groups_left) else g.dtype
         table = total.reshape(*((1, before, groups[i][1]) if after == 1 else (before, groups[i][1], after)))
-        found = sums(table, by_row=after == 1, plain=after != 1)
-        total = found.by_row if after == 1 else found.plain
-        groups = groups[:i] + groups[i + 1 :]
-    return total.reshape(shape).astype(g.dtype, copy=False)
+        found = sums(table, dtype, by_row=after == 1, plain=after != 1)
+        total, groups = found.by_row if after == 1 else found.plain, groups_left
+    return total.reshape(shape)
+
+
+def _cut(groups: list[tuple[bool, int]]) -> list[tuple[bool, int]]:
+    """The groups with a long sum over the last of them cut in two, so that more than a few blocks have work."""
+    summed, n = groups[-1]
+    k = math.gcd(n, MANY)
+    return [*groups[:-1], (True, k), (True, n // k)] if summed and n // k >= MANY else groups
 
 
 def _groups(shape: Shape, target: Shape) -> list[tuple[bool, int]]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import wraps
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 from gradspec.backends.cupy.arrays import kept
@@ -9,6 +11,7 @@ from gradspec.backends.cupy.rules import Rule, cast
 from gradspec.reference import OPS, Op
 from gradspec.reference.dispatch import NumPyVariable, by_function
 from gradspec.reference.record import record
+from gradspec.reference.tracking import is_tracking
 
 
 class CuPyVariable(NumPyVariable):
@@ -44,14 +47,34 @@ _OPERATORS = {
 _OTHERS = {"neg": "negative", "abs": "abs", "eq": "equal", "lt": "less", "gt": "greater"}
 
 
-def kind_of(rules: Mapping[str, Rule]) -> type[CuPyVariable]:
-    """The class of variables that compute by these rules, one for each op of the spec."""
+def kind_of(
+    rules: Mapping[str, Rule], ahead: Mapping[str, Rule] = MappingProxyType({})
+) -> type[CuPyVariable]:
+    """The class of variables that compute by these rules, one for each op of the spec.
+
+    ahead: rules that take the place of some where a gradient will be asked for.
+    """
     ops = {name: replace(OPS[name], rule=rule, apply=record(rule)) for name, rule in rules.items()}
+    ops |= {
+        name: replace(ops[name], apply=_by_need(record(rule), ops[name].apply))
+        for name, rule in ahead.items()
+    }
     members: dict[str, Any] = {"__slots__": (), "__hash__": object.__hash__}
     members |= {"ops": ops, "offered": by_function(ops)}
     members |= {f"__{mark}__": ops[name].apply for mark, name in (_OPERATORS | _OTHERS).items()}
     members |= {f"__r{mark}__": _swapped(ops[name].apply) for mark, name in _OPERATORS.items()}
     return type("CuPyTensor", (CuPyVariable,), members)
+
+
+def _by_need(ahead: Callable[..., Any], apply: Callable[..., Any]) -> Callable[..., Any]:
+    """One op where a variable among the arguments requires a gradient, and another where none does."""
+
+    @wraps(apply)
+    def op(*args: Any, **keywords: Any) -> Any:
+        asked = is_tracking() and any(isinstance(x, CuPyVariable) and x.requires_grad for x in args)
+        return (ahead if asked else apply)(*args, **keywords)
+
+    return op
 
 
 def _swapped(apply: Callable[..., Any]) -> Callable[..., Any]:

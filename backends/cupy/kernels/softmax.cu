@@ -3,95 +3,153 @@
 // The forward pass leaves of each row its maximum, or 0 where that is infinite, and the sum of exp(x - maximum); the
 // backward pass computes p = exp(x - maximum) / sum again from x, which costs no traffic and loses no digits.
 
-enum { SOFTMAX, LOG_SOFTMAX, CROSS_ENTROPY };
+enum { SOFTMAX, LOG_SOFTMAX };
 
-// x: (rows, n). y: (rows, n), or for CROSS_ENTROPY the losses, (rows), in Wide<T>. stats: (rows, 2). target: (rows), for
-// CROSS_ENTROPY only; *bad is set where one is no class, and its loss is NaN.
-template <typename T, int V, int WHAT>
-__global__ void __launch_bounds__(512, 1) softmax_forward(
-    const T* x, void* y, Wide<T>* stats, const i64* target, bool* bad, i64 rows, i64 n) {
+// The two numbers of a row, for which stats has places. c holds the row afterwards if a block does: as exp(x - top) or as x.
+template <typename T, int V, bool EXPONENTIALS, bool WHOLE>
+__device__ void numbers_of_row(
+    const T* xs, i64 n, Chunk<T, V>& c, Block<Wide<T>>& block, Wide<T>& top, Wide<T>& sum, Wide<T>* stats) {
   typedef Wide<T> A;
-  SHARED(A, scratch, 32);
+  const int width = Raw<T, V>::width();
+  top = -(A)INFINITY;
+  sum = 0;
+  OVER_CHUNKS(from, left) {
+    c.load(xs + from, left, -(A)INFINITY);
+#pragma unroll
+    for (int i = 0; i < c.E; i++) top = Max::of(top, c.e[i]);
+  }
+  top = block.template over<Max>(top);
+  top = isfinite(top) ? top : 0;
+  OVER_CHUNKS(from, left) {
+    if (!WHOLE) c.load(xs + from, left, -(A)INFINITY);
+#pragma unroll
+    for (int i = 0; i < c.E; i++) {
+      const A e = exp(c.e[i] - top);
+      sum += e;
+      if (EXPONENTIALS) c.e[i] = e;
+    }
+  }
+  sum = block.template over<Sum>(sum);
+  if (threadIdx.x == 0) {
+    stats[0] = top;
+    stats[1] = sum;
+  }
+}
+
+// x, y: (rows, n); stats: (rows, 2).
+template <typename T, int V, int WHAT, bool WHOLE>
+__global__ void __launch_bounds__(MOST_THREADS, WHOLE ? blocks<T, V>(3) : 1) softmax_forward(
+    const T* x, T* y, Wide<T>* stats, i64 rows, i64 n) {
+  typedef Wide<T> A;
+  SHARED(A, scratch, 64);
+  Block<A> block = {scratch, 0};
   Chunk<T, V> c;
-  const i64 width = c.width();
+  const int width = Raw<T, V>::width();
   for (i64 row = blockIdx.x; row < rows; row += gridDim.x) {
-    const T* xs = x + row * n;
-    A top = -(A)INFINITY, sum = 0;
-    for (i64 from = 0; from < n; from += width) {
-      c.load(xs, from, n, -(A)INFINITY);
-#pragma unroll
-      for (int i = 0; i < c.E; i++) top = Max::of(top, c.e[i]);
-    }
-    top = over_block<Max>(top, scratch);
-    top = isfinite(top) ? top : 0;
-    for (i64 from = 0; from < n; from += width) {
-      if (n > width) c.load(xs, from, n, -(A)INFINITY);
-#pragma unroll
-      for (int i = 0; i < c.E; i++) sum += exp(c.e[i] - top);
-    }
-    sum = over_block<Sum>(sum, scratch);
-    if (threadIdx.x == 0) {
-      stats[2 * row] = top;
-      stats[2 * row + 1] = sum;
-    }
-    if (WHAT == CROSS_ENTROPY) {
-      if (threadIdx.x == 0) {
-        i64 t = target[row];
-        bool is_class = 0 <= t && t < n;
-        if (!is_class) *bad = true;
-        ((A*)y)[row] = is_class ? log(sum) - (widen(xs[t]) - top) : (A)NAN;
-      }
-      continue;
-    }
-    A log_sum = log(sum);
-    for (i64 from = 0; from < n; from += width) {
-      if (n > width) c.load(xs, from, n, -(A)INFINITY);
+    A top, sum;
+    numbers_of_row<T, V, WHAT == SOFTMAX, WHOLE>(x + row * n, n, c, block, top, sum, stats + 2 * row);
+    const A share = 1 / sum, log_sum = log(sum);
+    OVER_CHUNKS(from, left) {
+      if (!WHOLE) c.load(x + row * n + from, left, -(A)INFINITY);
 #pragma unroll
       for (int i = 0; i < c.E; i++)
-        c.e[i] = WHAT == SOFTMAX ? exp(c.e[i] - top) / sum : c.e[i] - top - log_sum;
-      c.store((T*)y + row * n, from, n);
+        c.e[i] = WHAT == LOG_SOFTMAX ? c.e[i] - top - log_sum : (WHOLE ? c.e[i] : exp(c.e[i] - top)) * share;
+      c.store(y + row * n + from, left);
     }
   }
 }
 
-// softmax: dx = p (g - sum(g p)); log_softmax: dx = g - p sum(g); cross_entropy: dx = (p - onehot) g / divisor.
-// g: (rows, n), or for CROSS_ENTROPY (rows) with a stride of 1, or one number with a stride of 0.
-template <typename T, int V, int WHAT>
-__global__ void __launch_bounds__(512, 1) softmax_backward(
-    const T* x, const Wide<T>* stats, const T* g, T* dx, const i64* target, i64 g_stride, double divisor, i64 rows, i64 n) {
+// softmax: dx = p (g - sum(g p)); log_softmax: dx = g - p sum(g). x, g, dx: (rows, n); stats: (rows, 2).
+template <typename T, int V, int WHAT, bool WHOLE>
+__global__ void __launch_bounds__(MOST_THREADS, WHOLE ? blocks<T, V>(2) : 1) softmax_backward(
+    const T* x, const Wide<T>* stats, const T* g, T* dx, i64 rows, i64 n) {
   typedef Wide<T> A;
-  SHARED(A, scratch, 32);
+  SHARED(A, scratch, 64);
+  Block<A> block = {scratch, 0};
   Chunk<T, V> c, d;
-  const i64 width = c.width();
+  const int width = Raw<T, V>::width();
   for (i64 row = blockIdx.x; row < rows; row += gridDim.x) {
-    const T *xs = x + row * n, *gs = WHAT == CROSS_ENTROPY ? g : g + row * n;
-    const A top = stats[2 * row], sum = stats[2 * row + 1];
-    A total = 0, one = WHAT == CROSS_ENTROPY ? widen(g[row * g_stride]) / (A)divisor : (A)0;
-    const i64 hot = WHAT == CROSS_ENTROPY ? target[row] : -1;
-    for (i64 from = 0; from < n && WHAT != CROSS_ENTROPY; from += width) {
-      c.load(xs, from, n, -(A)INFINITY);
-      d.load(gs, from, n, 0);
+    const T *xs = x + row * n, *gs = g + row * n;
+    const A top = stats[2 * row], share = 1 / stats[2 * row + 1];
+    A total = 0;
+    const auto load = [&](i64 from, i64 left) {
+      c.load(xs + from, left, -(A)INFINITY);
+      d.load(gs + from, left, 0);
 #pragma unroll
-      for (int i = 0; i < c.E; i++) {
-        c.e[i] = exp(c.e[i] - top) / sum;
-        total += WHAT == SOFTMAX ? (c.index(from, i) < n ? d.e[i] * c.e[i] : (A)0) : d.e[i];
-      }
+      for (int i = 0; i < c.E; i++) c.e[i] = exp(c.e[i] - top) * share;
+    };
+    OVER_CHUNKS(from, left) {
+      load(from, left);
+#pragma unroll
+      for (int i = 0; i < c.E; i++) total += WHAT == LOG_SOFTMAX ? d.e[i] : c.is_inside(i, left) ? d.e[i] * c.e[i] : (A)0;
     }
-    if (WHAT != CROSS_ENTROPY) total = over_block<Sum>(total, scratch);
-    for (i64 from = 0; from < n; from += width) {
-      if (n > width || WHAT == CROSS_ENTROPY) {
-        c.load(xs, from, n, -(A)INFINITY);
-        if (WHAT != CROSS_ENTROPY) d.load(gs, from, n, 0);
+    total = block.template over<Sum>(total);
+    OVER_CHUNKS(from, left) {
+      if (!WHOLE) load(from, left);
 #pragma unroll
-        for (int i = 0; i < c.E; i++) c.e[i] = exp(c.e[i] - top) / sum;
-      }
+      for (int i = 0; i < c.E; i++) c.e[i] = WHAT == LOG_SOFTMAX ? d.e[i] - c.e[i] * total : c.e[i] * (d.e[i] - total);
+      c.store(dx + row * n + from, left);
+    }
+  }
+}
+
+// What cross_entropy gives to the elements of a row, which c holds as p: (p - onehot) one.
+template <typename T, int V> __device__ void away_from(i64 target, i64 from, Wide<T> one, Chunk<T, V>& c) {
 #pragma unroll
-      for (int i = 0; i < c.E; i++) {
-        if (WHAT == SOFTMAX) c.e[i] = c.e[i] * (d.e[i] - total);
-        if (WHAT == LOG_SOFTMAX) c.e[i] = d.e[i] - c.e[i] * total;
-        if (WHAT == CROSS_ENTROPY) c.e[i] = (c.index(from, i) == hot ? c.e[i] - 1 : c.e[i]) * one;
-      }
-      c.store(dx + row * n, from, n);
+  for (int i = 0; i < c.E; i++) c.e[i] = (from + c.index(i) == target ? c.e[i] - 1 : c.e[i]) * one;
+}
+
+// losses: (rows), in Wide<T>; stats: (rows, 2); target: (rows). *bad is set where one is no class, and its loss is NaN.
+// dx: (rows, n), the gradient for a cotangent of 1 / divisor to each row, for which x need not be read again; or null.
+template <typename T, int V, bool WHOLE>
+__global__ void __launch_bounds__(MOST_THREADS, WHOLE ? blocks<T, V>(3) : 1) cross_entropy_forward(
+    const T* x, const i64* target, Wide<T>* losses, Wide<T>* stats, int* bad, T* dx, double divisor, i64 rows, i64 n) {
+  typedef Wide<T> A;
+  SHARED(A, scratch, 64);
+  Block<A> block = {scratch, 0};
+  Chunk<T, V> c;
+  const int width = Raw<T, V>::width();
+  for (i64 row = blockIdx.x; row < rows; row += gridDim.x) {
+    const T* xs = x + row * n;
+    const i64 t = target[row];
+    A top, sum;
+    numbers_of_row<T, V, true, WHOLE>(xs, n, c, block, top, sum, stats + 2 * row);
+    if (threadIdx.x == 0) {
+      const bool is_class = 0 <= t && t < n;
+      if (!is_class) atomicOr(bad, 1);
+      losses[row] = is_class ? log(sum) - (widen(xs[t]) - top) : (A)NAN;
+    }
+    const A share = 1 / sum, one = 1 / (A)divisor;
+    if (dx) OVER_CHUNKS(from, left) {
+      if (!WHOLE) c.load(xs + from, left, -(A)INFINITY);
+#pragma unroll
+      for (int i = 0; i < c.E; i++) c.e[i] = (WHOLE ? c.e[i] : exp(c.e[i] - top)) * share;
+      away_from<T, V>(t, from, one, c);
+      c.store(dx + row * n + from, left);
+    }
+  }
+}
+
+// dx = (p - onehot) g / divisor. g: (rows) with a stride of 1, or one number with a stride of 0. ahead: whether dx holds
+// already what it is for a g of 1, as the forward pass has left it.
+template <typename T, int V, bool WHOLE>
+__global__ void __launch_bounds__(MOST_THREADS, WHOLE ? blocks<T, V>(2) : 1) cross_entropy_backward(
+    const T* x, const i64* target, const Wide<T>* stats, const T* g, i64 g_stride, double divisor, T* dx, i64 ahead, i64 rows,
+    i64 n) {
+  typedef Wide<T> A;
+  Chunk<T, V> c;
+  const int width = Raw<T, V>::width();
+  for (i64 row = blockIdx.x; row < rows; row += gridDim.x) {
+    const A along = widen(g[row * g_stride]);
+    if (ahead && along == 1) continue;
+    const A top = stats[2 * row], share = 1 / stats[2 * row + 1], one = along / (A)divisor;
+    const i64 t = target[row];
+    OVER_CHUNKS(from, left) {
+      c.load(x + row * n + from, left, -(A)INFINITY);
+#pragma unroll
+      for (int i = 0; i < c.E; i++) c.e[i] = exp(c.e[i] - top) * share;
+      away_from<T, V>(t, from, one, c);
+      c.store(dx + row * n + from, left);
     }
   }
 }

@@ -1,0 +1,171 @@
+"""Ops of two arguments: values by one kernel each, whatever is broadcast, and products of which no table is stored."""
+
+import math
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import cupy
+import numpy as np
+
+from gradspec.backends.cupy.elementwise import THREADS, over
+from gradspec.backends.cupy.launch import PAIRS, PULLED, kernel, takes, width
+from gradspec.backends.cupy.rules import wide
+from gradspec.backends.cupy.sums import outer, sum_to, summed, sums
+from gradspec.reference import OPS
+from gradspec.reference.tape import VJP, Array, Pullback
+
+Shape = tuple[int, ...]
+
+
+class Table(NamedTuple):
+    """A result as rows of n elements, and where an element of either argument is.
+
+    first, second: what its row and its column add to an index, as in pair.cu.
+    """
+
+    shape: Shape
+    n: int
+    first: tuple[int, int]
+    second: tuple[int, int]
+
+
+def table_of(x: Shape, y: Shape) -> Table | None:
+    """The table of two arguments of these shapes, broadcast.
+
+    None where no broadcast fits, or where what is broadcast changes more than once on the way through the axes.
+    """
+    try:
+        shape = np.broadcast_shapes(x, y)
+    except ValueError:
+        return None
+    groups: list[
+        tuple[tuple[bool, bool], int]
+    ] = []  # which arguments have these neighbouring axes, of so many elements
+    xs, ys = ((1,) * (len(shape) - len(s)) + s for s in (x, y))
+    for n, *given in zip(shape, xs, ys, strict=True):
+        if n == 1:
+            continue
+        has = given[0] == n, given[1] == n
+        if groups and groups[-1][0] == has:
+            groups[-1] = has, groups[-1][1] * n
+        else:
+            groups.append((has, n))
+    if len(groups) > 2:
+        return None
+    (rows, _), (columns, n) = ([((False, False), 1)] * 2 + groups)[-2:]
+    steps = [
+        ((n if column else 1) if row else 0, int(column)) for row, column in zip(rows, columns, strict=True)
+    ]
+    return Table(shape, n, *steps)
+
+
+def value_of(function: str, x: Array, y: Array, table: Table) -> Array:
+    """The function, a struct of functions.h, of two arrays."""
+    x, y = cupy.ascontiguousarray(x), cupy.ascontiguousarray(y)
+    z = cupy.empty(table.shape, x.dtype)
+    whole = table.n == z.size  # then what is left over at the end goes one by one
+    tables = [a for a, (_, column) in ((x, table.first), (y, table.second)) if column]
+    vector = width(0 if whole else table.n, *tables, z)
+    launch = kernel("pair", f"value_of_two<T,V,{function}>", z.dtype.name, vector)
+    sizes = map(np.int64, (*table.first, *table.second, z.size, table.n))
+    launch((-(-z.size // (THREADS * vector)),), (THREADS,), (x, y, z, *sizes))
+    return z
+
+
+def pair_rule(name: str) -> Callable[..., VJP | None]:
+    """The rule of an op of `PAIRS`."""
+    pulls = {"add": _pull_sum, "subtract": _pull_difference, "multiply": _pull_product}.get(name)
+    other = wide(OPS[name].rule, summed)
+
+    def rule(x: Array, y: Array) -> VJP | None:
+        table = table_of(x.shape, y.shape) if takes(x, y) else None
+        if table is None:
+            return None
+        value = value_of(PAIRS[name], x, y, table)
+        return value, pulls(x, y) if pulls else tuple(_pull(name, other, x, y, i) for i in (0, 1))
+
+    return rule
+
+
+def _pull(name: str, other: Callable[..., VJP], x: Array, y: Array, i: int) -> Pullback:
+    """To the i-th argument; where it was broadcast by the other rule, which sums before it rounds."""
+
+    def pull(g: Array) -> Array:
+        if x.shape == y.shape == g.shape and name in PULLED:
+            return over("pair", f"pull_of_two<T,V,{PAIRS[name]},{str(i == 0).lower()}>", x, y, g)
+        return other(x, y)[1][i](g)  # type: ignore[index, misc]
+
+    return pull
+
+
+def _pull_sum(x: Array, y: Array) -> tuple[Pullback, Pullback]:
+    return (lambda g: summed(g, x.shape)), (lambda g: summed(g, y.shape))
+
+
+def _pull_difference(x: Array, y: Array) -> tuple[Pullback, Pullback]:
+    return (lambda g: summed(g, x.shape)), (lambda g: -summed(g, y.shape))
+
+
+def _pull_product(x: Array, y: Array) -> Any:
+    """A column times a row: both gradients from one pass over g, and no product is stored."""
+    shape = np.broadcast_shapes(x.shape, y.shape)
+    for first, second, order in ((x, y, (0, 1)), (y, x, (1, 0))):
+        if sizes := outer(shape, first.shape, second.shape):
+            pull = _pull_outer(first, second, sizes)
+            return lambda g: itemgetter(*order)(pull(g))
+    return (lambda g: _times(g, y, x.shape)), (lambda g: _times(g, x, y.shape))
+
+
+def _pull_outer(a: Array, b: Array, sizes: tuple[int, int]) -> Callable[[Array], tuple[Array, ...]]:
+    a, b = cupy.ascontiguousarray(a), cupy.ascontiguousarray(b)
+
+    def pull(g: Array) -> tuple[Array, ...]:
+        table = cupy.ascontiguousarray(g).reshape(1, *sizes)
+        found = sums(table, a.dtype, a=a, b=b, by_row=True, by_column=True)
+        return found.by_row.reshape(a.shape), found.by_column.reshape(b.shape)
+
+    return pull
+
+
+def _times(g: Array, y: Array, shape: Shape) -> Array:
+    """The product of g and y summed to a shape; in one pass where y is a whole table and the shape a row of it."""
+    ndim = len(shape)
+    table = table_of(g.shape, y.shape)
+    if g.shape == shape and table is not None:
+        return value_of(PAIRS["multiply"], g, y, table)
+    if y.shape != g.shape or shape != g.shape[g.ndim - ndim :] or not ndim:
+        return _rounded_sum(g, y, shape)
+    n = math.prod(shape)
+    gs, ys = (cupy.ascontiguousarray(t).reshape(1, -1, n) for t in (g, y))
+    return sums(gs, g.dtype, x=ys, function="times", plain=True).plain.reshape(shape)
+
+
+def _rounded_sum(g: Array, y: Array, shape: Shape) -> Array:
+    """As it is written, but for 16-bit floats, whose products must not be rounded before they are summed."""
+    if g.dtype.itemsize > 2:
+        return sum_to(g * y, shape)
+    return sum_to(g.astype(np.float32) * y, shape).astype(g.dtype)
+
+
+def multiply_add(a: Array, b: Array, c: Array) -> VJP:
+    """The rule of `a * b + c` as it is written."""
+    return a * b + c, (lambda g: g * b, lambda g: g * a, lambda g: g)
+
+
+def fused_multiply_add(a: Array, b: Array, c: Array) -> VJP | None:
+    """Where a is a column and b and c are rows, all three gradients come from one pass over the cotangent."""
+    if not takes(a, b, c) or b.shape != c.shape:
+        return None
+    value, _ = wide(multiply_add)(a, b, c)
+    sizes = outer(value.shape, a.shape, b.shape)
+    if sizes is None:
+        return None
+    x, y = cupy.ascontiguousarray(a), cupy.ascontiguousarray(b)
+
+    def pull(g: Array) -> tuple[Array, ...]:
+        table = cupy.ascontiguousarray(g).reshape(1, *sizes)
+        found = sums(table, a.dtype, a=x, b=y, by_row=True, by_column=True, plain=True)
+        return tuple(d.reshape(s.shape) for d, s in zip(found, (a, b, c), strict=True))
+
+    return value, pull
