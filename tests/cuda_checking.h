@@ -121,6 +121,13 @@ static void locate(uintptr_t p) {
   for (int i = 0; i < count && !in_arena; i++) consider(spans[i].start, spans[i].bytes, ARGUMENT, i);
 }
 
+static void misaligned(uintptr_t p, size_t alignment, Access access, const char* type, void* code) {
+  if (!on) return;
+  report.access = access, report.bytes = alignment;
+  strncpy(report.type, type, sizeof report.type - 1);
+  locate(p), stop(MISALIGNED, code);
+}
+
 static void tally(Span* span, Byte& byte, Access access) {
   unsigned before = byte.seen;
   byte.seen |= access == READ ? 1 : access == WRITE ? 2 : 3;
@@ -179,11 +186,10 @@ static void start_block() {
 
 namespace emulation {
 
-void atomic(const void* at, size_t bytes) {
-  checking::report.bytes = bytes, checking::report.access = checking::ATOMIC;
-  if (checking::on && (uintptr_t)at % bytes)
-    checking::locate((uintptr_t)at), checking::stop(checking::MISALIGNED, __builtin_return_address(0));
-  checking::touch(at, bytes, checking::ATOMIC, __builtin_return_address(0));
+void atomic(const void* at, size_t bytes, void* code) {
+  if (!checking::on) return;
+  if ((uintptr_t)at % bytes) checking::misaligned((uintptr_t)at, bytes, checking::ATOMIC, "", code);
+  checking::touch(at, bytes, checking::ATOMIC, code);
 }
 
 #undef memcpy
@@ -244,13 +250,9 @@ extern "C" void __ubsan_handle_type_mismatch_v1(const void* what, uintptr_t p) {
     const Type& type;
     unsigned char alignment, access;  // the first by its logarithm; the second 1 where it is written to
   };
-  const Mismatch& mismatch = *(const Mismatch*)what;
-  if (!checking::on) return;
-  checking::report.access = mismatch.access == 1 ? checking::WRITE : checking::READ;
-  checking::report.bytes = 1ull << mismatch.alignment;
-  strncpy(checking::report.type, mismatch.type.name, sizeof checking::report.type - 1);
-  checking::locate(p);
-  checking::stop(checking::MISALIGNED, __builtin_return_address(0));
+  const Mismatch& m = *(const Mismatch*)what;
+  checking::Access access = m.access == 1 ? checking::WRITE : checking::READ;
+  checking::misaligned(p, 1ull << m.alignment, access, m.type.name, __builtin_return_address(0));
 }
 
 extern "C" void __ubsan_handle_out_of_bounds(const void* what, uintptr_t index) {

@@ -30,7 +30,7 @@ void* shared(int line, size_t bytes, size_t alignment);
 void wait_for_warp();
 void wait_for_block();
 void exchange(void* x, size_t bytes, unsigned thread);  // x for what another thread of the warp has
-void atomic(const void* at, size_t bytes);              // about to be read and written as one
+void atomic(const void* at, size_t bytes, void* code);  // about to be read and written as one, for that code
 void* copy(void* to, const void* from, size_t bytes);
 
 typedef void (*Call)(void (*fn)(), void** args);
@@ -71,13 +71,13 @@ template <typename T> T __shfl_xor_sync(unsigned, T x, int lane) {
 }
 
 template <typename T> UNTOLD T atomicAdd(T* p, typename emulation::Same<T>::type x) {
-  emulation::atomic(p, sizeof(T));
+  emulation::atomic(p, sizeof(T), __builtin_return_address(0));
   T before = *p;
   *p = before + x;
   return before;
 }
 template <typename T> UNTOLD T atomicOr(T* p, typename emulation::Same<T>::type x) {
-  emulation::atomic(p, sizeof(T));
+  emulation::atomic(p, sizeof(T), __builtin_return_address(0));
   T before = *p;
   *p = before | x;
   return before;

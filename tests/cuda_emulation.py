@@ -6,6 +6,7 @@ Within `checked()` they are compiled with a call before every access to memory, 
 import ctypes
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -198,7 +199,9 @@ class _Report(ctypes.Structure):
             return f"{who} {does} something{of} at {where}, which does not lie at a multiple of {self.bytes} bytes"
         did = ("read", "written", "updated")[self.other_access]
         if block == other:
-            return f"{who} {does} {where}, which thread {self.other_thread} has {did} with no barrier in between"
+            return (
+                f"{who} {does} {where}, which thread {self.other_thread} has {did} with no barrier in between"
+            )
         return f"{who} {does} {where}, which block {other}, thread {self.other_thread} has {did}; blocks have no order"
 
 
@@ -207,12 +210,13 @@ def _line(code: str, library: Path, at: int) -> str:
     tool = shutil.which("addr2line")
     if tool is None or not at:
         return ""
-    call = [tool, "-e", library, hex(at - 1)]
-    said = subprocess.run(call, capture_output=True, text=True, check=False).stdout.split(":")[-1].split()
+    call = [tool, "-i", "-e", str(library), hex(at - 1)]
+    said = subprocess.run(call, capture_output=True, text=True, check=False).stdout
+    found = re.search(r"kernels\.cpp:(\d+)", said)
     lines = code.splitlines()
-    if not said or not said[0].isdigit() or not 0 < int(said[0]) <= len(lines):
+    if not found or int(found[1]) > len(lines):
         return ""
-    return f"\n  line {said[0]}: {lines[int(said[0]) - 1].strip()}"
+    return f"\n  line {found[1]}: {lines[int(found[1]) - 1].strip()}"
 
 
 # Libraries
