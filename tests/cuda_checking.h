@@ -62,10 +62,11 @@ static unsigned moment() {
   return m;
 }
 
-// The last accesses to a byte. Of those that do not exclude each other two are enough, if they are of different threads and, if
-// there are such, of different warps: whoever writes next without a barrier collides with one of them.
+// The last write of a byte; of the reads, and of the atomic operations, the first that is not ordered before a later one. It
+// speaks for the others: a thread runs until it must wait, so who writes next has not made that access itself, and if it is
+// ordered before the write, so are they.
 struct Byte {
-  unsigned write, reads[2], atomics[2], seen;
+  unsigned write, read, atomic, seen;
 };
 static const size_t PAGE = 512;
 struct Page {
@@ -73,27 +74,13 @@ struct Page {
 };
 static unordered_map<uintptr_t, Page> pages;
 
-static void remember(unsigned (&two)[2], unsigned m) {
-  auto past = [m](unsigned other) { return !other || ordered(moments[other], moments[m]); };
-  if (two[0] == m || two[1] == m) return;
-  if (past(two[0])) {
-    two[0] = m;
-    if (past(two[1])) two[1] = 0;
-  } else if (past(two[1])) {
-    two[1] = m;
-  } else {
-    const Moment &a = moments[two[0]], &b = moments[two[1]], &c = moments[m];
-    if (same(a.block, b.block) && a.thread / 32 == b.thread / 32 && a.thread / 32 != c.thread / 32) two[1] = m;
-  }
-}
+static bool past(unsigned other, unsigned m) { return !other || ordered(moments[other], moments[m]); }
 
+// An access that excludes this one and is not ordered before it; 0 where there is none.
 static unsigned collides(const Byte& byte, Access access, unsigned m) {
-  auto races = [m](unsigned other) { return other && !ordered(moments[other], moments[m]); };
-  if (races(byte.write)) return report.other_access = WRITE, byte.write;
-  for (unsigned other : byte.atomics)
-    if (access != ATOMIC && races(other)) return report.other_access = ATOMIC, other;
-  for (unsigned other : byte.reads)
-    if (access != READ && races(other)) return report.other_access = READ, other;
+  if (!past(byte.write, m)) return report.other_access = WRITE, byte.write;
+  if (access != ATOMIC && !past(byte.atomic, m)) return report.other_access = ATOMIC, byte.atomic;
+  if (access != READ && !past(byte.read, m)) return report.other_access = READ, byte.read;
   return 0;
 }
 
@@ -162,9 +149,9 @@ static void touch(const void* address, size_t bytes, Access access, void* code) 
       return locate(p + i), stop(RACE, code);
     }
     tally(span, byte, access);
-    if (access == READ) remember(byte.reads, m);
-    if (access == ATOMIC) remember(byte.atomics, m);
-    if (access == WRITE) byte = {m, {}, {}, byte.seen};
+    if (access == READ && past(byte.read, m)) byte.read = m;
+    if (access == ATOMIC && past(byte.atomic, m)) byte.atomic = m;
+    if (access == WRITE) byte.write = m;
   }
 }
 

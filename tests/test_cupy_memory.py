@@ -184,7 +184,12 @@ SAID = {
 }
 """By the name of a kernel in `SMALL`: what is said of it where it is wrong."""
 
-BLOCKS = {"barriers_order_no_blocks": 2, "read_of_another_block": 2, "sum_without_atomics": 2}
+BLOCKS = {
+    "no_barrier_after_a_write": 2,
+    "barriers_order_no_blocks": 2,
+    "read_of_another_block": 2,
+    "sum_without_atomics": 2,
+}
 """How many, where not one."""
 
 small = emulation.RawModule(SMALL, (), [f"{name}<{wrong}>" for name in SAID for wrong in (0, 1)])
@@ -272,24 +277,25 @@ def races(script: Any) -> bool:
 @pytest.mark.usefixtures("order")
 def test_a_race_is_one_by_the_definition() -> None:
     rng, found = np.random.default_rng(0), []
-    for _ in range(300):
-        script = np.zeros((2, 5, 65), np.int32)
-        for _ in range(rng.integers(2, 6)):
-            b, i, t = rng.integers(0, (1 + (rng.random() < 0.1), 5, 64))
-            some = slice(t, t + rng.choice([1, 1, 40]))
-            script[b, i, :64][some] = rng.choice([1, 1, 1, 2, 3])
-        script[:, :, 64] = rng.integers(0, 3, (2, 5))
+    few = np.array([0, 1, 31, 32, 33, 63])
+    for _ in range(400):
+        script = np.zeros((2, 4, 65), np.int32)
+        for _ in range(rng.integers(2, 5)):
+            block, step = rng.integers(0, (1 + (rng.random() < 0.1), 4))
+            threads = rng.choice(few, rng.choice([1, 1, 3]), replace=False)
+            script[block, step, threads] = rng.choice([1, 1, 1, 2, 3])
+        script[:, :, 64] = rng.integers(0, 3, (2, 4))
         y = np.zeros(1, np.int32)
         with emulation.checked():
             try:
                 kernel = scripted.get_function("scripted")
-                kernel((2,), (64,), (stand_in.of(script), stand_in.of(y), np.int32(5)))
+                kernel((2,), (64,), (stand_in.of(script), stand_in.of(y), np.int32(4)))
                 raced = False
             except RuntimeError:
                 raced = True
         assert raced == races(script), script.tolist()
         found.append(raced)
-    assert 60 < sum(found) < 240
+    assert 80 < sum(found) < 320
 
 
 # Traffic
@@ -365,9 +371,10 @@ def passed(backend: Backend, cases: list[Case]) -> list[Any]:
 def test_the_kernels_keep_within_their_arrays_and_never_race(
     dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In one order of the threads: whether accesses race does not depend on who comes first, and in float32 in both."""
     files = {"value_of", "pull_of", "softmax_forward", "softmax_backward", "sums_of_table"}
     files |= {"layer_norm_forward", "layer_norm_backward"}
-    for reverse in (False, True):
+    for reverse in (False, True)[: 2 if dtype == "float32" else 1]:
         monkeypatch.setattr(emulation, "reverse", reverse)
         found = passed(stand_in.gpu(), [*long_rows(dtype), *small_rows(dtype)])
         assert files <= {t.kernel.partition("<")[0] for t in found}
