@@ -6,15 +6,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import pytest
+from cupy_cases import broken, long_rows
 
-from gradspec.backends import Backend
-from gradspec.properties.case import Case, dtype_of
-from gradspec.properties.judging.attempt import judged
-from gradspec.properties.laws.gradient import every_gradient_agrees
-from gradspec.properties.laws.value import value_agrees
-from gradspec.reference import OPS
+from gradspec.properties.case import dtype_of
 
 pytest.importorskip("cupy", reason="CuPy is not installed: the extra `cupy` has it, where there are wheels")
 stand_in = importlib.import_module("cupy_stand_in")
@@ -112,60 +107,6 @@ def test_a_kernel_that_would_be_slow_or_fail_is_noticed(
 
 
 # Emulation
-
-
-def normal(*shape: int, seed: int = 0) -> Any:
-    return np.random.default_rng(seed).standard_normal(shape)
-
-
-def case(name: str, dtype: str, *inputs: Any, cotangent: float | None = None, **keywords: Any) -> Case:
-    shape = np.shape(OPS[name].rule(*map(np.asarray, inputs), **keywords)[0])
-    g = normal(*shape, seed=9) if cotangent is None else np.full(shape, cotangent)
-    return Case.of(name, dtype, inputs, keywords, g)
-
-
-def long_rows(dtype: str) -> list[Case]:
-    """Rows of several warps, of odd lengths, longer than a block holds and more than there are blocks; columns; tables.
-
-    Columns are those of several warps, tables have several tiles and strips.
-    """
-    cases = []
-    for n in (300, 513, 4100):
-        x, targets = normal(3, n), np.arange(3) * (n // 3)
-        cases += [
-            case("softmax", dtype, x, axis=-1),
-            case("log_softmax", dtype, x, axis=1),
-            case("cross_entropy", dtype, x, targets, reduction="mean"),
-            case("cross_entropy", dtype, x, targets, reduction="sum", cotangent=1),
-            case("layer_norm", dtype, x, normal(n, seed=1), normal(n, seed=2)),
-            case("tanh", dtype, x),
-            case("divide", dtype, x, normal(3, n, seed=1) + 8),
-            case("maximum", dtype, x, normal(n, seed=1)),
-            case("multiply", dtype, normal(150, 1), normal(1, n)),
-        ]
-    planes, classes = normal(2, 75, 300), np.arange(600).reshape(2, 300) % 75
-    cases += [
-        case("layer_norm", dtype, normal(9, 2048), normal(2048, seed=1), normal(2048, seed=2)),
-        case("softmax", dtype, normal(3, 40, 2), axis=1),
-        case("softmax", dtype, planes, axis=1),
-        case("softmax", dtype, normal(33, 17), axis=0),
-        case("log_softmax", dtype, planes, axis=1),
-        case("cross_entropy", dtype, planes, classes, reduction="none"),
-        case("cross_entropy", dtype, planes, classes, reduction="mean", cotangent=1),
-        case("multiply", dtype, normal(200, 33), normal(33)),
-        case("add", dtype, normal(2, 200, 33), normal(2, 1, 33)),
-        case("add", dtype, normal(2, 3, 1, 40), normal(1, 200, 1)),
-        case("add", dtype, normal(3, 1500), normal(1, 1)),
-        case("linear", dtype, normal(130, 5), normal(7, 5), normal(7)),
-    ]
-    return cases
-
-
-def broken(backend: Backend, cases: list[Case]) -> list[str]:
-    """Which ops the backend gets wrong, by values or by gradients."""
-    laws = (value_agrees, every_gradient_agrees)
-    found = [(c.op.name, judged(law, backend, c)) for c in cases for law in laws]
-    return sorted({name for name, judgement in found if judgement.verdict == "disagree"})
 
 
 @pytest.fixture(params=[False, True], ids=["forwards", "backwards"])
