@@ -67,17 +67,17 @@ def small_rows(dtype: str) -> list[Case]:
     cases = []
     for m, n in ((1, 1), (5, 1), (1, 31), (2, 33), (3, 8)):
         for layout in ("C", "offset"):
-            x, args = normal(m, n), {"layout": layout}
+            x = normal(m, n)
             cases += [
-                case("softmax", dtype, x, axis=-1, **args),
-                case("log_softmax", dtype, x, axis=-1, **args),
-                case("cross_entropy", dtype, x, np.arange(m) % n, reduction="none", **args),
-                case("cross_entropy", dtype, x, np.arange(m) % n, cotangent=1, **args),
-                case("layer_norm", dtype, x, normal(n, seed=1), normal(n, seed=2), **args),
-                case("tanh", dtype, x, **args),
-                case("multiply", dtype, normal(m, 1), normal(1, n), **args),
-                case("add", dtype, x, normal(n), **args),
-                case("pow", dtype, np.exp(x), normal(m, n, seed=1), **args),
+                case("softmax", dtype, x, axis=-1, layout=layout),
+                case("log_softmax", dtype, x, axis=-1, layout=layout),
+                case("cross_entropy", dtype, x, np.arange(m) % n, reduction="none", layout=layout),
+                case("cross_entropy", dtype, x, np.arange(m) % n, cotangent=1, layout=layout),
+                case("layer_norm", dtype, x, normal(n, seed=1), normal(n, seed=2), layout=layout),
+                case("tanh", dtype, x, layout=layout),
+                case("multiply", dtype, normal(m, 1), normal(1, n), layout=layout),
+                case("add", dtype, x, normal(n), layout=layout),
+                case("pow", dtype, np.exp(x), normal(m, n, seed=1), layout=layout),
             ]
     return cases
 

@@ -8,6 +8,7 @@ scalars, start as NaN where nobody has written yet, and count who waits for the 
 import importlib
 import inspect
 import math
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -231,6 +232,17 @@ def asarray(x: Any, dtype: Any = None) -> Any:
     return x if isinstance(x, ndarray) else of(np.array(x, dtype))
 
 
+def raw_module(code: str, options: Any = (), name_expressions: Any = ()) -> Any:
+    """Kernels run by g++, which takes longer to start than to compile one: those of a file are compiled together."""
+    launch = importlib.import_module("gradspec.backends.cupy.launch")
+    (name,) = name_expressions
+    width = int(re.findall(r",(\d+)", name)[0]) if "," in name else 1
+    dtype = next(dtype for dtype, kind in launch.TYPES.items() if re.search(rf"<{kind}\b", name))
+    files = (launch.names(file, dtype, width) for file in launch.KERNELS)
+    names = next((names for names in files if name in names), [name])
+    return cuda_emulation.RawModule(code, options, names)
+
+
 _rng = np.random.default_rng(0)
 
 
@@ -255,7 +267,7 @@ def module() -> ModuleType:
             standard_normal=lambda shape: of(_rng.standard_normal(shape)),
             randint=lambda low, high, size: of(_rng.integers(low, high, size)),
         ),
-        RawModule=cuda_emulation.RawModule,
+        RawModule=raw_module,
         uint8=np.uint8,
         int32=np.int32,
         float32=np.float32,

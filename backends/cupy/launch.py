@@ -1,4 +1,4 @@
-"""The kernels in `kernels/`: compiled when first needed, one module for each file, dtype and width of its loads."""
+"""The kernels in `kernels/`: each compiled when it is first needed, for one dtype and one width of its loads."""
 
 from functools import cache
 from pathlib import Path
@@ -86,14 +86,11 @@ def _name(kernel: str, dtype: str, width: int) -> str:
 
 
 @cache
-def _module(file: str, dtype: str, width: int) -> Any:
-    return cupy.RawModule(code=source(file), options=OPTIONS, name_expressions=names(file, dtype, width))
-
-
-@cache
 def kernel(file: str, template: str, dtype: str, width: int) -> Any:
     """A kernel, to be called with a grid, a block and its arguments: arrays, and numbers of NumPy's types."""
-    return _module(file, dtype, width).get_function(_name(template, dtype, width))
+    name = _name(template, dtype, width)
+    module = cupy.RawModule(code=source(file), options=OPTIONS, name_expressions=(name,))
+    return module.get_function(name)
 
 
 def width(n: int, *arrays: Array | None) -> int:
