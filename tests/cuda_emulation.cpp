@@ -132,13 +132,14 @@ static bool block(bool reversed) {
 }
 
 // 0; 1 where the threads of a block wait for each other for ever, or 2 where `report` in cuda_checking.h tells why not.
-int run(Call call, void (*fn)(), const unsigned* grid, unsigned threads, void** args, int reversed) {
+int run(Call call, void (*fn)(), const unsigned* grid, unsigned threads, void** args, int reversed, unsigned long long last) {
   call_kernel = call, kernel = fn, arguments = args;
   declared.clear(), used = 0, stopped = false;
   indices = {{}, {}, {threads, 1, 1}, {grid[0], grid[1], grid[2]}};
   const unsigned long long blocks = 1ull * grid[0] * grid[1] * grid[2];
-  for (unsigned long long i = 0; i < blocks; i++) {
-    const unsigned long long b = reversed ? blocks - 1 - i : i;
+  const unsigned long long first = last && last < blocks ? blocks - last : 0;  // of the last few, or of all
+  for (unsigned long long i = first; i < blocks; i++) {
+    const unsigned long long b = reversed ? blocks - 1 - (i - first) : i;
     indices.block = {(unsigned)(b % grid[0]), (unsigned)(b / grid[0] % grid[1]), (unsigned)(b / grid[0] / grid[1])};
     if (!block(reversed)) return stopped ? 2 : 1;
   }

@@ -34,16 +34,16 @@ void atomic(const void* at, size_t bytes, void* code);  // about to be read and 
 void* copy(void* to, const void* from, size_t bytes);
 
 typedef void (*Call)(void (*fn)(), void** args);
-int run(Call call, void (*fn)(), const unsigned* grid, unsigned threads, void** args, int reversed);
+int run(Call call, void (*fn)(), const unsigned* grid, unsigned threads, void** args, int reversed, unsigned long long last);
 
 template <typename... A, size_t... I> UNTOLD void call(void (*fn)(A...), void** args, index_sequence<I...>) {
   fn(*(A*)args[I]...);
 }
 
 template <typename... A>
-int launch(void (*fn)(A...), const unsigned* grid, unsigned threads, void** args, int reversed) {
+int launch(void (*fn)(A...), const unsigned* grid, unsigned threads, void** args, int reversed, unsigned long long last) {
   Call with = [](void (*fn)(), void** args) { call((void (*)(A...))fn, args, index_sequence_for<A...>()); };
-  return run(with, (void (*)())fn, grid, threads, args, reversed);
+  return run(with, (void (*)())fn, grid, threads, args, reversed, last);
 }
 
 template <typename T> struct Same { typedef T type; };

@@ -35,6 +35,9 @@ SOURCES = ("cuda_emulation.h", "cuda_emulation.cpp", "cuda_checking.h")
 reverse = False
 """Whether threads and blocks run from the last to the first."""
 
+last = 0
+"""How many blocks of a grid are run, the last ones; all of them if it is 0."""
+
 launches: list[str] = []
 """The name of every kernel launched so far."""
 
@@ -104,7 +107,11 @@ class Kernel:
 
         def launch(library: Any) -> int:
             function = library[f"launch_{self.module.names.index(self.name)}"]
-            return int(function(sizes, ctypes.c_uint(threads), pointers, ctypes.c_int(reverse)))
+            return int(
+                function(
+                    sizes, ctypes.c_uint(threads), pointers, ctypes.c_int(reverse), ctypes.c_ulonglong(last)
+                )
+            )
 
         if _traffic is None:
             outcome = launch(_library(self.module.code, self.module.names))
@@ -232,8 +239,8 @@ def _compiled(code: str, names: Sequence[str], extra: Sequence[str]) -> Path:
     """Compiled once for each source; what runs the kernels, once for all."""
     launchers = "".join(
         'extern "C" __attribute__((visibility("default"))) '
-        f"int launch_{i}(const unsigned* grid, unsigned threads, void** args, int reversed) "
-        f"{{ return emulation::launch({name}, grid, threads, args, reversed); }}\n"
+        f"int launch_{i}(const unsigned* grid, unsigned threads, void** args, int reversed, unsigned long long last) "
+        f"{{ return emulation::launch({name}, grid, threads, args, reversed, last); }}\n"
         for i, name in enumerate(names)
     )
     runs = _made('#include "cuda_emulation.cpp"\n', FLAGS, [])
