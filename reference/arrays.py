@@ -73,11 +73,22 @@ def is_changed(copy: Array, x: Array) -> bool:
 
 
 def is_alone(holder: list[Any], i: int) -> bool:
-    """Whether nothing but this list refers to the array at its index i, or to its memory: then it needs no copy."""
+    """Whether nothing but this list refers to the array at its index i, or to its memory: then it needs no copy.
+
+    The memory may be that of another array of the same size to which nothing else refers, as `reshape` leaves one behind.
+    """
     x = holder[i]
-    if isinstance(x, np.generic) or getattr(x, "base", x) is not None or not x.flags.owndata:
+    if isinstance(x, np.generic) or not hasattr(x, "base"):
         return False
     if not getattr(x.flags, "writeable", True):  # which not every library knows
+        return False
+    if x.base is not None:
+        owner = [x.base]
+        if type(owner[0]) is not type(x) or owner[0].nbytes != x.nbytes or not x.flags.c_contiguous:
+            return False
+        if not owner[0].flags.owndata or _references(owner, 0) != _ONE + 1:  # x refers to it too
+            return False
+    elif not x.flags.owndata:
         return False
     del x
     return _references(holder, i) == _ONE

@@ -158,7 +158,8 @@ def of(x: Any, *owners: Any) -> Any:
         return x
     made = object.__new__(ndarray)
     made.array = np.asarray(x)
-    made.base = next((a for a in owners if np.may_share_memory(a.array, made.array)), None)
+    owner = next((a for a in owners if np.may_share_memory(a.array, made.array)), None)
+    made.base = owner if owner is None or owner.base is None else owner.base  # that of a view is no view
     return made
 
 

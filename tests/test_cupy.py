@@ -50,8 +50,15 @@ def test_every_op_agrees(backend: Backend, op: Op) -> None:
             assert_like_the_spec(backend, op, DTYPES[dtype], Seeded(seed), TOLERANCES[dtype])
 
 
+needs_compiler = pytest.mark.skipif(
+    cuda_emulation.COMPILER is None, reason="there is no g++ to run the kernels with"
+)
+
+
+@pytest.mark.parametrize("kernels", [False, pytest.param(True, marks=needs_compiler)])
 @pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
-def test_no_op_waits_for_the_device(backend: Backend, op: Op) -> None:
+def test_no_op_waits_for_the_device(op: Op, kernels: bool) -> None:
+    backend: Backend = stand_in.gpu() if kernels else stand_in.composed()
     case, rng = op.cases(Seeded(1)), np.random.default_rng(0)
     arrays = [backend.from_numpy(drawn(op, i, s, rng)) for i, s in enumerate(case.shapes)]
     free = op.differentiable_arguments(len(arrays))
@@ -111,7 +118,7 @@ def package() -> Any:
         return importlib.import_module("gradspec.backends.cupy")
 
 
-@pytest.mark.skipif(cuda_emulation.COMPILER is None, reason="there is no g++ to run the kernels with")
+@needs_compiler
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
 @pytest.mark.parametrize(
     ("fused", "composed", "shapes"),
@@ -143,6 +150,40 @@ def test_what_is_fused_is_what_it_is_made_of(
         )  # the last one of 16 bits, or each of a sum of positives
         rtol = roundings * float(ml_dtypes.finfo(DTYPES[dtype]).eps)
         np.testing.assert_allclose(y.get().astype(np.float64), expected, rtol)
+
+
+SHAPES: dict[str, tuple[list[tuple[int, ...]], dict[str, Any]]] = {
+    "tanh": ([(6, 40)], {}),
+    "softmax": ([(6, 40)], {"axis": 1}),
+    "log_softmax": ([(6, 40)], {"axis": 0}),
+    "layer_norm": ([(6, 40), (40,), (40,)], {}),
+    "divide": ([(6, 40), (6, 40)], {}),
+    "multiply": ([(6, 1), (1, 40)], {}),
+    "linear": ([(6, 40), (7, 40), (7,)], {}),
+    "matmul": ([(6, 40), (40, 7)], {}),
+    "reshape": ([(6, 40)], {"shape": (40, 6)}),
+}
+"""By op: of its arguments the shapes, and its keywords."""
+
+
+@needs_compiler
+@pytest.mark.parametrize("op", [*SHAPES, "cross_entropy"])
+def test_a_gradient_that_nobody_else_has_is_not_copied(
+    package: Any, op: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To copy it would be to go over the memory twice more."""
+    rng = np.random.default_rng(0)
+    shapes, keywords = SHAPES.get(op, ([(6, 40)], {}))
+    xs = [package.Tensor(stand_in.asarray(rng.uniform(0.5, 2, s)), requires_grad=True) for s in shapes]
+    targets = [stand_in.asarray(np.arange(6))] if op == "cross_entropy" else []
+    value = package.Tensor.ops[op](*xs, *targets, **keywords)
+    value = value * 3.0 if op == "reshape" else value  # then the cotangent is the tape's own
+    g, copies = stand_in.asarray(rng.uniform(0.5, 2, value.shape)), []
+    copy = stand_in.ndarray.copy
+    monkeypatch.setattr(stand_in.ndarray, "copy", lambda x: copies.append(x.shape) or copy(x))
+    value.backward(g)
+    assert copies == []
+    assert all(x.grad is not None for x in xs)
 
 
 def test_an_activation_that_is_not_fused_is_refused(package: Any) -> None:
@@ -288,7 +329,7 @@ def test_the_benchmark_changes_its_inputs_from_call_to_call() -> None:
     assert gpu_work.sized("m,1", 5, 7) == (5, 1)
 
 
-@pytest.mark.skipif(cuda_emulation.COMPILER is None, reason="there is no g++ to run the kernels with")
+@needs_compiler
 def test_the_work_of_the_benchmark_runs_and_is_repeatable() -> None:
     with stand_in.standing_in():
         launched = stand_in.notes.copy()

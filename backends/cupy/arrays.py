@@ -73,20 +73,38 @@ def _view(memory: Array, like: Any, first: int) -> Array:
 
 # Checks of values. An op does not wait for the device, so what it finds there is told of when someone does.
 
-_bad: dict[str, Array] = {}
-"""By complaint: an array of one truth value on the device, whether there is reason for it."""
+_flags: dict[int, Array] = {}
+"""By device: an integer there, not 0 once an op was given such values. Kept for good: what is replayed writes there too."""
+
+_complaints: dict[str, int] = {}
+"""What those ops would complain of that were called since somebody last waited, and on which device."""
+
+
+def flag(complaint: str) -> Array:
+    """An int32 of no dimensions on the current device: if it is made not 0 a ValueError is due at the next `synchronize`."""
+    device = cupy.cuda.runtime.getDevice()
+    if device not in _flags:
+        _flags[device] = cupy.zeros((), cupy.int32)
+    _complaints[complaint] = device
+    return _flags[device]
 
 
 def refuse(bad: Array, complaint: str) -> None:
     """Note that a ValueError is due where `bad`, one truth value on the device, is true: at the next `synchronize`."""
-    _bad[complaint] = _bad[complaint] | bad if complaint in _bad else bad
+    raised = flag(complaint)
+    raised |= bad
 
 
 def synchronize() -> None:
-    """Wait for the current device; ValueError if an op since the last time was given values that it has no answer to."""
+    """Wait for the current device; ValueError if an op since the last time was given values that it has no answer to.
+
+    Where several could have been, it says what each would complain of.
+    """
     cupy.cuda.get_current_stream().synchronize()
-    found = {complaint: bool(bad) for complaint, bad in _bad.items()}
-    _bad.clear()
-    for complaint, bad in found.items():
-        if bad:
-            raise ValueError(complaint)
+    raised = {device for device in set(_complaints.values()) if _flags[device]}
+    found = [complaint for complaint, device in _complaints.items() if device in raised]
+    _complaints.clear()
+    for device in raised:
+        _flags[device][...] = 0
+    if found:
+        raise ValueError("; or ".join(found))

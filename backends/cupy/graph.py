@@ -15,7 +15,8 @@ def captured(step: Callable[..., Any], *inputs: Array) -> Callable[..., Any]:
 
     step: from arrays to an array or a tuple of arrays, by ops of this backend, forward and, with `backward`, back. It runs
     here and then never again: whatever it does besides launching is not repeated, and no value that it reads decides
-    anything. What the replay returns is the same memory each time. Indices out of range go unnoticed.
+    anything. What the replay returns is the same memory each time. Indices out of range go unnoticed, targets that are no
+    classes until another op that takes targets is waited for.
     Raises CUDARuntimeError for a step that waits for the device or copies from the host, as indexing by NumPy's arrays does.
     """
     pool = cupy.cuda.MemoryPool()  # nobody else may get the memory that the graph writes to

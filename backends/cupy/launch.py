@@ -60,7 +60,7 @@ KERNELS: dict[str, list[str]] = {
         "layer_norm_backward_of_long_rows<T,V>",
     ],
     "table": [f"sums_of_table<T,V,{f}>" for f in TABLES],
-    "partial": ["sum_over_strips<T>", "sum_over_tiles<T>"],
+    "partial": ["sum_over_strips<T>", "sum_over_tiles<T>", "sum_of_all<T>"],
 }
 """The kernels of each file, as templates of the element type T and of V, how many elements are loaded at once."""
 

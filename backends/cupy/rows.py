@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import cupy
 import numpy as np
 
-from gradspec.backends.cupy.arrays import refuse
+from gradspec.backends.cupy.arrays import flag
 from gradspec.backends.cupy.launch import NULL, SOFTMAX, kernel, processors, takes, wide_dtype, width
-from gradspec.backends.cupy.sums import over_strips
+from gradspec.backends.cupy.sums import over_strips, sum_of_all
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.ops.nn import classes_of, not_classes
 from gradspec.reference.tape import VJP, Array
@@ -61,13 +61,18 @@ class Lines(NamedTuple):
         run((tiles, min(self.outer, 65535)), (32 * WARPS,), (*args, *map(np.int64, self)))
 
 
-def lines_of(x: Array, axis: int) -> tuple[Array, Lines, int]:
-    """X in order, its lines along the axis, and where that axis now is: last, if x has but few columns side by side."""
+def lines_of(x: Array, axis: int) -> tuple[Array, Lines, Callable[[Array], Array]]:
+    """X in order, its lines along the axis, and what puts the axes of results of that shape back where x has them.
+
+    An axis with but few columns side by side is made the last.
+    """
     inner = math.prod(x.shape[axis + 1 :])
     if 1 < inner < FEW:
-        x, axis, inner = cupy.moveaxis(x, axis, -1), -1, 1
+        x = cupy.moveaxis(x, axis, -1)
+        xs, lines, _ = lines_of(x, x.ndim - 1)
+        return xs, lines, lambda y: cupy.moveaxis(y, -1, axis)
     n = x.shape[axis]
-    return cupy.ascontiguousarray(x), Lines(x.size // (n * inner), n, inner), axis
+    return cupy.ascontiguousarray(x), Lines(x.size // (n * inner), n, inner), lambda y: y
 
 
 def softmax_rule(name: str) -> Callable[..., VJP | None]:
@@ -77,7 +82,7 @@ def softmax_rule(name: str) -> Callable[..., VJP | None]:
         if not takes(x) or not x.ndim:
             return None
         (along,) = normalize_axes(axis, x.ndim)
-        xs, lines, at = lines_of(x, along)
+        xs, lines, put_back = lines_of(x, along)
         y, stats = cupy.empty(xs.shape, x.dtype), cupy.empty((lines.total, 2), wide_dtype(x.dtype))
         lines.launch("softmax_forward", SOFTMAX[name], over=(xs, y), args=(xs, y, stats))
 
@@ -85,9 +90,9 @@ def softmax_rule(name: str) -> Callable[..., VJP | None]:
             gs = lines_of(g, along)[0]
             dx = cupy.empty(xs.shape, x.dtype)
             lines.launch("softmax_backward", SOFTMAX[name], over=(xs, gs, dx), args=(xs, stats, gs, dx))
-            return cupy.moveaxis(dx, at, along)
+            return put_back(dx)
 
-        return cupy.moveaxis(y, at, along), (pull,)
+        return put_back(y), (pull,)
 
     return rule
 
@@ -103,28 +108,26 @@ def cross_entropy_rule(ahead: bool) -> Callable[..., VJP | None]:
         classes_of(x, target, reduction)
         if not takes(x):
             return None
-        axis, count = min(1, x.ndim - 1), target.size
-        xs, lines, at = lines_of(x, axis)
+        count = target.size
+        xs, lines, put_back = lines_of(x, min(1, x.ndim - 1))
         targets = cupy.ascontiguousarray(target).astype(np.int64)  # a copy: nobody overwrites it
         wide = wide_dtype(x.dtype)
         losses, stats = cupy.empty(target.shape, wide), cupy.empty((count, 2), wide)
-        bad, each = cupy.zeros((), np.int32), reduction == "none"
+        bad, each = flag(not_classes(x)), reduction == "none"
         divisor = np.float64(count if reduction == "mean" else 1)
         left = [cupy.empty(xs.shape, x.dtype)] if ahead else []  # goes to the first who asks, and is theirs
         args = xs, targets, losses, stats, bad, left[0] if ahead else NULL, divisor
         lines.launch("cross_entropy_forward", over=(xs, *left), args=args)
-        refuse(bad, not_classes(x))
 
         def pull(g: Array) -> Array:
             gs, is_left = cupy.ascontiguousarray(g), bool(left)
             dx = left.pop() if is_left else cupy.empty(xs.shape, x.dtype)
             args = xs, targets, stats, gs, np.int64(each), divisor, dx, np.int64(is_left)
             lines.launch("cross_entropy_backward", over=(xs, dx), args=args)
-            return cupy.moveaxis(dx, at, axis)
+            return put_back(dx)
 
-        value = losses if each else cupy.sum(losses)
-        value = value / count if reduction == "mean" else value
-        return value.astype(x.dtype, copy=False), (pull, None)
+        value = losses.astype(x.dtype, copy=False) if each else sum_of_all(losses, divisor, x.dtype)
+        return value, (pull, None)
 
     return rule
 
@@ -153,7 +156,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> VJ
         name = "layer_norm_backward" if whole else "layer_norm_backward_of_long_rows"
         backward = kernel("layer_norm", f"{name}<T,V>", dtype.name, vector)
         backward((blocks,), (threads,), (x, weight, stats, g, dx, partial, *sizes))
-        dweight, dbias = over_strips(partial, dtype)
+        dweight, dbias = (over_strips(partial[i : i + 1], dtype) for i in (0, 1))  # each in memory of its own
         return dx, dweight.reshape(weight.shape), dbias.reshape(weight.shape)
 
     return y, pull

@@ -15,6 +15,7 @@ Shape = tuple[int, ...]
 WARPS = 8  # of a block, as in table.cu
 FEW = 64  # rows that one strip of a table has at the least: with fewer, blocks have next to nothing to do
 MANY = 1024  # partial sums: more are summed in two steps
+LARGE = 65536  # elements: a block that adds them up alone is no slower than several kernels are to start
 BLOCKS = 8  # for each multiprocessor, so that all are busy to the end
 MOST = 65535  # blocks of a grid along its second and third axis
 
@@ -98,6 +99,16 @@ def _over_tiles(partial: Array, dtype: np.dtype[Any]) -> Array:
     return out
 
 
+def sum_of_all(x: Array, divisor: np.float64, dtype: np.dtype[Any]) -> Array:
+    """The sum of all elements of x, contiguous and of a dtype the kernels compute in, over the divisor; rounded to a dtype."""
+    if x.size > LARGE:
+        return (cupy.sum(x) / divisor).astype(dtype)
+    out = cupy.empty((), dtype)
+    launch = kernel("partial", "sum_of_all<T>", dtype.name, 1)
+    launch((1,), (min(1024, 32 * -(-x.size // 32)),), (x, out, np.int64(x.size), divisor))
+    return out
+
+
 def summed(g: Array, shape: Shape) -> Array:
     """G summed to a shape, by a kernel where it can."""
     return sum_to(g, shape) if takes(g) else unbroadcast(g, shape)
@@ -112,7 +123,7 @@ def sum_to(g: Array, shape: Shape) -> Array:
     if not g.size:
         return cupy.zeros(shape, g.dtype)
     if not any(summed for summed, _ in groups):
-        return g.reshape(shape)
+        return g if g.shape == shape else g.reshape(shape)
     groups = _cut(groups)
     total = cupy.ascontiguousarray(g)
     while any(summed for summed, _ in groups):

@@ -36,3 +36,16 @@ __global__ void __launch_bounds__(256, 4) sum_over_tiles(const Wide<T>* partial,
     if (threadIdx.x % 32 == 0) out[i] = narrow(sum, T());
   }
 }
+
+// out = sum(x) / divisor, by one block. x: (n).
+template <typename T>
+__global__ void __launch_bounds__(1024, 1) sum_of_all(const Wide<T>* x, T* out, i64 n, double divisor) {
+  typedef Wide<T> A;
+  SHARED(A, scratch, 64);
+  Block<A> block = {scratch, 0};
+  A sum = 0;
+#pragma unroll 4
+  for (i64 i = threadIdx.x; i < n; i += blockDim.x) sum += x[i];
+  sum = block.template over<Sum>(sum);
+  if (threadIdx.x == 0) *out = narrow(sum / (A)divisor, T());
+}
