@@ -178,9 +178,15 @@ def test_a_gradient_that_nobody_else_has_is_not_copied(
     targets = [stand_in.asarray(np.arange(6))] if op == "cross_entropy" else []
     value = package.Tensor.ops[op](*xs, *targets, **keywords)
     value = value * 3.0 if op == "reshape" else value  # then the cotangent is the tape's own
-    g, copies = stand_in.asarray(rng.uniform(0.5, 2, value.shape)), []
+    g = stand_in.asarray(rng.uniform(0.5, 2, value.shape))
+    copies: list[tuple[int, ...]] = []
     copy = stand_in.ndarray.copy
-    monkeypatch.setattr(stand_in.ndarray, "copy", lambda x: copies.append(x.shape) or copy(x))
+
+    def noted(x: Any) -> Any:
+        copies.append(x.shape)
+        return copy(x)
+
+    monkeypatch.setattr(stand_in.ndarray, "copy", noted)
     value.backward(g)
     assert copies == []
     assert all(x.grad is not None for x in xs)
