@@ -30,6 +30,6 @@ def over(file: str, template: str, *xs: Array) -> Array:
     xs = tuple(map(cupy.ascontiguousarray, xs))
     y = cupy.empty(xs[0].shape, xs[0].dtype)
     vector = width(0, *xs, y)  # what is left over at the end goes one by one
-    launch = kernel(file, template, y.dtype.name, vector)
+    launch = kernel(file, template, y.dtype, vector)
     launch((-(-y.size // (THREADS * vector)),), (THREADS,), (*xs, y, np.int64(y.size)))
     return y

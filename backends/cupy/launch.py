@@ -86,9 +86,9 @@ def _name(kernel: str, dtype: str, width: int) -> str:
 
 
 @cache
-def kernel(file: str, template: str, dtype: str, width: int) -> Any:
+def kernel(file: str, template: str, dtype: np.dtype[Any], width: int) -> Any:
     """A kernel, to be called with a grid, a block and its arguments: arrays, and numbers of NumPy's types."""
-    name = _name(template, dtype, width)
+    name = _name(template, dtype.name, width)
     module = cupy.RawModule(code=source(file), options=OPTIONS, name_expressions=(name,))
     return module.get_function(name)
 
@@ -103,8 +103,13 @@ def width(n: int, *arrays: Array | None) -> int:
 def takes(*xs: Any) -> bool:
     """Whether the kernels take these arguments: arrays of CuPy of one dtype, none of them empty."""
     return all(isinstance(x, cupy.ndarray) and x.dtype == xs[0].dtype and x.size for x in xs) and (
-        xs[0].dtype.name in TYPES
+        _is_known(xs[0].dtype)
     )
+
+
+@cache
+def _is_known(dtype: np.dtype[Any]) -> bool:
+    return dtype.name in TYPES
 
 
 def wide_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -67,7 +67,7 @@ def value_of(function: str, x: Array, y: Array, table: Table) -> Array:
     whole = table.n == z.size  # then what is left over at the end goes one by one
     tables = [a for a, (_, column) in ((x, table.first), (y, table.second)) if column]
     vector = width(0 if whole else table.n, *tables, z)
-    launch = kernel("pair", f"value_of_two<T,V,{function}>", z.dtype.name, vector)
+    launch = kernel("pair", f"value_of_two<T,V,{function}>", z.dtype, vector)
     sizes = map(np.int64, (*table.first, *table.second, z.size, table.n))
     launch((-(-z.size // (THREADS * vector)),), (THREADS,), (x, y, z, *sizes))
     return z

@@ -50,14 +50,14 @@ class Lines(NamedTuple):
             vector = width(self.n, *over)
             threads, whole = block_for(self.n, dtype, vector)
             template = ",".join([f"{name}<T,V", *options, str(whole).lower()])
-            run = kernel("softmax", f"{template}>", dtype.name, vector)
+            run = kernel("softmax", f"{template}>", dtype, vector)
             run((min(self.outer, MOST_BLOCKS),), (threads,), (*args, np.int64(self.outer), np.int64(self.n)))
             return
         vector = width(self.inner, *over)
         vector = vector if self.inner >= 32 * vector else 1
         template = ",".join([f"{name}_of_columns<T,V", *options])
         tiles = -(-self.inner // (32 * vector))
-        run = kernel("columns", f"{template}>", dtype.name, vector)
+        run = kernel("columns", f"{template}>", dtype, vector)
         run((tiles, min(self.outer, 65535)), (32 * WARPS,), (*args, *map(np.int64, self)))
 
 
@@ -143,7 +143,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> VJ
     y, stats = cupy.empty(x.shape, dtype), cupy.empty((rows, 2), wide)
     vector = width(n, x, weight, bias, y)
     threads, whole = block_for(n, dtype, vector)
-    forward = kernel("layer_norm", f"layer_norm_forward<T,V,{str(whole).lower()}>", dtype.name, vector)
+    forward = kernel("layer_norm", f"layer_norm_forward<T,V,{str(whole).lower()}>", dtype, vector)
     grid = (min(rows, MOST_BLOCKS),)
     forward(grid, (threads,), (x, weight, bias, y, stats, np.float64(eps), *sizes))
 
@@ -154,7 +154,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> VJ
         blocks = min(rows, _resident(threads, dtype))
         partial = (cupy.empty if whole else cupy.zeros)((2, blocks, n), wide)
         name = "layer_norm_backward" if whole else "layer_norm_backward_of_long_rows"
-        backward = kernel("layer_norm", f"{name}<T,V>", dtype.name, vector)
+        backward = kernel("layer_norm", f"{name}<T,V>", dtype, vector)
         backward((blocks,), (threads,), (x, weight, stats, g, dx, partial, *sizes))
         dweight, dbias = (over_strips(partial[i : i + 1], dtype) for i in (0, 1))  # each in memory of its own
         return dx, dweight.reshape(weight.shape), dbias.reshape(weight.shape)

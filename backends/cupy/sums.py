@@ -58,7 +58,7 @@ def sums(
     partial = [cupy.empty(s, wide) if wanted else None for s, wanted in zip(shapes, asked, strict=True)]
     arrays = [NULL if array is None else array for array in (g, x, bias, dx, a, b, *partial)]
     table = f"activated<{FUNCTIONS[function]}>" if function in FUNCTIONS else function
-    launch = kernel("table", f"sums_of_table<T,V,{table}>", g.dtype.name, vector)
+    launch = kernel("table", f"sums_of_table<T,V,{table}>", g.dtype, vector)
     launch(
         (tiles, strips, min(batch, MOST)), (32 * WARPS,), (*arrays, np.int64(batch), np.int64(m), np.int64(n))
     )
@@ -79,7 +79,7 @@ def over_strips(partial: Array, dtype: np.dtype[Any]) -> Array:
         return partial[:, 0]
     out = cupy.empty((batch, n), dtype)
     grid, block = (-(-n // 32), min(batch, MOST)), (32 * min(32, strips),)
-    launch = kernel("partial", "sum_over_strips<T>", dtype.name, 1)
+    launch = kernel("partial", "sum_over_strips<T>", dtype, 1)
     launch(grid, block, (partial, out, np.int64(batch), np.int64(strips), np.int64(n)))
     return out
 
@@ -93,7 +93,7 @@ def _over_tiles(partial: Array, dtype: np.dtype[Any]) -> Array:
         partial = partial.reshape(1, batch * m, tiles)
         return sums(partial, dtype, by_row=True).by_row.reshape(batch, m)
     out = cupy.empty((batch, m), dtype)
-    launch = kernel("partial", "sum_over_tiles<T>", dtype.name, 1)
+    launch = kernel("partial", "sum_over_tiles<T>", dtype, 1)
     grid = (min(-(-out.size // WARPS), 2**31 - 1),)
     launch(grid, (32 * WARPS,), (partial, out, np.int64(out.size), np.int64(tiles)))
     return out
@@ -104,7 +104,7 @@ def sum_of_all(x: Array, divisor: np.float64, dtype: np.dtype[Any]) -> Array:
     if x.size > LARGE:
         return (cupy.sum(x) / divisor).astype(dtype)
     out = cupy.empty((), dtype)
-    launch = kernel("partial", "sum_of_all<T>", dtype.name, 1)
+    launch = kernel("partial", "sum_of_all<T>", dtype, 1)
     launch((1,), (min(1024, 32 * -(-x.size // 32)),), (x, out, np.int64(x.size), divisor))
     return out
 
