@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 
 from gradspec.reference import Tensor, no_grad, ops, record, tape, vjp
 from gradspec.reference.arrays import unbroadcast
-from gradspec.reference.tape import VJP, Variable
+from gradspec.reference.tape import VJP, Array, Variable
 
 
 def leaf(*values: float, shape: Any = None) -> Tensor:
@@ -164,6 +164,36 @@ def test_a_stored_gradient_is_writable_and_nobody_else_s(fn: Callable[..., Tenso
         assert not any(np.shares_memory(mine, array) for array in (*others, other))
     grad(x)[...] = 0
     assert_array_equal(g, kept)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda kept: kept.reshape(2, 3),
+        lambda kept: kept.reshape(2, 3).view(),
+        lambda kept: kept[:].reshape(2, 3),
+    ],
+)
+def test_a_view_of_what_a_pullback_keeps_is_not_given_away(view: Callable[[Array], Array]) -> None:
+    kept = np.arange(6.0)
+    op = record(lambda x: (x * 1, (lambda g: view(kept),)))
+    x = Tensor(np.ones((2, 3)), requires_grad=True)
+    op(x).backward(np.ones((2, 3)))
+    grad(x)[...] = 0
+    assert_array_equal(kept, np.arange(6.0))
+
+
+def test_a_view_of_what_nobody_keeps_is_given_away() -> None:
+    made = []
+
+    def pull(g: Array) -> Array:
+        y = g.reshape(6) * 2
+        made.append(y.ctypes.data)
+        return y.reshape(2, 3)
+
+    x = Tensor(np.ones((2, 3)), requires_grad=True)
+    record(lambda x: (x * 1, (pull,)))(x).backward(np.ones((2, 3)))
+    assert grad(x).ctypes.data == made[0]
 
 
 def test_accumulation_leaves_an_earlier_gradient_object_alone() -> None:
