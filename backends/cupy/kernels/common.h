@@ -80,8 +80,8 @@ template <typename T, int V> __device__ void put(T* to, const Pack<T, V>& pack) 
   if constexpr (sizeof(pack) == 16) {  // said outright, for in some kernels the compiler stores the elements one by one
     unsigned w[4];
     memcpy(w, &pack, sizeof w);
-    asm("st.global.v4.u32 [%0], {%1, %2, %3, %4};"
-        :: "l"(__cvta_generic_to_global(to)), "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3]));
+    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};"
+                 :: "l"(__cvta_generic_to_global(to)), "r"(w[0]), "r"(w[1]), "r"(w[2]), "r"(w[3]));
     return;
   }
 #endif
