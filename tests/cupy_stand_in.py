@@ -334,6 +334,8 @@ def _loaded(name: str, changes: Mapping[str, Any] = MappingProxyType({})) -> Any
     with standing_in():
         for what, change in changes.items():
             module, _, attribute = what.partition("_")
-            vars(importlib.import_module(f"gradspec.backends.cupy.{module}"))[attribute] = change
+            names = vars(importlib.import_module(f"gradspec.backends.cupy.{module}"))
+            assert attribute in names, f"{module} has no {attribute} that could be changed"
+            names[attribute] = change
         vars(importlib.import_module("gradspec.backends.cupy.backend"))["_obstacle"] = lambda: None
         return getattr(importlib.import_module("gradspec.backends.cupy"), name)()

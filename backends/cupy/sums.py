@@ -52,7 +52,7 @@ def sums(
     wide = wide_dtype(g.dtype)
     vector = width(n, g, x, dx)
     tiles = -(-n // (32 * max(vector, 4)))
-    strips = min(_strips(m, tiles * min(batch, MOST)), MOST)
+    strips = _strips(m, tiles * min(batch, MOST))
     shapes = [(batch, m, tiles), (batch, strips, n), (batch, strips, n)]
     asked = (by_row, by_column, plain)
     partial = [cupy.empty(s, wide) if wanted else None for s, wanted in zip(shapes, asked, strict=True)]
@@ -69,7 +69,7 @@ def sums(
 
 def _strips(m: int, others: int) -> int:
     """Into how many strips of rows a table is cut, with so many blocks to each."""
-    return max(1, min(-(-m // FEW), -(-BLOCKS * processors() // others)))
+    return max(1, min(-(-m // FEW), -(-BLOCKS * processors() // others), MOST))
 
 
 def over_strips(partial: Array, dtype: np.dtype[Any]) -> Array:
