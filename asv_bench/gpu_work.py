@@ -175,6 +175,9 @@ def works() -> list[Work]:
     def along(axis: int) -> tuple[Any, Any]:
         return (lambda x: ops["softmax"](x, axis=axis)), (lambda x: torch.softmax(x, axis))
 
+    def summing(axis: int) -> tuple[Any, Any]:
+        return (lambda x: ops["sum"](x, axis=axis)), (lambda x: torch.sum(x, axis))
+
     alike = 0.95, 0.95
     return [
         *both("layer_norm", (2, 3), (1.0, 1.5), ops["layer_norm"], layer_norm, "m,n", "n", "n"),
@@ -198,6 +201,8 @@ def works() -> list[Work]:
             "1,n",
         ),
         work("bias + relu", "backward", 3, 1.2, bias_activation, lambda x, b: torch.relu(x + b), "m,n", "n"),
+        work("sum of rows", "forward", 1, 0.95, *summing(-1), "m,n"),
+        work("sum of columns", "forward", 1, 0.95, *summing(0), "m,n"),
         work("linear", "backward", None, 0.98, ops["linear"], F.linear, "m,n", "n,n", "n"),
         Work(f"MLP {'-'.join(map(str, LAYERS))} step, one graph", None, 3, mlp_on_cupy, mlp_on_torch),
     ]

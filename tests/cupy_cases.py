@@ -57,6 +57,8 @@ def long_rows(dtype: str) -> list[Case]:
         case("add", dtype, normal(2, 200, 33), normal(2, 1, 33)),
         case("add", dtype, normal(2, 3, 1, 40), normal(1, 200, 1)),
         case("add", dtype, normal(3, 1500), normal(1, 1)),
+        case("sum", dtype, normal(2, 200, 33), axis=(0, 2)),
+        case("mean", dtype, normal(3, 2048)),
         case("linear", dtype, normal(130, 5), normal(7, 5), normal(7)),
     ]
     return cases

@@ -10,7 +10,7 @@ from gradspec.backends.cupy import pairs, rows
 from gradspec.backends.cupy.elementwise import elementwise_rule
 from gradspec.backends.cupy.launch import ACTIVATIONS, FUNCTIONS, PAIRS, takes
 from gradspec.backends.cupy.rules import OWN, Rule, wide
-from gradspec.backends.cupy.sums import summed, sums
+from gradspec.backends.cupy.sums import reduction_rule, summed, sums
 from gradspec.reference import OPS
 from gradspec.reference.record import record
 from gradspec.reference.tape import VJP, Array, Pullback
@@ -97,6 +97,8 @@ RULES |= {
     "layer_norm": either(rows.layer_norm, OPS["layer_norm"].rule),
     "linear": either(_as_it_is("linear"), OPS["linear"].rule),
     "matmul": either(matmul, OPS["matmul"].rule),
+    "sum": either(reduction_rule(of_means=False), OPS["sum"].rule),
+    "mean": either(reduction_rule(of_means=True), OPS["mean"].rule),
 }
 """Every op, fused where that pays."""
 

@@ -1,6 +1,7 @@
 """Sums over the rows and columns of a table: what broadcasting asks of gradients, in one pass over the memory each."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import cupy
@@ -8,7 +9,8 @@ import numpy as np
 
 from gradspec.backends.cupy.launch import FUNCTIONS, NULL, kernel, processors, takes, wide_dtype, width
 from gradspec.reference.arrays import unbroadcast
-from gradspec.reference.tape import Array
+from gradspec.reference.axes import Axes, normalize_axes
+from gradspec.reference.tape import VJP, Array
 
 Shape = tuple[int, ...]
 
@@ -114,8 +116,8 @@ def summed(g: Array, shape: Shape) -> Array:
     return sum_to(g, shape) if takes(g) else unbroadcast(g, shape)
 
 
-def sum_to(g: Array, shape: Shape) -> Array:
-    """G summed over the axes along which an argument of this shape was broadcast, and rounded to its own dtype once.
+def sum_to(g: Array, shape: Shape, dtype: np.dtype[Any] | None = None) -> Array:
+    """G summed over the axes along which an argument of this shape was broadcast, and rounded once: to a dtype, or its own.
 
     Raises ValueError where no broadcast leads from the shape to that of g.
     """
@@ -130,11 +132,37 @@ def sum_to(g: Array, shape: Shape) -> Array:
         i = max(k for k, (summed, _) in enumerate(groups) if summed)
         before, after = (math.prod(n for _, n in part) for part in (groups[:i], groups[i + 1 :]))
         groups_left = groups[:i] + groups[i + 1 :]
-        dtype = wide_dtype(g.dtype) if any(summed for summed, _ in groups_left) else g.dtype
+        goes_on = any(summed for summed, _ in groups_left)
+        to = wide_dtype(g.dtype) if goes_on else g.dtype if dtype is None else dtype
         table = total.reshape(*((1, before, groups[i][1]) if after == 1 else (before, groups[i][1], after)))
-        found = sums(table, dtype, by_row=after == 1, plain=after != 1)
+        found = sums(table, to, by_row=after == 1, plain=after != 1)
         total, groups = found.by_row if after == 1 else found.plain, groups_left
     return total.reshape(shape)
+
+
+def reduction_rule(*, of_means: bool) -> Callable[..., VJP | None]:
+    """The rule of sum, or of mean."""
+
+    def rule(x: Array, *, axis: Axes = None, keepdims: bool = False) -> VJP | None:
+        if not takes(x):
+            return None
+        axes = normalize_axes(axis, x.ndim)
+        kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+        count = x.size // math.prod(kept)
+        if count == 1:
+            return None
+        value = sum_to(x, kept, wide_dtype(x.dtype) if of_means else None)
+        value = (value / count).astype(x.dtype, copy=False) if of_means else value
+        shape = kept if keepdims else tuple(n for i, n in enumerate(x.shape) if i not in axes)
+
+        def pull(g: Array) -> Array:
+            if of_means:
+                g = (g.astype(wide_dtype(x.dtype), copy=False) / count).astype(x.dtype, copy=False)
+            return np.broadcast_to(g.reshape(kept), x.shape)
+
+        return value.reshape(shape), (pull,)
+
+    return rule
 
 
 def _cut(groups: list[tuple[bool, int]]) -> list[tuple[bool, int]]:
