@@ -31,26 +31,24 @@ def either(fused: Callable[..., VJP | None], otherwise: Rule) -> Rule:
 # Products of matrices. Those of 16-bit floats cuBLAS adds up in float32 and rounds once; of batches CuPy makes float32.
 
 
-def _as_it_is(name: str) -> Callable[..., VJP | None]:
-    """The spec's rule for 16-bit floats too: it rounds each result once, and sums are the kernels'."""
-
-    def rule(*xs: Array | None) -> VJP | None:
-        given = [x for x in xs if x is not None]
-        if not takes(*given):
-            return None
-        value, pullbacks = OPS[name].rule(*xs)
-        pairs = zip(cast(tuple[Pullback | None, ...], pullbacks), xs, strict=False)
-        return value, tuple(pull and _summing(pull, cast(Array, x).shape) for pull, x in pairs)
-
-    return rule
-
-
-def _summing(pull: Pullback, shape: tuple[int, ...]) -> Pullback:
-    return lambda g: summed(pull(g), shape)
-
-
 def matmul(x: Array, y: Array) -> VJP | None:
-    return _as_it_is("matmul")(x, y) if x.ndim == y.ndim == 2 else None
+    """The spec's rule as it stands, for 16-bit floats too."""
+    return OPS["matmul"].rule(x, y) if takes(x, y) and x.ndim == y.ndim == 2 else None
+
+
+def linear(x: Array, weight: Array, bias: Array | None = None) -> VJP | None:
+    """The spec's rule as it stands, for 16-bit floats too, with kernels for the bias and its gradient."""
+    if not takes(x, weight, *([] if bias is None else [bias])):
+        return None
+    value, pullbacks = OPS["linear"].rule(x, weight)
+    if bias is None:
+        return value, pullbacks
+    table = pairs.table_of(value.shape, bias.shape) if bias.shape == weight.shape[:1] else None
+    if table is None:
+        return None
+    to_x, to_weight, _ = cast(tuple[Pullback, ...], pullbacks)
+    y = pairs.value_of(PAIRS["add"], value, bias, table)
+    return y, (to_x, to_weight, lambda g: summed(g, bias.shape))
 
 
 # An activation with its bias
@@ -95,7 +93,7 @@ RULES |= {name: either(rows.softmax_rule(name), OPS[name].rule) for name in ("so
 RULES |= {
     "cross_entropy": either(rows.cross_entropy_rule(ahead=False), OWN["cross_entropy"]),
     "layer_norm": either(rows.layer_norm, OPS["layer_norm"].rule),
-    "linear": either(_as_it_is("linear"), OPS["linear"].rule),
+    "linear": either(linear, OPS["linear"].rule),
     "matmul": either(matmul, OPS["matmul"].rule),
     "sum": either(reduction_rule(of_means=False), OPS["sum"].rule),
     "mean": either(reduction_rule(of_means=True), OPS["mean"].rule),
