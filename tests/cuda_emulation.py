@@ -30,6 +30,7 @@ CACHE = Path(
     tempfile.gettempdir(), f"gradspec-emulated-kernels-{os.getuid() if hasattr(os, 'getuid') else 0}"
 )
 
+HERE = Path(__file__).parent
 SOURCES = ("cuda_emulation.h", "cuda_emulation.cpp", "cuda_checking.h")
 
 reverse = False
@@ -249,26 +250,43 @@ def _compiled(code: str, names: Sequence[str], extra: Sequence[str]) -> Path:
 
 def _made(text: str, flags: Sequence[str], objects: Sequence[Path]) -> Path:
     """The object file of a C++ text or, with others that it needs, the library."""
-    if COMPILER is None:
-        raise RuntimeError("no C++ compiler: install g++, or name another in CXX")
-    here = Path(__file__).parent
-    included = [(here / name).read_text(encoding="utf-8") for name in SOURCES]
-    key = " ".join((text, *included, COMPILER, *flags, *map(str, objects)))
-    made = CACHE / f"{hashlib.sha256(key.encode()).hexdigest()}{'.so' if objects else '.o'}"
+    made = CACHE / f"{_key(text, *flags, *map(str, objects))}{'.so' if objects else '.o'}"
     if made.exists():
         return made
-    CACHE.mkdir(mode=0o700, exist_ok=True)
+    header = _header(flags)
     with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         written, compiled, linked = (Path(folder, f"kernels.{suffix}") for suffix in ("cpp", "o", "so"))
         written.write_text(text, encoding="utf-8")
-        _call([COMPILER, *flags, "-I", here, "-c", "-o", compiled, written])
+        _call([*flags, "-I", header, "-I", HERE, "-c", "-o", compiled, written])
         if objects:  # without the flags, which would link what sanitizers are run by
-            _call([COMPILER, "-shared", "-o", linked, compiled, *objects])
+            _call(["-shared", "-o", linked, compiled, *objects])
         (linked if objects else compiled).replace(made)  # at once, for several processes may be at it
     return made
 
 
-def _call(command: Sequence[str | Path]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+@cache
+def _header(flags: Sequence[str]) -> Path:
+    """The folder of the compiled header, which takes longer to read than most kernels to compile."""
+    CACHE.mkdir(mode=0o700, exist_ok=True)
+    made = CACHE / _key(*flags)
+    made.mkdir(exist_ok=True)
+    compiled = made / f"{SOURCES[0]}.gch"
+    if not compiled.exists():
+        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+            written = Path(folder, compiled.name)
+            _call([*flags, "-x", "c++-header", "-o", written, HERE / SOURCES[0]])
+            written.replace(compiled)
+    return made
+
+
+def _key(*texts: str) -> str:
+    included = [(HERE / name).read_text(encoding="utf-8") for name in SOURCES]
+    return hashlib.sha256(" ".join((*texts, *included, COMPILER or "")).encode()).hexdigest()
+
+
+def _call(arguments: Sequence[str | Path]) -> None:
+    if COMPILER is None:
+        raise RuntimeError("no C++ compiler: install g++, or name another in CXX")
+    done = subprocess.run([COMPILER, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{command[0]} cannot compile the kernels:\n{done.stderr[:4000]}")
+        raise RuntimeError(f"{COMPILER} cannot compile the kernels:\n{done.stderr[:4000]}")
