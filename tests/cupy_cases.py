@@ -42,7 +42,6 @@ def long_rows(dtype: str) -> list[Case]:
             case("tanh", dtype, x),
             case("divide", dtype, x, normal(3, n, seed=1) + 8),
             case("maximum", dtype, x, normal(n, seed=1)),
-            case("multiply", dtype, normal(150, 1), normal(1, n)),
         ]
     planes, classes = normal(2, 75, 300), np.arange(600).reshape(2, 300) % 75
     cases += [
@@ -53,6 +52,8 @@ def long_rows(dtype: str) -> list[Case]:
         case("log_softmax", dtype, planes, axis=1),
         case("cross_entropy", dtype, planes, classes, reduction="none"),
         case("cross_entropy", dtype, planes, classes, reduction="mean", cotangent=1),
+        case("multiply", dtype, normal(150, 1), normal(1, 300)),
+        case("multiply", dtype, normal(150, 1), normal(1, 513)),
         case("multiply", dtype, normal(200, 33), normal(33)),
         case("add", dtype, normal(2, 200, 33), normal(2, 1, 33)),
         case("add", dtype, normal(2, 3, 1, 40), normal(1, 200, 1)),

@@ -8,7 +8,7 @@ __global__ void __launch_bounds__(256, 4) value_of(const T* x, T* y, i64 n) {
 #pragma unroll
     for (int k = 0; k < V; k++) a.e[k] = narrow(F::value(widen(a.e[k])), T());
     put<T, V>(y + at, a);
-  } else {
+  } else if (V > 1) {
 #pragma unroll 1
     for (; at < n; at++) y[at] = narrow(F::value(widen(x[at])), T());
   }
@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(256, 4) pull_of(const T* x, const T* g, T* dx,
 #pragma unroll
     for (int k = 0; k < V; k++) a.e[k] = narrow(F::pull(widen(a.e[k]), widen(b.e[k])), T());
     put<T, V>(dx + at, a);
-  } else {
+  } else if (V > 1) {
 #pragma unroll 1
     for (; at < n; at++) dx[at] = narrow(F::pull(widen(x[at]), widen(g[at])), T());
   }

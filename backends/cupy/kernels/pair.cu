@@ -19,16 +19,16 @@ __global__ void __launch_bounds__(256, 4) value_of_two(
   const Place px = {x_row, x_column}, py = {y_row, y_column};
   i64 first = ((i64)blockIdx.x * blockDim.x + threadIdx.x) * V, i = 0;
   if (n < size) i = size >> 32 ? first / n : (unsigned)first / (unsigned)n;
-  i64 j = first - i * n;
+  const i64 j = first - i * n;
   if (first + V <= size) {
     Pack<T, V> a = at<T, V>(x, px, i, j), b = at<T, V>(y, py, i, j);
 #pragma unroll
     for (int k = 0; k < V; k++) a.e[k] = narrow(F::value(widen(a.e[k]), widen(b.e[k])), T());
     put<T, V>(z + first, a);
-  } else {
+  } else if (V > 1) {  // one row, then
 #pragma unroll 1
-    for (; first < size; first++, j++)
-      z[first] = narrow(F::value(widen(at<T, 1>(x, px, i, j).e[0]), widen(at<T, 1>(y, py, i, j).e[0])), T());
+    for (; first < size; first++)
+      z[first] = narrow(F::value(widen(x[first * x_column]), widen(y[first * y_column])), T());
   }
 }
 
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(256, 4) pull_of_two(const T* x, const T* y, co
 #pragma unroll
     for (int k = 0; k < V; k++) a.e[k] = pull(a.e[k], b.e[k], c.e[k]);
     put<T, V>(d + at, a);
-  } else {
+  } else if (V > 1) {
 #pragma unroll 1
     for (; at < n; at++) d[at] = pull(x[at], y[at], g[at]);
   }
