@@ -152,6 +152,28 @@ def test_what_is_fused_is_what_it_is_made_of(
         np.testing.assert_allclose(y.get().astype(np.float64), expected, rtol)
 
 
+@needs_compiler
+@pytest.mark.parametrize("n", [2**20, 140001])
+@pytest.mark.parametrize("op", ["sum", "mean"])
+def test_a_long_sum_is_that_of_its_parts(op: str, n: int) -> None:
+    """Cut in two where the length allows it, or of more partial sums than are summed at once."""
+    x = np.random.default_rng(0).standard_normal(n).astype(np.float32)
+
+    def is_right(backend: Backend) -> bool:
+        found = backend.to_numpy(backend.ops[op](backend.from_numpy(x)))
+        expected = OPS[op].rule(x.astype(np.float64))[0]
+        size = np.abs(x).sum() / (n if op == "mean" else 1)
+        return bool(abs(found - expected) <= size * 2**-20)  # 8 roundings of float32 on the way
+
+    assert is_right(stand_in.gpu())
+    source = importlib.import_module("gradspec.backends.cupy.launch").source
+    first = (
+        "for (i64 k = threadIdx.x % 32; k < tiles; k += 32)",
+        "for (i64 k = threadIdx.x % 32; k < 32; k += 32)",
+    )
+    assert not is_right(stand_in.planted(launch_source=lambda file: source(file).replace(*first)))
+
+
 SHAPES: dict[str, tuple[list[tuple[int, ...]], dict[str, Any]]] = {
     "tanh": ([(6, 40)], {}),
     "softmax": ([(6, 40)], {"axis": 1}),
