@@ -9,7 +9,7 @@ import cupy
 import numpy as np
 
 from gradspec.backends.cupy.elementwise import THREADS, over
-from gradspec.backends.cupy.launch import PAIRS, PULLED, kernel, takes, width
+from gradspec.backends.cupy.launch import PAIRS, kernel, takes, width
 from gradspec.backends.cupy.rules import wide
 from gradspec.backends.cupy.sums import outer, sum_to, summed, sums
 from gradspec.reference import OPS
@@ -39,9 +39,8 @@ def table_of(x: Shape, y: Shape) -> Table | None:
         shape = np.broadcast_shapes(x, y)
     except ValueError:
         return None
-    groups: list[
-        tuple[tuple[bool, bool], int]
-    ] = []  # which arguments have these neighbouring axes, of so many elements
+    # Which arguments have some neighbouring axes, and how many elements those are.
+    groups: list[tuple[tuple[bool, bool], int]] = []
     xs, ys = ((1,) * (len(shape) - len(s)) + s for s in (x, y))
     for n, *given in zip(shape, xs, ys, strict=True):
         if n == 1:
@@ -60,8 +59,11 @@ def table_of(x: Shape, y: Shape) -> Table | None:
     return Table(shape, n, *steps)
 
 
-def value_of(function: str, x: Array, y: Array, table: Table) -> Array:
-    """The function, a struct of functions.h, of two arrays."""
+def value_of(function: str, x: Array, y: Array) -> Array | None:
+    """The function, a struct of functions.h, of two arrays; None where they have no table."""
+    table = table_of(x.shape, y.shape)
+    if table is None:
+        return None
     x, y = cupy.ascontiguousarray(x), cupy.ascontiguousarray(y)
     z = cupy.empty(table.shape, x.dtype)
     whole = table.n == z.size  # then what is left over at the end goes one by one
@@ -79,10 +81,9 @@ def pair_rule(name: str) -> Callable[..., VJP | None]:
     other = wide(OPS[name].rule, summed)
 
     def rule(x: Array, y: Array) -> VJP | None:
-        table = table_of(x.shape, y.shape) if takes(x, y) else None
-        if table is None:
+        value = value_of(PAIRS[name], x, y) if takes(x, y) else None
+        if value is None:
             return None
-        value = value_of(PAIRS[name], x, y, table)
         return value, pulls(x, y) if pulls else tuple(_pull(name, other, x, y, i) for i in (0, 1))
 
     return rule
@@ -92,7 +93,7 @@ def _pull(name: str, other: Callable[..., VJP], x: Array, y: Array, i: int) -> P
     """To the i-th argument; where it was broadcast by the other rule, which sums before it rounds."""
 
     def pull(g: Array) -> Array:
-        if x.shape == y.shape == g.shape and name in PULLED:
+        if x.shape == y.shape == g.shape:
             return over("pair", f"pull_of_two<T,V,{PAIRS[name]},{str(i == 0).lower()}>", x, y, g)
         return other(x, y)[1][i](g)  # type: ignore[index, misc]
 
@@ -131,9 +132,9 @@ def _pull_outer(a: Array, b: Array, sizes: tuple[int, int]) -> Callable[[Array],
 def _times(g: Array, y: Array, shape: Shape) -> Array:
     """The product of g and y summed to a shape; in one pass where y is a whole table and the shape a row of it."""
     ndim = len(shape)
-    table = table_of(g.shape, y.shape)
-    if g.shape == shape and table is not None:
-        return value_of(PAIRS["multiply"], g, y, table)
+    product = value_of(PAIRS["multiply"], g, y) if g.shape == shape else None
+    if product is not None:
+        return product
     if y.shape != g.shape or shape != g.shape[g.ndim - ndim :] or not ndim:
         return _rounded_sum(g, y, shape)
     n = math.prod(shape)

@@ -9,7 +9,8 @@ import numpy as np
 
 from gradspec.backends.cupy.launch import FUNCTIONS, NULL, kernel, processors, takes, wide_dtype, width
 from gradspec.reference.arrays import unbroadcast
-from gradspec.reference.axes import Axes, normalize_axes
+from gradspec.reference.axes import Axes
+from gradspec.reference.ops.reductions import reduced_shape
 from gradspec.reference.tape import VJP, Array
 
 Shape = tuple[int, ...]
@@ -146,21 +147,19 @@ def reduction_rule(*, of_means: bool) -> Callable[..., VJP | None]:
     def rule(x: Array, *, axis: Axes = None, keepdims: bool = False) -> VJP | None:
         if not takes(x):
             return None
-        axes = normalize_axes(axis, x.ndim)
-        kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
+        kept = reduced_shape(x, axis, keepdims=True)
         count = x.size // math.prod(kept)
         if count == 1:
             return None
         value = sum_to(x, kept, wide_dtype(x.dtype) if of_means else None)
         value = (value / count).astype(x.dtype, copy=False) if of_means else value
-        shape = kept if keepdims else tuple(n for i, n in enumerate(x.shape) if i not in axes)
 
         def pull(g: Array) -> Array:
             if of_means:
                 g = (g.astype(wide_dtype(x.dtype), copy=False) / count).astype(x.dtype, copy=False)
             return np.broadcast_to(g.reshape(kept), x.shape)
 
-        return value.reshape(shape), (pull,)
+        return value.reshape(reduced_shape(x, axis, keepdims)), (pull,)
 
     return rule
 

@@ -19,14 +19,15 @@ def _count(x: Array, axis: Axes) -> int:
     return math.prod(x.shape[i] for i in normalize_axes(axis, x.ndim))
 
 
-def _reduced_shape(x: Array, axis: Axes, keepdims: bool) -> tuple[int, ...]:
+def reduced_shape(x: Array, axis: Axes, keepdims: bool) -> tuple[int, ...]:
+    """The shape of what a reduction of x over these axes gives."""
     axes = normalize_axes(axis, x.ndim)
     return tuple(1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes)
 
 
 def _restored(g: Array, x: Array, axis: Axes) -> Array:
     """The cotangent with the reduced axes of x back in place, of length 1."""
-    return np.reshape(g, _reduced_shape(x, axis, True))
+    return np.reshape(g, reduced_shape(x, axis, True))
 
 
 def _shared(g: Array, x: Array, y: Array, axis: Axes) -> Array:
@@ -117,7 +118,7 @@ def finite_top(x: Array, *, axis: Axes) -> VJP:
     It has no pullback: whatever is subtracted comes back, so that to a derivative it is a constant.
     """
     if not (x.size or _count(x, axis)):
-        return np.zeros_like(x, shape=_reduced_shape(x, axis, True)), None
+        return np.zeros_like(x, shape=reduced_shape(x, axis, True)), None
     top = np.max(x, axis=axis, keepdims=True)
     return np.where(np.isfinite(top), top, 0), None
 
@@ -129,7 +130,7 @@ def logsumexp(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
     with np.errstate(divide="ignore"):  # log 0 = -inf is the value where every term is exp(-inf)
         y = np.log(total) + top
     finite = np.where(y == -np.inf, 0, y)
-    return np.reshape(y, _reduced_shape(x, axis, keepdims)), (
+    return np.reshape(y, reduced_shape(x, axis, keepdims)), (
         lambda g: _restored(g, x, axis) * np.exp(x - finite),
     )
 
