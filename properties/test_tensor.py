@@ -8,7 +8,6 @@ from gradspec.properties.laws.tensor import PROGRAMS, Text, program_text_observe
 from gradspec.properties.running.subject import Engine
 
 
-@pytest.mark.filterwarnings("ignore:Using backward\\(\\) with create_graph=True:UserWarning")
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.property(when=lambda s: s.backend.name == "torch")
 @given(seed=st.integers(0, 2**16), shape=st.tuples(st.integers(1, 4), st.integers(2, 4)))

@@ -87,7 +87,7 @@ def _kept(judge: Judge, what: str, got: Array, part: Part, smooth: Array | bool 
             "disagree",
             f"the {what}{f' at {at}' if at else ''} is {got[at]}, the spec's is {_NAMES[kinds[at]]}",
         )
-    close = agreed & (kinds == FINITE) & (kind(got) == FINITE) & ~_imprecise(judge)
+    close = agreed & (kinds == FINITE) & (kind(got) == FINITE) & (not _imprecise(judge))
     return replace(_close(judge, what, got, part, close), informative=bool(np.any(agreed)))
 
 
