@@ -139,6 +139,14 @@ def _apart(g: torch.Tensor, gradients: list[torch.Tensor]) -> list[torch.Tensor]
 # Ops
 
 
+def _clip(x: torch.Tensor, min: torch.Tensor, max: torch.Tensor | None = None) -> Any:
+    # The backward pass of torch 2.13 combines `x < min` and `min < max` in place, and raises where the second has more
+    # axes or elements (clamp_backward_min_max in torch/csrc/autograd/FunctionsManual.cpp): so both get one shape.
+    return (
+        _standard["clip"](x, min) if max is None else _standard["clip"](x, *torch.broadcast_tensors(min, max))
+    )
+
+
 def _cross_entropy(x: torch.Tensor, target: torch.Tensor, *, reduction: str = "mean") -> Any:
     # by default torch ignores targets of -100
     return F.cross_entropy(x, target, reduction=reduction, ignore_index=-(2**62))
@@ -184,6 +192,7 @@ _standard = ops_from(xp)
 
 OPS: dict[str, Callable[..., Any]] = {
     **_standard,
+    "clip": _clip,
     "cross_entropy": _cross_entropy,
     "gelu": F.gelu,
     "getitem": getitem,
@@ -201,9 +210,9 @@ OPS: dict[str, Callable[..., Any]] = {
 """Every op of the spec in torch's own functions."""
 
 KNOWN = {
-    # clamp_backward and clamp_backward_min_max in torch/csrc/autograd/FunctionsManual.cpp, as of torch 2.13
-    "clip": "torch.clamp's backward combines `x < min` and `min < max` in place, which raises where their shapes differ; "
-    "https://github.com/pytorch/pytorch/blob/v2.9.0/torch/csrc/autograd/FunctionsManual.cpp",
+    "clip: gradient at kinks is a legal subgradient": "torch.clamp's backward, as of torch 2.13, gives neither bound the "
+    "cotangent where x is outside both and they are equal (clamp_backward_min_max in "
+    "torch/csrc/autograd/FunctionsManual.cpp asks for min < max, or max < min)",
     "gelu[float32, bfloat16]: extremes of elementwise ops go where the spec says": "torch.nn.functional.gelu of inf is inf in a tensor of one "
     "element and NaN in one of two, in float32 and bfloat16 on the CPU, where torch 2.13 vectorizes it",
     "layer_norm[bfloat16]: every gradient agrees": "torch's layer_norm adds up the gradients of weight and bias in bfloat16 on the CPU: of "
