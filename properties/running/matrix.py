@@ -146,7 +146,7 @@ def _cell(entries: list[Entry]) -> Text:
         return Text(" " * (len(CELL) + 2))
     total = sum((e.tally for e in entries), Tally())
     share = f"{total.informative / total.judged:.0%}" if total.judged else "-"
-    numbers = f" {total.judged:>8,}  {share:>4}  {_number(total.worst):>5}"
+    numbers = f"{total.judged:>8,}  {share:>4}  {_number(total.worst):>5}"
     return Text.assemble(MARKS[worst_outcome(entries)], numbers)
 
 
