@@ -47,6 +47,7 @@ def at_most(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.rotating
 @pytest.mark.parametrize("name", [*each()])
 def test_a_benchmark_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     benchmark = get_benchmark_from_name(FOLDER, name, extra_params=ONCE)

@@ -19,7 +19,10 @@ emulation = importlib.import_module("cuda_emulation")
 with stand_in.standing_in():
     launch = importlib.import_module("gradspec.backends.cupy.launch")
 
-pytestmark = pytest.mark.skipif(emulation.COMPILER is None, reason="there is no g++ to run the kernels with")
+pytestmark = [
+    pytest.mark.rotating,
+    pytest.mark.skipif(emulation.COMPILER is None, reason="there is no g++ to run the kernels with"),
+]
 
 
 @pytest.fixture(params=[False, True], ids=["forwards", "backwards"])

@@ -48,6 +48,7 @@ def test_every_property_names_a_fault_of_its_own() -> None:
         assert said == f"Its own fault: {fault.name}.", name
 
 
+@pytest.mark.rotating
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", ALONE)
 def test_a_property_alone_finds_a_fault(name: str, seed: int) -> None:

@@ -81,6 +81,7 @@ FAULTS: dict[str, list[Callable[..., VJP]]] = {
 }
 
 
+@pytest.mark.rotating
 @pytest.mark.parametrize(("op", "rule"), [(op, rule) for op, rules in FAULTS.items() for rule in rules])
 def test_taking_what_the_spec_refuses_is_caught_and_by_no_other_law(
     op: str, rule: Callable[..., VJP]

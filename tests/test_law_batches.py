@@ -103,6 +103,7 @@ def test_a_fault_is_found(op: str, rule: Rule, law: Any, cases: dict[str, Any]) 
     assert breaks(law, planted(**{op: rule}), how=first, **cases)
 
 
+@pytest.mark.rotating
 @pytest.mark.parametrize(("op", "rule"), [(op, rule) for op, rule, *_ in FAULTS if rule in UNSEEN])
 def test_some_are_seen_by_no_other_law(op: str, rule: Rule) -> None:
     assert not breaks(value_agrees, planted(**{op: rule}))

@@ -60,6 +60,7 @@ def test_a_number_that_goes_elsewhere_is_caught(op: str, rule: Callable[..., VJP
     assert breaks(extremes_go_where_the_spec_says, planted(**{op: rule}), drawn=at_extremes)
 
 
+@pytest.mark.rotating
 @pytest.mark.parametrize(
     ("op", "rule"), [("divide", divide_that_squares), ("maximum", maximum_that_ignores_nan)]
 )

@@ -38,6 +38,7 @@ def test_variants_have_names_of_their_own() -> None:
     assert len(right_variants()) == len(right.RIGHT)
 
 
+@pytest.mark.rotating
 @pytest.mark.parametrize("op", sorted({variant.op for variant in right_variants().values()}))
 def test_what_is_right_but_different_passes(op: str) -> None:
     names = [name for name, variant in right_variants().items() if variant.op == op]
