@@ -34,6 +34,7 @@ ENGINES: Mapping[str, Callable[[Workload], engines.Run]] = {
     "torch eager": engines.torch,
 }
 DEEP = 1_000_000
+MARGIN = 1.25  # as far as six runs in another hour may lie from these; what costs as much more is found by costs, not by time
 US_AN_OP = 10  # the promise is a few microseconds, on a machine left in peace
 
 
@@ -81,22 +82,34 @@ def side_by_side(run: engines.Run, reference: engines.Run, samples: int = SAMPLE
     return [clock.ratio(run, reference, process_time) for _ in range(samples)]
 
 
-def deep(*shape: int) -> float:
-    """Microseconds for each op of a chain of a million, forward and backward."""
+def deep(ops: int, *shape: int) -> float:
+    """Microseconds for each op of a chain of so many, forward and backward."""
     work = workloads()[0]
     inputs = tuple(x[0] * np.ones(shape) for x in work.inputs)
-    long = replace(work, program=partial(chain, steps=DEEP // 2), inputs=inputs, cotangent=np.ones(shape))
-    return seconds(engines.gradspec(long)) / DEEP * 1e6
+    long = replace(work, program=partial(chain, steps=ops // 2), inputs=inputs, cotangent=np.ones(shape))
+    return seconds(engines.gradspec(long)) / ops * 1e6
+
+
+def promise(work: Workload, first: str, second: str) -> tuple[str, Callable[[float], bool]]:
+    """What is promised of this ratio, for people, and whether a ratio keeps it, given the margin."""
+    seen = {("gradspec", "by hand"): work.over_hand, ("HIPS autograd", "gradspec"): work.hips_over_tape}
+    low, high = seen.get((first, second)) or (0.0, np.inf)
+    kept = (lambda r: r <= high * MARGIN) if first == "gradspec" else (lambda r: r >= low / MARGIN)
+    return (f"{low:g} to {high:g}" if np.isfinite(high) else ""), kept
 
 
 def main() -> int:
     """Print the table; 1 where a promise is broken and --check is given."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
-        "--check", action="store_true", help="exit with status 1 where a promised bound is broken"
+        "--check",
+        action="store_true",
+        help=f"exit with status 1 where a promise is broken by more than {MARGIN:g} times",
     )
     parser.add_argument("--samples", type=int, default=SAMPLES, help="of which each figure is the median")
+    parser.add_argument("--quick", action="store_true", help="one sample, and a chain a tenth as long")
     options = parser.parse_args()
+    samples, depth = (1, DEEP // 10) if options.quick else (options.samples, DEEP)
     table = Table("work", *ENGINES, "promised", "HIPS / gradspec", "promised", title="time, by hand = 1")
     broken = []
 
@@ -109,28 +122,30 @@ def main() -> int:
         runs = prepared(work)
 
         def times_as_long(first: str, second: str, runs: Mapping[str, engines.Run] = runs) -> float:
-            return median(side_by_side(runs[first], runs[second], options.samples))
+            return median(side_by_side(runs[first], runs[second], samples))
 
-        to_hand = {name: times_as_long(name, "by hand") for name in runs if name != "by hand"}
-        cells = {name: f"{r:.2f}" for name, r in to_hand.items()}
+        cells = {
+            name: f"{times_as_long(name, 'by hand'):.2f}"
+            for name in runs
+            if name not in ("by hand", "gradspec")
+        }
         cells["by hand"] = f"{min(seconds(runs['by hand']) for _ in range(5)) * 1e3:.2f} ms"
-        kept = work.at_most is None or to_hand["gradspec"] <= work.at_most
-        cells["gradspec"] = judged(cells["gradspec"], kept, work.name)
-        lead = times_as_long("HIPS autograd", "gradspec") if "HIPS autograd" in runs else None
-        ahead = "" if lead is None else f"{lead:.1f}"
-        if lead is not None and work.over_hips is not None:
-            ahead = judged(ahead, lead >= work.over_hips, f"{work.name}, against HIPS autograd")
-        table.add_row(
-            work.name,
-            *(cells.get(name, "") for name in ENGINES),
-            f"<= {work.at_most}" if work.at_most else "",
-            ahead,
-            f">= {work.over_hips}" if work.over_hips else "",
+        at_most, keeps_to_hand = promise(work, "gradspec", "by hand")
+        to_hand = times_as_long("gradspec", "by hand")
+        cells["gradspec"] = judged(
+            f"{to_hand:.2f}", keeps_to_hand(to_hand), f"{work.name}: {to_hand:.2f}, not {at_most}"
         )
-    table.caption = "warm, two engines in turns, garbage collector off"
+        at_least, keeps_ahead = promise(work, "HIPS autograd", "gradspec")
+        ahead = ""
+        if "HIPS autograd" in runs:
+            lead = times_as_long("HIPS autograd", "gradspec")
+            what = f"{work.name}, HIPS autograd over gradspec: {lead:.1f}, not {at_least}"
+            ahead = judged(f"{lead:.1f}", keeps_ahead(lead), what)
+        table.add_row(work.name, *(cells.get(name, "") for name in ENGINES), at_most, ahead, at_least)
+    table.caption = f"warm, two engines in turns, garbage collector off; promised is what six runs showed, --check allows {MARGIN:g} times that"
     for shape in ((8,), ()):
-        us = deep(*shape)
-        name = f"chain of {DEEP:,} ops, {'8' if shape else '0-d'} float64"
+        us = deep(depth, *shape)
+        name = f"chain of {depth:,} ops, {'8' if shape else '0-d'} float64"
         table.add_row(
             name, "", judged(f"{us:.1f} us an op", us <= US_AN_OP, name), "", "", f"<= {US_AN_OP} us"
         )

@@ -7,8 +7,8 @@ from gradspec.properties.running.matrix import Entry, Tally, tables
 BACKENDS = ("numpy", "torch", "spec")
 
 
-def entry(property: str, op: str, backend: str, outcome: str, cases: int, worst: float) -> Entry:
-    return Entry(property, op, backend, outcome, Tally(cases, cases // 2, 0, worst))
+def entry(test: str, op: str, backend: str, outcome: str, cases: int, worst: float) -> Entry:
+    return Entry(test, op, backend, outcome, Tally(cases, cases // 2, 0, worst))
 
 
 ENTRIES = [

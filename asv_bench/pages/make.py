@@ -65,7 +65,7 @@ def _ratios(now: list[Point]) -> Section | None:
         if p.parameters[0].endswith("/ by hand") and p.subject in names
     ]
     series = _series((p.parameters[0].partition(" /")[0], names[p.subject], p.value) for p in found)
-    promised = {w.name: w.at_most for w in workloads() if w.at_most is not None}
+    promised = {w.name: w.over_hand[1] for w in workloads() if w.over_hand}
     text = "Forward and backward, side by side in one process; 1 is what the same work takes where a person has written the gradient out in NumPy."
     panels = {"": {**series, f"{plots.PROMISE} of the tape, at most": promised}} if series else {}
     return _section("ratios", "Against NumPy by hand", text, panels, "times as long", log=True, line=1.0)
