@@ -207,8 +207,15 @@ def workloads() -> list[Workload]:
     parameters = normal(256, 784, scale=0.05), normal(256), normal(10, 256, scale=0.05), normal(10)
     images, labels = normal(128, 784), rng.integers(0, 10, 128)
     return [
-        chained("chain", "chain of 1,000 ops, 8 float64", 8, over_hand=(1, 2), hips_over_tape=(4, 5)),
-        chained("scalar_chain", "chain of 1,000 ops, 0-d float64", over_hand=(1, 2), hips_over_tape=(4, 5)),
+        chained(
+            "chain", "chain of 1,000 ops, 8 float64", 8, over_hand=(1.85, 2.0), hips_over_tape=(4.8, 5.4)
+        ),
+        chained(
+            "scalar_chain",
+            "chain of 1,000 ops, 0-d float64",
+            over_hand=(2.13, 2.46),
+            hips_over_tape=(4.2, 4.7),
+        ),
         Workload(
             "mlp",
             "MLP 784-256-10, batch 128, float32",
@@ -219,8 +226,8 @@ def workloads() -> list[Workload]:
             np.asarray(1, np.float32),
             differentiable=4,
             rtol=1e-5,  # sums of 128 float32 products in another order
-            over_hand=(1, 1.25),
-            hips_over_tape=(2, 3),
+            over_hand=(1.1, 1.25),
+            hips_over_tape=(1.9, 2.0),
         ),
         Workload(
             "broadcasting",
@@ -232,8 +239,8 @@ def workloads() -> list[Workload]:
             normal(4096, 1024),
             differentiable=2,
             rtol=1e-5,  # sums of 4,096 float32 numbers in another order
-            over_hand=(0.9, 1.1),
-            hips_over_tape=(1, 1.2),
+            over_hand=(0.99, 1.04),
+            hips_over_tape=(1.0, 1.1),
         ),
         Workload(
             "layer_norm",
@@ -245,7 +252,7 @@ def workloads() -> list[Workload]:
             normal(4096, 1024),
             differentiable=3,
             rtol=1e-5,  # sums of 4,096 float32 numbers in another order
-            over_hand=(0.4, 0.6),
-            hips_over_tape=(3, 4),
+            over_hand=(0.5, 0.69),
+            hips_over_tape=(3.8, 5.4),
         ),
     ]
