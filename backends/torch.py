@@ -143,7 +143,7 @@ def _clip(x: torch.Tensor, min: torch.Tensor, max: torch.Tensor | None = None) -
     # The backward pass of torch 2.13 combines `x < min` and `min < max` in place, and raises where the second has more
     # axes or elements (clamp_backward_min_max in torch/csrc/autograd/FunctionsManual.cpp): so both get one shape.
     return (
-        _standard["clip"](x, min) if max is None else _standard["clip"](x, *torch.broadcast_tensors(min, max))
+        _standard["clip"](x, min) if max is None else _standard["clip"](x, *torch.broadcast_tensors(min, max))  # type: ignore[no-untyped-call]
     )
 
 

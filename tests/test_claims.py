@@ -10,6 +10,7 @@ import pytest
 from faults.properties_of import properties
 
 from asv_bench import ratios
+from asv_bench.workloads import workloads
 from gradspec.properties.running.matrix import sentence
 from gradspec.reference import OPS
 
@@ -52,7 +53,7 @@ def promised(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
                 return [over_hand * work.over_hand[1]]
             return [hips_over_tape * work.hips_over_tape[0]] if work.hips_over_tape else [1.0]
 
-        by_run = {f"{work.name} {engine}": work for work in ratios.workloads() for engine in ratios.ENGINES}
+        by_run = {f"{work.name} {engine}": work for work in workloads() for engine in ratios.ENGINES}
         monkeypatch.setattr(ratios, "prepared", lambda work: {e: f"{work.name} {e}" for e in ratios.ENGINES})
         monkeypatch.setattr(ratios, "side_by_side", side_by_side)
         monkeypatch.setattr(ratios, "seconds", lambda _: 0.001)
@@ -70,7 +71,7 @@ def test_a_broken_promise_of_speed_is_told(promised: Callable[..., int]) -> None
 
 
 def test_every_work_has_its_promises() -> None:
-    assert all(work.over_hand and work.hips_over_tape for work in ratios.workloads())
+    assert all(work.over_hand and work.hips_over_tape for work in workloads())
 
 
 def test_the_number_of_ops_is_right() -> None:
