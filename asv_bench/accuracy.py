@@ -5,13 +5,13 @@ The calls and the numbers are the same each time, so that a change in the series
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from asv_bench.errors import worst_error
-from asv_bench.subjects import BACKENDS, backend_named, offered, op_named, per_op
+from asv_bench.errors import measure_worst_error
+from asv_bench.subjects import BACKENDS, get_backend, get_implementation, get_op, make_benchmark_classes
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 
 
-class _Op:
+class _OpBenchmark:
     """The same calls for every backend and dtype."""
 
     op: str
@@ -21,19 +21,19 @@ class _Op:
     timeout = 120
 
     def setup(self, backend: str, dtype: str) -> None:
-        self.backend, self.spec = backend_named(backend), op_named(self.op)
-        offered(self.backend, self.spec)
+        self.backend, self.spec = get_backend(backend), get_op(self.op)
+        get_implementation(self.backend, self.spec)
         if dtype not in self.backend.dtypes:
             raise SkipNotImplemented(f"{backend} is not verified in {dtype}")
 
     def track_worst_error(self, backend: str, dtype: str) -> float:
         """In units of what is allowed, which is what the spec's own rounding amounts to, times a safety factor."""
         try:
-            return worst_error(self.backend, self.spec, dtype)
+            return measure_worst_error(self.backend, self.spec, dtype)
         except ImportError as error:
             raise SkipNotImplemented("the judge is not yet in its place at this commit") from error
 
     track_worst_error.unit = "of what is allowed"  # type: ignore[attr-defined]
 
 
-globals().update(per_op(__name__, _Op))
+globals().update(make_benchmark_classes(__name__, _OpBenchmark))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from asv_bench.handlers import Handler, install, restore
+from asv_bench.handlers import MemoryHandler, install_handler, restore_handler
 
 _malloc_t = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 _calloc_t = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t)
@@ -18,80 +18,80 @@ _free_t = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size
 
 
 @dataclass
-class Allocated:
+class AllocationStats:
     """arrays: how many were allocated; nbytes: of how many bytes together; peak: of how many at one time, at most."""
 
-    arrays: int = 0
-    nbytes: int = 0
-    peak: int = 0
-    _sizes: dict[int, int] = field(default_factory=dict)  # of those that there are, by address
+    array_count: int = 0
+    total_nbytes: int = 0
+    peak_nbytes: int = 0
+    _nbytes_by_address: dict[int, int] = field(default_factory=dict)  # of those that there are, by address
 
     def add(self, address: int, nbytes: int) -> None:
-        self.arrays += 1
-        self.nbytes += nbytes
-        self._sizes[address] = nbytes
-        self.peak = max(self.peak, sum(self._sizes.values()))
+        self.array_count += 1
+        self.total_nbytes += nbytes
+        self._nbytes_by_address[address] = nbytes
+        self.peak_nbytes = max(self.peak_nbytes, sum(self._nbytes_by_address.values()))
 
     def remove(self, address: int) -> None:
-        self._sizes.pop(address, None)
+        self._nbytes_by_address.pop(address, None)
 
 
 _libc = ctypes.PyDLL(None)
 for _name in ("malloc", "calloc", "realloc"):
     getattr(_libc, _name).restype = ctypes.c_void_p
-_counts: list[Allocated] = []  # of the blocks that are being counted, the innermost last
+_active_stats: list[AllocationStats] = []  # of the blocks that are being counted, the innermost last
 
 
-def _added(address: int, nbytes: int) -> int:
-    for count in _counts:
+def _record_allocation(address: int, nbytes: int) -> int:
+    for count in _active_stats:
         count.add(address, nbytes)
     return address
 
 
-def _removed(address: int) -> None:
-    for count in _counts:
+def _record_free(address: int) -> None:
+    for count in _active_stats:
         count.remove(address)
 
 
 def _malloc(_: Any, n: int) -> Any:
-    return _added(_libc.malloc(ctypes.c_size_t(n or 1)), n)
+    return _record_allocation(_libc.malloc(ctypes.c_size_t(n or 1)), n)
 
 
 def _calloc(_: Any, count: int, n: int) -> Any:
-    return _added(_libc.calloc(ctypes.c_size_t(count or 1), ctypes.c_size_t(n or 1)), count * n)
+    return _record_allocation(_libc.calloc(ctypes.c_size_t(count or 1), ctypes.c_size_t(n or 1)), count * n)
 
 
 def _realloc(_: Any, address: int, n: int) -> Any:
-    _removed(address)
-    return _added(_libc.realloc(ctypes.c_void_p(address), ctypes.c_size_t(n or 1)), n)
+    _record_free(address)
+    return _record_allocation(_libc.realloc(ctypes.c_void_p(address), ctypes.c_size_t(n or 1)), n)
 
 
 def _free(_: Any, address: int, n: int) -> None:
-    _removed(address)
+    _record_free(address)
     _libc.free(ctypes.c_void_p(address))
 
 
 # Of ctypes functions that must outlive the last array that was allocated through them.
-_FUNCTIONS = {
+_HANDLER_FUNCTIONS = {
     "malloc": _malloc_t(_malloc),
     "calloc": _calloc_t(_calloc),
     "realloc": _realloc_t(_realloc),
     "free": _free_t(_free),
 }
-_HANDLER = Handler(
+_COUNTING_HANDLER = MemoryHandler(
     name=b"gradspec counts",
     version=1,
-    **{name: ctypes.cast(function, ctypes.c_void_p).value for name, function in _FUNCTIONS.items()},
+    **{name: ctypes.cast(function, ctypes.c_void_p).value for name, function in _HANDLER_FUNCTIONS.items()},
 )
 
 
 @contextmanager
-def allocations() -> Iterator[Allocated]:
+def count_allocations() -> Iterator[AllocationStats]:
     """What NumPy allocates within the block, as an `Allocated` that is complete when the block ends."""
-    found, before = Allocated(), install(_HANDLER)
-    _counts.append(found)
+    found, before = AllocationStats(), install_handler(_COUNTING_HANDLER)
+    _active_stats.append(found)
     try:
         yield found
     finally:
-        _counts.remove(found)
-        restore(before)
+        _active_stats.remove(found)
+        restore_handler(before)

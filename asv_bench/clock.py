@@ -21,90 +21,90 @@ from typing import Any
 
 import numpy as np
 
-from asv_bench.calls import ELEMENTS
+from asv_bench.calls import ELEMENTS_BY_SIZE
 from asv_bench.subjects import ROOT
 from gradspec.backends import Backend
 
 Clock = Callable[[], float]
 
-SLICE = 5e-4  # seconds: a thousand times what reading the clock takes, and short against most disturbances
-PAIRS = 5  # of which two may be disturbed without moving the median
-ENOUGH = 0.03  # seconds after which no more than PAIRS are measured: of short calls, dozens fit in
-MOST = 61  # beyond which the median of undisturbed pairs moves by less than 1%
-QUICK = bool(os.environ.get("GRADSPEC_BENCH_QUICK"))  # to see each benchmark run, not for its figure
-if QUICK:
-    SLICE, PAIRS, MOST = 0.0, 1, 1
-KEPT = ROOT / ".asv" / "undisturbed.json"
-FASTER = 0.95  # of what is kept: by less the fastest slices of undisturbed processes differ, and times would drift with them
+SLICE_SECONDS = 5e-4  # seconds: a thousand times what reading the clock takes, and short against most disturbances
+MIN_PAIRS = 5  # of which two may be disturbed without moving the median
+MEASURING_SECONDS = 0.03  # seconds after which no more than PAIRS are measured: of short calls, dozens fit in
+MAX_PAIRS = 61  # beyond which the median of undisturbed pairs moves by less than 1%
+IS_QUICK_RUN = bool(os.environ.get("GRADSPEC_BENCH_QUICK"))  # to see each benchmark run, not for its figure
+if IS_QUICK_RUN:
+    SLICE_SECONDS, MIN_PAIRS, MAX_PAIRS = 0.0, 1, 1
+UNDISTURBED_TIMES_FILE = ROOT / ".asv" / "undisturbed.json"
+MAX_RATIO_TO_RENEW = 0.95  # of what is kept: by less the fastest slices of undisturbed processes differ, and times would drift with them
 
 
-def clock_of(backend: Backend) -> Clock:
+def make_clock(backend: Backend) -> Clock:
     """Seconds of the processor, which do not pass while others have it; for a device, of the day, once its work is done."""
     if backend.device == "cpu":
         return time.process_time
 
-    def synchronized() -> float:
+    def read_synchronized_clock() -> float:
         backend.synchronize()
         return time.perf_counter()
 
-    return synchronized
+    return read_synchronized_clock
 
 
-def multiplication(backend: Backend, size: str) -> Callable[[], Any]:
+def make_multiplication(backend: Backend, size: str) -> Callable[[], Any]:
     """The library's own `x * y` on float32 arrays of this size: nothing in it is gradspec's."""
-    n = ELEMENTS[size]
+    n = ELEMENTS_BY_SIZE[size]
     x, y = (backend.from_numpy(np.linspace(1, 2, n, dtype=np.float32)) for _ in range(2))
     return partial(operator.mul, x, y)
 
 
-def undisturbed(backend: Backend, size: str) -> float:
+def get_undisturbed_seconds(backend: Backend, size: str) -> float:
     """The seconds of `multiplication` when nothing disturbs it: the fastest slice of one second, when first asked for."""
-    if not SLICE:
+    if not SLICE_SECONDS:
         return 1.0
     key = f"{backend.name} {size}"
-    if key not in kept():
+    if key not in load_undisturbed_times():
         slices, stop = [], time.perf_counter() + 1.0
-        take = sliced(multiplication(backend, size), _alone(clock_of(backend)))
+        take = make_slice_timer(make_multiplication(backend, size), _exclude_other_threads(make_clock(backend)))
         while time.perf_counter() < stop:
             slices.append(take())
-        keep(key, min(slices))
-    return kept()[key]
+        save_undisturbed_time(key, min(slices))
+    return load_undisturbed_times()[key]
 
 
-def kept() -> dict[str, float]:
+def load_undisturbed_times() -> dict[str, float]:
     """The seconds of undisturbed multiplications on this machine, by backend and size."""
-    return dict(json.loads(KEPT.read_text())) if KEPT.exists() else {}
+    return dict(json.loads(UNDISTURBED_TIMES_FILE.read_text())) if UNDISTURBED_TIMES_FILE.exists() else {}
 
 
-def keep(key: str, fastest: float) -> None:
+def save_undisturbed_time(key: str, seconds: float) -> None:
     """Note that a multiplication took no more than this: what was kept before was measured on a busy machine."""
-    known = kept()
-    if SLICE and fastest < FASTER * known.get(key, float("inf")):
-        KEPT.parent.mkdir(exist_ok=True)
-        new = KEPT.with_suffix(f".{os.getpid()}")
-        new.write_text(json.dumps(known | {key: fastest}, indent=2) + "\n")
-        new.replace(KEPT)
+    known = load_undisturbed_times()
+    if SLICE_SECONDS and seconds < MAX_RATIO_TO_RENEW * known.get(key, float("inf")):
+        UNDISTURBED_TIMES_FILE.parent.mkdir(exist_ok=True)
+        new = UNDISTURBED_TIMES_FILE.with_suffix(f".{os.getpid()}")
+        new.write_text(json.dumps(known | {key: seconds}, indent=2) + "\n")
+        new.replace(UNDISTURBED_TIMES_FILE)
 
 
-def seconds(run: Callable[[], Any], backend: Backend, size: str) -> float:
+def measure_seconds(run: Callable[[], Any], backend: Backend, size: str) -> float:
     """The seconds that a call takes undisturbed; where they are not asked for, of a single one."""
-    clock = clock_of(backend)
-    if QUICK:
+    clock = make_clock(backend)
+    if IS_QUICK_RUN:
         start = clock()
         run()
         return clock() - start
-    turns = Turns(run, multiplication(backend, size), clock)
-    undisturbed(backend, size)
-    keep(f"{backend.name} {size}", turns.fastest)
-    return undisturbed(backend, size) * turns.ratio
+    turns = SideBySideTiming(run, make_multiplication(backend, size), clock)
+    get_undisturbed_seconds(backend, size)
+    save_undisturbed_time(f"{backend.name} {size}", turns.fastest_reference_seconds)
+    return get_undisturbed_seconds(backend, size) * turns.ratio
 
 
-def ratio(run: Callable[[], Any], reference: Callable[[], Any], clock: Clock) -> float:
+def measure_ratio(run: Callable[[], Any], reference: Callable[[], Any], clock: Clock) -> float:
     """How many times longer one call takes than another, side by side: see `Turns`."""
-    return Turns(run, reference, clock).ratio
+    return SideBySideTiming(run, reference, clock).ratio
 
 
-class Turns:
+class SideBySideTiming:
     """Two calls timed in turns, warm: each fills a slice, called again and again, then the other does.
 
     ratio: how many times longer the first takes: the median over slices of it, each over the mean of the two slices of the
@@ -113,26 +113,26 @@ class Turns:
     """
 
     def __init__(self, run: Callable[[], Any], reference: Callable[[], Any], clock: Clock) -> None:
-        above, below = sliced(run, clock), sliced(reference, _alone(clock))
+        above, below = make_slice_timer(run, clock), make_slice_timer(reference, _exclude_other_threads(clock))
         gc.collect()
         gc.disable()
         try:
             start, around, found = time.perf_counter(), [below()], list[float]()
-            while len(found) < PAIRS or (len(found) < MOST and time.perf_counter() < start + ENOUGH):
+            while len(found) < MIN_PAIRS or (len(found) < MAX_PAIRS and time.perf_counter() < start + MEASURING_SECONDS):
                 middle = above()
                 around.append(below())
                 found.append(2 * middle / sum(around[-2:]))
         finally:
             gc.enable()
-        self.ratio, self.fastest = median(found), min(around)
+        self.ratio, self.fastest_reference_seconds = median(found), min(around)
 
 
-def _alone(clock: Clock) -> Clock:
+def _exclude_other_threads(clock: Clock) -> Clock:
     """The clock for a reference, on which other threads have no share: torch's may still be tidying up after the call."""
     return time.thread_time if clock is time.process_time else clock
 
 
-def sliced(run: Callable[[], Any], clock: Clock) -> Callable[[], float]:
+def make_slice_timer(run: Callable[[], Any], clock: Clock) -> Callable[[], float]:
     """A function that calls `run` as often as fills a slice, and returns the seconds of one call. Warms it up."""
 
     def take(calls: int) -> float:
@@ -142,6 +142,6 @@ def sliced(run: Callable[[], Any], clock: Clock) -> Callable[[], float]:
         return (clock() - start) / calls
 
     calls = 1
-    while (one := take(calls)) * calls < SLICE:
-        calls = max(calls + 1, min(10 * calls, int(1.1 * SLICE / max(one, 1e-9))))
+    while (one := take(calls)) * calls < SLICE_SECONDS:
+        calls = max(calls + 1, min(10 * calls, int(1.1 * SLICE_SECONDS / max(one, 1e-9))))
     return partial(take, calls)

@@ -11,17 +11,17 @@ import numpy as np
 
 from asv_bench.workloads import Array, Workload
 
-Run = Callable[[], tuple[Array, ...]]
+GradientFunction = Callable[[], tuple[Array, ...]]
 
 
-def by_hand(work: Workload) -> Run:
+def by_hand(work: Workload) -> GradientFunction:
     """NumPy without a tape."""
     written = work.by_hand
     assert written is not None, f"nobody has differentiated {work.name} by hand"
     return lambda: written(*work.inputs, work.cotangent)
 
 
-def gradspec(work: Workload) -> Run:
+def gradspec(work: Workload) -> GradientFunction:
     """The spec's tape, through `backward`."""
     from gradspec.reference import Tensor
     from gradspec.reference.op import OPS
@@ -29,14 +29,14 @@ def gradspec(work: Workload) -> Run:
     ops = SimpleNamespace(**{name: op.apply for name, op in OPS.items()})  # as Tensor's own methods do
 
     def run() -> tuple[Array, ...]:
-        tensors = [Tensor(x, requires_grad=i < work.differentiable) for i, x in enumerate(work.inputs)]
+        tensors = [Tensor(x, requires_grad=i < work.differentiable_count) for i, x in enumerate(work.inputs)]
         work.program(ops, *tensors).backward(work.cotangent)
-        return tuple(x.grad.data for x in tensors[: work.differentiable] if x.grad is not None)
+        return tuple(x.grad.data for x in tensors[: work.differentiable_count] if x.grad is not None)
 
     return run
 
 
-def hips(work: Workload) -> Run:
+def hips(work: Workload) -> GradientFunction:
     """HIPS autograd, with its layers written in its NumPy."""
     import autograd.numpy as anp
     from autograd import make_vjp
@@ -57,12 +57,12 @@ def hips(work: Workload) -> Run:
         cross_entropy=lambda x, target: -anp.mean(log_softmax(x)[np.arange(len(target)), target]),
         layer_norm=layer_norm,
     )
-    n = work.differentiable
+    n = work.differentiable_count
     pulled = make_vjp(lambda xs: work.program(ops, *xs, *work.inputs[n:]), 0)
     return lambda: tuple(map(np.asarray, pulled(tuple(work.inputs[:n]))[0](work.cotangent)))
 
 
-def torch(work: Workload) -> Run:
+def torch(work: Workload) -> GradientFunction:
     """Torch, op by op on the CPU."""
     import torch
     from torch.nn import functional
@@ -79,8 +79,8 @@ def torch(work: Workload) -> Run:
     cotangent = torch.tensor(work.cotangent)
 
     def run() -> tuple[Array, ...]:
-        tensors = [x.detach().requires_grad_(i < work.differentiable) for i, x in enumerate(inputs)]
+        tensors = [x.detach().requires_grad_(i < work.differentiable_count) for i, x in enumerate(inputs)]
         work.program(ops, *tensors).backward(cotangent)
-        return tuple(x.grad.numpy() for x in tensors[: work.differentiable] if x.grad is not None)
+        return tuple(x.grad.numpy() for x in tensors[: work.differentiable_count] if x.grad is not None)
 
     return run

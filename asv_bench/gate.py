@@ -25,56 +25,56 @@ from rich.table import Table
 
 from asv_bench.subjects import ROOT
 
-GROWTH = 1.1  # as in `asv continuous`; the smallest costs grow by more with a single array or call
+MAX_GROWTH = 1.1  # as in `asv continuous`; the smallest costs grow by more with a single array or call
 
 Costs = dict[str, int]
 
 
-def costs_of(source: Path) -> Costs:
+def measure_costs_of_source(source: Path) -> Costs:
     """The costs of the gradspec in a source tree, as `counted` prints them."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(source / "src"), str(ROOT)]),
         "PYTHONSAFEPATH": "1",
     }
-    return dict(json.loads(_output(sys.executable, "-m", "asv_bench.counted", env=environment)))
+    return dict(json.loads(_run_command(sys.executable, "-m", "asv_bench.counted", env=environment)))
 
 
-def costs_at(commit: str) -> Costs:
+def measure_costs_of_commit(commit: str) -> Costs:
     """The costs of a commit."""
     archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=True).stdout
     with TemporaryDirectory() as folder, tarfile.open(fileobj=BytesIO(archive)) as tar:
         tar.extractall(folder, filter="data")
-        return costs_of(Path(folder))
+        return measure_costs_of_source(Path(folder))
 
 
-def grown(before: Mapping[str, int], after: Mapping[str, int]) -> list[str]:
+def find_grown_costs(before: Mapping[str, int], after: Mapping[str, int]) -> list[str]:
     """The costs that grew by more than GROWTH; those of ops that are new did not."""
-    return [what for what in after if what in before and after[what] > GROWTH * before[what]]
+    return [what for what in after if what in before and after[what] > MAX_GROWTH * before[what]]
 
 
-def explained(what: str, messages: str) -> bool:
+def is_explained(cost_name: str, messages: str) -> bool:
     """Whether a line "Costs: OP DIRECTION..." of the commit messages speaks of this cost."""
-    op, direction, _ = what.split()
+    op, direction, _ = cost_name.split()
     return re.search(rf"^Costs: {re.escape(op)} {direction}\b", messages, re.MULTILINE) is not None
 
 
-def _output(*command: str, env: Mapping[str, str] | None = None) -> str:
+def _run_command(*command: str, env: Mapping[str, str] | None = None) -> str:
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stderr}")
     return done.stdout
 
 
-def base_of(name: str) -> str:
+def find_base_commit(branch_name: str) -> str:
     """The commit in which the checkout and the branch of this name, here or at the origin, last agreed; on it, the one before."""
-    for branch in (name, f"origin/{name}"):
-        if not _failed("git", "rev-parse", "--verify", "--quiet", f"{branch}^{{commit}}"):
-            base = _output("git", "merge-base", branch, "HEAD").strip()
-            return base if base != _output("git", "rev-parse", "HEAD").strip() else f"{base}^"
-    sys.exit(f"there is no commit {name!r} to compare with; name one: make gate BASE=...")
+    for branch in (branch_name, f"origin/{branch_name}"):
+        if not _command_fails("git", "rev-parse", "--verify", "--quiet", f"{branch}^{{commit}}"):
+            base = _run_command("git", "merge-base", branch, "HEAD").strip()
+            return base if base != _run_command("git", "rev-parse", "HEAD").strip() else f"{base}^"
+    sys.exit(f"there is no commit {branch_name!r} to compare with; name one: make gate BASE=...")
 
 
-def _failed(*command: str) -> bool:
+def _command_fails(*command: str) -> bool:
     return subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode != 0
 
 
@@ -84,22 +84,22 @@ def main() -> int:
     parser.add_argument(
         "base", nargs="?", default="main", help="the commit to compare with (default: %(default)s)"
     )
-    base = base_of(parser.parse_args().base)
-    before, after = costs_at(base), costs_of(ROOT)
-    messages = _output("git", "log", "--format=%B", f"{base}..HEAD")
+    base = find_base_commit(parser.parse_args().base)
+    before, after = measure_costs_of_commit(base), measure_costs_of_source(ROOT)
+    messages = _run_command("git", "log", "--format=%B", f"{base}..HEAD")
     table = Table("cost", base[:9], "now", "", title="costs that grew")
-    found = grown(before, after)
+    found = find_grown_costs(before, after)
     for what in found:
         note = (
             "explained"
-            if explained(what, messages)
+            if is_explained(what, messages)
             else f"[red]{after[what] / max(before[what], 1):.2f}[/red]"
         )
         table.add_row(what, f"{before[what]:,}", f"{after[what]:,}", note)
     Console().print(
-        table if found else f"no cost grew by more than {GROWTH:g} since {base[:9]}: {len(after)} compared"
+        table if found else f"no cost grew by more than {MAX_GROWTH:g} since {base[:9]}: {len(after)} compared"
     )
-    return int(not all(explained(what, messages) for what in found))
+    return int(not all(is_explained(what, messages) for what in found))
 
 
 if __name__ == "__main__":

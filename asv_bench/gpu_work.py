@@ -9,7 +9,7 @@ from asv_bench.workloads import mlp
 
 
 @dataclass(frozen=True)
-class Work:
+class GpuProgram:
     """What is timed. passes: how often the least traffic goes over the table, None where arithmetic is what takes time.
 
     goal: times faster than torch eager. cupy, torch: from a dtype and the rows and columns of the table to the work on
@@ -17,13 +17,13 @@ class Work:
     """
 
     name: str
-    passes: float | None
-    goal: float | None
+    min_passes: float | None
+    min_speedup: float | None
     cupy: Callable[..., Callable[[], Any]]
     torch: Callable[..., Callable[[], Any]]
 
 
-def on_cupy(program: Callable[..., Any], *shapes: str, stage: str) -> Callable[..., Callable[[], Any]]:
+def prepare_on_cupy(program: Callable[..., Any], *shapes: str, stage: str) -> Callable[..., Callable[[], Any]]:
     """A program of variables. shapes: of its inputs, as "m,n", or "target" for m of n classes.
 
     stage: "forward", "backward" for its pullback alone, or "both" for a loss and its gradients.
@@ -39,7 +39,7 @@ def on_cupy(program: Callable[..., Any], *shapes: str, stage: str) -> Callable[.
         arrays = [
             cupy.random.randint(0, n, m)
             if s == "target"
-            else cupy.random.standard_normal(sized(s, m, n)).astype(kind)
+            else cupy.random.standard_normal(resolve_shape(s, m, n)).astype(kind)
             for s in shapes
         ]
         leaves = [Tensor(x, requires_grad=x.dtype.kind not in "iu") for x in arrays]
@@ -55,29 +55,29 @@ def on_cupy(program: Callable[..., Any], *shapes: str, stage: str) -> Callable[.
                 program(*leaves).backward()
             else:
                 value.backward(g)
-            return gradients(leaves)
+            return collect_gradients(leaves)
 
         return run
 
     return prepare
 
 
-def gradients(leaves: Sequence[Any]) -> list[Any]:
+def collect_gradients(leaves: Sequence[Any]) -> list[Any]:
     return [leaf.grad.data for leaf in leaves if leaf.grad is not None]
 
 
-def on_torch(program: Callable[..., Any], *shapes: str, stage: str) -> Callable[..., Callable[[], Any]]:
-    def prepare(dtype: str, m: int, n: int, compiled: bool = False) -> Callable[[], Any]:
+def prepare_on_torch(program: Callable[..., Any], *shapes: str, stage: str) -> Callable[..., Callable[[], Any]]:
+    def prepare(dtype: str, m: int, n: int, use_compile: bool = False) -> Callable[[], Any]:
         import torch
 
         kind = getattr(torch, dtype)
         leaves = [
             torch.randint(0, n, (m,), device="cuda")
             if s == "target"
-            else torch.randn(sized(s, m, n), device="cuda", dtype=kind, requires_grad=stage != "forward")
+            else torch.randn(resolve_shape(s, m, n), device="cuda", dtype=kind, requires_grad=stage != "forward")
             for s in shapes
         ]
-        fn = torch.compile(program) if compiled else program
+        fn = torch.compile(program) if use_compile else program
         free = [x for x in leaves if x.requires_grad]
         if stage == "forward":
             return lambda: fn(*leaves)
@@ -90,60 +90,60 @@ def on_torch(program: Callable[..., Any], *shapes: str, stage: str) -> Callable[
     return prepare
 
 
-BATCH, LAYERS = 128, (784, 256, 10)
+MLP_BATCH, MLP_LAYER_SIZES = 128, (784, 256, 10)
 
 
-def mlp_shapes() -> list[tuple[int, ...]]:
+def list_mlp_shapes() -> list[tuple[int, ...]]:
     """Of the weights and biases of two layers, and of the images."""
-    n, hidden, classes = LAYERS
-    return [(hidden, n), (hidden,), (classes, hidden), (classes,), (BATCH, n)]
+    n, hidden, classes = MLP_LAYER_SIZES
+    return [(hidden, n), (hidden,), (classes, hidden), (classes,), (MLP_BATCH, n)]
 
 
-def mlp_on_cupy(dtype: str, m: int, n: int) -> Callable[[], Any]:
+def prepare_mlp_on_cupy(dtype: str, m: int, n: int) -> Callable[[], Any]:
     """Loss and gradients of a step, captured once and replayed."""
     import cupy
     import ml_dtypes
 
-    from gradspec.backends.cupy import Tensor, captured
+    from gradspec.backends.cupy import Tensor, capture_graph
 
     kind = ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype
-    arrays = [(0.05 * cupy.random.standard_normal(s)).astype(kind) for s in mlp_shapes()]
+    arrays = [(0.05 * cupy.random.standard_normal(s)).astype(kind) for s in list_mlp_shapes()]
 
     def step(*arrays: Any) -> tuple[Any, ...]:
         *parameters, x, target = arrays
         w1, b1, w2, b2 = leaves = [Tensor(a, requires_grad=True) for a in parameters]
         loss = mlp(SimpleNamespace(**Tensor.ops), w1, b1, w2, b2, Tensor(x), Tensor(target))
         loss.backward()
-        return (loss.data, *gradients(leaves))
+        return (loss.data, *collect_gradients(leaves))
 
-    arrays.append(cupy.random.randint(0, LAYERS[-1], BATCH))
-    replay = captured(step, *arrays)
+    arrays.append(cupy.random.randint(0, MLP_LAYER_SIZES[-1], MLP_BATCH))
+    replay = capture_graph(step, *arrays)
     return lambda: replay(*arrays)
 
 
-def mlp_on_torch(dtype: str, m: int, n: int, compiled: bool = False) -> Callable[[], Any]:
+def prepare_mlp_on_torch(dtype: str, m: int, n: int, use_compile: bool = False) -> Callable[[], Any]:
     import torch
     from torch.nn import functional as F  # noqa: N812
 
     kind = getattr(torch, dtype)
-    *leaves, x = (0.05 * torch.randn(s, device="cuda").to(kind) for s in mlp_shapes())
+    *leaves, x = (0.05 * torch.randn(s, device="cuda").to(kind) for s in list_mlp_shapes())
     leaves = [w.requires_grad_() for w in leaves]
-    target = torch.randint(0, LAYERS[-1], (BATCH,), device="cuda")
+    target = torch.randint(0, MLP_LAYER_SIZES[-1], (MLP_BATCH,), device="cuda")
     ops = SimpleNamespace(relu=torch.relu, linear=F.linear, cross_entropy=F.cross_entropy)
 
     def loss(*arrays: Any) -> Any:
         return mlp(ops, *arrays)
 
-    fn = torch.compile(loss) if compiled else loss
+    fn = torch.compile(loss) if use_compile else loss
     return lambda: torch.autograd.grad(fn(*leaves, x, target), leaves)
 
 
-def sized(shape: str, m: int, n: int) -> tuple[int, ...]:
+def resolve_shape(shape: str, m: int, n: int) -> tuple[int, ...]:
     """The shape "m,n" with the numbers put in."""
     return tuple({"m": m, "n": n, "1": 1}[part] for part in shape.split(","))
 
 
-def works() -> list[Work]:
+def make_gpu_programs() -> list[GpuProgram]:
     """The table of goals."""
     import torch
     from torch.nn import functional as F  # noqa: N812
@@ -155,42 +155,42 @@ def works() -> list[Work]:
     def layer_norm(x: Any, w: Any, b: Any) -> Any:
         return F.layer_norm(x, w.shape, w, b)
 
-    def work(
+    def make_program(
         name: str, stage: str, passes: float | None, goal: float | None, ours: Any, theirs: Any, *shapes: str
-    ) -> Work:
-        return Work(
+    ) -> GpuProgram:
+        return GpuProgram(
             f"{name}, {stage}",
             passes,
             goal,
-            on_cupy(ours, *shapes, stage=stage),
-            on_torch(theirs, *shapes, stage=stage),
+            prepare_on_cupy(ours, *shapes, stage=stage),
+            prepare_on_torch(theirs, *shapes, stage=stage),
         )
 
-    def both(
+    def make_forward_and_backward(
         name: str, passes: tuple[int, int], goals: tuple[float, float], ours: Any, theirs: Any, *shapes: str
-    ) -> list[Work]:
+    ) -> list[GpuProgram]:
         stages = zip(("forward", "backward"), passes, goals, strict=True)
-        return [work(name, stage, least, goal, ours, theirs, *shapes) for stage, least, goal in stages]
+        return [make_program(name, stage, least, goal, ours, theirs, *shapes) for stage, least, goal in stages]
 
-    def along(axis: int) -> tuple[Any, Any]:
+    def make_softmaxes(axis: int) -> tuple[Any, Any]:
         return (lambda x: ops["softmax"](x, axis=axis)), (lambda x: torch.softmax(x, axis))
 
-    def summing(axis: int) -> tuple[Any, Any]:
+    def make_sums(axis: int) -> tuple[Any, Any]:
         return (lambda x: ops["sum"](x, axis=axis)), (lambda x: torch.sum(x, axis))
 
     alike = 0.95, 0.95
     return [
-        *both("layer_norm", (2, 3), (1.0, 1.5), ops["layer_norm"], layer_norm, "m,n", "n", "n"),
-        *both("softmax", (2, 3), alike, *along(-1), "m,n"),
-        *both("softmax of columns", (2, 3), alike, *along(0), "m,n"),
-        work("cross_entropy", "both", 2, 2.5, ops["cross_entropy"], F.cross_entropy, "m,n", "target"),
-        work("cross_entropy", "forward", 1, None, ops["cross_entropy"], F.cross_entropy, "m,n", "target"),
-        work("cross_entropy", "backward", 2, None, ops["cross_entropy"], F.cross_entropy, "m,n", "target"),
-        *both("gelu", (2, 3), alike, ops["gelu"], F.gelu, "m,n"),
-        *both("tanh", (2, 3), alike, ops["tanh"], torch.tanh, "m,n"),
-        *both("divide", (3, 6), alike, ops["divide"], torch.divide, "m,n", "m,n"),
-        work("a*b", "backward", 1, 4, ops["multiply"], lambda a, b: a * b, "m,1", "1,n"),
-        work(
+        *make_forward_and_backward("layer_norm", (2, 3), (1.0, 1.5), ops["layer_norm"], layer_norm, "m,n", "n", "n"),
+        *make_forward_and_backward("softmax", (2, 3), alike, *make_softmaxes(-1), "m,n"),
+        *make_forward_and_backward("softmax of columns", (2, 3), alike, *make_softmaxes(0), "m,n"),
+        make_program("cross_entropy", "both", 2, 2.5, ops["cross_entropy"], F.cross_entropy, "m,n", "target"),
+        make_program("cross_entropy", "forward", 1, None, ops["cross_entropy"], F.cross_entropy, "m,n", "target"),
+        make_program("cross_entropy", "backward", 2, None, ops["cross_entropy"], F.cross_entropy, "m,n", "target"),
+        *make_forward_and_backward("gelu", (2, 3), alike, ops["gelu"], F.gelu, "m,n"),
+        *make_forward_and_backward("tanh", (2, 3), alike, ops["tanh"], torch.tanh, "m,n"),
+        *make_forward_and_backward("divide", (3, 6), alike, ops["divide"], torch.divide, "m,n", "m,n"),
+        make_program("a*b", "backward", 1, 4, ops["multiply"], lambda a, b: a * b, "m,1", "1,n"),
+        make_program(
             "a*b + b",
             "backward",
             1,
@@ -200,9 +200,9 @@ def works() -> list[Work]:
             "m,1",
             "1,n",
         ),
-        work("bias + relu", "backward", 3, 1.2, bias_activation, lambda x, b: torch.relu(x + b), "m,n", "n"),
-        work("sum of rows", "forward", 1, 0.95, *summing(-1), "m,n"),
-        work("sum of columns", "forward", 1, 0.95, *summing(0), "m,n"),
-        work("linear", "backward", None, 0.98, ops["linear"], F.linear, "m,n", "n,n", "n"),
-        Work(f"MLP {'-'.join(map(str, LAYERS))} step, one graph", None, 3, mlp_on_cupy, mlp_on_torch),
+        make_program("bias + relu", "backward", 3, 1.2, bias_activation, lambda x, b: torch.relu(x + b), "m,n", "n"),
+        make_program("sum of rows", "forward", 1, 0.95, *make_sums(-1), "m,n"),
+        make_program("sum of columns", "forward", 1, 0.95, *make_sums(0), "m,n"),
+        make_program("linear", "backward", None, 0.98, ops["linear"], F.linear, "m,n", "n,n", "n"),
+        GpuProgram(f"MLP {'-'.join(map(str, MLP_LAYER_SIZES))} step, one graph", None, 3, prepare_mlp_on_cupy, prepare_mlp_on_torch),
     ]

@@ -5,11 +5,11 @@ from typing import Any
 
 from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
-_SET, _GET = 304, 305  # the places in NumPy's C API, the same since 1.22: see numpy/__multiarray_api.h
-_CAPSULE = ctypes.create_string_buffer(b"mem_handler")  # which a capsule points to, and does not copy
+_SET_HANDLER_INDEX, _GET_HANDLER_INDEX = 304, 305  # the places in NumPy's C API, the same since 1.22: see numpy/__multiarray_api.h
+_CAPSULE_NAME = ctypes.create_string_buffer(b"mem_handler")  # which a capsule points to, and does not copy
 
 
-class Handler(ctypes.Structure):
+class MemoryHandler(ctypes.Structure):
     """PyDataMem_Handler with its PyDataMemAllocator, field by field; each function has `ctx` as its first argument."""
 
     _fields_ = (
@@ -27,25 +27,25 @@ ctypes.pythonapi.PyCapsule_New.restype = ctypes.py_object
 ctypes.pythonapi.PyCapsule_New.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 ctypes.pythonapi.PyCapsule_GetPointer.restype = ctypes.c_void_p
 ctypes.pythonapi.PyCapsule_GetPointer.argtypes = (ctypes.py_object, ctypes.c_char_p)
-_api = ctypes.cast(
+_numpy_c_api = ctypes.cast(
     ctypes.pythonapi.PyCapsule_GetPointer(_multiarray_umath._ARRAY_API, None),
     ctypes.POINTER(ctypes.c_void_p),
 )
-_set = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(_api[_SET])
-_get = ctypes.PYFUNCTYPE(ctypes.py_object)(_api[_GET])
-_installed: dict[int, Handler] = {}  # which must outlive the last array that was allocated through them
+_call_set_handler = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(_numpy_c_api[_SET_HANDLER_INDEX])
+_call_get_handler = ctypes.PYFUNCTYPE(ctypes.py_object)(_numpy_c_api[_GET_HANDLER_INDEX])
+_handler_by_address: dict[int, MemoryHandler] = {}  # which must outlive the last array that was allocated through them
 
 
-def current() -> Handler:
+def get_current_handler() -> MemoryHandler:
     """The handler that allocates now."""
-    return Handler.from_address(ctypes.pythonapi.PyCapsule_GetPointer(_get(), _CAPSULE.value))
+    return MemoryHandler.from_address(ctypes.pythonapi.PyCapsule_GetPointer(_call_get_handler(), _CAPSULE_NAME.value))
 
 
-def install(handler: Handler) -> Any:
+def install_handler(handler: MemoryHandler) -> Any:
     """Have this handler allocate from now on. Returns what `restore` takes to have the present one again."""
-    _installed[ctypes.addressof(handler)] = handler
-    return _set(ctypes.pythonapi.PyCapsule_New(ctypes.addressof(handler), ctypes.addressof(_CAPSULE), None))
+    _handler_by_address[ctypes.addressof(handler)] = handler
+    return _call_set_handler(ctypes.pythonapi.PyCapsule_New(ctypes.addressof(handler), ctypes.addressof(_CAPSULE_NAME), None))
 
 
-def restore(before: Any) -> None:
-    _set(before)
+def restore_handler(capsule: Any) -> None:
+    _call_set_handler(capsule)

@@ -4,17 +4,17 @@ from typing import Any
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from asv_bench.calls import arrays, cotangent, typical
-from asv_bench.memory import settle
-from asv_bench.subjects import BACKENDS, SIZES, backend_named, offered, op_named, per_op, preload
-from asv_bench.timed import Timed
-from asv_bench.verified import verify
+from asv_bench.calls import make_arrays, make_cotangent, make_typical_call
+from asv_bench.memory import fix_memory_placement
+from asv_bench.subjects import BACKENDS, SIZES, get_backend, get_implementation, get_op, make_benchmark_classes, preload
+from asv_bench.timed import TimedBenchmark
+from asv_bench.verified import require_right_result
 from gradspec.backends import call
 
 preload()
 
 
-class _Op(Timed):
+class _OpBenchmark(TimedBenchmark):
     """float32, on one thread; an op that disagrees with the spec is not timed."""
 
     op: str
@@ -22,12 +22,12 @@ class _Op(Timed):
     param_names = ("backend", "size")
 
     def setup(self, backend: str, size: str) -> None:
-        settle(size)
-        self.backend, self.spec = backend_named(backend), op_named(self.op)
-        fn = offered(self.backend, self.spec)
-        verify(self.backend, self.spec, "cache" if size == "memory" else size)
-        chosen = typical(self.spec, size)
-        inputs = [self.backend.from_numpy(x) for x in arrays(self.spec, chosen, "float32", seed=0)]
+        fix_memory_placement(size)
+        self.backend, self.spec = get_backend(backend), get_op(self.op)
+        fn = get_implementation(self.backend, self.spec)
+        require_right_result(self.backend, self.spec, "cache" if size == "memory" else size)
+        chosen = make_typical_call(self.spec, size)
+        inputs = [self.backend.from_numpy(x) for x in make_arrays(self.spec, chosen, "float32", seed=0)]
         free = self.spec.differentiable_arguments(len(inputs))
 
         def function(*xs: Any) -> Any:
@@ -46,8 +46,8 @@ class _Op(Timed):
         if not self.spec.differentiable:
             raise SkipNotImplemented(f"{self.op} is not differentiable")
         value, pullback = self.backend.vjp(self.function, *self.inputs)
-        g = self.backend.from_numpy(cotangent(self.backend.to_numpy(value)))
+        g = self.backend.from_numpy(make_cotangent(self.backend.to_numpy(value)))
         self.measure(lambda: pullback(g), self.backend, size)
 
 
-globals().update(per_op(__name__, _Op))
+globals().update(make_benchmark_classes(__name__, _OpBenchmark))

@@ -3,17 +3,17 @@
 from types import SimpleNamespace
 from typing import Any
 
-from asv_bench.memory import settle
-from asv_bench.subjects import BACKENDS, backend_named, preload
-from asv_bench.timed import Timed
-from asv_bench.workloads import programs, workloads
+from asv_bench.memory import fix_memory_placement
+from asv_bench.subjects import BACKENDS, get_backend, preload
+from asv_bench.timed import TimedBenchmark
+from asv_bench.workloads import make_workloads_without_hand_gradients, make_workloads_with_hand_gradients
 
 preload()
 
-WORK = {work.key: work for work in [*workloads(), *programs()]}
+WORKLOAD_BY_KEY = {work.key: work for work in [*make_workloads_with_hand_gradients(), *make_workloads_without_hand_gradients()]}
 
 
-class _Program(Timed):
+class _Program(TimedBenchmark):
     """Forward and backward, to the gradient of every parameter, through the backend's vjp."""
 
     work: str
@@ -21,12 +21,12 @@ class _Program(Timed):
     param_names = ("backend",)
 
     def setup(self, backend: str) -> None:
-        self.backend, work = backend_named(backend), WORK[self.work]
-        settle(work.size)
+        self.backend, work = get_backend(backend), WORKLOAD_BY_KEY[self.work]
+        fix_memory_placement(work.size)
         ops = SimpleNamespace(**self.backend.ops)
         inputs = [self.backend.from_numpy(x) for x in work.inputs]
         cotangent = self.backend.from_numpy(work.cotangent)
-        parameters, data = inputs[: work.differentiable], inputs[work.differentiable :]
+        parameters, data = inputs[: work.differentiable_count], inputs[work.differentiable_count :]
 
         def step() -> Any:
             _, pullback = self.backend.vjp(lambda *xs: work.program(ops, *xs, *data), *parameters)
@@ -42,6 +42,6 @@ class _Program(Timed):
 globals().update(
     {
         key: type(key, (_Program,), {"work": key, "__module__": __name__, "__doc__": f"{work.name}."})
-        for key, work in WORK.items()
+        for key, work in WORKLOAD_BY_KEY.items()
     }
 )

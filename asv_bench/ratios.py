@@ -25,29 +25,29 @@ from rich.console import Console
 from rich.table import Table
 
 from asv_bench import clock, engines
-from asv_bench.workloads import Workload, chain, workloads
+from asv_bench.workloads import Workload, chain, make_workloads_with_hand_gradients
 
-ENGINES: Mapping[str, Callable[[Workload], engines.Run]] = {
+ENGINE_BY_NAME: Mapping[str, Callable[[Workload], engines.GradientFunction]] = {
     "by hand": engines.by_hand,
     "gradspec": engines.gradspec,
     "HIPS autograd": engines.hips,
     "torch eager": engines.torch,
 }
-DEEP = 1_000_000
+DEEP_CHAIN_LENGTH = 1_000_000
 MARGIN = 1.5  # what six runs in another hour, on a busier machine, may show; smaller changes are found by costs, not by time
-US_AN_OP = 10  # the promise is a few microseconds, on a machine left in peace
+MAX_MICROSECONDS_PER_OP = 10  # the promise is a few microseconds, on a machine left in peace
 
 
-SAMPLES = 1 if clock.QUICK else 5  # whose spread tells asv a change from noise
+SAMPLES_PER_RATIO = 1 if clock.IS_QUICK_RUN else 5  # whose spread tells asv a change from noise
 
 
-def prepared(work: Workload, names: Collection[str] = tuple(ENGINES)) -> dict[str, engines.Run]:
+def prepare_engines(work: Workload, names: Collection[str] = tuple(ENGINE_BY_NAME)) -> dict[str, engines.GradientFunction]:
     """Those of the engines that are installed, each warmed up and found to have the gradients of the tape."""
     runs = {}
     expected = engines.gradspec(work)()
     for name in names:
         try:
-            runs[name] = ENGINES[name](work)
+            runs[name] = ENGINE_BY_NAME[name](work)
         except ImportError:
             continue
         for got, g in zip(runs[name](), expected, strict=True):
@@ -61,7 +61,7 @@ def prepared(work: Workload, names: Collection[str] = tuple(ENGINES)) -> dict[st
     return runs
 
 
-def seconds(run: Callable[[], Any]) -> float:
+def measure_one_call(run: Callable[[], Any]) -> float:
     """One call, as `timeit` times it: without the garbage collector."""
     gc.collect()
     gc.disable()
@@ -73,21 +73,21 @@ def seconds(run: Callable[[], Any]) -> float:
         gc.enable()
 
 
-def side_by_side(run: engines.Run, reference: engines.Run, samples: int = SAMPLES) -> list[float]:
+def measure_ratio_samples(run: engines.GradientFunction, reference: engines.GradientFunction, samples: int = SAMPLES_PER_RATIO) -> list[float]:
     """How many times as long as the second the first takes, several times over.
 
     Both are called warm, again and again, as a training loop calls its step: value and gradients, with the inputs at hand and
     the parts of the engine in the cache. Each sample is that of `clock.Turns`, by the processor's time.
     """
-    return [clock.ratio(run, reference, process_time) for _ in range(samples)]
+    return [clock.measure_ratio(run, reference, process_time) for _ in range(samples)]
 
 
-def deep(ops: int, *shape: int) -> float:
+def measure_deep_chain(ops: int, *shape: int) -> float:
     """Microseconds for each op of a chain of so many, forward and backward."""
-    work = workloads()[0]
+    work = make_workloads_with_hand_gradients()[0]
     inputs = tuple(x[0] * np.ones(shape) for x in work.inputs)
     long = replace(work, program=partial(chain, steps=ops // 2), inputs=inputs, cotangent=np.ones(shape))
-    return seconds(engines.gradspec(long)) / ops * 1e6
+    return measure_one_call(engines.gradspec(long)) / ops * 1e6
 
 
 def promise(work: Workload, first: str, second: str) -> tuple[str, Callable[[float], bool]]:
@@ -106,48 +106,48 @@ def main() -> int:
         action="store_true",
         help=f"exit with status 1 where a promise is broken by more than {MARGIN:g} times",
     )
-    parser.add_argument("--samples", type=int, default=SAMPLES, help="of which each figure is the median")
+    parser.add_argument("--samples", type=int, default=SAMPLES_PER_RATIO, help="of which each figure is the median")
     parser.add_argument("--quick", action="store_true", help="one sample, and a chain a tenth as long")
     options = parser.parse_args()
-    samples, depth = (1, DEEP // 10) if options.quick else (options.samples, DEEP)
-    table = Table("work", *ENGINES, "promised", "HIPS / gradspec", "promised", title="time, by hand = 1")
+    samples, depth = (1, DEEP_CHAIN_LENGTH // 10) if options.quick else (options.samples, DEEP_CHAIN_LENGTH)
+    table = Table("work", *ENGINE_BY_NAME, "promised", "HIPS / gradspec", "promised", title="time, by hand = 1")
     broken = []
 
-    def judged(shown: str, kept: bool, what: str) -> str:
-        if not kept:
+    def mark_if_broken(shown: str, is_kept: bool, what: str) -> str:
+        if not is_kept:
             broken.append(what)
-        return shown if kept else f"[red]{shown}[/red]"
+        return shown if is_kept else f"[red]{shown}[/red]"
 
-    for work in workloads():
-        runs = prepared(work)
+    for work in make_workloads_with_hand_gradients():
+        runs = prepare_engines(work)
 
-        def times_as_long(first: str, second: str, runs: Mapping[str, engines.Run] = runs) -> float:
-            return median(side_by_side(runs[first], runs[second], samples))
+        def measure_median_ratio(first: str, second: str, runs: Mapping[str, engines.GradientFunction] = runs) -> float:
+            return median(measure_ratio_samples(runs[first], runs[second], samples))
 
         cells = {
-            name: f"{times_as_long(name, 'by hand'):.2f}"
+            name: f"{measure_median_ratio(name, 'by hand'):.2f}"
             for name in runs
             if name not in ("by hand", "gradspec")
         }
-        cells["by hand"] = f"{min(seconds(runs['by hand']) for _ in range(5)) * 1e3:.2f} ms"
+        cells["by hand"] = f"{min(measure_one_call(runs['by hand']) for _ in range(5)) * 1e3:.2f} ms"
         at_most, keeps_to_hand = promise(work, "gradspec", "by hand")
-        to_hand = times_as_long("gradspec", "by hand")
-        cells["gradspec"] = judged(
+        to_hand = measure_median_ratio("gradspec", "by hand")
+        cells["gradspec"] = mark_if_broken(
             f"{to_hand:.2f}", keeps_to_hand(to_hand), f"{work.name}: {to_hand:.2f}, not {at_most}"
         )
         at_least, keeps_ahead = promise(work, "HIPS autograd", "gradspec")
         ahead = ""
         if "HIPS autograd" in runs:
-            lead = times_as_long("HIPS autograd", "gradspec")
+            lead = measure_median_ratio("HIPS autograd", "gradspec")
             what = f"{work.name}, HIPS autograd over gradspec: {lead:.1f}, not {at_least}"
-            ahead = judged(f"{lead:.1f}", keeps_ahead(lead), what)
-        table.add_row(work.name, *(cells.get(name, "") for name in ENGINES), at_most, ahead, at_least)
+            ahead = mark_if_broken(f"{lead:.1f}", keeps_ahead(lead), what)
+        table.add_row(work.name, *(cells.get(name, "") for name in ENGINE_BY_NAME), at_most, ahead, at_least)
     table.caption = f"warm, two engines in turns, garbage collector off; promised is what six runs showed, --check allows {MARGIN:g} times that"
     for shape in ((8,), ()):
-        us = deep(depth, *shape)
+        us = measure_deep_chain(depth, *shape)
         name = f"chain of {depth:,} ops, {'8' if shape else '0-d'} float64"
         table.add_row(
-            name, "", judged(f"{us:.1f} us an op", us <= US_AN_OP, name), "", "", f"<= {US_AN_OP} us"
+            name, "", mark_if_broken(f"{us:.1f} us an op", us <= MAX_MICROSECONDS_PER_OP, name), "", "", f"<= {MAX_MICROSECONDS_PER_OP} us"
         )
     Console(width=max(Console().width, 130)).print(table)
     for what in broken:

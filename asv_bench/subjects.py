@@ -30,32 +30,32 @@ SIZES = ("overhead", "cache", "memory")
 """8 elements: the cost of a call; 64 KiB: arithmetic on what is in the cache; 16 MiB: reading and writing memory."""
 
 
-def declared_ops() -> tuple[str, ...]:
+def list_declared_ops() -> tuple[str, ...]:
     """The names of all functions under `reference/ops` that are decorated with `@op(...)`, in order."""
     return tuple(
         sorted(
             node.name
             for file in (ROOT / "reference" / "ops").glob("*.py")
             for node in ast.parse(file.read_text(encoding="utf-8")).body
-            if isinstance(node, ast.FunctionDef) and any(map(_declares, node.decorator_list))
+            if isinstance(node, ast.FunctionDef) and any(map(_is_op_decorator, node.decorator_list))
         )
     )
 
 
-def _declares(decorator: ast.expr) -> bool:
+def _is_op_decorator(decorator: ast.expr) -> bool:
     return isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "op"
 
 
-def op_named(name: str) -> Op:
+def get_op(name: str) -> Op:
     """The op of the commit under test; n/a where it has none of this name."""
     if name not in OPS:
         raise SkipNotImplemented(f"the spec has no {name} at this commit")
     return OPS[name]
 
 
-def backend_named(name: str) -> Backend:
+def get_backend(name: str) -> Backend:
     """The backend of the commit under test, on one thread; n/a where it cannot run."""
-    backend = _loaded(name)
+    backend = _load_backend(name)
     if not isinstance(backend, Backend):
         raise SkipNotImplemented(str(backend)) from backend
     if torch := sys.modules.get("torch"):
@@ -64,7 +64,7 @@ def backend_named(name: str) -> Backend:
 
 
 @cache
-def _loaded(name: str) -> Backend | Exception:
+def _load_backend(name: str) -> Backend | Exception:
     """The backend, or why it cannot run."""
     try:
         return load(name)
@@ -72,14 +72,14 @@ def _loaded(name: str) -> Backend | Exception:
         return reason
 
 
-def offered(backend: Backend, op: Op) -> Callable[..., Any]:
+def get_implementation(backend: Backend, op: Op) -> Callable[..., Any]:
     """The backend's implementation of the op; n/a where it offers none."""
     if op.name not in backend.ops:
         raise SkipNotImplemented(f"{backend.name} does not offer {op.name}")
     return backend.ops[op.name]
 
 
-LATER = (
+LAZILY_IMPORTED_MODULES = (
     "torch.fx.experimental.symbolic_shapes",  # by `torch.autograd.grad` when it is first called: half a second
     "gradspec.properties.laws.gradient",
     "gradspec.properties.laws.value",
@@ -92,15 +92,15 @@ def preload() -> None:
 
     Only modules: to ask for a device here would start a driver that does not survive the fork, and so would a backward pass.
     """
-    for reference in (*loading.BUILT_IN.values(), *LATER):
+    for reference in (*loading.BUILT_IN.values(), *LAZILY_IMPORTED_MODULES):
         with suppress(ImportError):
             importlib.import_module(reference.partition(":")[0])
     gc.freeze()  # what is there by now need not be gone through by each collection before a measurement
 
 
-def per_op(module: str, base: type) -> dict[str, type]:
+def make_benchmark_classes(module: str, base: type) -> dict[str, type]:
     """One class of benchmarks for each declared op, by its name: subclasses of `base` with the op's name as `op`."""
     return {
         name: type(name, (base,), {"op": name, "__module__": module, "__doc__": inspect.getdoc(base)})
-        for name in declared_ops()
+        for name in list_declared_ops()
     }

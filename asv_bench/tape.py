@@ -7,13 +7,13 @@ from typing import Any
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from asv_bench.ratios import prepared, side_by_side
+from asv_bench.ratios import prepare_engines, measure_ratio_samples
 from asv_bench.subjects import preload
-from asv_bench.workloads import workloads
+from asv_bench.workloads import make_workloads_with_hand_gradients
 
 preload()
 
-WORK = {work.key: work for work in workloads()}
+WORKLOAD_BY_KEY = {work.key: work for work in make_workloads_with_hand_gradients()}
 
 RATIOS = {
     "tape / by hand": ("gradspec", "by hand"),
@@ -36,10 +36,10 @@ class _Ratio:
     def track_ratio(self, ratio: str) -> dict[str, Any]:
         """How many times as long as the second the first takes; asv reads several samples from a dictionary."""
         first, second = RATIOS[ratio]
-        runs = prepared(WORK[self.work], (first, second))
+        runs = prepare_engines(WORKLOAD_BY_KEY[self.work], (first, second))
         if first not in runs:
             raise SkipNotImplemented(f"{first} is not installed")
-        samples = side_by_side(runs[first], runs[second])
+        samples = measure_ratio_samples(runs[first], runs[second])
         return {"samples": [round(sample, 3) for sample in samples], "number": 1}
 
     track_ratio.unit = "times"  # type: ignore[attr-defined]
@@ -48,6 +48,6 @@ class _Ratio:
 globals().update(
     {
         key: type(key, (_Ratio,), {"work": key, "__module__": __name__, "__doc__": f"{work.name}."})
-        for key, work in WORK.items()
+        for key, work in WORKLOAD_BY_KEY.items()
     }
 )

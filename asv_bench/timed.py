@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from asv_bench.clock import seconds
+from asv_bench.clock import measure_seconds
 from gradspec.backends import Backend
 
 
-class Timed:
+class TimedBenchmark:
     """A base for classes of `time_` benchmarks: `self.measure(run, backend, size)` in one of them is its result.
 
     Each process measures once. Processes differ, too, if only in where their memory lies, so there are several, and they
@@ -20,10 +20,10 @@ class Timed:
     repeat = 1
     number = 1
     warmup_time = 0  # `measure` warms up
-    _elapsed = 0.0
+    _elapsed_seconds = 0.0
 
     def timer(self) -> float:
-        return self._elapsed
+        return self._elapsed_seconds
 
     def measure(self, run: Callable[[], Any], backend: Backend, size: str) -> None:
-        self._elapsed += seconds(run, backend, size)
+        self._elapsed_seconds += measure_seconds(run, backend, size)

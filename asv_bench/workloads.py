@@ -32,7 +32,7 @@ class Workload:
     by_hand: Callable[..., tuple[Array, ...]] | None
     inputs: tuple[Array, ...]
     cotangent: Array
-    differentiable: int
+    differentiable_count: int
     rtol: float
     over_hand: Range | None = None
     hips_over_tape: Range | None = None
@@ -134,24 +134,24 @@ def transformer_block(ops: Any, x: Any, *parameters: Any, heads: int) -> Any:
     return x + ops.linear(ops.gelu(ops.linear(ops.layer_norm(x, w2, b2), w_up, b_up)), w_down, b_down)
 
 
-def programs() -> list[Workload]:
+def make_workloads_without_hand_gradients() -> list[Workload]:
     """Programs that nobody would differentiate by hand."""
     rng = np.random.default_rng(0)
     batch, time, channels, heads, depth = 4, 64, 128, 4, 100_000
 
-    def normal(*shape: int, scale: float = 1.0) -> Array:
+    def draw_normal(*shape: int, scale: float = 1.0) -> Array:
         return (rng.normal(size=shape) * scale).astype(np.float32)
 
-    def layer(size_in: int, size_out: int) -> tuple[Array, Array]:
-        return normal(size_out, size_in, scale=size_in**-0.5), normal(size_out)
+    def draw_layer(size_in: int, size_out: int) -> tuple[Array, Array]:
+        return draw_normal(size_out, size_in, scale=size_in**-0.5), draw_normal(size_out)
 
-    norm = (normal(channels), normal(channels))
+    norm = (draw_normal(channels), draw_normal(channels))
     parameters = (
-        *(*norm, *layer(channels, 3 * channels), *layer(channels, channels)),
-        *(*norm, *layer(channels, 4 * channels), *layer(4 * channels, channels)),
+        *(*norm, *draw_layer(channels, 3 * channels), *draw_layer(channels, channels)),
+        *(*norm, *draw_layer(channels, 4 * channels), *draw_layer(4 * channels, channels)),
     )
     block = partial(transformer_block, heads=heads)
-    x = normal(batch, time, channels)
+    x = draw_normal(batch, time, channels)
     x64, w64 = np.full(8, 1.5), np.full(8, 3.5)
     return [
         Workload(
@@ -161,8 +161,8 @@ def programs() -> list[Workload]:
             block,
             None,
             (x, *parameters),
-            normal(batch, time, channels),
-            differentiable=1 + len(parameters),
+            draw_normal(batch, time, channels),
+            differentiable_count=1 + len(parameters),
             rtol=1e-4,  # float32 through a dozen layers
         ),
         Workload(
@@ -173,20 +173,20 @@ def programs() -> list[Workload]:
             None,
             (x64, w64),
             np.ones(8),
-            differentiable=2,
+            differentiable_count=2,
             rtol=1e-10,  # 50,000 shares of w are summed
         ),
     ]
 
 
-def workloads() -> list[Workload]:
+def make_workloads_with_hand_gradients() -> list[Workload]:
     """All of them, with the same inputs each time."""
     rng = np.random.default_rng(0)
 
-    def normal(*shape: int, scale: float = 1.0) -> Array:
+    def draw_normal(*shape: int, scale: float = 1.0) -> Array:
         return (rng.normal(size=shape) * scale).astype(np.float32)
 
-    def chained(key: str, name: str, *shape: int, over_hand: Range, hips_over_tape: Range) -> Workload:
+    def make_chain(key: str, name: str, *shape: int, over_hand: Range, hips_over_tape: Range) -> Workload:
         return Workload(
             key,
             name,
@@ -198,19 +198,19 @@ def workloads() -> list[Workload]:
                 np.asarray(rng.uniform(3, 4, shape)),
             ),  # arrays even if 0-d
             np.asarray(rng.normal(size=shape)),
-            differentiable=2,
+            differentiable_count=2,
             rtol=1e-12,  # float64, and the shares of w are summed in the same order
             over_hand=over_hand,
             hips_over_tape=hips_over_tape,
         )
 
-    parameters = normal(256, 784, scale=0.05), normal(256), normal(10, 256, scale=0.05), normal(10)
-    images, labels = normal(128, 784), rng.integers(0, 10, 128)
+    parameters = draw_normal(256, 784, scale=0.05), draw_normal(256), draw_normal(10, 256, scale=0.05), draw_normal(10)
+    images, labels = draw_normal(128, 784), rng.integers(0, 10, 128)
     return [
-        chained(
+        make_chain(
             "chain", "chain of 1,000 ops, 8 float64", 8, over_hand=(1.85, 2.0), hips_over_tape=(4.8, 5.4)
         ),
-        chained(
+        make_chain(
             "scalar_chain",
             "chain of 1,000 ops, 0-d float64",
             over_hand=(2.13, 2.46),
@@ -224,7 +224,7 @@ def workloads() -> list[Workload]:
             mlp_by_hand,
             (*parameters, images, labels),
             np.asarray(1, np.float32),
-            differentiable=4,
+            differentiable_count=4,
             rtol=1e-5,  # sums of 128 float32 products in another order
             over_hand=(1.1, 1.25),
             hips_over_tape=(1.9, 2.0),
@@ -235,9 +235,9 @@ def workloads() -> list[Workload]:
             "memory",
             broadcast,
             broadcast_by_hand,
-            (normal(4096, 1), normal(1, 1024)),
-            normal(4096, 1024),
-            differentiable=2,
+            (draw_normal(4096, 1), draw_normal(1, 1024)),
+            draw_normal(4096, 1024),
+            differentiable_count=2,
             rtol=1e-5,  # sums of 4,096 float32 numbers in another order
             over_hand=(0.99, 1.04),
             hips_over_tape=(1.0, 1.1),
@@ -248,9 +248,9 @@ def workloads() -> list[Workload]:
             "memory",
             layer_norm,
             layer_norm_by_hand,
-            (normal(4096, 1024), normal(1024), normal(1024)),
-            normal(4096, 1024),
-            differentiable=3,
+            (draw_normal(4096, 1024), draw_normal(1024), draw_normal(1024)),
+            draw_normal(4096, 1024),
+            differentiable_count=3,
             rtol=1e-5,  # sums of 4,096 float32 numbers in another order
             over_hand=(0.5, 0.69),
             hips_over_tape=(3.8, 5.4),

@@ -26,9 +26,9 @@ class Deviation:
     it in; none for all.
     """
 
-    where: str
+    declaration: str
     op: str
-    rule: str
+    law: str
     dtypes: frozenset[str]
     why: str
 
@@ -37,7 +37,7 @@ class Deviation:
         return not self.dtypes or dtype in self.dtypes
 
     @classmethod
-    def declared(cls, where: str, why: str) -> "Deviation":
+    def parse(cls, where: str, why: str) -> "Deviation":
         """That of a line of `Backend.known`: "op", "op: property", or either with "op[dtype, dtype]"."""
         what, _, rule = where.partition(": ")
         op, *dtypes = re.findall(r"[^\[\],\s]+", what) or [""]
@@ -89,17 +89,17 @@ class Backend:
     nests: bool = False
 
     def __post_init__(self) -> None:
-        _check(f"backend {self.name!r}: the spec has no op", self.ops, OPS)
+        _check_names(f"backend {self.name!r}: the spec has no op", self.ops, OPS)
         deviations = self.deviations
         known = [d.op for d in deviations]
-        _check(f"backend {self.name!r}: a deviation is known of what is not among its ops:", known, self.ops)
+        _check_names(f"backend {self.name!r}: a deviation is known of what is not among its ops:", known, self.ops)
         dtypes = [name for d in deviations for name in sorted(d.dtypes)]
-        _check(
+        _check_names(
             f"backend {self.name!r}: a deviation is known in a dtype it is not verified in:",
             dtypes,
             self.dtypes,
         )
-        _check(f"backend {self.name!r}: there is no dtype", self.dtypes, DTYPES)
+        _check_names(f"backend {self.name!r}: there is no dtype", self.dtypes, DTYPES)
         object.__setattr__(self, "ops", MappingProxyType(dict(self.ops)))
         object.__setattr__(self, "known", MappingProxyType(dict(self.known)))
         object.__setattr__(self, "dtypes", frozenset(self.dtypes))
@@ -110,7 +110,7 @@ class Backend:
     @property
     def deviations(self) -> list[Deviation]:
         """What is `known`, a line each."""
-        return [Deviation.declared(where, why) for where, why in self.known.items()]
+        return [Deviation.parse(where, why) for where, why in self.known.items()]
 
     def with_ops(
         self,
@@ -139,16 +139,16 @@ def call(op: Op, fn: Callable[..., Any], arrays: Sequence[Any], keywords: Mappin
     return fn(tuple(arrays), **keywords) if op.variadic else fn(*arrays, **keywords)
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
+def suggest_nearest(name: str, names: Iterable[str]) -> str:
     """The names most like this one, to end an error with; all of them where none is alike."""
     names = sorted(names)
     alike = get_close_matches(name, names, cutoff=0.5)
     return f"did you mean {' or '.join(map(repr, alike))}?" if alike else f"there are {', '.join(names)}"
 
 
-def _check(complaint: str, names: Iterable[str], allowed: Collection[str]) -> None:
+def _check_names(complaint: str, names: Iterable[str], allowed: Collection[str]) -> None:
     if isinstance(names, str):
         raise TypeError(f"{complaint.split(':')[0]}: {names!r} is one name, not a collection of names")
     for name in names:
         if name not in allowed:
-            raise ValueError(f"{complaint} {name!r}; {nearest(name, allowed)}")
+            raise ValueError(f"{complaint} {name!r}; {suggest_nearest(name, allowed)}")

@@ -5,9 +5,9 @@ import re
 from importlib.metadata import entry_points
 from operator import attrgetter
 
-from gradspec.backends.backend import Backend, Unavailable, nearest
+from gradspec.backends.backend import Backend, Unavailable, suggest_nearest
 
-GROUP = "gradspec.backends"
+ENTRY_POINT_GROUP = "gradspec.backends"
 """The group of entry points in which packages offer backends, as `module:attribute`, where the attribute is a `Backend`
 or a function of no arguments that returns one."""
 
@@ -26,35 +26,35 @@ def load(name: str) -> Backend:
     Raises Unavailable, with the reason in one line, for one that cannot run here, ValueError for a name that means nothing,
     TypeError for an attribute that is something else.
     """
-    named = _named()
+    named = _list_references()
     if name in named:
         return _load(name, named[name])
     if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", name):
         raise ValueError(
-            f"no backend {name!r}; {nearest(name, named)}; one of your own is named module:attribute."
+            f"no backend {name!r}; {suggest_nearest(name, named)}; one of your own is named module:attribute."
         )
     return _load(name, name)
 
 
-def available() -> dict[str, Backend | Unavailable]:
+def load_all() -> dict[str, Backend | Unavailable]:
     """Every backend built in or offered by an installed package, by name; for one that cannot run here, the reason.
 
     This imports all their libraries.
     """
-    return {name: _tried(name, reference) for name, reference in _named().items()}
+    return {name: _try_to_load(name, reference) for name, reference in _list_references().items()}
 
 
-def _tried(name: str, reference: str) -> Backend | Unavailable:
+def _try_to_load(name: str, reference: str) -> Backend | Unavailable:
     try:
         return _load(name, reference)
     except Unavailable as reason:
         return reason
     except Exception as error:  # someone's broken package must not hide the others
-        return Unavailable(f"{name}: {_one_line(error).removeprefix(f'no backend {name!r}: ')}")
+        return Unavailable(f"{name}: {_first_line(error).removeprefix(f'no backend {name!r}: ')}")
 
 
-def _named() -> dict[str, str]:
-    return {point.name: point.value for point in entry_points(group=GROUP)} | BUILT_IN
+def _list_references() -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)} | BUILT_IN
 
 
 def _load(name: str, reference: str) -> Backend:
@@ -68,11 +68,11 @@ def _load(name: str, reference: str) -> Backend:
             ) from error
         raise Unavailable(f"{name}: {error.name} is not installed") from error
     except ImportError as error:
-        raise Unavailable(f"{name}: {_one_line(error)}") from error
+        raise Unavailable(f"{name}: {_first_line(error)}") from error
     try:
         found = attrgetter(attribute)(module)
     except AttributeError as error:
-        raise ValueError(f"no backend {name!r}: {_one_line(error)}") from error
+        raise ValueError(f"no backend {name!r}: {_first_line(error)}") from error
     backend = found if isinstance(found, Backend) or not callable(found) else found()
     if not isinstance(backend, Backend):
         raise TypeError(
@@ -81,5 +81,5 @@ def _load(name: str, reference: str) -> Backend:
     return backend
 
 
-def _one_line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -11,8 +11,8 @@ from gradspec.backends.backend import Backend
 from gradspec.reference import OPS, vjp
 
 
-def _same(x: Any) -> Any:
+def _identity(x: Any) -> Any:
     return x
 
 
-backend = Backend(name="numpy", ops=OPS, vjp=vjp, from_numpy=_same, to_numpy=np.asarray, nests=True)
+backend = Backend(name="numpy", ops=OPS, vjp=vjp, from_numpy=_identity, to_numpy=np.asarray, nests=True)

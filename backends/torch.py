@@ -25,17 +25,17 @@ BFLOAT16 = np.dtype(
 
 def cpu() -> Backend:
     """The backend "torch"."""
-    return _on("cpu", "torch", lambda: None)
+    return _make_backend("cpu", "torch", lambda: None)
 
 
 def cuda() -> Backend:
     """The backend "torch:cuda". Raises Unavailable where torch sees no CUDA device."""
     if not torch.cuda.is_available():
         raise Unavailable("torch:cuda: torch sees no CUDA device")
-    return _on("cuda", "torch:cuda", torch.cuda.synchronize)
+    return _make_backend("cuda", "torch:cuda", torch.cuda.synchronize)
 
 
-def _on(device: str, name: str, synchronize: Callable[[], None]) -> Backend:
+def _make_backend(device: str, name: str, synchronize: Callable[[], None]) -> Backend:
     return Backend(
         name=name,
         ops=OPS,
@@ -44,7 +44,7 @@ def _on(device: str, name: str, synchronize: Callable[[], None]) -> Backend:
         to_numpy=to_numpy,
         synchronize=synchronize,
         dtypes={"float64", "float32", "bfloat16", "float16"},
-        known=KNOWN,
+        known=KNOWN_DEVIATIONS,
         device=device,
         nests=True,
     )
@@ -62,7 +62,7 @@ def from_numpy(x: np.ndarray[Any, Any], device: str = "cpu") -> torch.Tensor:
     """
     if any(s < 0 or s % x.itemsize for s in x.strides):
         x = x.copy(order="C")
-    offset = _offset(x)
+    offset = _shorten_offset(x)
     strides = [s // x.itemsize for s in x.strides]
     extent = 1 + sum((n - 1) * s for n, s in zip(x.shape, strides, strict=True)) if x.size else 0
     memory = np.zeros(offset + extent, x.dtype)
@@ -72,7 +72,7 @@ def from_numpy(x: np.ndarray[Any, Any], device: str = "cpu") -> torch.Tensor:
     return flat.to(device).as_strided(x.shape, strides, offset)
 
 
-def _offset(x: np.ndarray[Any, Any]) -> int:
+def _shorten_offset(x: np.ndarray[Any, Any]) -> int:
     """How many elements after the start of the memory it is a view of x starts; from 32 on, modulo 16, plus 16.
 
     So a view that starts between two vector loads or cache lines still does, without a copy of all that lies before.
@@ -121,12 +121,12 @@ def vjp(
             torch.zeros_like(x) if d is None or d._is_zerotensor() else d
             for x, d in zip(leaves, pulled, strict=True)
         ]
-        return tuple(gradients if record else _apart(g, gradients))
+        return tuple(gradients if record else _clone_shared(g, gradients))
 
     return (value if nested else value.detach()), pullback
 
 
-def _apart(g: torch.Tensor, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
+def _clone_shared(g: torch.Tensor, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
     """The gradients each in memory of its own: `autograd.grad` hands out the cotangent itself where it can."""
     taken = {g.untyped_storage().data_ptr()}
     apart = []
@@ -143,7 +143,7 @@ def _clip(x: torch.Tensor, min: torch.Tensor, max: torch.Tensor | None = None) -
     # The backward pass of torch 2.13 combines `x < min` and `min < max` in place, and raises where the second has more
     # axes or elements (clamp_backward_min_max in torch/csrc/autograd/FunctionsManual.cpp): so both get one shape.
     return (
-        _standard["clip"](x, min) if max is None else _standard["clip"](x, *torch.broadcast_tensors(min, max))  # type: ignore[no-untyped-call]
+        _standard_ops["clip"](x, min) if max is None else _standard_ops["clip"](x, *torch.broadcast_tensors(min, max))  # type: ignore[no-untyped-call]
     )
 
 
@@ -170,12 +170,12 @@ def _var(x: torch.Tensor, **keywords: Any) -> Any:
     if keywords.get("axis") == ():  # array-api-compat has zeros here, even of NaN
         return _var(x[..., None], **{**keywords, "axis": -1, "keepdims": False})
     if x.numel():
-        return _standard["var"](x, **keywords)
+        return _standard_ops["var"](x, **keywords)
     with (
         warnings.catch_warnings()
     ):  # torch warns of a variance of too few numbers even where there is none to compute
         warnings.simplefilter("ignore", UserWarning)
-        return _standard["var"](x, **keywords)
+        return _standard_ops["var"](x, **keywords)
 
 
 def _softplus(x: torch.Tensor) -> Any:
@@ -188,10 +188,10 @@ def _layer_norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, *, ep
     return F.layer_norm(x, weight.shape, weight, bias, eps)
 
 
-_standard = ops_from(xp)
+_standard_ops = ops_from(xp)
 
 OPS: dict[str, Callable[..., Any]] = {
-    **_standard,
+    **_standard_ops,
     "clip": _clip,
     "cross_entropy": _cross_entropy,
     "gelu": F.gelu,
@@ -209,7 +209,7 @@ OPS: dict[str, Callable[..., Any]] = {
 }
 """Every op of the spec in torch's own functions."""
 
-KNOWN = {
+KNOWN_DEVIATIONS = {
     "clip: gradient at kinks is a legal subgradient": "torch.clamp's backward, as of torch 2.13, gives neither bound the "
     "cotangent where x is outside both and they are equal (clamp_backward_min_max in "
     "torch/csrc/autograd/FunctionsManual.cpp asks for min < max, or max < min)",

@@ -11,12 +11,12 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
-WIDTH = 100  # columns
-OPS = ("getitem", "layer_norm", "relu", "softmax")  # of each family one
-COMMAND = ["pytest", "properties/", *(part for op in OPS for part in ("--op", op))]
+TERMINAL_COLUMNS = 100  # columns
+OPS_SHOWN = ("getitem", "layer_norm", "relu", "softmax")  # of each family one
+COMMAND = ["pytest", "properties/", *(part for op in OPS_SHOWN for part in ("--op", op))]
 
 
-def output(command: list[str]) -> str:
+def run_in_terminal(command: list[str]) -> str:
     """What the command prints to a terminal of so many columns."""
     pieces = []
 
@@ -24,7 +24,7 @@ def output(command: list[str]) -> str:
         pieces.append(os.read(terminal, 1 << 16))
         return pieces[-1]
 
-    os.environ |= {"COLUMNS": str(WIDTH), "TERM": "xterm-256color"}
+    os.environ |= {"COLUMNS": str(TERMINAL_COLUMNS), "TERM": "xterm-256color"}
     pty.spawn([sys.executable, "-m", *command], read)
     return b"".join(pieces).decode().replace("\r", "")
 
@@ -32,9 +32,9 @@ def output(command: list[str]) -> str:
 def main() -> None:
     """Run, draw what is shown at the end, and only then replace the picture."""
     path = Path(__file__).with_name("run.svg")
-    report = output(COMMAND)
+    report = run_in_terminal(COMMAND)
     report = report[report.index("=", report.index("100%]")) :]  # the tables: what is tried meanwhile is dots
-    console = Console(width=WIDTH, record=True, file=io.StringIO())
+    console = Console(width=TERMINAL_COLUMNS, record=True, file=io.StringIO())
     console.print(f"$ {' '.join(COMMAND)}\n")
     console.print(Text.from_ansi(report.strip()))
     fontless = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)

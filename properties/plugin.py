@@ -19,7 +19,7 @@ from gradspec.properties.running.collector import Collector
 from gradspec.properties.running.run import Run
 
 options.register_profiles()
-pytest_addoption = options.add
+pytest_addoption = options.add_options
 
 
 @pytest.hookimpl(tryfirst=True)  # before Hypothesis looks for the profile
@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "property(when): what the property speaks of, a predicate; everything if absent"
     )
-    options.check(config)
+    options.check_options(config)
     run = Run(config)
     config.pluginmanager.register(run, "gradspec-run")
     if not hasattr(config, "workerinput"):

@@ -4,16 +4,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gradspec.properties.laws.batches import ALONG, LAYERS, a_batch_equals_its_members, batch_of
-from gradspec.properties.laws.second_order import moderate
-from gradspec.properties.running.subject import Subject
+from gradspec.properties.laws.batches import AXIS_OPS, ROW_OPS, a_batch_equals_its_members, find_batch_axes
+from gradspec.properties.laws.second_order import make_moderate
+from gradspec.properties.running.subject import OpUnderTest
 
 
-@pytest.mark.property(when=lambda s: s.op.signature or s.op.name in ALONG | LAYERS)
+@pytest.mark.property(when=lambda s: s.op.signature or s.op.name in AXIS_OPS | ROW_OPS)
 @given(data=st.data())
-def test_a_batch_equals_its_members(subject: Subject, data: st.DataObject) -> None:
+def test_a_batch_equals_its_members(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: the gradient misses what one block of threads does not reach."""
-    cases = data.draw(subject.cases(fills=1, room=60))
-    assume(batch_of(cases[0]) and cases[0].cotangent.size)
+    cases = data.draw(op_under_test.cases(cases_per_example=1, max_elements=60))
+    assume(find_batch_axes(cases[0]) and cases[0].cotangent.size)
     for case in cases:
-        subject.obeys(a_batch_equals_its_members, case, kept=moderate)  # the question is not of precision
+        op_under_test.check_law(a_batch_equals_its_members, case, adapt=make_moderate)  # the question is not of precision

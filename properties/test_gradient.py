@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.laws.gradient import every_gradient_agrees
-from gradspec.properties.running.subject import Subject
+from gradspec.properties.running.subject import OpUnderTest
 
 
 @pytest.mark.property(when=lambda s: s.op.differentiable or s.op.flat)
 @given(data=st.data())
-def test_every_gradient_agrees(subject: Subject, data: st.DataObject) -> None:
+def test_every_gradient_agrees(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: softplus has a gradient interpolated between 0 and 1."""
-    subject.obeys_on_cases(every_gradient_agrees, data, smooth=True, long=True)
+    op_under_test.check_law_on_cases(every_gradient_agrees, data, smooth=True, allow_long_axes=True)

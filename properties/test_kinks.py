@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 
 from gradspec.properties.generating.kinked import kinked_cases
 from gradspec.properties.laws.kinks import gradient_at_kinks_is_a_legal_subgradient
-from gradspec.properties.running.subject import Subject
+from gradspec.properties.running.subject import OpUnderTest
 
 
 @pytest.mark.property(when=lambda s: s.op.differentiable and s.op.kinks)
 @given(data=st.data())
-def test_gradient_at_kinks_is_a_legal_subgradient(subject: Subject, data: st.DataObject) -> None:
+def test_gradient_at_kinks_is_a_legal_subgradient(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: maximum pays nobody at a tie."""
-    for case in data.draw(kinked_cases(subject.op, subject.dtypes, fills=2)):
-        subject.obeys(gradient_at_kinks_is_a_legal_subgradient, case)
+    for case in data.draw(kinked_cases(op_under_test.op, op_under_test.dtypes, fills=2)):
+        op_under_test.check_law(gradient_at_kinks_is_a_legal_subgradient, case)

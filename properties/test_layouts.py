@@ -9,31 +9,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.case import Case
-from gradspec.properties.generating.layouts import LAYOUTS, layouts_for
+from gradspec.properties.generating.layouts import LAYOUTS, list_layout_names
 from gradspec.properties.laws.layouts import layout_makes_no_difference
-from gradspec.properties.running.subject import Subject
+from gradspec.properties.running.subject import OpUnderTest
 from gradspec.reference.tape import Array
 
-FILLS = 9  # cases per example: each array meets every layout
-STEPS = 11, 13, 17, 19, 23, 29
+LAYOUT_CASES_PER_EXAMPLE = 9  # cases per example: each array meets every layout
+LAYOUT_STEPS = 11, 13, 17, 19, 23, 29
 """From case to case, for each array: primes, so that it comes round to all of its 3, 6 or 9 layouts."""
 
 
-def laid_out(case: Case, which: Sequence[int]) -> Case:
+def lay_out_case(case: Case, layout_numbers: Sequence[int]) -> Case:
     """The case in layouts by number, cotangent last; where they are "expanded", with elements equal along an axis."""
-    fitting = [layouts_for(x) for x in (*case.inputs, case.cotangent)]
-    layouts = tuple(names[k % len(names)] for names, k in zip(fitting, which, strict=True))
+    fitting = [list_layout_names(x) for x in (*case.inputs, case.cotangent)]
+    layouts = tuple(names[k % len(names)] for names, k in zip(fitting, layout_numbers, strict=True))
     for i, (x, layout) in enumerate(zip(case.inputs, layouts, strict=False)):
         if layout == "expanded":
-            others = (case.with_input(i, other) for other in repeated(x))
+            others = (case.with_input(i, other) for other in iterate_repeats(x))
             case = next((other for other in others if other.is_smooth or not case.op.differentiable), case)
     cotangent = case.cotangent
     if layouts[-1] == "expanded":
-        cotangent = next(repeated(cotangent), cotangent)
+        cotangent = next(iterate_repeats(cotangent), cotangent)
     return replace(case, cotangent=cotangent, layouts=layouts)
 
 
-def repeated(x: Array) -> Iterator[Array]:
+def iterate_repeats(x: Array) -> Iterator[Array]:
     """X with its first elements along an axis in place of the others, along the longest axis first."""
     for axis in sorted(range(x.ndim), key=lambda i: -x.shape[i]):
         if x.size and x.shape[axis] > 1:
@@ -41,23 +41,23 @@ def repeated(x: Array) -> Iterator[Array]:
 
 
 @st.composite
-def laid_out_cases(draw, subject: Subject) -> list[Case]:  # type: ignore[no-untyped-def]
+def laid_out_cases(draw, op_under_test: OpUnderTest) -> list[Case]:  # type: ignore[no-untyped-def]
     """Several cases, whose arrays go on to other layouts from case to case.
 
     Layouts drawn one by one would leave some out: what Hypothesis draws, it likes to draw again.
     """
-    cases: list[Case] = draw(subject.cases(smooth=subject.op.differentiable, fills=FILLS, many_axes=True))
+    cases: list[Case] = draw(op_under_test.cases(smooth=op_under_test.op.differentiable, cases_per_example=LAYOUT_CASES_PER_EXAMPLE, prefer_many_axes=True))
     n = max(len(case.inputs) for case in cases) + 1
     code = draw(st.integers(0, len(LAYOUTS) ** n - 1))
     first = [code // len(LAYOUTS) ** j for j in range(n)]
-    which = [[f + k * step for f, step in zip(first, cycle(STEPS))] for k in range(len(cases))]
+    which = [[f + k * step for f, step in zip(first, cycle(LAYOUT_STEPS))] for k in range(len(cases))]
     return [
-        laid_out(case, numbers[: len(case.inputs) + 1]) for case, numbers in zip(cases, which, strict=True)
+        lay_out_case(case, numbers[: len(case.inputs) + 1]) for case, numbers in zip(cases, which, strict=True)
     ]
 
 
 @given(data=st.data())
-def test_layout_makes_no_difference(subject: Subject, data: st.DataObject) -> None:
+def test_layout_makes_no_difference(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: the gradient takes the cotangent in the order of memory."""
-    for case in data.draw(laid_out_cases(subject)):
-        subject.obeys(layout_makes_no_difference, case, smooth=subject.op.differentiable)
+    for case in data.draw(laid_out_cases(op_under_test)):
+        op_under_test.check_law(layout_makes_no_difference, case, smooth=op_under_test.op.differentiable)

@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.laws.purity import calls_leave_no_trace
-from gradspec.properties.running.subject import Subject
+from gradspec.properties.running.subject import OpUnderTest
 
 
 @given(data=st.data())
-def test_calls_leave_no_trace(subject: Subject, data: st.DataObject) -> None:
+def test_calls_leave_no_trace(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: the call writes to its first array."""
-    subject.obeys_on_cases(calls_leave_no_trace, data, smooth=True, fills=2)
+    op_under_test.check_law_on_cases(calls_leave_no_trace, data, smooth=True, cases_per_example=2)

@@ -4,14 +4,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gradspec.properties.laws.second_order import moderate, second_derivatives_agree
-from gradspec.properties.running.subject import Subject
+from gradspec.properties.laws.second_order import make_moderate, second_derivatives_agree
+from gradspec.properties.running.subject import OpUnderTest
 
 
 @pytest.mark.property(when=lambda s: s.backend.nests and s.op.differentiable)
 @given(data=st.data())
-def test_second_derivatives_agree(subject: Subject, data: st.DataObject) -> None:
+def test_second_derivatives_agree(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: tanh saves a constant."""
-    for case in data.draw(subject.cases(smooth=True, fills=1, room=40)):
+    for case in data.draw(op_under_test.cases(smooth=True, cases_per_example=1, max_elements=40)):
         assume(all(x.size for x in case.inputs))
-        subject.obeys(second_derivatives_agree, case, smooth=True, kept=moderate)
+        op_under_test.check_law(second_derivatives_agree, case, smooth=True, adapt=make_moderate)

@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.laws.shape_and_dtype import shapes_and_dtypes_are_kept
-from gradspec.properties.running.subject import Subject
+from gradspec.properties.running.subject import OpUnderTest
 
 
 @given(data=st.data())
-def test_shapes_and_dtypes_are_kept(subject: Subject, data: st.DataObject) -> None:
+def test_shapes_and_dtypes_are_kept(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: gradients of float32 are float64."""
-    subject.obeys_on_cases(shapes_and_dtypes_are_kept, data, fills=1)
+    op_under_test.check_law_on_cases(shapes_and_dtypes_are_kept, data, cases_per_example=1)

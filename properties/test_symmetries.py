@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradspec.properties.laws.symmetries import SYMMETRIES, symmetries_are_kept
-from gradspec.properties.running.subject import Subject
+from gradspec.properties.laws.symmetries import SYMMETRIES_BY_OP, symmetries_are_kept
+from gradspec.properties.running.subject import OpUnderTest
 
 
-@pytest.mark.property(when=lambda s: s.op.name in SYMMETRIES)
+@pytest.mark.property(when=lambda s: s.op.name in SYMMETRIES_BY_OP)
 @given(data=st.data())
-def test_symmetries_are_kept(subject: Subject, data: st.DataObject) -> None:
+def test_symmetries_are_kept(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: softmax rounds what is far from zero."""
-    subject.obeys_on_cases(symmetries_are_kept, data, smooth=True, fills=3)
+    op_under_test.check_law_on_cases(symmetries_are_kept, data, smooth=True, cases_per_example=3)

@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradspec.properties.laws.tensor import PROGRAMS, Text, program_text_observes_the_same
-from gradspec.properties.running.subject import Engine
+from gradspec.properties.laws.tensor import TENSOR_PROGRAMS, TensorProgramCase, program_text_observes_the_same
+from gradspec.properties.running.subject import BackendUnderTest
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("program", TENSOR_PROGRAMS)
 @pytest.mark.property(when=lambda s: s.backend.name == "torch")
 @given(seed=st.integers(0, 2**16), shape=st.tuples(st.integers(1, 4), st.integers(2, 4)))
 def test_program_text_observes_the_same(
-    engine: Engine, program: str, seed: int, shape: tuple[int, int]
+    backend_under_test: BackendUnderTest, program: str, seed: int, shape: tuple[int, int]
 ) -> None:
     """Its own fault: subtracting in place ignores alpha."""
-    engine.obeys(program_text_observes_the_same, Text(program, seed, shape))
+    backend_under_test.check_law(program_text_observes_the_same, TensorProgramCase(program, seed, shape))

@@ -5,15 +5,15 @@ from hypothesis import strategies as st
 
 from gradspec.properties.case import Case
 from gradspec.properties.laws.value import value_agrees
-from gradspec.properties.running.subject import Subject
+from gradspec.properties.running.subject import OpUnderTest
 
 
-def terse_cases(subject: Subject) -> st.SearchStrategy[list[Case]]:
-    return subject.cases(long=True).map(lambda cases: [case.terse for case in cases])
+def cases_without_defaults(op_under_test: OpUnderTest) -> st.SearchStrategy[list[Case]]:
+    return op_under_test.cases(allow_long_axes=True).map(lambda cases: [case.without_defaults for case in cases])
 
 
 @given(data=st.data())
-def test_value_agrees(subject: Subject, data: st.DataObject) -> None:
+def test_value_agrees(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: exp is looked up where no gradient is asked for."""
-    for case in data.draw(terse_cases(subject)):
-        subject.obeys(value_agrees, case)
+    for case in data.draw(cases_without_defaults(op_under_test)):
+        op_under_test.check_law(value_agrees, case)

@@ -25,7 +25,7 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
     return g.reshape(shape)
 
 
-def cotangent(g: Any, y: Array) -> Array:
+def as_cotangent(g: Any, y: Array) -> Array:
     """The cotangent g with the shape and dtype of the value y it belongs to; None is 1, for a value of one element.
 
     Raises ValueError for another shape.
@@ -50,15 +50,15 @@ def as_array(x: Any) -> Array:
     return np.asarray(x) if isinstance(x, np.generic) else x
 
 
-def copied(x: Array) -> Array:
+def copy_writable(x: Array) -> Array:
     """The elements of x in memory of their own, where they may be written to."""
     return np.array(x) if isinstance(x, np.generic) else x.copy()
 
 
-def kept(x: Array) -> Array:
+def copy_with_layout(x: Array) -> Array:
     """What x is now, whatever is written to it later: a copy with its strides, so that a rule meets the same layout."""
     if type(x) is not np.ndarray or x.dtype.hasobject or not x.size:
-        return copied(x)
+        return copy_writable(x)
     low, high = byte_bounds(x)
     first = x.__array_interface__["data"][0]
     copy = np.ndarray(x.shape, x.dtype, np.empty(high - low, np.uint8), first - low, x.strides)
@@ -72,7 +72,7 @@ def is_changed(copy: Array, x: Array) -> bool:
     return bool(((copy != x) & (x == x)).any())
 
 
-def is_alone(holder: list[Any], i: int) -> bool:
+def is_sole_reference(holder: list[Any], i: int) -> bool:
     """Whether nothing but this list refers to the array at its index i, or to its memory: then it needs no copy.
 
     The memory may be that of another array of the same size to which nothing else refers, as `reshape` leaves one behind.
@@ -86,17 +86,17 @@ def is_alone(holder: list[Any], i: int) -> bool:
         owner = [x.base]
         if type(owner[0]) is not type(x) or owner[0].nbytes != x.nbytes or not x.flags.c_contiguous:
             return False
-        if not owner[0].flags.owndata or _references(owner, 0) != _ONE + 1:  # x refers to it too
+        if not owner[0].flags.owndata or _count_references(owner, 0) != _SOLE_REFCOUNT + 1:  # x refers to it too
             return False
     elif not x.flags.owndata:
         return False
     del x
-    return _references(holder, i) == _ONE
+    return _count_references(holder, i) == _SOLE_REFCOUNT
 
 
-def _references(holder: list[Any], i: int) -> int:
+def _count_references(holder: list[Any], i: int) -> int:
     return sys.getrefcount(holder[i]) if hasattr(sys, "getrefcount") else 0  # not in every Python
 
 
-_ONE = _references([object()], 0) or -1
+_SOLE_REFCOUNT = _count_references([object()], 0) or -1
 """What an object that only a list refers to counts as, which the Python at hand decides."""

@@ -16,7 +16,7 @@ from gradspec.reference.axes import normalize_axes
 
 T = TypeVar("T")
 Shape = tuple[int, ...]
-_ARGUMENT = r"\((\w+\??(,\w+\??)*)?\)"
+_ARGUMENT_PATTERN = r"\((\w+\??(,\w+\??)*)?\)"
 
 
 class Choices(Protocol):
@@ -35,7 +35,7 @@ class Choices(Protocol):
     def rank(self, low: int, high: int) -> int: ...
 
 
-class Smallest:
+class SmallestChoices:
     """The source that always takes the simplest option: the one smallest case of an op, of axes of length 1."""
 
     def of(self, options: Sequence[T]) -> T:
@@ -51,7 +51,7 @@ class Smallest:
         return low
 
 
-class Seeded:
+class SeededChoices:
     """The source that chooses at random but the same for the same seed; axes have one of the `lengths`."""
 
     def __init__(self, seed: int, lengths: Sequence[int] = (0, 1, 2, 3)) -> None:
@@ -72,7 +72,7 @@ class Seeded:
 
 
 @dataclass(frozen=True)
-class Below:
+class IntegersBelow:
     """Stands for an integer array of this shape with elements in 0..bound-1."""
 
     shape: Shape
@@ -83,34 +83,34 @@ class Below:
 class Call:
     """The shapes of the array arguments (`Below` where they are indices) and the keywords of one call."""
 
-    shapes: tuple[Shape | Below, ...]
+    shapes: tuple[Shape | IntegersBelow, ...]
     keywords: dict[str, Any] = field(default_factory=dict)
 
 
 Cases = Callable[[Choices], Call]
 
 
-def taken(*lengths: int) -> int:
+def count_elements(*lengths: int) -> int:
     """How many elements an array of these axes may have: of an axis of length 0 some calls make one of length 1."""
     return math.prod(n or 1 for n in lengths)
 
 
-def shape(choose: Choices, low: int = 0, high: int = 4, beside: Shape = ()) -> Shape:
+def draw_shape(choose: Choices, low: int = 0, high: int = 4, other_lengths: Shape = ()) -> Shape:
     """A shape of rank low to high, of an array that has axes of the lengths `beside` as well."""
     lengths: list[int] = []
     for _ in range(choose.rank(low, high)):
-        lengths.append(choose.size(taken(*lengths, *beside)))
+        lengths.append(choose.size(count_elements(*lengths, *other_lengths)))
     return tuple(lengths)
 
 
-def broadcast_from(choose: Choices, full: Shape) -> Shape:
+def draw_broadcastable_shape(choose: Choices, full: Shape) -> Shape:
     """A shape that broadcasts to `full`: leading axes dropped, others of length 1, or all as they are."""
     if choose.of([True, False]):
         return full
     return tuple(choose.of([n, 1]) for n in full[choose.integer(0, len(full)) :])
 
 
-def broadcast_together(choose: Choices, full: Shape, count: int) -> list[Shape]:
+def draw_mutually_broadcastable_shapes(choose: Choices, full: Shape, count: int) -> list[Shape]:
     """`count` shapes that broadcast to `full` together, often each of them to another: no axis is of length 1 in all.
 
     In one of four calls all are alike; else on every axis one shape keeps the length and any other may have 1, and leading
@@ -126,7 +126,7 @@ def broadcast_together(choose: Choices, full: Shape, count: int) -> list[Shape]:
     return [s[choose.integer(0, k) :] for s, k in zip(shapes, ones, strict=True)]
 
 
-def core_dimensions(signature: str) -> list[list[str]]:
+def parse_core_dimensions(signature: str) -> list[list[str]]:
     """The names of the core dimensions of each argument of a gufunc signature, "m?" for one that may be absent."""
     return [re.findall(r"\w+\??", dims) for dims in re.findall(r"\((.*?)\)", signature.split("->")[0])]
 
@@ -136,74 +136,74 @@ def from_signature(signature: str, keywords: Mapping[str, Sequence[Any]] = {}) -
 
     keywords: what each of them may be.
     """
-    if not re.fullmatch(rf"{_ARGUMENT}(,{_ARGUMENT})*->{_ARGUMENT}", signature):
+    if not re.fullmatch(rf"{_ARGUMENT_PATTERN}(,{_ARGUMENT_PATTERN})*->{_ARGUMENT_PATTERN}", signature):
         raise ValueError(
             f"{signature!r} is not a gufunc signature of one output, such as '(m?,n),(n,p?)->(m?,p?)'"
         )
-    arguments = core_dimensions(signature)
+    arguments = parse_core_dimensions(signature)
     names = dict.fromkeys(itertools.chain(*arguments))
 
     def cases(choose: Choices) -> Call:
-        loop = shape(choose, high=4 - max(map(len, arguments)))
+        loop = draw_shape(choose, high=4 - max(map(len, arguments)))
         core: dict[str, Shape] = {}
         for name in names:
             absent = name.endswith("?") and choose.of([False, False, True])
-            core[name] = () if absent else (choose.size(taken(*loop, *sum(core.values(), ()))),)
+            core[name] = () if absent else (choose.size(count_elements(*loop, *sum(core.values(), ()))),)
         cores = [[core[name] for name in dims] for dims in arguments]
         whole = [all(dims) for dims in cores]  # with one absent there is no telling a loop dimension from it
-        loops = iter(broadcast_together(choose, loop, sum(whole)))
+        loops = iter(draw_mutually_broadcastable_shapes(choose, loop, sum(whole)))
         shapes = ((next(loops) if w else ()) + sum(dims, ()) for w, dims in zip(whole, cores, strict=True))
         return Call(tuple(shapes), {name: choose.of(options) for name, options in keywords.items()})
 
     return cases
 
 
-def axis_of(choose: Choices, ndim: int) -> int:
+def draw_axis(choose: Choices, ndim: int) -> int:
     """One axis of an array of ndim > 0 dimensions, from either end."""
     return choose.of(list(range(ndim)) + list(range(-ndim, 0)))
 
 
-def permutation(choose: Choices, n: int) -> tuple[int, ...]:
+def draw_permutation(choose: Choices, n: int) -> tuple[int, ...]:
     """The numbers 0..n-1 in some order."""
     rest = list(range(n))
     return tuple(rest.pop(choose.integer(0, len(rest) - 1)) for _ in range(n))
 
 
-def signed(choose: Choices, axes: Sequence[int], ndim: int) -> tuple[int, ...]:
+def draw_axis_signs(choose: Choices, axes: Sequence[int], ndim: int) -> tuple[int, ...]:
     """The same axes, each counted from the front or from the back."""
     return tuple(a - ndim if choose.of([False, True]) else a for a in axes)
 
 
-def some_axes(choose: Choices, ndim: int) -> int | tuple[int, ...] | None:
+def draw_axes(choose: Choices, ndim: int) -> int | tuple[int, ...] | None:
     """None, one axis or a tuple of distinct axes, signed, in any order, for an array of ndim dimensions."""
     kind = choose.of(["none", "one", "tuple", "one"] if ndim else ["none", "tuple"])
     if kind == "none":
         return None
     if kind == "one":
-        return axis_of(choose, ndim)
-    return signed(choose, permutation(choose, ndim)[: choose.integer(0, ndim)], ndim)
+        return draw_axis(choose, ndim)
+    return draw_axis_signs(choose, draw_permutation(choose, ndim)[: choose.integer(0, ndim)], ndim)
 
 
-def reduction(choose: Choices, *, empty: bool = True, **more: Any) -> Call:
+def draw_reduction(choose: Choices, *, empty: bool = True, **more: Any) -> Call:
     """The family of reductions: any shape, `axis` None, an integer or a tuple, `keepdims`.
 
     empty: whether the op has a value for no elements at all.
     """
-    x = shape(choose)
-    axis = some_axes(choose, len(x))
+    x = draw_shape(choose)
+    axis = draw_axes(choose, len(x))
     if not empty:
         reduced = normalize_axes(axis, len(x))
         x = tuple(n or 1 if i in reduced else n for i, n in enumerate(x))
     return Call((x,), {"axis": axis, "keepdims": choose.of([False, True]), **more})
 
 
-def nonempty_reduction(choose: Choices) -> Call:
+def draw_nonempty_reduction(choose: Choices) -> Call:
     """Reductions that have no value for no elements, such as max."""
-    return reduction(choose, empty=False)
+    return draw_reduction(choose, empty=False)
 
 
-def along_axis(choose: Choices) -> Call:
+def draw_along_axis(choose: Choices) -> Call:
     """Ops along one axis that keep the shape, such as softmax: any shape of rank 1 or more, any axis, not empty."""
-    x = shape(choose, 1)
-    axis = axis_of(choose, len(x))
+    x = draw_shape(choose, 1)
+    axis = draw_axis(choose, len(x))
     return Call((tuple(n or 1 if i == axis % len(x) else n for i, n in enumerate(x)),), {"axis": axis})

@@ -16,21 +16,21 @@ from gradspec.reference.op import OPS, Op
 from gradspec.reference.tape import Variable
 
 
-def by_function(ops: Mapping[str, Op]) -> dict[Any, Op]:
+def index_by_function(ops: Mapping[str, Op]) -> dict[Any, Op]:
     """The ops by the NumPy function that has their name."""
     return {getattr(np, name): op for name, op in ops.items() if hasattr(np, name)}
 
 
-def plain(x: Any) -> Any:
+def unwrap(x: Any) -> Any:
     """The array of a variable; everything else, also within a tuple, as it is."""
-    return tuple(map(plain, x)) if isinstance(x, tuple) else x.data if isinstance(x, Variable) else x
+    return tuple(map(unwrap, x)) if isinstance(x, tuple) else x.data if isinstance(x, Variable) else x
 
 
-def truth(ufunc: np.ufunc) -> Callable[..., Any]:
+def make_comparison_method(ufunc: np.ufunc) -> Callable[..., Any]:
     """A comparison as a method: truth values have no derivative, so no op is needed."""
 
     def method(self: Any, other: Any) -> Any:
-        return type(self)(as_array(ufunc(self.data, plain(other))))
+        return type(self)(as_array(ufunc(self.data, unwrap(other))))
 
     return method
 
@@ -42,9 +42,9 @@ class NumPyVariable(Variable):
     """
 
     __slots__ = ()
-    offered: ClassVar[Mapping[Any, Op]] = by_function(OPS)
+    ops_by_function: ClassVar[Mapping[Any, Op]] = index_by_function(OPS)
 
-    __ne__, __le__, __ge__ = truth(np.not_equal), truth(np.less_equal), truth(np.greater_equal)
+    __ne__, __le__, __ge__ = make_comparison_method(np.not_equal), make_comparison_method(np.less_equal), make_comparison_method(np.greater_equal)
     __hash__ = object.__hash__
 
     @property
@@ -64,23 +64,23 @@ class NumPyVariable(Variable):
         return type(self)(self.data)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if method == "__call__" and ufunc in self.offered and not kwargs:
-            return self.offered[ufunc].apply(*inputs)
+        if method == "__call__" and ufunc in self.ops_by_function and not kwargs:
+            return self.ops_by_function[ufunc].apply(*inputs)
         if method == "__call__" and ufunc.types[0].endswith("->?"):
-            truths = ufunc(*map(plain, inputs), **kwargs)  # they have no derivative
+            truths = ufunc(*map(unwrap, inputs), **kwargs)  # they have no derivative
             return type(self)(as_array(truths))
         if method == "reduce" and ufunc is np.add:
-            return self.offered[np.sum].apply(*inputs, **kwargs)
-        raise TypeError(f"np.{ufunc.__name__} ({method}) has no rule for tensors; {_ALLOWED}")
+            return self.ops_by_function[np.sum].apply(*inputs, **kwargs)
+        raise TypeError(f"np.{ufunc.__name__} ({method}) has no rule for tensors; {_SUPPORTED_FUNCTIONS_HINT}")
 
     def __array_function__(
         self, function: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if function not in self.offered:
-            raise TypeError(f"np.{function.__name__} has no rule for tensors; {_ALLOWED}")
-        op = self.offered[function]
+        if function not in self.ops_by_function:
+            raise TypeError(f"np.{function.__name__} has no rule for tensors; {_SUPPORTED_FUNCTIONS_HINT}")
+        op = self.ops_by_function[function]
         n = len(op.arguments)
         return op(*args[:n], **dict(zip(op.keywords, args[n:], strict=False)), **kwargs)
 
 
-_ALLOWED = f"those with one are {', '.join(sorted(op.name for op in NumPyVariable.offered.values()))}"
+_SUPPORTED_FUNCTIONS_HINT = f"those with one are {', '.join(sorted(op.name for op in NumPyVariable.ops_by_function.values()))}"

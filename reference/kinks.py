@@ -14,10 +14,10 @@ import numpy as np
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.tape import Array
 
-Kinks = Callable[..., tuple[Array, ...]]
+KinkDistances = Callable[..., tuple[Array, ...]]
 
 
-def points(*at: float) -> Kinks:
+def points(*at: float) -> KinkDistances:
     """Kinks of an op of one argument at fixed values of it."""
 
     def distance(x: Array, **_: Any) -> tuple[Array, ...]:
@@ -30,12 +30,12 @@ def ties(*xs: Array, **_: Any) -> tuple[Array, ...]:
     """Kinks of an elementwise op wherever two of its arguments are equal."""
     everywhere = np.broadcast_shapes(*(np.shape(x) for x in xs))
     return tuple(
-        _nearest([np.abs(x - y) for j, y in enumerate(xs) if j != i], np.shape(x), everywhere)
+        _min_over_broadcast([np.abs(x - y) for j, y in enumerate(xs) if j != i], np.shape(x), everywhere)
         for i, x in enumerate(xs)
     )
 
 
-def extreme_ties(sign: int) -> Kinks:
+def extreme_ties(sign: int) -> KinkDistances:
     """Kinks of a maximum (sign 1) or minimum (sign -1) over axes wherever two elements share it."""
 
     def distance(x: Array, *, axis: Any = None, **_: Any) -> tuple[Array, ...]:
@@ -52,7 +52,7 @@ def extreme_ties(sign: int) -> Kinks:
     return distance
 
 
-def _nearest(distances: list[Array], shape: tuple[int, ...], everywhere: tuple[int, ...]) -> Array:
+def _min_over_broadcast(distances: list[Array], shape: tuple[int, ...], everywhere: tuple[int, ...]) -> Array:
     """The least distance over all elements that an argument of this shape is broadcast to."""
     least = np.min([np.broadcast_to(d, everywhere) for d in distances], axis=0)
     lead = len(everywhere) - len(shape)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from gradspec.reference.cases import Cases, Smallest, core_dimensions, from_signature
+from gradspec.reference.cases import Cases, SmallestChoices, parse_core_dimensions, from_signature
 from gradspec.reference.domains import Booleans, Domain, Integers, Interval
-from gradspec.reference.kinks import Kinks
+from gradspec.reference.kinks import KinkDistances
 from gradspec.reference.record import record
 from gradspec.reference.tape import VJP, Array
 
@@ -42,9 +42,9 @@ class Op:
     differentiable: bool
     cases: Cases
     signature: str | None
-    kinks: Kinks | None
+    kinks: KinkDistances | None
     options: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    flat: bool = False
+    has_zero_gradient: bool = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if (
@@ -71,14 +71,14 @@ class Op:
     @property
     def core_ranks(self) -> tuple[int, ...]:
         """How many core dimensions each argument has by the signature; empty for ops without one."""
-        return tuple(map(len, core_dimensions(self.signature))) if self.signature else ()
+        return tuple(map(len, parse_core_dimensions(self.signature))) if self.signature else ()
 
     @property
     def elementwise(self) -> bool:
         """Whether each element of the value depends on one element of every argument."""
         return self.signature is not None and not any(self.core_ranks)
 
-    def argument(self, i: int) -> str:
+    def argument_name(self, i: int) -> str:
         """The name of the i-th array of a call."""
         return f"{self.arguments[0]}[{i}]" if self.variadic else self.arguments[i]
 
@@ -88,7 +88,7 @@ class Op:
 
 
 def op(
-    cases: str | Cases, *, kinks: Kinks | None = None, **keywords: Sequence[Any]
+    cases: str | Cases, *, kinks: KinkDistances | None = None, **keywords: Sequence[Any]
 ) -> Callable[[Callable[..., VJP]], Op]:
     """Declare the decorated rule as an op of the spec under its own name.
 
@@ -112,9 +112,9 @@ def op(
         declared = Op(
             name=name,
             rule=rule,
-            apply=record(rule, elementwise=isinstance(cases, str) and not any(core_dimensions(cases))),
+            apply=record(rule, elementwise=isinstance(cases, str) and not any(parse_core_dimensions(cases))),
             arguments=tuple(p.name for p in arrays),
-            domains=_domains(rule, [p.name for p in arrays]),
+            domains=_read_domains(rule, [p.name for p in arrays]),
             keywords=tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY),
             variadic=any(p.kind is p.VAR_POSITIONAL for p in arrays),
             differentiable=True,
@@ -123,13 +123,13 @@ def op(
             options=keywords,
             kinks=kinks,
         )
-        OPS[name] = declared = _tried(declared)
+        OPS[name] = declared = _check_smallest_call(declared)
         return declared
 
     return declare
 
 
-def _domains(rule: Callable[..., VJP], arguments: list[str]) -> tuple[Domain, ...]:
+def _read_domains(rule: Callable[..., VJP], arguments: list[str]) -> tuple[Domain, ...]:
     hints = typing.get_type_hints(rule, include_extras=True)
     for argument in arguments:
         if not isinstance(next(iter(getattr(hints.get(argument), "__metadata__", ())), None), Domain):
@@ -139,9 +139,9 @@ def _domains(rule: Callable[..., VJP], arguments: list[str]) -> tuple[Domain, ..
     return tuple(hints[argument].__metadata__[0] for argument in arguments)
 
 
-def _tried(declared: Op) -> Op:
+def _check_smallest_call(declared: Op) -> Op:
     """The op with `differentiable` as found, once its smallest case has shown that facts and pullbacks agree."""
-    call, kinks = declared.cases(Smallest()), declared.kinks
+    call, kinks = declared.cases(SmallestChoices()), declared.kinks
     if not declared.variadic and len(call.shapes) != len(declared.arguments):
         raise ValueError(
             f"op {declared.name!r}: {len(declared.arguments)} arguments, but cases of {len(call.shapes)} arrays"
@@ -150,10 +150,10 @@ def _tried(declared: Op) -> Op:
         raise ValueError(
             f"op {declared.name!r}: its cases have keywords {sorted(unknown)} that its rule does not take"
         )
-    inputs = [sample(declared.domain(i), s) for i, s in enumerate(call.shapes)]
+    inputs = [fill_from_domain(declared.domain(i), s) for i, s in enumerate(call.shapes)]
     value, pullbacks = declared.rule(*inputs, **call.keywords)
     flat = pullbacks is None and np.asarray(value).dtype.kind == "f"
-    found = replace(declared, differentiable=pullbacks is not None, flat=flat)
+    found = replace(declared, differentiable=pullbacks is not None, has_zero_gradient=flat)
     shapes = [x.shape for x in inputs]
     distances = shapes if kinks is None else [np.shape(d) for d in kinks(*inputs, **call.keywords)]
     if distances != shapes:
@@ -177,7 +177,7 @@ def _check_pullbacks(declared: Op, inputs: list[Array], value: Array, pullbacks:
         )
 
 
-def sample(domain: Domain, shape: Any) -> Array:
+def fill_from_domain(domain: Domain, shape: Any) -> Array:
     """An array of this shape (a `Below` for integers) filled with one value of the domain: float64, int64 zeros or True."""
     if isinstance(domain, Integers):
         return np.zeros(shape.shape, np.int64)

@@ -9,8 +9,8 @@ from numpy import ndarray
 
 from gradspec.reference import tracking
 from gradspec.reference.arrays import as_array
-from gradspec.reference.pull import ANY_FORM
-from gradspec.reference.tape import VJP, Variable, clock, form_of
+from gradspec.reference.pull import UNKNOWN_SHAPE_DTYPE
+from gradspec.reference.tape import VJP, Variable, sequence_numbers, get_shape_dtype
 
 _new = object.__new__
 
@@ -29,11 +29,11 @@ def record(rule: Callable[..., VJP], *, elementwise: bool = False) -> Callable[.
     variadic = bool(code.co_flags & 0x04)  # CO_VARARGS: the rule is written with *xs
     plain = not (variadic or code.co_kwonlyargcount or written.__defaults__)
     if elementwise and plain and code.co_argcount <= 2:
-        return wraps(rule)(_unary(rule) if code.co_argcount == 1 else _binary(rule))
-    return wraps(rule)(_general(rule, variadic))
+        return wraps(rule)(_record_unary(rule) if code.co_argcount == 1 else _record_binary(rule))
+    return wraps(rule)(_record_general(rule, variadic))
 
 
-def _general(rule: Callable[..., VJP], variadic: bool = False) -> Callable[..., Any]:
+def _record_general(rule: Callable[..., VJP], variadic: bool = False) -> Callable[..., Any]:
     """An op of any arguments and keywords."""
 
     def op(*args: Any, **kwargs: Any) -> Any:
@@ -41,33 +41,33 @@ def _general(rule: Callable[..., VJP], variadic: bool = False) -> Callable[..., 
             args = tuple(args[0])
         variables = [x for x in args if isinstance(x, Variable)]
         if kwargs and variables:
-            kwargs = {name: _lent(x) for name, x in kwargs.items()}
+            kwargs = {name: _copy_index(x) for name, x in kwargs.items()}
         value, pullbacks = rule(*[x._data if isinstance(x, Variable) else x for x in args], **kwargs)
         if not variables:
             return value
         result = _new(type(variables[0]))
         result._data = as_array(value)
-        result._order = next(clock)
+        result._order = next(sequence_numbers)
         result._form = result._parents = None
         if (
             pullbacks is not None
-            and tracking.is_tracking()
+            and tracking.is_grad_enabled()
             and any(x._parents is not None for x in variables)
         ):
             inputs = [x._data if isinstance(x, Variable) and x._parents is None else x for x in args]
             result._parents = tuple([x if isinstance(x, Variable) else None for x in inputs])
             result._pullbacks = pullbacks
-            result._pulled = ANY_FORM
+            result._pulled = UNKNOWN_SHAPE_DTYPE
             result._call = rule, tuple(inputs), kwargs
         return result
 
     return op
 
 
-def _lent(x: Any) -> Any:
+def _copy_index(x: Any) -> Any:
     """An index that nobody overwrites before the pass back: a copy of it, or of those in a tuple; anything else as it is."""
     if type(x) is tuple:
-        return tuple([_lent(part) for part in x])
+        return tuple([_copy_index(part) for part in x])
     return x if isinstance(x, type) or not hasattr(x, "copy") else x.copy()
 
 
@@ -75,7 +75,7 @@ def _lent(x: Any) -> Any:
 # variable: with a few elements to an array each further call costs a tenth of the work.
 
 
-def _unary(rule: Callable[..., VJP]) -> Callable[..., Any]:
+def _record_unary(rule: Callable[..., VJP]) -> Callable[..., Any]:
     def op(x: Any) -> Any:
         try:
             grad = x._parents
@@ -84,11 +84,11 @@ def _unary(rule: Callable[..., VJP]) -> Callable[..., Any]:
         value, pullbacks = rule(x._data)
         result = _new(type(x))
         result._data = value if type(value) is ndarray else as_array(value)
-        result._order = next(clock)
-        if grad is None or pullbacks is None or (tracking.paused and not tracking.is_tracking()):
+        result._order = next(sequence_numbers)
+        if grad is None or pullbacks is None or (tracking.no_grad_count and not tracking.is_grad_enabled()):
             result._form = result._parents = None
         else:
-            result._form = result._pulled = x._form or form_of(x)
+            result._form = result._pulled = x._form or get_shape_dtype(x)
             result._parents = (x,)
             result._pullbacks = pullbacks
             result._call = rule
@@ -97,8 +97,8 @@ def _unary(rule: Callable[..., VJP]) -> Callable[..., Any]:
     return op
 
 
-def _binary(rule: Callable[..., VJP]) -> Callable[..., Any]:
-    general = _general(rule)
+def _record_binary(rule: Callable[..., VJP]) -> Callable[..., Any]:
+    general = _record_general(rule)
 
     def op(x: Any, y: Any) -> Any:
         try:
@@ -109,7 +109,7 @@ def _binary(rule: Callable[..., VJP]) -> Callable[..., Any]:
         value, pullbacks = rule(x._data, y._data)
         result = _new(type(x))
         result._data = value if type(value) is ndarray else as_array(value)
-        result._order = next(clock)
+        result._order = next(sequence_numbers)
         parents: tuple[Any, ...] = (x, y)
         call: Any = rule
         if x_grad is None or y_grad is None:
@@ -117,15 +117,15 @@ def _binary(rule: Callable[..., VJP]) -> Callable[..., Any]:
                 pullbacks = None
             call = rule, tuple([v._data if v._parents is None else v for v in parents]), {}
             parents = tuple([None if v._parents is None else v for v in parents])
-        if pullbacks is None or (tracking.paused and not tracking.is_tracking()):
+        if pullbacks is None or (tracking.no_grad_count and not tracking.is_grad_enabled()):
             result._form = result._parents = None
             return result
-        form = x._form or form_of(x)
-        if form is (y._form or form_of(y)):
+        form = x._form or get_shape_dtype(x)
+        if form is (y._form or get_shape_dtype(y)):
             result._form = result._pulled = form
         else:
             result._form = None
-            result._pulled = ANY_FORM
+            result._pulled = UNKNOWN_SHAPE_DTYPE
         result._parents = parents
         result._pullbacks = pullbacks
         result._call = call

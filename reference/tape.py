@@ -13,9 +13,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from gradspec.reference.arrays import as_array, copied, cotangent, is_alone, is_changed, kept
-from gradspec.reference.pull import ANY_FORM, pull
-from gradspec.reference.tracking import recording
+from gradspec.reference.arrays import as_array, copy_writable, as_cotangent, is_sole_reference, is_changed, copy_with_layout
+from gradspec.reference.pull import UNKNOWN_SHAPE_DTYPE, run_backward
+from gradspec.reference.tracking import set_grad_enabled
 
 Array = Any
 """An array of the library the rules are written for; a `Variable` where a pullback is itself recorded."""
@@ -29,18 +29,18 @@ that returns every gradient at once, or None where the op is not differentiable 
 
 Rule = Callable[..., VJP]
 
-clock = count(1)
+sequence_numbers = count(1)
 
 
 @lru_cache(maxsize=1024)  # a form that was forgotten is made again, and what is of the old one is fitted
-def _form(shape: tuple[int, ...], dtype: Any) -> object:
+def _intern_shape_dtype(shape: tuple[int, ...], dtype: Any) -> object:
     return shape, dtype
 
 
-def form_of(x: "Variable") -> object:
+def get_shape_dtype(x: "Variable") -> object:
     """Shape and dtype of x as one object, to be compared by identity."""
-    x._form = _form(x._data.shape, x._data.dtype)
-    return x._form
+    x._shape_dtype = _intern_shape_dtype(x._data.shape, x._data.dtype)
+    return x._shape_dtype
 
 
 class Variable:
@@ -50,29 +50,29 @@ class Variable:
     accumulated so far, a variable of the shape and dtype of `data`, or None.
     """
 
-    __slots__ = ("_call", "_data", "_form", "_grad", "_order", "_parents", "_pullbacks", "_pulled")
+    __slots__ = ("_rule_call", "_data", "_shape_dtype", "_grad", "_sequence_nr", "_parents", "_pullbacks", "_gradient_shape_dtype")
 
     # Copies an array with its layout; a library may have its own way.
-    kept: Callable[[Array], Array] = staticmethod(kept)
+    copy_with_layout: Callable[[Array], Array] = staticmethod(copy_with_layout)
 
     _data: Array
-    _form: object  # shape and dtype, the same object for all that are alike; None until someone asks
-    _order: int  # when it was made: whatever consumes it is younger
+    _shape_dtype: object  # shape and dtype, the same object for all that are alike; None until someone asks
+    _sequence_nr: int  # when it was made: whatever consumes it is younger
     _grad: Self | None  # set on leaves only
     # The arguments that require grad, None for the others; none at all on a leaf, and None where nothing is recorded.
     _parents: tuple[Self | None, ...] | None
 
     # The result of an op that is recorded has also:
     _pullbacks: tuple[Pullback | None, ...] | Callable[[Array], tuple[Array, ...]]
-    _pulled: object  # the form of what they return
+    _gradient_shape_dtype: object  # the form of what they return
     # To run it again: the rule; and where its arguments are not just the parents these (arrays where they do not require
     # grad) and its keywords.
-    _call: Rule | tuple[Rule, tuple[Any, ...], dict[str, Any]]
+    _rule_call: Rule | tuple[Rule, tuple[Any, ...], dict[str, Any]]
 
     def __init__(self, data: Array, requires_grad: bool = False) -> None:
         self._data = data
-        self._form = None
-        self._order = next(clock)
+        self._shape_dtype = None
+        self._sequence_nr = next(sequence_numbers)
         self._parents = None
         if requires_grad:
             self.requires_grad_()
@@ -84,7 +84,7 @@ class Variable:
     @data.setter
     def data(self, data: Array) -> None:
         self._data = data
-        self._form = None
+        self._shape_dtype = None
 
     @property
     def grad(self) -> Self | None:
@@ -133,7 +133,7 @@ class Variable:
         """
         if not self.requires_grad:
             raise RuntimeError("backward() needs a value computed from a tensor with requires_grad=True")
-        gradients = _gradients(self, _seed(self, end_grad, create_graph), create_graph)
+        gradients = _compute_gradients(self, _start_cotangent(self, end_grad, create_graph), create_graph)
         for leaf, g in gradients.values():  # all of them are known before any is stored
             if leaf.grad is not None:
                 g = (leaf.grad if create_graph else leaf.grad.data) + g
@@ -141,7 +141,7 @@ class Variable:
 
 
 def vjp(
-    fn: Callable[..., Any], *inputs: Array, kind: type[Variable] = Variable
+    fn: Callable[..., Any], *inputs: Array, variable_class: type[Variable] = Variable
 ) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
     """The value of `fn` at `inputs` and its pullback: `pullback(g)` is a tuple with one gradient per input.
 
@@ -154,9 +154,9 @@ def vjp(
     """
     nested = any(isinstance(x, Variable) for x in inputs)
     leaves = [
-        _alias(x) if isinstance(x, Variable) else kind(kind.kept(x), requires_grad=True) for x in inputs
+        _make_alias(x) if isinstance(x, Variable) else variable_class(variable_class.copy_with_layout(x), requires_grad=True) for x in inputs
     ]
-    with recording(True):
+    with set_grad_enabled(True):
         value = fn(*leaves)
     for x, leaf in zip(inputs, leaves, strict=True):
         if not isinstance(x, Variable) and is_changed(leaf.data, x):
@@ -166,39 +166,39 @@ def vjp(
         differentiable = isinstance(g, Variable) or any(x._parents for x in leaves)
         found: dict[int, tuple[Variable, Array]] = {}
         if isinstance(value, Variable) and value.requires_grad:
-            ends = frozenset(x._order for x in leaves)
-            found = _gradients(value, _seed(value, g, differentiable), differentiable, ends)
-        gradients = [found[x._order][1] if x._order in found else np.zeros_like(x.data) for x in leaves]
-        return tuple(_wrap(kind, d) if nested else d for d in gradients)
+            ends = frozenset(x._sequence_nr for x in leaves)
+            found = _compute_gradients(value, _start_cotangent(value, g, differentiable), differentiable, ends)
+        gradients = [found[x._sequence_nr][1] if x._sequence_nr in found else np.zeros_like(x.data) for x in leaves]
+        return tuple(_wrap(variable_class, d) if nested else d for d in gradients)
 
-    return (copied(value.data) if isinstance(value, Variable) and not nested else value), pullback
+    return (copy_writable(value.data) if isinstance(value, Variable) and not nested else value), pullback
 
 
-def _gradients(
-    root: Variable, g: Array, differentiable: bool, inputs: frozenset[int] = frozenset()
+def _compute_gradients(
+    root: Variable, g: Array, create_graph: bool, inputs: frozenset[int] = frozenset()
 ) -> dict[int, tuple[Variable, Array]]:
     """What `pull` finds, each gradient in memory of its own."""
-    found = pull(root, g, differentiable, inputs)
-    return {key: (a[0], a[1] if a[2] or is_alone(a, 1) else _copy(a[1])) for key, a in found.items()}
+    found = run_backward(root, g, create_graph, inputs)
+    return {key: (a[0], a[1] if a[2] or is_sole_reference(a, 1) else _copy_cotangent(a[1])) for key, a in found.items()}
 
 
-def _seed(root: Variable, g: Array, differentiable: bool) -> Array:
+def _start_cotangent(root: Variable, g: Array, create_graph: bool) -> Array:
     """The cotangent to start from, a Variable where the pass is to be recorded."""
-    g = cotangent(g if differentiable else _unrecorded(g), root.data)
-    return type(root)(g) if differentiable and not isinstance(g, Variable) else g
+    g = as_cotangent(g if create_graph else _unwrap(g), root.data)
+    return type(root)(g) if create_graph and not isinstance(g, Variable) else g
 
 
-def _unrecorded(x: Any) -> Any:
+def _unwrap(x: Any) -> Any:
     """The array of a variable; anything else as it is."""
     return x.data if isinstance(x, Variable) else x
 
 
-def _alias(x: Variable) -> Variable:
+def _make_alias(x: Variable) -> Variable:
     """A variable of the same data one step younger than x, through which cotangents reach x."""
     alias = type(x)(x.data, requires_grad=True)
     if x.requires_grad:
         alias._pullbacks = _identity(x.data)[1]
-        alias._parents, alias._pulled, alias._call = (x,), ANY_FORM, _identity
+        alias._parents, alias._gradient_shape_dtype, alias._rule_call = (x,), UNKNOWN_SHAPE_DTYPE, _identity
     return alias
 
 
@@ -206,11 +206,11 @@ def _identity(x: Array) -> tuple[Array, tuple[Pullback]]:
     return x, (lambda g: g,)
 
 
-def _copy(g: Array) -> Array:
+def _copy_cotangent(g: Array) -> Array:
     """The cotangent g in memory of its own; a recorded g stays on the record."""
     if not isinstance(g, Variable):
-        return copied(g)
-    own = _alias(g)
+        return copy_writable(g)
+    own = _make_alias(g)
     own.data = g.data.copy()
     return own
 

@@ -6,39 +6,39 @@ from typing import Any, Self
 import numpy as np
 
 from gradspec.reference import tape, writes
-from gradspec.reference.dispatch import NumPyVariable, plain
+from gradspec.reference.dispatch import NumPyVariable, unwrap
 from gradspec.reference.op import Op
 from gradspec.reference.ops import elementwise as e
 from gradspec.reference.ops import linalg, nn, shapes
 from gradspec.reference.ops import reductions as r
 from gradspec.reference.record import record
-from gradspec.reference.tape import VJP, Array, clock
-from gradspec.reference.tracking import is_tracking
+from gradspec.reference.tape import VJP, Array, sequence_numbers
+from gradspec.reference.tracking import is_grad_enabled
 
 _generator = np.random.default_rng()
 
 
-def _swapped(apply: Callable[..., Any]) -> Callable[..., Any]:
+def _swap_arguments(apply: Callable[..., Any]) -> Callable[..., Any]:
     return lambda self, other: apply(other, self)
 
 
-def _along(op: Op) -> Callable[..., Any]:
+def _make_reduction_method(op: Op) -> Callable[..., Any]:
     """A reduction as a method, with torch's names for `axis` and `keepdims`."""
 
     def method(self: "Tensor", dim: Any = None, keepdim: bool = False) -> "Tensor":
-        result: Tensor = op.apply(self, axis=_axes(dim), keepdims=keepdim)
+        result: Tensor = op.apply(self, axis=_dim_to_axis(dim), keepdims=keepdim)
         return result
 
     method.__doc__ = f"The op `{op.name}` over the axes `dim`: None (all), an integer or a tuple."
     return method
 
 
-def _axes(dim: Any) -> Any:
+def _dim_to_axis(dim: Any) -> Any:
     """The axes that torch calls `dim`: a list is as good as a tuple, and to reduce over none means over all."""
     return (tuple(dim) or None) if isinstance(dim, tuple | list) else dim
 
 
-def flat(args: tuple[Any, ...]) -> tuple[int, ...]:
+def unpack_integers(args: tuple[Any, ...]) -> tuple[int, ...]:
     """The integers of f(2, 3) as well as of f((2, 3))."""
     return tuple(args[0]) if len(args) == 1 and isinstance(args[0], tuple | list) else args
 
@@ -73,8 +73,8 @@ class Tensor(NumPyVariable):
     __truediv__ = div = e.divide.apply
     __pow__ = pow = e.pow.apply
     __matmul__ = matmul = linalg.matmul.apply
-    __radd__, __rsub__, __rmul__ = _swapped(__add__), _swapped(__sub__), _swapped(__mul__)
-    __rtruediv__, __rpow__, __rmatmul__ = _swapped(__truediv__), _swapped(__pow__), _swapped(__matmul__)
+    __radd__, __rsub__, __rmul__ = _swap_arguments(__add__), _swap_arguments(__sub__), _swap_arguments(__mul__)
+    __rtruediv__, __rpow__, __rmatmul__ = _swap_arguments(__truediv__), _swap_arguments(__pow__), _swap_arguments(__matmul__)
     __eq__ = eq = e.equal.apply
     __lt__ = lt = e.less.apply
     __gt__ = gt = e.greater.apply
@@ -90,8 +90,8 @@ class Tensor(NumPyVariable):
     tanh, sigmoid, relu = e.tanh.apply, e.sigmoid.apply, e.relu.apply
     maximum, minimum = e.maximum.apply, e.minimum.apply
 
-    sum, mean, prod, logsumexp = _along(r.sum), _along(r.mean), _along(r.prod), _along(r.logsumexp)
-    amax, amin, argmax, argmin = _along(r.max), _along(r.min), _along(r.argmax), _along(r.argmin)
+    sum, mean, prod, logsumexp = _make_reduction_method(r.sum), _make_reduction_method(r.mean), _make_reduction_method(r.prod), _make_reduction_method(r.logsumexp)
+    amax, amin, argmax, argmin = _make_reduction_method(r.max), _make_reduction_method(r.min), _make_reduction_method(r.argmax), _make_reduction_method(r.argmin)
 
     def max(self) -> Self:
         """The largest of all elements; amax(dim) is the one along axes."""
@@ -103,7 +103,7 @@ class Tensor(NumPyVariable):
 
     def var(self, dim: Any = None, *, correction: float = 1, keepdim: bool = False) -> Self:
         """The variance; as in torch, and unlike the op `var`, the correction is 1 unless given."""
-        return r.var(self, axis=_axes(dim), correction=correction, keepdims=keepdim)  # type: ignore[no-any-return]
+        return r.var(self, axis=_dim_to_axis(dim), correction=correction, keepdims=keepdim)  # type: ignore[no-any-return]
 
     def clamp(self, min: Any = None, max: Any = None) -> Self:
         return e.clip(self, min, max)  # type: ignore[no-any-return]
@@ -140,12 +140,12 @@ class Tensor(NumPyVariable):
         return self.shape[0]
 
     def reshape(self, *shape: Any) -> Self:
-        return shapes.reshape(self, shape=flat(shape))  # type: ignore[no-any-return]
+        return shapes.reshape(self, shape=unpack_integers(shape))  # type: ignore[no-any-return]
 
     view = reshape
 
     def permute(self, *dims: Any) -> Self:
-        return shapes.permute_dims(self, axes=flat(dims))  # type: ignore[no-any-return]
+        return shapes.permute_dims(self, axes=unpack_integers(dims))  # type: ignore[no-any-return]
 
     def transpose(self, dim0: int, dim1: int) -> Self:
         """With two axes exchanged."""
@@ -157,7 +157,7 @@ class Tensor(NumPyVariable):
         return self.T
 
     def flip(self, *dims: Any) -> Self:
-        return shapes.flip(self, axis=flat(dims))  # type: ignore[no-any-return]
+        return shapes.flip(self, axis=unpack_integers(dims))  # type: ignore[no-any-return]
 
     def unsqueeze(self, dim: int) -> Self:
         return shapes.expand_dims(self, axis=dim)  # type: ignore[no-any-return]
@@ -169,7 +169,7 @@ class Tensor(NumPyVariable):
 
     def expand(self, *shape: Any) -> Self:
         """Broadcast to a shape; -1 keeps the length of an axis."""
-        wanted = flat(shape)
+        wanted = unpack_integers(shape)
         own = (1,) * (len(wanted) - self.ndim) + self.shape
         full = tuple(m if n == -1 else n for n, m in zip(wanted, own, strict=True))
         return shapes.broadcast_to(self, shape=full)  # type: ignore[no-any-return]
@@ -178,7 +178,7 @@ class Tensor(NumPyVariable):
         return self.reshape(-1)
 
     def __getitem__(self, key: Any) -> Self:
-        return shapes.getitem(self, key=plain(key))  # type: ignore[no-any-return]
+        return shapes.getitem(self, key=unwrap(key))  # type: ignore[no-any-return]
 
     def __iter__(self) -> Iterator[Self]:
         return (self[i] for i in range(len(self)))
@@ -243,32 +243,32 @@ class Tensor(NumPyVariable):
 
     def _write(self, new: Any, *others: Any) -> Self:
         """Overwrite the elements; the tape will refuse to run a pullback that needed the old ones."""
-        if is_tracking() and (self.requires_grad or any(getattr(y, "requires_grad", False) for y in others)):
+        if is_grad_enabled() and (self.requires_grad or any(getattr(y, "requires_grad", False) for y in others)):
             raise RuntimeError(
                 "an in-place update is not recorded: put it under no_grad(), or write x = x + y"
             )
         if np.shape(new) not in ((), self.shape):
             raise ValueError(f"an in-place update cannot change the shape {self.shape} to {np.shape(new)}")
         np.copyto(self.data, new, casting="same_kind")
-        writes.note_write(self.data, next(clock))
+        writes.note_write(self.data, next(sequence_numbers))
         return self
 
     def add_(self, other: Any, *, alpha: Any = 1) -> Self:
         """`x += alpha * other`."""
-        return self._write(self.data + alpha * plain(other), other)
+        return self._write(self.data + alpha * unwrap(other), other)
 
     def sub_(self, other: Any, *, alpha: Any = 1) -> Self:
         """`x -= alpha * other`."""
-        return self._write(self.data - alpha * plain(other), other)
+        return self._write(self.data - alpha * unwrap(other), other)
 
     def mul_(self, other: Any) -> Self:
-        return self._write(self.data * plain(other), other)
+        return self._write(self.data * unwrap(other), other)
 
     def zero_(self) -> Self:
         return self._write(0)
 
     def copy_(self, other: Any) -> Self:
-        return self._write(np.broadcast_to(plain(other), self.shape), other)
+        return self._write(np.broadcast_to(unwrap(other), self.shape), other)
 
     def uniform_(
         self, low: Any = 0.0, high: Any = 1.0, *, generator: np.random.Generator | None = None
@@ -281,4 +281,4 @@ class Tensor(NumPyVariable):
 
 def vjp(fn: Callable[..., Any], *inputs: Array) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
     """`tape.vjp` with tensors: fn may use operators and methods besides ops."""
-    return tape.vjp(fn, *inputs, kind=Tensor)
+    return tape.vjp(fn, *inputs, variable_class=Tensor)

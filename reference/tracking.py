@@ -5,40 +5,40 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Lock
 
-paused = 0
+no_grad_count = 0
 """How many `no_grad` are open, in all threads: while there are none, an op need not ask for its own."""
 
-_tracking: ContextVar[bool] = ContextVar("tracking", default=True)
-_counting = Lock()
+_grad_enabled: ContextVar[bool] = ContextVar("tracking", default=True)
+_no_grad_count_lock = Lock()
 
 
 @contextmanager
-def recording(on: bool) -> Iterator[None]:
+def set_grad_enabled(enabled: bool) -> Iterator[None]:
     """Within this context ops are recorded, or are not; an exception ends it as well."""
-    token = _tracking.set(on)
+    token = _grad_enabled.set(enabled)
     try:
         yield
     finally:
-        _tracking.reset(token)
+        _grad_enabled.reset(token)
 
 
 @contextmanager
 def no_grad() -> Iterator[None]:
     """Within this context nothing is recorded and results do not require grad."""
-    _count(1)
+    _change_no_grad_count(1)
     try:
-        with recording(False):
+        with set_grad_enabled(False):
             yield
     finally:
-        _count(-1)
+        _change_no_grad_count(-1)
 
 
-def is_tracking() -> bool:
+def is_grad_enabled() -> bool:
     """Whether ops are recorded at this point: False within `no_grad`."""
-    return not paused or _tracking.get()
+    return not no_grad_count or _grad_enabled.get()
 
 
-def _count(change: int) -> None:
-    global paused  # noqa: PLW0603 - every op asks, and nothing is read faster
-    with _counting:
-        paused += change
+def _change_no_grad_count(change: int) -> None:
+    global no_grad_count  # noqa: PLW0603 - every op asks, and nothing is read faster
+    with _no_grad_count_lock:
+        no_grad_count += change

@@ -5,37 +5,37 @@ from types import FunctionType
 from typing import Any
 from weakref import ref
 
-latest = 0
+latest_write_time = 0
 """When the latest write was noted; an op recorded after it cannot have been hurt."""
 
-_log: dict[int, tuple[int, "ref[Any]"]] = {}
+_writes_by_owner: dict[int, tuple[int, "ref[Any]"]] = {}
 # By the id of the array that owns the memory: when it was written to, and the array itself.
 
 
 def note_write(array: Any, when: int) -> None:
     """Remember that the memory of `array`, and so of every view of it, was written to at the time `when`."""
-    global latest  # noqa: PLW0603 - the tape asks at every op, and nothing is read faster
-    owner = _owner(array)
+    global latest_write_time  # noqa: PLW0603 - the tape asks at every op, and nothing is read faster
+    owner = _find_owner(array)
     key = id(owner)
-    _log[key] = when, ref(owner, lambda _: _log.pop(key, None))
-    latest = when
+    _writes_by_owner[key] = when, ref(owner, lambda _: _writes_by_owner.pop(key, None))
+    latest_write_time = when
 
 
-def overwritten(held: Any, since: int) -> bool:
+def was_overwritten(needed: Any, since: int) -> bool:
     """Whether memory that `held` (a pullback, an array, or a tuple of those) reads was written to after `since`."""
-    return any(_log.get(id(owner), (0,))[0] > since for owner in map(_owner, _arrays(held)))
+    return any(_writes_by_owner.get(id(owner), (0,))[0] > since for owner in map(_find_owner, _find_arrays(needed)))
 
 
-def _owner(array: Any) -> Any:
+def _find_owner(array: Any) -> Any:
     """The array at the end of the chain of views."""
     while getattr(array, "base", None) is not None and hasattr(array.base, "shape"):
         array = array.base
     return array
 
 
-def _arrays(held: Any) -> Iterator[Any]:
+def _find_arrays(needed: Any) -> Iterator[Any]:
     """Every array that a pullback can reach through its closure."""
-    stack, seen = [held], set()
+    stack, seen = [needed], set()
     while stack:
         x = stack.pop()
         if id(x) in seen:

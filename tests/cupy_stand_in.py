@@ -19,8 +19,8 @@ from typing import Any
 import cuda_emulation
 import numpy as np
 
-real: Any = importlib.import_module("cupy")  # without a GPU it imports, and knows its own functions
-waits = 0
+real_cupy: Any = importlib.import_module("cupy")  # without a GPU it imports, and knows its own functions
+wait_count = 0
 """How often someone has waited for the device."""
 
 
@@ -46,15 +46,15 @@ def malloc(size: int) -> Pointer:
     return Pointer(np.full(size, 0xFF, np.uint8))
 
 
-allocators = [malloc]
+allocator_stack = [malloc]
 """The one that arrays get their memory from is the last."""
 
 
 @contextmanager
 def using_allocator(allocator: Any) -> Iterator[None]:
-    allocators.append(allocator or malloc)
+    allocator_stack.append(allocator or malloc)
     yield
-    allocators.pop()
+    allocator_stack.pop()
 
 
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
@@ -66,7 +66,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
     def __init__(self, shape: Any, dtype: Any = float, memptr: Any = None, strides: Any = None) -> None:
         self.base: Any = None
         if memptr is None:
-            memptr = allocators[-1](np.empty(shape, dtype).nbytes)
+            memptr = allocator_stack[-1](np.empty(shape, dtype).nbytes)
         self.array = np.ndarray(shape, dtype, memptr.owner, memptr.offset, strides)
 
     @property
@@ -91,53 +91,53 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`.")
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **keywords: Any) -> Any:
-        if method != "__call__" or not hasattr(real, ufunc.__name__):
+        if method != "__call__" or not hasattr(real_cupy, ufunc.__name__):
             return NotImplemented
         if any(not isinstance(x, ndarray | np.ndarray | np.generic | int | float) for x in inputs):
             return NotImplemented
-        return called(ufunc, *inputs, **keywords)
+        return call_numpy(ufunc, *inputs, **keywords)
 
     def __array_function__(self, function: Any, types: Any, args: Any, keywords: Any) -> Any:
         if not all(issubclass(t, ndarray | np.ndarray) for t in types):
             return NotImplemented
-        theirs = getattr(real, function.__name__)
+        theirs = getattr(real_cupy, function.__name__)
         inspect.signature(theirs).bind(*args, **keywords)
-        return called(getattr(function, "_implementation", function), *args, **keywords)
+        return call_numpy(getattr(function, "_implementation", function), *args, **keywords)
 
     # Elements
 
     def __getitem__(self, key: Any) -> Any:
-        key = plain(key)
+        key = unwrap(key)
         if isinstance(self.array[key], np.generic):  # of CuPy it is a view of no dimensions
             key = (*key, ...) if isinstance(key, tuple) else (key, ...)
-        return of(self.array[key], self)
+        return wrap(self.array[key], self)
 
     def __setitem__(self, key: Any, x: Any) -> None:
-        self.array[plain(key)] = plain(x)
+        self.array[unwrap(key)] = unwrap(x)
 
     def __len__(self) -> int:
         return len(self.array)
 
     def reshape(self, *shape: Any) -> Any:
-        return called(np.ndarray.reshape, self, *shape)
+        return call_numpy(np.ndarray.reshape, self, *shape)
 
     def transpose(self, *axes: Any) -> Any:
-        return called(np.ndarray.transpose, self, *axes)
+        return call_numpy(np.ndarray.transpose, self, *axes)
 
     def view(self, dtype: Any) -> Any:
-        return called(np.ndarray.view, self, dtype)
+        return call_numpy(np.ndarray.view, self, dtype)
 
     def any(self) -> Any:
-        return called(np.ndarray.any, self)
+        return call_numpy(np.ndarray.any, self)
 
     def astype(self, dtype: Any, copy: bool = True) -> Any:
-        return called(np.ndarray.astype, self, dtype, copy=copy)
+        return call_numpy(np.ndarray.astype, self, dtype, copy=copy)
 
     def copy(self) -> Any:
-        return of(self.array.copy())
+        return wrap(self.array.copy())
 
     def get(self) -> np.ndarray[Any, Any]:
-        wait()
+        count_wait()
         return self.array.copy()
 
     def __bool__(self) -> bool:
@@ -150,10 +150,10 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
         return float(self.get())
 
 
-def of(x: Any, *owners: Any) -> Any:
+def wrap(x: Any, *owners: Any) -> Any:
     """A result of NumPy as CuPy would give it: an array, a view of one of the owners if it shares memory."""
     if isinstance(x, tuple | list):
-        return type(x)(of(a, *owners) for a in x)
+        return type(x)(wrap(a, *owners) for a in x)
     if not isinstance(x, np.ndarray | np.generic):
         return x
     made = object.__new__(ndarray)
@@ -163,50 +163,50 @@ def of(x: Any, *owners: Any) -> Any:
     return made
 
 
-def plain(x: Any) -> Any:
+def unwrap(x: Any) -> Any:
     """The elements of what is CuPy's, also within tuples; TypeError for an array of NumPy."""
     if isinstance(x, tuple | list):
-        return type(x)(map(plain, x))
+        return type(x)(map(unwrap, x))
     if isinstance(x, np.ndarray):
         raise TypeError("Unsupported type <class 'numpy.ndarray'>")
     return x.array if isinstance(x, ndarray) else x
 
 
-def called(function: Any, *args: Any, **keywords: Any) -> Any:
+def call_numpy(function: Any, *args: Any, **keywords: Any) -> Any:
     """A function of NumPy on arrays of CuPy."""
     flat = [a for x in args for a in (x if isinstance(x, tuple | list) else [x])]
-    given = [plain(x) for x in args]
+    given = [unwrap(x) for x in args]
     narrow = getattr(given[0], "itemsize", 0) == 2 and function is np.matmul
     if narrow:  # cuBLAS adds up in float32
         result = function(*(x.astype(np.float32) for x in given)).astype(given[0].dtype)
     else:
-        result = function(*given, **{k: plain(x) for k, x in keywords.items()})
-    return of(result, *(x for x in flat if isinstance(x, ndarray)))
+        result = function(*given, **{k: unwrap(x) for k, x in keywords.items()})
+    return wrap(result, *(x for x in flat if isinstance(x, ndarray)))
 
 
-def wait() -> None:
-    global waits  # noqa: PLW0603
-    waits += 1
+def count_wait() -> None:
+    global wait_count  # noqa: PLW0603
+    wait_count += 1
 
 
-class Ufunc:
+class UfuncWithAt:
     """`cupy.add` with its `at`, which NumPy's protocol does not reach."""
 
     def __init__(self, ufunc: np.ufunc) -> None:
         self.ufunc = ufunc
 
     def __call__(self, *args: Any) -> Any:
-        return called(self.ufunc, *args)
+        return call_numpy(self.ufunc, *args)
 
     def at(self, x: Any, key: Any, y: Any) -> None:
-        self.ufunc.at(x.array, plain(key), plain(y))
+        self.ufunc.at(x.array, unwrap(key), unwrap(y))
 
 
 class Stream:
     """A stream that notes what is captured on it, and a graph that notes its launches."""
 
     def __init__(self, non_blocking: bool = False) -> None:
-        self.events: list[str] = notes
+        self.events: list[str] = stream_events
 
     def __enter__(self) -> "Stream":
         return self
@@ -225,15 +225,15 @@ class Stream:
         return SimpleNamespace(launch=lambda stream: self.events.append("launch"))
 
 
-notes: list[str] = []
+stream_events: list[str] = []
 """What happened on streams."""
 
 
 def asarray(x: Any, dtype: Any = None) -> Any:
-    return x if isinstance(x, ndarray) else of(np.array(x, dtype))
+    return x if isinstance(x, ndarray) else wrap(np.array(x, dtype))
 
 
-def raw_module(code: str, options: Any = (), name_expressions: Any = ()) -> Any:
+def make_raw_module(code: str, options: Any = (), name_expressions: Any = ()) -> Any:
     """Kernels run by g++, which takes longer to start than to compile one: those of a file are compiled together."""
     launch = importlib.import_module("gradspec.backends.cupy.launch")
     (name,) = name_expressions
@@ -248,27 +248,27 @@ _rng = np.random.default_rng(0)
 
 
 @cache
-def module() -> ModuleType:
+def make_cupy_module() -> ModuleType:
     """What stands for the module `cupy`."""
     made = ModuleType("cupy")
     for name in ("moveaxis", "arange", "concatenate", "sum", "any"):
         function = getattr(np, name)
-        setattr(made, name, lambda *args, function=function, **k: called(function, *args, **k))
-    stream = SimpleNamespace(synchronize=wait, ptr=0)
+        setattr(made, name, lambda *args, function=function, **k: call_numpy(function, *args, **k))
+    stream = SimpleNamespace(synchronize=count_wait, ptr=0)
     vars(made).update(
         ndarray=ndarray,
         empty=ndarray,
         empty_like=lambda x, dtype=None: ndarray(x.shape, dtype or x.dtype),
-        zeros=lambda shape, dtype=float: of(np.zeros(shape, dtype)),
+        zeros=lambda shape, dtype=float: wrap(np.zeros(shape, dtype)),
         asarray=asarray,
         asnumpy=lambda x: x.get(),
-        add=Ufunc(np.add),
-        ascontiguousarray=lambda x: x if x.array.flags.c_contiguous else of(np.ascontiguousarray(x.array)),
+        add=UfuncWithAt(np.add),
+        ascontiguousarray=lambda x: x if x.array.flags.c_contiguous else wrap(np.ascontiguousarray(x.array)),
         random=SimpleNamespace(
-            standard_normal=lambda shape: of(_rng.standard_normal(shape)),
-            randint=lambda low, high, size: of(_rng.integers(low, high, size)),
+            standard_normal=lambda shape: wrap(_rng.standard_normal(shape)),
+            randint=lambda low, high, size: wrap(_rng.integers(low, high, size)),
         ),
-        RawModule=raw_module,
+        RawModule=make_raw_module,
         uint8=np.uint8,
         int32=np.int32,
         float32=np.float32,
@@ -277,7 +277,7 @@ def module() -> ModuleType:
             get_current_stream=lambda: stream,
             runtime=SimpleNamespace(getDevice=lambda: 0),
             MemoryPool=lambda: SimpleNamespace(malloc=None),
-            get_allocator=lambda: allocators[-1],
+            get_allocator=lambda: allocator_stack[-1],
             using_allocator=using_allocator,
             Stream=Stream,
             Device=lambda _: SimpleNamespace(attributes={"MultiProcessorCount": 2}),
@@ -287,18 +287,18 @@ def module() -> ModuleType:
 
 
 def _erf(x: Any) -> Any:
-    return called(lambda a: np.vectorize(math.erf, otypes=[a.dtype])(a) if a.size else a.copy(), x)
+    return call_numpy(lambda a: np.vectorize(math.erf, otypes=[a.dtype])(a) if a.size else a.copy(), x)
 
 
 @contextmanager
-def standing_in() -> Iterator[None]:
+def replace_cupy() -> Iterator[None]:
     """While this lasts, `import cupy` finds the stand-in, and the backend is imported anew on top of it."""
     names = ("cupy", "cupyx", "gradspec.backends.cupy")
     saved = {name: m for name, m in sys.modules.items() if any(f"{name}.".startswith(f"{n}.") for n in names)}
     for name in saved:
         del sys.modules[name]
     special = SimpleNamespace(erf=_erf)
-    sys.modules["cupy"] = module()
+    sys.modules["cupy"] = make_cupy_module()
     sys.modules["cupyx"] = SimpleNamespace(scipy=SimpleNamespace(special=special))  # type: ignore[assignment]
     sys.modules["cupyx.scipy"] = sys.modules["cupyx.scipy.special"] = ModuleType("cupyx.scipy.special")
     try:
@@ -311,31 +311,31 @@ def standing_in() -> Iterator[None]:
 
 def composed() -> Any:
     """The backend "cupy:composed" on the stand-in."""
-    return _loaded("composed")
+    return _load("composed")
 
 
 def gpu() -> Any:
     """The backend "cupy" on the stand-in, its kernels run by g++."""
-    return _loaded("gpu")
+    return _load("gpu")
 
 
-def backwards() -> Any:
+def gpu_in_reverse_order() -> Any:
     """The same with threads and blocks from the last to the first, as long as the process lives."""
-    cuda_emulation.reverse = True
+    cuda_emulation.reverse_order = True
     return gpu()
 
 
-def planted(**changes: Any) -> Any:
+def load_with_changes(**changes: Any) -> Any:
     """The backend "cupy" with changes to what is in its modules: `launch_source=` is `source` in `launch`."""
-    return _loaded("gpu", changes)
+    return _load("gpu", changes)
 
 
-def _loaded(name: str, changes: Mapping[str, Any] = MappingProxyType({})) -> Any:
-    with standing_in():
+def _load(factory_name: str, changes: Mapping[str, Any] = MappingProxyType({})) -> Any:
+    with replace_cupy():
         for what, change in changes.items():
             module, _, attribute = what.partition("_")
             names = vars(importlib.import_module(f"gradspec.backends.cupy.{module}"))
             assert attribute in names, f"{module} has no {attribute} that could be changed"
             names[attribute] = change
         vars(importlib.import_module("gradspec.backends.cupy.backend"))["_obstacle"] = lambda: None
-        return getattr(importlib.import_module("gradspec.backends.cupy"), name)()
+        return getattr(importlib.import_module("gradspec.backends.cupy"), factory_name)()

@@ -17,14 +17,14 @@ from asv_runner.discovery import disc_benchmarks, get_benchmark_from_name
 
 from asv_bench.subjects import ROOT
 
-FOLDER = str(ROOT / "asv_bench")
-ONCE = {"number": 1, "repeat": 1, "rounds": 1, "warmup_time": 0}
-AT_MOST = 300  # seconds, as `default_benchmark_timeout` in asv.conf.json
+BENCHMARK_FOLDER = str(ROOT / "asv_bench")
+RUN_ONCE_ATTRIBUTES = {"number": 1, "repeat": 1, "rounds": 1, "warmup_time": 0}
+DEFAULT_TIMEOUT_SECONDS = 300  # seconds, as `default_benchmark_timeout` in asv.conf.json
 
 
-def each() -> Iterator[Any]:
+def collect_benchmarks() -> Iterator[Any]:
     """The name that asv knows each by."""
-    for benchmark in disc_benchmarks(FOLDER):
+    for benchmark in disc_benchmarks(BENCHMARK_FOLDER):
         for i, parameters in enumerate(product(*benchmark.params)):
             shown = f"({', '.join(text.strip(chr(39)) for text in parameters)})" if parameters else ""
             name = f"{benchmark.name}-{i}" if parameters else benchmark.name
@@ -32,7 +32,7 @@ def each() -> Iterator[Any]:
 
 
 @contextmanager
-def at_most(seconds: float) -> Iterator[None]:
+def interrupt_after(seconds: float) -> Iterator[None]:
     """A block that is interrupted by a TimeoutError if it takes longer."""
 
     def stop(*_: Any) -> None:
@@ -48,11 +48,11 @@ def at_most(seconds: float) -> Iterator[None]:
 
 
 @pytest.mark.rotating
-@pytest.mark.parametrize("name", [*each()])
+@pytest.mark.parametrize("name", [*collect_benchmarks()])
 def test_a_benchmark_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    benchmark = get_benchmark_from_name(FOLDER, name, extra_params=ONCE)
+    benchmark = get_benchmark_from_name(BENCHMARK_FOLDER, name, extra_params=RUN_ONCE_ATTRIBUTES)
     benchmark.set_cache(None)
-    with at_most(benchmark.timeout or AT_MOST):
+    with interrupt_after(benchmark.timeout or DEFAULT_TIMEOUT_SECONDS):
         if benchmark.do_setup():
             pytest.skip(capsys.readouterr().out.strip())
         try:

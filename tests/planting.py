@@ -8,51 +8,51 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from gradspec.backends import Backend, load
-from gradspec.properties.running.failure import Disagreement, Law
-from gradspec.properties.running.subject import Subject
+from gradspec.properties.running.failure import LawViolation, Law
+from gradspec.properties.running.subject import OpUnderTest
 from gradspec.reference import OPS, VJP, record
 
-quiet = settings(
+QUIET_SETTINGS = settings(
     max_examples=40, derandomize=True, database=None, deadline=None, phases=[Phase.generate]
 )  # as many examples as the default profile or a few more, and always the same ones; what is found need not be small
 
 
-def planted(**rules: Callable[..., VJP]) -> Backend:
+def make_backend_of_rules(**rules: Callable[..., VJP]) -> Backend:
     """A backend that offers just these rules, under the names of the ops they claim to be."""
-    return offering({name: record(rule) for name, rule in rules.items()})
+    return make_backend_of_ops({name: record(rule) for name, rule in rules.items()})
 
 
-def offering(ops: Mapping[str, Callable[..., Any]], name: str = "planted") -> Backend:
+def make_backend_of_ops(ops: Mapping[str, Callable[..., Any]], name: str = "planted") -> Backend:
     """The numpy backend with other ops than its own."""
     return replace(load("numpy"), name=name, ops=ops)
 
 
-def breaks(
+def find_violation(
     law: Law,
     backend: Backend,
     *,
-    how: settings = quiet,
-    drawn: Callable[[Subject], st.SearchStrategy[list[Any]]] | None = None,
+    example_settings: settings = QUIET_SETTINGS,
+    draw_cases: Callable[[OpUnderTest], st.SearchStrategy[list[Any]]] | None = None,
     **cases: Any,
-) -> Disagreement | None:
+) -> LawViolation | None:
     """How the one op of the backend breaks a law on drawn cases (`Subject.cases` takes the keywords), or None.
 
     drawn: what the cases are drawn by instead.
     """
     (name,) = backend.ops
-    subject = Subject(name=name, op=OPS[name], backend=backend, dtypes=sorted(backend.dtypes, reverse=True))
+    subject = OpUnderTest(name=name, op=OPS[name], backend=backend, dtypes=sorted(backend.dtypes, reverse=True))
 
-    @how
+    @example_settings
     @given(data=st.data())
     def tried(data: st.DataObject) -> None:
-        if drawn is None:
-            subject.obeys_on_cases(law, data, **cases)
+        if draw_cases is None:
+            subject.check_law_on_cases(law, data, **cases)
         else:
-            for case in data.draw(drawn(subject)):
-                subject.obeys(law, case)
+            for case in data.draw(draw_cases(subject)):
+                subject.check_law(law, case)
 
     try:
         tried()
-    except Disagreement as found:
+    except LawViolation as found:
         return found
     return None

@@ -12,63 +12,63 @@ ROOT = Path(__file__).parents[1]
 
 
 @dataclass
-class Ran:
+class PytestRun:
     """A run that has ended."""
 
     status: int
-    out: str
+    output: str
     folder: Path
 
     @property
-    def scripts(self) -> list[Path]:
+    def failure_scripts(self) -> list[Path]:
         return sorted((self.folder / "failures").glob("*.py"))
 
 
-def environment() -> dict[str, str]:
+def make_environment() -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST") and k != "CI"}
     return inherited | {"PYTHONPATH": str(ROOT / "src"), "COLUMNS": "100", "PY_COLORS": "0"}
 
 
-def command(*arguments: str, properties: str = "gradspec.properties") -> list[str]:
+def make_command(*arguments: str, properties: str = "gradspec.properties") -> list[str]:
     plugin = ("-p", "gradspec.properties.plugin", "-p", "no:cacheprovider")
     usual = {"--hypothesis-profile": "quick", "--hypothesis-seed": "1"}
     rest = [f"{name}={value}" for name, value in usual.items() if not any(name in a for a in arguments)]
     return [sys.executable, "-m", "pytest", *plugin, "--pyargs", properties, *rest, *arguments]
 
 
-def example_of_the_readme() -> str:
+def read_readme_backend() -> str:
     """The backend that the README shows in full, as `my_backend.py`."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(# my_backend\.py\n.*?)```", text, re.DOTALL)
     return str(example)
 
 
-def verify(folder: Path, *arguments: str, properties: str = "gradspec.properties") -> Ran:
+def run_properties(folder: Path, *arguments: str, properties: str = "gradspec.properties") -> PytestRun:
     """`pytest --pyargs gradspec.properties` with these arguments, from this folder. properties: others than these."""
     done = subprocess.run(
-        command(*arguments, properties=properties),
+        make_command(*arguments, properties=properties),
         cwd=folder,
-        env=environment(),
+        env=make_environment(),
         capture_output=True,
         text=True,
         check=False,
     )
-    return Ran(done.returncode, done.stdout + done.stderr, folder)
+    return PytestRun(done.returncode, done.stdout + done.stderr, folder)
 
 
-def one_property(folder: Path) -> str:
+def copy_one_property(folder: Path) -> str:
     """A folder in this one with one property in it, which takes less time than all do."""
     (folder / "properties").mkdir()
     shutil.copy(ROOT / "properties" / "test_value.py", folder / "properties")
     return "properties"
 
 
-def reproduce(script: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+def run_script(script: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """The script, run from another folder than it was written in."""
     return subprocess.run(
         [sys.executable, script.resolve()],
         cwd=folder,
-        env=environment(),
+        env=make_environment(),
         capture_output=True,
         text=True,
         check=False,

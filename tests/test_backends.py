@@ -13,12 +13,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from running import example_of_the_readme
+from running import read_readme_backend
 
-from gradspec.backends import Backend, Unavailable, available, call, load, loading, ops_from
+from gradspec.backends import Backend, Unavailable, load_all, call, load, loading, ops_from
 from gradspec.backends.torch import from_numpy, to_numpy
 from gradspec.reference import OPS, Op
-from gradspec.reference.cases import Call, Choices, Smallest
+from gradspec.reference.cases import Call, Choices, SmallestChoices
 from gradspec.reference.domains import Booleans, Integers
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ DTYPES = {name: np.dtype(name) for name in ("float64", "float32", "float16", "in
 DTYPES["bfloat16"] = np.dtype(ml_dtypes.bfloat16)
 
 
-class Seeded:
+class SeededChoices:
     """Choices by a seeded generator, with lengths 0 to 3."""
 
     def __init__(self, seed: int) -> None:
@@ -48,7 +48,7 @@ class Seeded:
 # Every op, forward and backward
 
 
-def drawn(op: Op, i: int, shape: Any, rng: np.random.Generator) -> np.ndarray[Any, Any]:
+def draw_array(op: Op, i: int, shape: Any, rng: np.random.Generator) -> np.ndarray[Any, Any]:
     """An array from the domain of the i-th argument."""
     domain = op.domain(i)
     if isinstance(domain, Integers):
@@ -59,7 +59,7 @@ def drawn(op: Op, i: int, shape: Any, rng: np.random.Generator) -> np.ndarray[An
     return np.asarray(x if domain.low == 0 else x * rng.choice([-0.4, 1], shape))
 
 
-def computed(
+def compute_value_and_gradients(
     backend: Backend, op: Op, case: Call, arrays: list[np.ndarray[Any, Any]], g_seed: int
 ) -> list[Any]:
     """Value and gradients of the op for a random cotangent, as NumPy arrays."""
@@ -78,17 +78,17 @@ def computed(
     return [value, *map(backend.to_numpy, pullback(backend.from_numpy(g)))]
 
 
-def assert_like_the_spec(
+def assert_agrees_with_spec(
     backend: Backend, op: Op, dtype: np.dtype[Any], choices: Choices, tolerance: float
 ) -> None:
     case = op.cases(choices)
     rng = np.random.default_rng(0)
-    arrays = [drawn(op, i, s, rng) for i, s in enumerate(case.shapes)]
+    arrays = [draw_array(op, i, s, rng) for i, s in enumerate(case.shapes)]
     arrays = [x.astype(dtype) if x.dtype == np.float64 else x for x in arrays]
     exact = [x.astype(np.float64) if x.dtype == dtype else x for x in arrays]
-    results = computed(backend, op, case, arrays, 1)
+    results = compute_value_and_gradients(backend, op, case, arrays, 1)
     assert all(y.dtype == dtype for y in results if op.differentiable)
-    for y, expected in zip(results, computed(load("numpy"), op, case, exact, 1), strict=True):
+    for y, expected in zip(results, compute_value_and_gradients(load("numpy"), op, case, exact, 1), strict=True):
         assert y.shape == expected.shape
         np.testing.assert_allclose(y.astype(np.float64), expected, tolerance, tolerance)
 
@@ -96,7 +96,7 @@ def assert_like_the_spec(
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4, "float16": 0.05, "bfloat16": 0.3}  # for results of about 1
 
 
-def works_where_known_to(backend: Backend, op: Op, check: Callable[[], None]) -> None:
+def check_allowing_known_deviation(backend: Backend, op: Op, check: Callable[[], None]) -> None:
     """Run the check; in an op with a known deviation it may fail."""
     try:
         check()
@@ -110,7 +110,7 @@ def works_where_known_to(backend: Backend, op: Op, check: Callable[[], None]) ->
 def test_every_op_runs_forward_and_backward_in_every_dtype(name: str, op: Op) -> None:
     backend = load(name)
     for dtype in backend.dtypes:
-        assert_like_the_spec(backend, op, DTYPES[dtype], Smallest(), TOLERANCES[dtype])
+        assert_agrees_with_spec(backend, op, DTYPES[dtype], SmallestChoices(), TOLERANCES[dtype])
 
 
 @pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
@@ -118,11 +118,11 @@ def test_torch_agrees_with_the_spec_on_random_cases(op: Op) -> None:
     backend = load("torch")
     for dtype in backend.dtypes:
         for seed in range(4):
-            check = lambda: assert_like_the_spec(backend, op, DTYPES[dtype], Seeded(seed), TOLERANCES[dtype])  # noqa: B023
-            works_where_known_to(backend, op, check)
+            check = lambda: assert_agrees_with_spec(backend, op, DTYPES[dtype], SeededChoices(seed), TOLERANCES[dtype])  # noqa: B023
+            check_allowing_known_deviation(backend, op, check)
 
 
-KEYS = [
+GETITEM_KEYS = [
     (slice(None, None, -1),),
     (slice(3, 0, -2), slice(None, None, -1)),
     (..., slice(None, None, -3)),
@@ -152,7 +152,7 @@ KEYS = [
 ]
 
 
-@pytest.mark.parametrize("key", KEYS, ids=repr)
+@pytest.mark.parametrize("key", GETITEM_KEYS, ids=repr)
 def test_torch_takes_the_keys_of_numpy(key: Any) -> None:
     x = np.arange(24.0).reshape(4, 3, 2)
     np.testing.assert_array_equal(to_numpy(load("torch").ops["getitem"](from_numpy(x), key=key)), x[key])
@@ -193,7 +193,7 @@ def test_torch_clip_takes_bounds_of_two_shapes(shapes: list[tuple[int, ...]]) ->
 
 
 def test_what_is_excused_of_torch_clip_is_one_law() -> None:
-    assert [d.rule for d in load("torch").deviations if d.op == "clip"] == [
+    assert [d.law for d in load("torch").deviations if d.op == "clip"] == [
         "gradient at kinks is a legal subgradient"
     ]
 
@@ -201,7 +201,7 @@ def test_what_is_excused_of_torch_clip_is_one_law() -> None:
 # Arrays there and back
 
 
-LAYOUTS: dict[str, Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]] = {
+VIEWS: dict[str, Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]] = {
     "ordered": lambda x: x,
     "fortran": np.asfortranarray,
     "transposed": lambda x: x.T,
@@ -219,9 +219,9 @@ LAYOUTS: dict[str, Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]] = {
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", VIEWS)
 def test_torch_keeps_elements_and_layout(name: str, dtype: str) -> None:
-    x = LAYOUTS[name](np.arange(24).reshape(4, 6).astype(DTYPES[dtype]))
+    x = VIEWS[name](np.arange(24).reshape(4, 6).astype(DTYPES[dtype]))
     x.setflags(write=False)
     t = from_numpy(x)
     back = to_numpy(t)
@@ -262,30 +262,30 @@ def test_to_numpy_takes_any_tensor() -> None:
 # Differentiation
 
 
-def programs(backend: Backend) -> tuple[Callable[[Any], Any], Callable[..., Any]]:
+def make_two_programs(backend: Backend) -> tuple[Callable[[Any], Any], Callable[..., Any]]:
     square, multiply = backend.ops["square"], backend.ops["multiply"]
     return lambda x: multiply(x, square(x)), lambda x, y: square(x)
 
 
-BACKENDS = ["numpy", "torch", "my_backend:backend"]
+BACKEND_NAMES = ["numpy", "torch", "my_backend:backend"]
 
 
 @pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Backend:
+def readme_backend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Backend:
     """The backend that the README shows in full."""
-    (tmp_path / "my_backend.py").write_text(example_of_the_readme(), encoding="utf-8")
+    (tmp_path / "my_backend.py").write_text(read_readme_backend(), encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     return load("my_backend:backend")
 
 
 @pytest.fixture
-def backend(request: pytest.FixtureRequest, example: Backend) -> Backend:
+def backend(request: pytest.FixtureRequest, readme_backend: Backend) -> Backend:
     return load(request.param)
 
 
-@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+@pytest.mark.parametrize("backend", BACKEND_NAMES, indirect=True)
 def test_second_derivatives(backend: Backend) -> None:
-    cube, _ = programs(backend)
+    cube, _ = make_two_programs(backend)
     x, g = backend.from_numpy(np.array([1.0, 2.0])), backend.from_numpy(np.array([1.0, 10.0]))
     _, pullback = backend.vjp(lambda x: backend.vjp(cube, x)[1](g)[0], x)
     np.testing.assert_array_equal(backend.to_numpy(pullback(g)[0]), [6, 1200])  # g 6x g
@@ -296,9 +296,9 @@ def test_second_derivatives(backend: Backend) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Output seems independent of input")  # says autograd
-@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+@pytest.mark.parametrize("backend", BACKEND_NAMES, indirect=True)
 def test_an_unused_input_has_a_gradient_of_zeros(backend: Backend) -> None:
-    _, first = programs(backend)
+    _, first = make_two_programs(backend)
     x, y = backend.from_numpy(np.ones(2)), backend.from_numpy(np.ones((3, 1)))
     value, pullback = backend.vjp(first, x, y)
     for _ in range(2):  # a pullback may be called again
@@ -320,11 +320,11 @@ def test_torch_leaves_inputs_as_they_were_and_detaches_the_value() -> None:
     assert x.grad is None
 
 
-def test_the_example_agrees_with_the_spec(example: Backend) -> None:
-    for name in example.ops:
+def test_the_example_agrees_with_the_spec(readme_backend: Backend) -> None:
+    for name in readme_backend.ops:
         for seed in range(10):
-            check = lambda: assert_like_the_spec(example, OPS[name], DTYPES["float64"], Seeded(seed), 1e-10)  # noqa: B023
-            works_where_known_to(example, OPS[name], check)
+            check = lambda: assert_agrees_with_spec(readme_backend, OPS[name], DTYPES["float64"], SeededChoices(seed), 1e-10)  # noqa: B023
+            check_allowing_known_deviation(readme_backend, OPS[name], check)
 
 
 # Ops of an Array API namespace
@@ -337,9 +337,9 @@ def test_ops_from_numpy_are_its_own_functions() -> None:
     x = np.arange(6.0).reshape(2, 3)
     for op in (OPS[name] for name in ops):
         for seed in range(4):
-            case = op.cases(Seeded(seed))
+            case = op.cases(SeededChoices(seed))
             rng = np.random.default_rng(seed)
-            arrays = [drawn(op, i, s, rng) for i, s in enumerate(case.shapes)]
+            arrays = [draw_array(op, i, s, rng) for i, s in enumerate(case.shapes)]
             expected = call(op, op, arrays, case.keywords)
             np.testing.assert_allclose(call(op, ops[op.name], arrays, case.keywords), expected, 1e-12)
     assert ops["expand_dims"](x, axis=(0, -1)).shape == (1, 2, 3, 1)
@@ -377,7 +377,7 @@ def test_ops_from_an_image_of_numpy_convert_keys_without_a_device() -> None:
 # The interface
 
 
-def described(**changes: Any) -> Backend:
+def make_backend(**changes: Any) -> Backend:
     fields: dict[str, Any] = {
         "name": "mine",
         "ops": {"log": np.log},
@@ -389,14 +389,14 @@ def described(**changes: Any) -> Backend:
 
 
 def test_a_backend_needs_little() -> None:
-    backend = described()
+    backend = make_backend()
     backend.synchronize()
     assert backend.dtypes == {"float64", "float32"}
     assert backend.known == {}
     assert backend.device == "cpu"
     with pytest.raises(TypeError):
         backend.ops["exp"] = np.exp  # type: ignore[index]
-    assert len({backend, described()}) == 2
+    assert len({backend, make_backend()}) == 2
 
 
 @pytest.mark.parametrize(
@@ -413,13 +413,13 @@ def test_a_backend_needs_little() -> None:
 )
 def test_errors_name_what_is_near(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=r"^[^\n]+$") as error:
-        described(**changes)
+        make_backend(**changes)
     assert message in str(error.value)
 
 
 def test_one_string_is_not_a_set_of_dtypes() -> None:
     with pytest.raises(TypeError, match="is one name"):
-        described(dtypes="float32")
+        make_backend(dtypes="float32")
 
 
 def test_with_ops_offers_just_those_and_calls_them() -> None:
@@ -431,7 +431,7 @@ def test_with_ops_offers_just_those_and_calls_them() -> None:
     assert kernels.known == {}
     assert kernels.dtypes == {"float64"}
     with pytest.raises(AssertionError, match="Not equal"):
-        assert_like_the_spec(kernels, OPS["silu"], DTYPES["float64"], Smallest(), 1e-10)
+        assert_agrees_with_spec(kernels, OPS["silu"], DTYPES["float64"], SmallestChoices(), 1e-10)
     with pytest.raises(ValueError, match="did you mean 'silu'"):
         load("torch").with_ops(name="kernels", sillu=wrong)
 
@@ -445,7 +445,7 @@ def test_call_gives_a_sequence_to_ops_that_take_one() -> None:
 # Loading
 
 
-def module(monkeypatch: pytest.MonkeyPatch, **contents: Any) -> str:
+def install_module(monkeypatch: pytest.MonkeyPatch, **contents: Any) -> str:
     """The name of a module with these contents."""
     made = types.ModuleType("my_module")
     vars(made).update(contents)
@@ -460,8 +460,8 @@ def test_backends_load_by_name() -> None:
 
 
 def test_backends_load_from_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = described()
-    name = module(
+    mine = make_backend()
+    name = install_module(
         monkeypatch, backend=mine, make=lambda: mine, Some=types.SimpleNamespace(kind=mine), number=3
     )
     assert load(f"{name}:backend") is load(f"{name}:make") is load(f"{name}:Some.kind") is mine
@@ -471,14 +471,14 @@ def test_backends_load_from_modules(monkeypatch: pytest.MonkeyPatch) -> None:
         load(f"{name}:missing")
 
 
-def offer(monkeypatch: pytest.MonkeyPatch, **references: str) -> None:
-    points = [EntryPoint(name, value, loading.GROUP) for name, value in references.items()]
-    monkeypatch.setattr(loading, "entry_points", lambda group: points if group == loading.GROUP else [])
+def offer_as_entry_points(monkeypatch: pytest.MonkeyPatch, **references: str) -> None:
+    points = [EntryPoint(name, value, loading.ENTRY_POINT_GROUP) for name, value in references.items()]
+    monkeypatch.setattr(loading, "entry_points", lambda group: points if group == loading.ENTRY_POINT_GROUP else [])
 
 
 def test_backends_load_from_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = described()
-    offer(monkeypatch, theirs=f"{module(monkeypatch, backend=mine)}:backend", numpy="my_module:backend")
+    mine = make_backend()
+    offer_as_entry_points(monkeypatch, theirs=f"{install_module(monkeypatch, backend=mine)}:backend", numpy="my_module:backend")
     assert load("theirs") is mine
     assert load("numpy") is not mine
 
@@ -495,9 +495,9 @@ def test_an_unknown_name_is_an_error_that_helps() -> None:
 def test_what_cannot_run_says_why_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setitem(sys.modules, "gradspec.backends.numpy", None)
-    module(monkeypatch)  # in which there is no backend
-    offer(monkeypatch, broken="my_module:backend", absent="no_such_library:backend")
-    found = available()
+    install_module(monkeypatch)  # in which there is no backend
+    offer_as_entry_points(monkeypatch, broken="my_module:backend", absent="no_such_library:backend")
+    found = load_all()
     assert str(found["torch:cuda"]) == "torch:cuda: torch sees no CUDA device"
     assert str(found["absent"]) == "absent: no_such_library is not installed"
     assert str(found["broken"]).startswith("broken: module 'my_module' has no attribute")

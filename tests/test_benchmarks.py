@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 from asv_runner.benchmarks.mark import SkipNotImplemented
 from asv_runner.discovery import disc_benchmarks
-from planting import planted
-from running import ROOT, environment
+from planting import make_backend_of_rules
+from running import ROOT, make_environment
 
 from asv_bench import accuracy, clock, costs, ops, subjects, verified
-from asv_bench.allocations import allocations
-from asv_bench.calls import ELEMENTS, arrays, contracts, typical
-from asv_bench.counted import counted_calls
-from asv_bench.errors import worst_error
-from asv_bench.gate import explained, grown
+from asv_bench.allocations import count_allocations
+from asv_bench.calls import ELEMENTS_BY_SIZE, make_arrays, is_contraction, make_typical_call
+from asv_bench.counted import count_calls
+from asv_bench.errors import measure_worst_error
+from asv_bench.gate import is_explained, find_grown_costs
 from gradspec.backends import load
 from gradspec.backends.loading import BUILT_IN
 from gradspec.reference import OPS, Tensor
 
-OF_EACH_OP = {
+BENCHMARKS_OF_EACH_OP = {
     ops: ("time_forward", "time_backward"),
     accuracy: ("track_worst_error",),
     costs: ("track_calls", "track_arrays", "track_bytes", "track_peak"),
@@ -32,23 +32,23 @@ OF_EACH_OP = {
 
 
 @pytest.fixture(scope="module")
-def discovered() -> set[str]:
+def benchmark_names() -> set[str]:
     """The names of all benchmarks, as asv finds them."""
     return {benchmark.name for benchmark in disc_benchmarks(str(subjects.ROOT / "asv_bench"))}
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_every_op_has_its_benchmarks(op: str, discovered: set[str]) -> None:
+def test_every_op_has_its_benchmarks(op: str, benchmark_names: set[str]) -> None:
     expected = {
         f"{module.__name__.partition('.')[2]}.{op}.{name}"
-        for module, names in OF_EACH_OP.items()
+        for module, names in BENCHMARKS_OF_EACH_OP.items()
         for name in names
     }
-    assert expected <= discovered, f"asv does not find {sorted(expected - discovered)}"
+    assert expected <= benchmark_names, f"asv does not find {sorted(expected - benchmark_names)}"
 
 
 def test_only_ops_are_taken_for_ops() -> None:
-    assert subjects.declared_ops() == tuple(sorted(OPS))
+    assert subjects.list_declared_ops() == tuple(sorted(OPS))
 
 
 def test_every_backend_has_its_place() -> None:
@@ -59,16 +59,16 @@ def test_every_backend_has_its_place() -> None:
 @pytest.mark.parametrize("size", subjects.SIZES)
 def test_a_typical_call_is_one_of_the_op_and_of_its_size(op: str, size: str) -> None:
     spec = OPS[op]
-    call = typical(spec, size)
-    inputs = arrays(spec, call, "float32", seed=0)
-    assert max(x.size for x in inputs) <= ELEMENTS[size] * 2
+    call = make_typical_call(spec, size)
+    inputs = make_arrays(spec, call, "float32", seed=0)
+    assert max(x.size for x in inputs) <= ELEMENTS_BY_SIZE[size] * 2
     if size != "memory":
         value, _ = spec.rule(*inputs, **call.keywords)
         assert np.all(np.isfinite(value))
 
 
 def test_products_are_told_from_what_reads_each_element_once() -> None:
-    assert {name for name, op in OPS.items() if contracts(op)} == {"linear", "matmul"}
+    assert {name for name, op in OPS.items() if is_contraction(op)} == {"linear", "matmul"}
 
 
 def test_a_fault_in_a_benchmark_is_reported_by_its_name(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_fault_in_a_benchmark_is_reported_by_its_name(tmp_path: Path) -> None:
     done = subprocess.run(
         [*command, "-k", "costs.tanh or costs.exp.track_calls or costs.argmax.track_calls"],
         cwd=ROOT,
-        env=environment() | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        env=make_environment() | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
         capture_output=True,
         text=True,
         check=False,
@@ -104,37 +104,37 @@ def test_a_fault_in_a_benchmark_is_reported_by_its_name(tmp_path: Path) -> None:
 
 def test_what_is_absent_is_not_measured() -> None:
     with pytest.raises(SkipNotImplemented, match="spec has no"):
-        subjects.op_named("no_such_op")
+        subjects.get_op("no_such_op")
     with pytest.raises(SkipNotImplemented, match="cupy"):
-        subjects.backend_named("cupy")
+        subjects.get_backend("cupy")
 
 
 def test_a_wrong_gradient_is_not_timed() -> None:
-    wrong = planted(tanh=lambda x: (np.tanh(x), (lambda g: g * (1 - np.tanh(x)),)))
-    with pytest.raises(verified.Wrong, match="gradient of x"):
-        verified.verify(wrong, OPS["tanh"], "overhead")
-    verified.verify(load("numpy"), OPS["tanh"], "overhead")
+    wrong = make_backend_of_rules(tanh=lambda x: (np.tanh(x), (lambda g: g * (1 - np.tanh(x)),)))
+    with pytest.raises(verified.WrongResult, match="gradient of x"):
+        verified.require_right_result(wrong, OPS["tanh"], "overhead")
+    verified.require_right_result(load("numpy"), OPS["tanh"], "overhead")
 
 
 def test_an_error_is_in_units_of_what_is_allowed() -> None:
-    assert worst_error(load("numpy"), OPS["tanh"], "float32") < 1
-    off = planted(tanh=lambda x: (np.tanh(x) * np.float32(1 + 1e-4), (lambda g: g * (1 - np.tanh(x) ** 2),)))
-    assert worst_error(off, OPS["tanh"], "float32") > 10
+    assert measure_worst_error(load("numpy"), OPS["tanh"], "float32") < 1
+    off = make_backend_of_rules(tanh=lambda x: (np.tanh(x) * np.float32(1 + 1e-4), (lambda g: g * (1 - np.tanh(x) ** 2),)))
+    assert measure_worst_error(off, OPS["tanh"], "float32") > 10
 
 
 def test_arrays_are_counted_with_their_bytes() -> None:
     x = np.ones(1000)
-    with allocations() as found:
+    with count_allocations() as found:
         y = x * x + x  # the product is gone when the zeros come
         z = np.zeros(10)
-    assert (found.arrays, found.nbytes, found.peak) == (3, 16_080, 16_000)
-    with allocations() as found:
+    assert (found.array_count, found.total_nbytes, found.peak_nbytes) == (3, 16_080, 16_000)
+    with count_allocations() as found:
         assert y[1:].sum() + z.reshape(2, 5).ndim > 0
-    assert found.nbytes < 100
+    assert found.total_nbytes < 100
 
 
 def test_arrays_outlive_the_count() -> None:
-    with allocations():
+    with count_allocations():
         kept = [np.arange(n) for n in range(100)]
     assert [len(x) for x in kept] == [*range(100)]
 
@@ -143,50 +143,50 @@ def test_calls_are_counted() -> None:
     def three() -> int:
         return len([abs(-1)])
 
-    assert counted_calls(three) == 3
+    assert count_calls(three) == 3
 
 
 def test_what_is_counted_is_the_same_each_time() -> None:
     for op in ("layer_norm", "getitem", "add"):
         for direction in ("forward", "backward"):
             bench: Any = getattr(costs, op)()
-            first = [getattr(bench, name)(direction) for name in OF_EACH_OP[costs]]
-            assert first == [getattr(bench, name)(direction) for name in OF_EACH_OP[costs]]
+            first = [getattr(bench, name)(direction) for name in BENCHMARKS_OF_EACH_OP[costs]]
+            assert first == [getattr(bench, name)(direction) for name in BENCHMARKS_OF_EACH_OP[costs]]
 
 
 def test_the_gate_lets_pass_what_is_explained() -> None:
     before = {"tanh backward bytes": 100, "tanh forward bytes": 100, "gone forward calls": 1}
     after = {"tanh backward bytes": 120, "tanh forward bytes": 105, "new forward calls": 9}
-    assert grown(before, after) == ["tanh backward bytes"]
-    assert explained("tanh backward bytes", "A subject\n\nCosts: tanh backward, which now stores 1 - y\n")
-    assert not explained("tanh forward bytes", "Costs: tanh backward, which now stores 1 - y\n")
-    assert not explained("tanh backward bytes", "a tanh backward that Costs: nothing")
+    assert find_grown_costs(before, after) == ["tanh backward bytes"]
+    assert is_explained("tanh backward bytes", "A subject\n\nCosts: tanh backward, which now stores 1 - y\n")
+    assert not is_explained("tanh forward bytes", "Costs: tanh backward, which now stores 1 - y\n")
+    assert not is_explained("tanh backward bytes", "a tanh backward that Costs: nothing")
 
 
 def test_a_ratio_is_that_of_the_work() -> None:
     """By a clock that counts calls, so that no machine can be too slow for it."""
     now = 0.0
 
-    def worth(seconds: float) -> None:
+    def advance_clock(seconds: float) -> None:
         nonlocal now
         now += seconds
 
-    assert clock.ratio(lambda: worth(3e-3), lambda: worth(1e-3), lambda: now) == pytest.approx(3)
+    assert clock.measure_ratio(lambda: advance_clock(3e-3), lambda: advance_clock(1e-3), lambda: now) == pytest.approx(3)
 
 
 def test_what_was_first_measured_on_a_busy_machine_is_renewed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clock, "KEPT", tmp_path / "of asv" / "undisturbed.json")
-    monkeypatch.setattr(clock, "SLICE", 1e-4)  # as where figures are asked for, whatever the environment
+    monkeypatch.setattr(clock, "UNDISTURBED_TIMES_FILE", tmp_path / "of asv" / "undisturbed.json")
+    monkeypatch.setattr(clock, "SLICE_SECONDS", 1e-4)  # as where figures are asked for, whatever the environment
     for seconds in (2e-6, 3e-6, 1e-6, 0.99e-6):  # busy, busier, undisturbed, and as fast as noise makes it
-        clock.keep("numpy cache", seconds)
-    assert clock.kept() == {"numpy cache": 1e-6}
-    monkeypatch.setattr(clock, "multiplication", lambda backend, size: lambda: None)
-    monkeypatch.setattr(clock, "QUICK", False)
-    clock.seconds(lambda: None, load("numpy"), "cache")
-    assert clock.kept()["numpy cache"] < 0.9e-6, "a benchmark has seen faster ones and kept none"
-    assert [file.name for file in clock.KEPT.parent.iterdir()] == ["undisturbed.json"]
+        clock.save_undisturbed_time("numpy cache", seconds)
+    assert clock.load_undisturbed_times() == {"numpy cache": 1e-6}
+    monkeypatch.setattr(clock, "make_multiplication", lambda backend, size: lambda: None)
+    monkeypatch.setattr(clock, "IS_QUICK_RUN", False)
+    clock.measure_seconds(lambda: None, load("numpy"), "cache")
+    assert clock.load_undisturbed_times()["numpy cache"] < 0.9e-6, "a benchmark has seen faster ones and kept none"
+    assert [file.name for file in clock.UNDISTURBED_TIMES_FILE.parent.iterdir()] == ["undisturbed.json"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of glibc's malloc")
@@ -211,7 +211,7 @@ def test_memory_lies_alike_in_each_process() -> None:
         print(without, faults(), sum(address % 4096 for address in at), np.zeros(4000).sum() + made_before[0])
     """
     done = subprocess.run(
-        [sys.executable, "-c", dedent(script)], cwd=ROOT, env=environment(), capture_output=True, check=True
+        [sys.executable, "-c", dedent(script)], cwd=ROOT, env=make_environment(), capture_output=True, check=True
     )
     without, kept, off_the_page, one = map(float, done.stdout.split())
     assert (off_the_page, one) == (0, 1)
@@ -223,14 +223,14 @@ def test_a_device_is_waited_for() -> None:
     backend = load("numpy").with_ops(name="device", tanh=np.tanh)
     object.__setattr__(backend, "device", "cuda")
     object.__setattr__(backend, "synchronize", lambda: waited.append(True))
-    time = clock.clock_of(backend)
+    time = clock.make_clock(backend)
     assert time() <= time()
     assert len(waited) == 2
 
 
 def test_counting_does_not_change_what_is_computed() -> None:
     x = Tensor(np.ones(100), requires_grad=True)
-    with allocations():
+    with count_allocations():
         OPS["tanh"].apply(x).backward(np.ones(100))
     assert x.grad is not None
     np.testing.assert_allclose(x.grad.data, 1 - np.tanh(1) ** 2)

@@ -11,51 +11,51 @@ import pytest
 from gradspec.properties.generating.strategies import DrawnChoices
 from gradspec.reference import OPS, Op
 from gradspec.reference.cases import (
-    Below,
+    IntegersBelow,
     Call,
-    Seeded,
-    Smallest,
-    axis_of,
-    broadcast_from,
-    broadcast_together,
+    SeededChoices,
+    SmallestChoices,
+    draw_axis,
+    draw_broadcastable_shape,
+    draw_mutually_broadcastable_shapes,
     from_signature,
-    permutation,
-    some_axes,
+    draw_permutation,
+    draw_axes,
 )
-from gradspec.reference.op import sample
+from gradspec.reference.op import fill_from_domain
 
 SEEDS = range(300)
-ROOM = 16  # elements
+MAX_ELEMENTS = 16  # elements
 
 
-def calls(name: str, lengths: tuple[int, ...] = (0, 1, 2, 3)) -> list[Call]:
-    return [OPS[name].cases(Seeded(seed, lengths)) for seed in SEEDS]
+def draw_calls(name: str, lengths: tuple[int, ...] = (0, 1, 2, 3)) -> list[Call]:
+    return [OPS[name].cases(SeededChoices(seed, lengths)) for seed in SEEDS]
 
 
-def shapes(call: Call) -> list[tuple[int, ...]]:
-    return [s.shape if isinstance(s, Below) else s for s in call.shapes]
+def shapes_of(call: Call) -> list[tuple[int, ...]]:
+    return [s.shape if isinstance(s, IntegersBelow) else s for s in call.shapes]
 
 
-def share(of: Iterable[bool]) -> float:
-    return float(np.mean(list(of)))
+def fraction_true(conditions: Iterable[bool]) -> float:
+    return float(np.mean(list(conditions)))
 
 
-def is_two_way(call: Call) -> bool:
+def broadcasts_both_ways(call: Call) -> bool:
     """Whether no argument has the shape of the value: each is broadcast."""
-    full = np.broadcast_shapes(*shapes(call))
-    return all(s != full for s in shapes(call))
+    full = np.broadcast_shapes(*shapes_of(call))
+    return all(s != full for s in shapes_of(call))
 
 
-def run(op: Op, call: Call) -> Any:
-    arrays = [sample(op.domain(i), shape) for i, shape in enumerate(call.shapes)]
+def run_call(op: Op, call: Call) -> Any:
+    arrays = [fill_from_domain(op.domain(i), shape) for i, shape in enumerate(call.shapes)]
     return op(arrays, **call.keywords) if op.variadic else op(*arrays, **call.keywords)
 
 
 @pytest.mark.parametrize("name", sorted(OPS))
 def test_every_case_is_a_call_that_works(name: str) -> None:
-    for seed, call in enumerate(calls(name)):
+    for seed, call in enumerate(draw_calls(name)):
         try:
-            run(OPS[name], call)
+            run_call(OPS[name], call)
         except Exception as error:
             error.add_note(f"seed {seed}: {call}")
             raise
@@ -63,17 +63,17 @@ def test_every_case_is_a_call_that_works(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(OPS))
 def test_a_seed_gives_one_case(name: str) -> None:
-    assert [repr(c) for c in calls(name)] == [repr(c) for c in calls(name)]
+    assert [repr(c) for c in draw_calls(name)] == [repr(c) for c in draw_calls(name)]
 
 
 @pytest.mark.parametrize("name", sorted(OPS))
 def test_the_smallest_case_has_at_most_one_element_to_an_array(name: str) -> None:
-    assert all(np.prod(s) <= 1 for s in shapes(OPS[name].cases(Smallest())))
+    assert all(np.prod(s) <= 1 for s in shapes_of(OPS[name].cases(SmallestChoices())))
 
 
 @pytest.mark.parametrize("name", sorted(OPS))
 def test_ranks_reach_from_the_lowest_to_four(name: str) -> None:
-    ranks = {len(s) for call in calls(name) for s in shapes(call)}
+    ranks = {len(s) for call in draw_calls(name) for s in shapes_of(call)}
     lowest = {"concat": 1, "cross_entropy": 0, "softmax": 1, "log_softmax": 1}
     highest = {"stack": 3, "expand_dims": 3, "squeeze": 5}
     lowest |= {"squeeze": 1, "linear": 1, "layer_norm": 1, "matmul": 1, "matrix_transpose": 2}
@@ -83,45 +83,45 @@ def test_ranks_reach_from_the_lowest_to_four(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(OPS) - {"cross_entropy"}))
 def test_some_arrays_are_empty_and_most_are_not(name: str) -> None:
-    empty = share(any(np.prod(s) == 0 for s in shapes(call)) for call in calls(name))
+    empty = fraction_true(any(np.prod(s) == 0 for s in shapes_of(call)) for call in draw_calls(name))
     assert 0.01 < empty < 0.7, empty
 
 
 @pytest.mark.parametrize("name", sorted(OPS))
 def test_no_array_is_larger_than_there_is_room(name: str) -> None:
     """Not beside an empty one either, which leaves its other axes no more room than one of length 1 would."""
-    drawn = (OPS[name].cases(DrawnChoices(b"", ROOM, np.random.default_rng(seed))) for seed in range(500))
-    assert max(math.prod(shape) for call in drawn for shape in shapes(call)) <= ROOM
+    drawn = (OPS[name].cases(DrawnChoices(b"", MAX_ELEMENTS, np.random.default_rng(seed))) for seed in range(500))
+    assert max(math.prod(shape) for call in drawn for shape in shapes_of(call)) <= MAX_ELEMENTS
 
 
 @pytest.mark.parametrize("name", sorted(name for name, op in OPS.items() if op.signature == "(),()->()"))
 def test_broadcasting_both_ways_is_frequent(name: str) -> None:
     """Where lengths are 2 and 3, about one case in eight broadcasts each argument to the other."""
-    assert share(map(is_two_way, calls(name, (2, 3)))) > 0.1
+    assert fraction_true(map(broadcasts_both_ways, draw_calls(name, (2, 3)))) > 0.1
 
 
 def test_three_arrays_of_several_axes_are_often_alike() -> None:
     """A kernel may be wrong just where nothing is broadcast."""
-    several = [shapes(call) for call in calls("clip", (2, 3)) if max(map(len, shapes(call))) > 2]
-    assert share(len(set(of_call)) == 1 for of_call in several) > 0.15
+    several = [shapes_of(call) for call in draw_calls("clip", (2, 3)) if max(map(len, shapes_of(call))) > 2]
+    assert fraction_true(len(set(of_call)) == 1 for of_call in several) > 0.15
 
 
 def test_most_elementwise_cases_broadcast_something() -> None:
-    assert share(len(set(shapes(call))) > 1 for call in calls("add", (2, 3))) > 0.4
+    assert fraction_true(len(set(shapes_of(call))) > 1 for call in draw_calls("add", (2, 3))) > 0.4
 
 
 def test_both_arguments_are_broadcast_alike() -> None:
-    one, other = (share(len(shapes(c)[i]) < len(shapes(c)[1 - i]) for c in calls("add")) for i in (0, 1))
+    one, other = (fraction_true(len(shapes_of(c)[i]) < len(shapes_of(c)[1 - i]) for c in draw_calls("add")) for i in (0, 1))
     assert abs(one - other) < 0.1
 
 
 def test_a_matmul_is_of_vectors_as_well_as_of_matrices() -> None:
-    kinds = {tuple(min(len(s), 3) for s in shapes(call)) for call in calls("matmul")}
+    kinds = {tuple(min(len(s), 3) for s in shapes_of(call)) for call in draw_calls("matmul")}
     assert kinds == set(itertools.product((1, 2, 3), repeat=2))
 
 
 def test_axes_are_none_negative_and_out_of_order() -> None:
-    found = [call.keywords["axis"] for call in calls("sum")]
+    found = [call.keywords["axis"] for call in draw_calls("sum")]
     tuples = [a for a in found if isinstance(a, tuple)]
     assert None in found
     assert any(isinstance(a, int) and a < 0 for a in found)
@@ -131,7 +131,7 @@ def test_axes_are_none_negative_and_out_of_order() -> None:
 
 
 def test_keys_are_of_every_kind() -> None:
-    keys = [call.keywords["key"] for call in calls("getitem")]
+    keys = [call.keywords["key"] for call in draw_calls("getitem")]
     masks = [key for key in keys if not isinstance(key, tuple)]
     tuples = [key for key in keys if isinstance(key, tuple)]
     parts = [part for key in tuples for part in key]
@@ -146,7 +146,7 @@ def test_keys_are_of_every_kind() -> None:
 
 
 def test_permutations_are_signed() -> None:
-    axes = [call.keywords["axes"] for call in calls("permute_dims")]
+    axes = [call.keywords["axes"] for call in draw_calls("permute_dims")]
     assert any(len(a) >= 3 and min(a) < 0 <= max(a) for a in axes)
 
 
@@ -154,30 +154,30 @@ def test_permutations_are_signed() -> None:
     ("signature", "ranks"), [("()->()", (0, 4)), ("(n)->(n)", (1, 4)), ("(m,n)->(n,m)", (2, 4))]
 )
 def test_loop_dimensions_fill_up_to_rank_four(signature: str, ranks: tuple[int, int]) -> None:
-    found = [len(s) for seed in SEEDS for s in shapes(from_signature(signature)(Seeded(seed)))]
+    found = [len(s) for seed in SEEDS for s in shapes_of(from_signature(signature)(SeededChoices(seed)))]
     assert (min(found), max(found)) == ranks
 
 
 def test_core_dimensions_of_one_name_are_equal() -> None:
     for seed in SEEDS:
-        x, y = shapes(from_signature("(m,n),(n,p)->(m,p)")(Seeded(seed)))
+        x, y = shapes_of(from_signature("(m,n),(n,p)->(m,p)")(SeededChoices(seed)))
         assert x[-1] == y[-2]
 
 
 def test_what_is_drawn_from_a_shape_broadcasts_to_it() -> None:
     for seed in SEEDS:
-        assert np.broadcast_shapes(broadcast_from(Seeded(seed), (2, 3, 4)), (2, 3, 4)) == (2, 3, 4)
-        assert np.broadcast_shapes(*broadcast_together(Seeded(seed), (2, 3, 0), 3)) == (2, 3, 0)
+        assert np.broadcast_shapes(draw_broadcastable_shape(SeededChoices(seed), (2, 3, 4)), (2, 3, 4)) == (2, 3, 4)
+        assert np.broadcast_shapes(*draw_mutually_broadcastable_shapes(SeededChoices(seed), (2, 3, 0), 3)) == (2, 3, 0)
 
 
 def test_axes_and_permutations_are_in_range() -> None:
     for seed in SEEDS:
-        choose = Seeded(seed)
-        assert -3 <= axis_of(choose, 3) < 3
-        assert sorted(permutation(choose, 4)) == [0, 1, 2, 3]
-        axes = some_axes(choose, 3)
+        choose = SeededChoices(seed)
+        assert -3 <= draw_axis(choose, 3) < 3
+        assert sorted(draw_permutation(choose, 4)) == [0, 1, 2, 3]
+        axes = draw_axes(choose, 3)
         assert axes is None or np.sum(np.ones((1, 1, 1)), axis=axes).ndim <= 3
 
 
 def test_without_dimensions_there_is_no_axis_to_choose() -> None:
-    assert {some_axes(Seeded(seed), 0) for seed in SEEDS} == {None, ()}
+    assert {draw_axes(SeededChoices(seed), 0) for seed in SEEDS} == {None, ()}

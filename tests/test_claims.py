@@ -10,8 +10,8 @@ import pytest
 from faults.properties_of import properties
 
 from asv_bench import ratios
-from asv_bench.workloads import workloads
-from gradspec.properties.running.matrix import sentence
+from asv_bench.workloads import make_workloads_with_hand_gradients
+from gradspec.properties.running.matrix import to_sentence
 from gradspec.reference import OPS
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +24,7 @@ def text_of(name: str) -> str:
 def missing_from_the_picture(svg: str) -> list[str]:
     """The properties that a picture of a run has no row of."""
     shown = html.unescape(" ".join(re.findall(r"<text[^>]*>([^<]*)</text>", svg))).replace("\xa0", " ")
-    return [name for name in properties() if sentence(name) not in shown]
+    return [name for name in properties() if to_sentence(name) not in shown]
 
 
 def test_the_picture_shows_every_property() -> None:
@@ -53,11 +53,11 @@ def promised(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
                 return [over_hand * work.over_hand[1]]
             return [hips_over_tape * work.hips_over_tape[0]] if work.hips_over_tape else [1.0]
 
-        by_run = {f"{work.name} {engine}": work for work in workloads() for engine in ratios.ENGINES}
-        monkeypatch.setattr(ratios, "prepared", lambda work: {e: f"{work.name} {e}" for e in ratios.ENGINES})
-        monkeypatch.setattr(ratios, "side_by_side", side_by_side)
-        monkeypatch.setattr(ratios, "seconds", lambda _: 0.001)
-        monkeypatch.setattr(ratios, "deep", lambda *_: deep * ratios.US_AN_OP)
+        by_run = {f"{work.name} {engine}": work for work in make_workloads_with_hand_gradients() for engine in ratios.ENGINE_BY_NAME}
+        monkeypatch.setattr(ratios, "prepare_engines", lambda work: {e: f"{work.name} {e}" for e in ratios.ENGINE_BY_NAME})
+        monkeypatch.setattr(ratios, "measure_ratio_samples", side_by_side)
+        monkeypatch.setattr(ratios, "measure_one_call", lambda _: 0.001)
+        monkeypatch.setattr(ratios, "measure_deep_chain", lambda *_: deep * ratios.MAX_MICROSECONDS_PER_OP)
         monkeypatch.setattr("sys.argv", ["ratios", "--check"])
         return ratios.main()
 
@@ -71,7 +71,7 @@ def test_a_broken_promise_of_speed_is_told(promised: Callable[..., int]) -> None
 
 
 def test_every_work_has_its_promises() -> None:
-    assert all(work.over_hand and work.hips_over_tape for work in workloads())
+    assert all(work.over_hand and work.hips_over_tape for work in make_workloads_with_hand_gradients())
 
 
 def test_the_number_of_ops_is_right() -> None:

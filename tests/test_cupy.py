@@ -13,10 +13,10 @@ import cuda_emulation
 import ml_dtypes
 import numpy as np
 import pytest
-from test_backends import DTYPES, KEYS, LAYOUTS, TOLERANCES, Seeded, assert_like_the_spec, drawn
+from test_backends import DTYPES, GETITEM_KEYS, VIEWS, TOLERANCES, SeededChoices, assert_agrees_with_spec, draw_array
 
 from asv_bench import gpu_work, on_gpu
-from gradspec.backends import Backend, Unavailable, available, load
+from gradspec.backends import Backend, Unavailable, load_all, load
 from gradspec.reference import OPS, Op, Tensor, vjp
 
 pytest.importorskip("cupy", reason="CuPy is not installed: the extra `cupy` has it, where there are wheels")
@@ -30,7 +30,7 @@ def backend() -> Backend:
     return found
 
 
-def kind_of(backend: Backend) -> Any:
+def variable_class_of(backend: Backend) -> Any:
     """The class of the backend's variables."""
     return backend.vjp.keywords["kind"]  # type: ignore[attr-defined]
 
@@ -47,7 +47,7 @@ def test_every_op_is_offered_in_every_dtype(backend: Backend) -> None:
 def test_every_op_agrees(backend: Backend, op: Op) -> None:
     for dtype in backend.dtypes:
         for seed in range(3):
-            assert_like_the_spec(backend, op, DTYPES[dtype], Seeded(seed), TOLERANCES[dtype])
+            assert_agrees_with_spec(backend, op, DTYPES[dtype], SeededChoices(seed), TOLERANCES[dtype])
 
 
 needs_compiler = pytest.mark.skipif(
@@ -59,10 +59,10 @@ needs_compiler = pytest.mark.skipif(
 @pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_no_op_waits_for_the_device(op: Op, kernels: bool) -> None:
     backend: Backend = stand_in.gpu() if kernels else stand_in.composed()
-    case, rng = op.cases(Seeded(1)), np.random.default_rng(0)
-    arrays = [backend.from_numpy(drawn(op, i, s, rng)) for i, s in enumerate(case.shapes)]
+    case, rng = op.cases(SeededChoices(1)), np.random.default_rng(0)
+    arrays = [backend.from_numpy(draw_array(op, i, s, rng)) for i, s in enumerate(case.shapes)]
     free = op.differentiable_arguments(len(arrays))
-    xs = [kind_of(backend)(x, requires_grad=i in free) for i, x in enumerate(arrays)]
+    xs = [variable_class_of(backend)(x, requires_grad=i in free) for i, x in enumerate(arrays)]
     before = stand_in.waits
     value = backend.ops[op.name](*((xs,) if op.variadic else xs), **case.keywords)
     if value.requires_grad:
@@ -83,7 +83,7 @@ def test_what_nobody_wrote_is_nan_while_memory_is_poisoned(backend: Backend) -> 
         assert not empty(3, np.float32).array.any()
 
 
-@pytest.mark.parametrize("key", KEYS, ids=repr)
+@pytest.mark.parametrize("key", GETITEM_KEYS, ids=repr)
 def test_keys_are_those_of_numpy(backend: Backend, key: Any) -> None:
     x = np.arange(24.0).reshape(4, 3, 2)
     value, pullback = backend.vjp(lambda x: backend.ops["getitem"](x, key=key), backend.from_numpy(x))
@@ -104,7 +104,7 @@ def test_a_target_that_is_no_class_is_told_of_when_someone_waits(backend: Backen
 def test_a_step_of_training_on_variables(backend: Backend) -> None:
     """Operators, NumPy's functions and `backward` of variables that hold CuPy arrays."""
     start = np.array([[1.0, 2.0], [3.0, 4.0]])
-    x, expected = kind_of(backend)(backend.from_numpy(start), requires_grad=True), Tensor(start, True)
+    x, expected = variable_class_of(backend)(backend.from_numpy(start), requires_grad=True), Tensor(start, True)
     for y in (x, expected):
         np.sum((2 - y @ y[::-1]) / 4).backward()
         y.data = y.data - 0.5 * y.grad.data  # type: ignore[union-attr]
@@ -112,7 +112,7 @@ def test_a_step_of_training_on_variables(backend: Backend) -> None:
 
 
 @pytest.fixture(scope="module")
-def package() -> Any:
+def cupy_package() -> Any:
     """The package on the stand-in."""
     with stand_in.standing_in():
         return importlib.import_module("gradspec.backends.cupy")
@@ -131,12 +131,12 @@ def package() -> Any:
     ],
 )
 def test_what_is_fused_is_what_it_is_made_of(
-    package: Any, fused: str, composed: Any, shapes: list[tuple[int, ...]], dtype: str
+    cupy_package: Any, fused: str, composed: Any, shapes: list[tuple[int, ...]], dtype: str
 ) -> None:
     rng = np.random.default_rng(0)
     xs = [rng.uniform(0.5, 2, s).astype(DTYPES[dtype]) for s in shapes]
-    tensors = [package.Tensor(stand_in.asarray(x), requires_grad=True) for x in xs]
-    got = getattr(package, fused)(*tensors)
+    tensors = [cupy_package.Tensor(stand_in.asarray(x), requires_grad=True) for x in xs]
+    got = getattr(cupy_package, fused)(*tensors)
     exact, pull = vjp(composed, *(x.astype(np.float64) for x in xs))
     g = np.asarray(rng.uniform(0.5, 2, exact.shape)).astype(DTYPES[dtype])
     got.backward(stand_in.asarray(g))
@@ -174,7 +174,7 @@ def test_a_long_sum_is_that_of_its_parts(op: str, n: int) -> None:
     assert not is_right(stand_in.planted(launch_source=lambda file: source(file).replace(*first)))
 
 
-SHAPES: dict[str, tuple[list[tuple[int, ...]], dict[str, Any]]] = {
+SHAPES_AND_KEYWORDS: dict[str, tuple[list[tuple[int, ...]], dict[str, Any]]] = {
     "tanh": ([(6, 40)], {}),
     "softmax": ([(6, 40)], {"axis": 1}),
     "log_softmax": ([(6, 40)], {"axis": 0}),
@@ -189,16 +189,16 @@ SHAPES: dict[str, tuple[list[tuple[int, ...]], dict[str, Any]]] = {
 
 
 @needs_compiler
-@pytest.mark.parametrize("op", [*SHAPES, "cross_entropy"])
+@pytest.mark.parametrize("op", [*SHAPES_AND_KEYWORDS, "cross_entropy"])
 def test_a_gradient_that_nobody_else_has_is_not_copied(
-    package: Any, op: str, monkeypatch: pytest.MonkeyPatch
+    cupy_package: Any, op: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To copy it would be to go over the memory twice more."""
     rng = np.random.default_rng(0)
-    shapes, keywords = SHAPES.get(op, ([(6, 40)], {}))
-    xs = [package.Tensor(stand_in.asarray(rng.uniform(0.5, 2, s)), requires_grad=True) for s in shapes]
+    shapes, keywords = SHAPES_AND_KEYWORDS.get(op, ([(6, 40)], {}))
+    xs = [cupy_package.Tensor(stand_in.asarray(rng.uniform(0.5, 2, s)), requires_grad=True) for s in shapes]
     targets = [stand_in.asarray(np.arange(6))] if op == "cross_entropy" else []
-    value = package.Tensor.ops[op](*xs, *targets, **keywords)
+    value = cupy_package.Tensor.ops[op](*xs, *targets, **keywords)
     value = value * 3.0 if op == "reshape" else value  # then the cotangent is the tape's own
     g = stand_in.asarray(rng.uniform(0.5, 2, value.shape))
     copies: list[tuple[int, ...]] = []
@@ -214,14 +214,14 @@ def test_a_gradient_that_nobody_else_has_is_not_copied(
     assert all(x.grad is not None for x in xs)
 
 
-def test_an_activation_that_is_not_fused_is_refused(package: Any) -> None:
+def test_an_activation_that_is_not_fused_is_refused(cupy_package: Any) -> None:
     with pytest.raises(ValueError, match="activation is 'swish'; allowed are relu, "):
-        package.bias_activation(
+        cupy_package.bias_activation(
             stand_in.asarray(np.ones((2, 2))), stand_in.asarray(np.ones(2)), activation="swish"
         )
 
 
-def test_a_graph_is_captured_after_a_warm_up_and_replayed_in_the_same_memory(package: Any) -> None:
+def test_a_graph_is_captured_after_a_warm_up_and_replayed_in_the_same_memory(cupy_package: Any) -> None:
     runs = []
 
     def step(x: Any) -> Any:
@@ -230,7 +230,7 @@ def test_a_graph_is_captured_after_a_warm_up_and_replayed_in_the_same_memory(pac
 
     stand_in.notes.clear()
     x = stand_in.asarray(np.ones(2))
-    replay = package.captured(step, x)
+    replay = cupy_package.captured(step, x)
     assert stand_in.notes == ["synchronize", "begin", "end"]
     assert runs == [0, 0, 2]  # the last run is what was captured
     there = replay(stand_in.asarray(np.array([3.0, 4.0])))
@@ -244,11 +244,11 @@ def test_a_graph_is_captured_after_a_warm_up_and_replayed_in_the_same_memory(pac
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", VIEWS)
 def test_elements_and_strides_are_kept(backend: Backend, name: str, dtype: str) -> None:
-    x = LAYOUTS[name](np.arange(24).reshape(4, 6).astype(DTYPES[dtype]))
+    x = VIEWS[name](np.arange(24).reshape(4, 6).astype(DTYPES[dtype]))
     there = backend.from_numpy(x)
-    copy = kind_of(backend).kept(there)
+    copy = variable_class_of(backend).kept(there)
     for y in (there, copy):
         np.testing.assert_array_equal(backend.to_numpy(y), x)
         assert (y.dtype, y.strides) == (x.dtype, x.strides) or not x.size
@@ -288,7 +288,7 @@ def test_the_stand_in_starts_with_nan() -> None:
 # Unavailable
 
 
-def failing(error: Exception) -> Callable[..., Any]:
+def make_raising_function(error: Exception) -> Callable[..., Any]:
     def fail(*_: Any) -> Any:
         raise error
 
@@ -298,12 +298,12 @@ def failing(error: Exception) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("missing", "reason"),
     [
-        ({"is_available": lambda: False, "getDeviceCount": failing(RuntimeError("no driver\nat all"))},
+        ({"is_available": lambda: False, "getDeviceCount": make_raising_function(RuntimeError("no driver\nat all"))},
          "no CUDA driver or device (no driver)"),
         ({"is_available": lambda: False}, "no CUDA device"),
-        ({"getVersion": failing(ImportError("libnvrtc"))},
+        ({"getVersion": make_raising_function(ImportError("libnvrtc"))},
          "no NVRTC, which compiles kernels: pip install nvidia-cuda-nvrtc (libnvrtc)"),
-        ({"RawKernel": failing(RuntimeError("bad image"))}, "the first kernel failed (bad image)"),
+        ({"RawKernel": make_raising_function(RuntimeError("bad image"))}, "the first kernel failed (bad image)"),
         ({"RawKernel": lambda *_: lambda *_: None}, "the first kernel failed (twice 21 is 21)"),
     ],
 )  # fmt: skip
@@ -338,7 +338,7 @@ def test_without_cupy_it_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.skipif(stand_in.real.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_is_shown_as_unavailable() -> None:
-    found = available()["cupy"]
+    found = load_all()["cupy"]
     assert isinstance(found, Unavailable)
     assert str(found).startswith("cupy: no CUDA")
     assert "\n" not in str(found)
@@ -351,17 +351,17 @@ def test_the_benchmark_changes_its_inputs_from_call_to_call() -> None:
     calls: list[int] = []
     sets = [lambda i=i: calls.append(i) for i in range(3)]
     clock = itertools.count()
-    found = on_gpu.timed(sets, lambda: next(clock), lambda start, end: end - start)
+    found = on_gpu.measure_median_ms(sets, lambda: next(clock), lambda start, end: end - start)
     assert found == 1
     assert calls == [i % 3 for i in range(len(calls))]
-    assert gpu_work.sized("m,1", 5, 7) == (5, 1)
+    assert gpu_work.resolve_shape("m,1", 5, 7) == (5, 1)
 
 
 @needs_compiler
 def test_the_work_of_the_benchmark_runs_and_is_repeatable() -> None:
     with stand_in.standing_in():
         launched = stand_in.notes.copy()
-        for work in gpu_work.works():
+        for work in gpu_work.make_gpu_programs():
             run = work.cupy("float32", 6, 16)
             assert on_gpu.is_repeatable(run), work.name
         assert stand_in.notes[len(launched) :].count("launch") == 2  # the step of the MLP, and again

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from cupy_cases import broken, case, long_rows, normal
+from cupy_cases import find_wrong_ops, make_case, make_large_cases, normal
 
 from gradspec.properties.case import dtype_of
 
@@ -25,16 +25,16 @@ needs_compiler = pytest.mark.skipif(
 # NVRTC
 
 
-def programs(file: str, architecture: str) -> Iterator[tuple[str, str, int, str]]:
+def list_compilations(file: str, architecture: str) -> Iterator[tuple[str, str, int, str]]:
     for dtype in launch.TYPES:
         widths = {1, launch.VECTOR // dtype_of(dtype).itemsize}
         for width in widths if ",V" in launch.KERNELS[file][0] else {1}:
             yield file, dtype, width, architecture
 
 
-def trouble(program: tuple[str, str, int, str]) -> str:
+def find_compile_problem(compilation: tuple[str, str, int, str]) -> str:
     """What is to be said against the kernels of a file: by NVRTC, of registers that are spilled, of narrow loads and stores."""
-    file, dtype, width, architecture = program
+    file, dtype, width, architecture = compilation
     nvrtc = importlib.import_module("cupy.cuda").nvrtc
     handle = nvrtc.createProgram(launch.source(file), f"{file}.cu", [], [])
     for name in launch.names(file, dtype, width):
@@ -42,18 +42,18 @@ def trouble(program: tuple[str, str, int, str]) -> str:
     try:
         nvrtc.compileProgram(handle, [*launch.OPTIONS, f"-arch={architecture}", "--ptxas-options=-v"])
     except nvrtc.NVRTCError:
-        return f"{program}: {nvrtc.getProgramLog(handle)}"
+        return f"{compilation}: {nvrtc.getProgramLog(handle)}"
     log = nvrtc.getProgramLog(handle)
     if (compiled := log.count("Used ")) < len(launch.names(file, dtype, width)):
-        return f"{program}: only {compiled} kernels were compiled"
+        return f"{compilation}: only {compiled} kernels were compiled"
     if spilled := re.findall(r"properties for (\S+)\n.* (?!0 )\d+ bytes spill stores", log):
-        return f"{program}: registers are spilled in {', '.join(spilled)}"
-    if width > 1 and (narrow := one_by_one(nvrtc.getPTX(handle).decode())):
-        return f"{program}: elements are loaded or stored one by one in {', '.join(narrow)}"
+        return f"{compilation}: registers are spilled in {', '.join(spilled)}"
+    if width > 1 and (narrow := find_unvectorized_kernels(nvrtc.getPTX(handle).decode())):
+        return f"{compilation}: elements are loaded or stored one by one in {', '.join(narrow)}"
     return ""
 
 
-def one_by_one(ptx: str) -> list[str]:
+def find_unvectorized_kernels(ptx: str) -> list[str]:
     """The kernels that never load, or never store, 16 bytes at once; of those that store partial sums alone the former."""
     kernels = {kernel.partition("(")[0]: kernel for kernel in ptx.split(".entry ")[1:]}
     sums = re.compile("sums_of_table.*(4none|5times)")
@@ -68,7 +68,7 @@ def one_by_one(ptx: str) -> list[str]:
 @pytest.mark.parametrize("file", launch.KERNELS)
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
 def test_every_kernel_compiles_and_spills_nothing(architecture: str, file: str) -> None:
-    assert [t for t in map(trouble, programs(file, architecture)) if t] == []
+    assert [t for t in map(find_compile_problem, list_compilations(file, architecture)) if t] == []
 
 
 @pytest.mark.parametrize(
@@ -97,15 +97,15 @@ def test_every_kernel_compiles_and_spills_nothing(architecture: str, file: str) 
 def test_a_kernel_that_would_be_slow_or_fail_is_noticed(
     program: Any, before: str, after: str, noticed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "source", edited(before, after))
-    assert noticed in trouble(program)
+    monkeypatch.setattr(launch, "source", edit_source(before, after))
+    assert noticed in find_compile_problem(program)
 
 
 # Emulation
 
 
 @pytest.fixture(params=[False, True], ids=["forwards", "backwards"])
-def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+def thread_order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Threads and blocks from the first to the last, and the other way."""
     monkeypatch.setattr(emulation, "reverse", request.param)
     return bool(request.param)
@@ -113,10 +113,10 @@ def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bo
 
 @needs_compiler
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
-@pytest.mark.usefixtures("order")
+@pytest.mark.usefixtures("thread_order")
 def test_long_rows_and_large_tables_agree(dtype: str) -> None:
     emulation.launches.clear()
-    assert broken(stand_in.gpu(), long_rows(dtype)) == []
+    assert find_wrong_ops(stand_in.gpu(), make_large_cases(dtype)) == []
     assert {name.split("<")[0] for name in emulation.launches} == {
         name.split("<")[0] for names in launch.KERNELS.values() for name in names
     }
@@ -125,7 +125,7 @@ def test_long_rows_and_large_tables_agree(dtype: str) -> None:
 # Planted faults
 
 
-def edited(before: str, after: str) -> Callable[[str], str]:
+def edit_source(before: str, after: str) -> Callable[[str], str]:
     """`launch.source` with another text in some kernel."""
     unchanged = launch.source
 
@@ -168,13 +168,13 @@ FAULTS = {
 def test_a_wrong_kernel_is_caught(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In one order of the threads or in the other, by what is read before it is written, which is NaN, or by the sums."""
     op, before, after = FAULTS[fault]
-    cases = [c for c in long_rows("float32") if c.op.name == op]
+    cases = [c for c in make_large_cases("float32") if c.op.name == op]
 
     def is_caught(reverse: bool) -> bool:
         monkeypatch.setattr(emulation, "reverse", reverse)
-        return op in broken(planted, cases)
+        return op in find_wrong_ops(planted, cases)
 
-    planted = stand_in.planted(launch_source=edited(before, after))
+    planted = stand_in.planted(launch_source=edit_source(before, after))
     assert is_caught(False) or is_caught(True)
 
 
@@ -189,7 +189,7 @@ def test_a_wrong_kernel_is_caught(fault: str, monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_another_launch_that_is_right_agrees(change: dict[str, Any]) -> None:
-    assert broken(stand_in.planted(**change), long_rows("float32")[:4]) == []
+    assert find_wrong_ops(stand_in.planted(**change), make_large_cases("float32")[:4]) == []
 
 
 @needs_compiler
@@ -213,9 +213,9 @@ def test_functions_as_inexact_as_those_of_a_gpu_agree(off: str, is_right: bool) 
         return f"#define OFF {off}\n{text}"
 
     x = 3 * normal(7, 300)
-    cases = [case(name, "float32", x) for name in ("sigmoid", "silu", "softplus")]
-    cases += [case("sqrt", "float32", x**2), case("layer_norm", "float32", x, normal(300), normal(300))]
-    assert (broken(stand_in.planted(launch_source=source), cases) == []) == is_right
+    cases = [make_case(name, "float32", x) for name in ("sigmoid", "silu", "softplus")]
+    cases += [make_case("sqrt", "float32", x**2), make_case("layer_norm", "float32", x, normal(300), normal(300))]
+    assert (find_wrong_ops(stand_in.planted(launch_source=source), cases) == []) == is_right
 
 
 @needs_compiler
@@ -227,5 +227,5 @@ def test_a_wrong_launch_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
         right(self, (max(1, grid[0] // 2), *grid[1:]), block, args)
 
     monkeypatch.setattr(emulation.Kernel, "__call__", halved)
-    cases = [c for c in long_rows("float32") if c.op.name in ("tanh", "multiply")]
-    assert broken(stand_in.gpu(), cases) == ["multiply", "tanh"]
+    cases = [c for c in make_large_cases("float32") if c.op.name in ("tanh", "multiply")]
+    assert find_wrong_ops(stand_in.gpu(), cases) == ["multiply", "tanh"]

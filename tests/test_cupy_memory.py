@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cupy_cases import case, long_rows, normal, small_rows
+from cupy_cases import make_case, make_large_cases, normal, make_small_cases
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Case, differentiate, dtype_of
@@ -26,7 +26,7 @@ pytestmark = [
 
 
 @pytest.fixture(params=[False, True], ids=["forwards", "backwards"])
-def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+def thread_order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Threads and blocks from the first to the last, and the other way."""
     monkeypatch.setattr(emulation, "reverse", request.param)
     return bool(request.param)
@@ -34,7 +34,7 @@ def order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bo
 
 # What is refused. Of each kernel WRONG is 0 where it is right.
 
-SMALL = """
+SMALL_KERNELS_SOURCE = """
 template <typename T, int V> struct alignas(sizeof(T) * V) Pack { T e[V]; };
 struct Bits { unsigned bits; };
 __device__ Bits negative(Bits x) {
@@ -157,7 +157,7 @@ KERNEL(flag_read_too_soon) {
 }
 """
 
-SAID = {
+EXPECTED_MESSAGES = {
     "load_thrown_away": "reads 4 bytes at byte 252 of argument 0, float32 of shape (63,), which has 252 bytes",
     "load_unused": "reads 4 bytes at byte 252 of argument 0",
     "load_before_the_start": "reads 4 bytes at byte -4 of argument 0",
@@ -187,7 +187,7 @@ SAID = {
 }
 """By the name of a kernel in `SMALL`: what is said of it where it is wrong."""
 
-BLOCKS = {
+BLOCK_COUNTS = {
     "no_barrier_after_a_write": 2,
     "barriers_order_no_blocks": 2,
     "read_of_another_block": 2,
@@ -195,58 +195,58 @@ BLOCKS = {
 }
 """How many, where not one."""
 
-small = emulation.RawModule(SMALL, (), [f"{name}<{wrong}>" for name in SAID for wrong in (0, 1)])
-N = 63
+small_module = emulation.RawModule(SMALL_KERNELS_SOURCE, (), [f"{name}<{wrong}>" for name in EXPECTED_MESSAGES for wrong in (0, 1)])
+N_ELEMENTS = 63
 
 
-def launched(name: str, wrong: int) -> Any:
+def launch_small_kernel(name: str, wrong: int) -> Any:
     """What the kernel of `SMALL` leaves in its second argument, and after it."""
-    memory = np.zeros(N + 64, np.float32)
-    x, y, count = (stand_in.of(a) for a in (normal(N).astype(np.float32), memory[:N], np.zeros(1, np.int32)))
-    small.get_function(f"{name}<{wrong}>")((BLOCKS.get(name, 1),), (64,), (x, y, np.int32(N), count))
+    memory = np.zeros(N_ELEMENTS + 64, np.float32)
+    x, y, count = (stand_in.of(a) for a in (normal(N_ELEMENTS).astype(np.float32), memory[:N_ELEMENTS], np.zeros(1, np.int32)))
+    small_module.get_function(f"{name}<{wrong}>")((BLOCK_COUNTS.get(name, 1),), (64,), (x, y, np.int32(N_ELEMENTS), count))
     return memory
 
 
-@pytest.mark.parametrize("name", SAID)
-@pytest.mark.usefixtures("order")
+@pytest.mark.parametrize("name", EXPECTED_MESSAGES)
+@pytest.mark.usefixtures("thread_order")
 def test_what_is_right_passes_and_what_is_wrong_is_refused(name: str) -> None:
     with emulation.checked():
-        launched(name, 0)
-        with pytest.raises(RuntimeError, match=re.escape(SAID[name])) as refused:
-            launched(name, 1)
-        launched(name, 0)
+        launch_small_kernel(name, 0)
+        with pytest.raises(RuntimeError, match=re.escape(EXPECTED_MESSAGES[name])) as refused:
+            launch_small_kernel(name, 1)
+        launch_small_kernel(name, 0)
     assert str(refused.value).startswith(f"{name}<1>: block (")
 
 
 def test_the_names_of_all_small_kernels_are_tried() -> None:
-    assert re.findall(r"^KERNEL\((\w+)\)", SMALL, re.MULTILINE) == list(SAID)
+    assert re.findall(r"^KERNEL\((\w+)\)", SMALL_KERNELS_SOURCE, re.MULTILINE) == list(EXPECTED_MESSAGES)
 
 
 def test_a_fault_is_told_with_its_line() -> None:
     with emulation.checked(), pytest.raises(RuntimeError, match="line") as refused:
-        launched("store_beyond_the_end", 1)
+        launch_small_kernel("store_beyond_the_end", 1)
     if emulation.shutil.which("addr2line"):
         assert str(refused.value).endswith(": if (t < n + WRONG) y[t] = 1;")
 
 
 def test_a_write_beyond_an_array_is_not_carried_out() -> None:
-    memory = np.zeros(N + 64, np.float32)
-    x, y = stand_in.of(normal(N).astype(np.float32)), stand_in.of(memory[:N])
+    memory = np.zeros(N_ELEMENTS + 64, np.float32)
+    x, y = stand_in.of(normal(N_ELEMENTS).astype(np.float32)), stand_in.of(memory[:N_ELEMENTS])
     with emulation.checked(), pytest.raises(RuntimeError):
-        small.get_function("store_beyond_the_end<1>")((1,), (64,), (x, y, np.int32(N), y))
-    assert not memory[N:].any()
+        small_module.get_function("store_beyond_the_end<1>")((1,), (64,), (x, y, np.int32(N_ELEMENTS), y))
+    assert not memory[N_ELEMENTS:].any()
 
 
 def test_nothing_is_checked_elsewhere() -> None:
     with emulation.checked() as traffic:
         pass
-    launched("written_by_two", 1)
+    launch_small_kernel("written_by_two", 1)
     assert traffic == []
 
 
 # Races, by the definition
 
-SCRIPTED = """
+SCRIPTED_KERNEL_SOURCE = """
 __global__ void scripted(const int* script, int* y, int steps) {
   for (int i = 0; i < steps; i++) {
     const int* step = script + (blockIdx.x * steps + i) * 65;
@@ -259,10 +259,10 @@ __global__ void scripted(const int* script, int* y, int steps) {
   }
 }
 """
-scripted = emulation.RawModule(SCRIPTED, (), ["scripted"])
+scripted_module = emulation.RawModule(SCRIPTED_KERNEL_SOURCE, (), ["scripted"])
 
 
-def races(script: Any) -> bool:
+def has_race(script: Any) -> bool:
     """Whether two accesses to the one element exclude each other, and nothing orders them.
 
     script: (block, step, 65), of each thread whether it does nothing, reads, writes or updates, and how the step ends.
@@ -277,7 +277,7 @@ def races(script: Any) -> bool:
     return False
 
 
-@pytest.mark.usefixtures("order")
+@pytest.mark.usefixtures("thread_order")
 def test_a_race_is_one_by_the_definition() -> None:
     rng, found = np.random.default_rng(0), []
     few = np.array([0, 1, 31, 32, 33, 63])
@@ -291,19 +291,19 @@ def test_a_race_is_one_by_the_definition() -> None:
         y = np.zeros(1, np.int32)
         with emulation.checked():
             try:
-                kernel = scripted.get_function("scripted")
+                kernel = scripted_module.get_function("scripted")
                 kernel((2,), (64,), (stand_in.of(script), stand_in.of(y), np.int32(4)))
                 raced = False
             except RuntimeError:
                 raced = True
-        assert raced == races(script), script.tolist()
+        assert raced == has_race(script), script.tolist()
         found.append(raced)
     assert 80 < sum(found) < 320
 
 
 # Traffic
 
-MOVED = """
+TRAFFIC_KERNELS_SOURCE = """
 template <typename T> __global__ void copied(const T* x, T* y, long long n) {
   long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
   if (i < n) y[i] = x[i];
@@ -319,15 +319,15 @@ template <typename T> __global__ void half_read(const T* x, T* y, long long n) {
 }
 template <typename T> __global__ void counted(const T* x, T* y, long long n) { atomicAdd((int*)y, 1); }
 """
-moved = emulation.RawModule(
-    MOVED, (), [f"{k}<{t}>" for k in ("copied", "read_twice", "half_read", "counted") for t in ("char", "short", "double")]
+traffic_module = emulation.RawModule(
+    TRAFFIC_KERNELS_SOURCE, (), [f"{k}<{t}>" for k in ("copied", "read_twice", "half_read", "counted") for t in ("char", "short", "double")]
 )  # fmt: skip
 
 
-def moved_by(name: str, blocks: int, x: Any, y: Any) -> Any:
+def measure_traffic(name: str, blocks: int, x: Any, y: Any) -> Any:
     kind = {1: "char", 2: "short", 8: "double"}[x.dtype.itemsize]
     with emulation.checked() as traffic:
-        moved.get_function(f"{name}<{kind}>")(
+        traffic_module.get_function(f"{name}<{kind}>")(
             (blocks,), (32,), (stand_in.of(x), stand_in.of(y), np.int64(x.size))
         )
     (found,) = traffic
@@ -338,23 +338,23 @@ def moved_by(name: str, blocks: int, x: Any, y: Any) -> Any:
 @pytest.mark.parametrize("dtype", [np.int8, np.int16, np.float64])
 def test_the_bytes_that_are_moved_are_counted(dtype: Any) -> None:
     x, y = np.ones(1000, dtype), np.zeros(1000, dtype)
-    found = moved_by("copied", 32, x, y)
+    found = measure_traffic("copied", 32, x, y)
     assert (found.read, found.written) == ({0: x.nbytes, 1: 0}, {0: 0, 1: x.nbytes})
     assert (found.distinct_read, found.distinct_written) == (found.read, found.written)
     assert found.nbytes == {0: x.nbytes, 1: x.nbytes}
 
-    found = moved_by("read_twice", 1, x, y)
+    found = measure_traffic("read_twice", 1, x, y)
     assert (found.read[0], found.distinct_read[0]) == (2 * x.nbytes, x.nbytes)
     assert found.written == {0: 0, 1: 32 * x.itemsize}
 
-    found = moved_by("half_read", 1, x, y)
+    found = measure_traffic("half_read", 1, x, y)
     assert (found.read[0], found.distinct_read[0]) == (x.nbytes, x.nbytes // 2)
     assert (found.written[1], found.distinct_written[1]) == (x.nbytes, x.nbytes // 2)
 
 
 def test_an_atomic_operation_reads_and_writes() -> None:
     x = np.zeros(1, np.float64)
-    found = moved_by("counted", 2, x, x)
+    found = measure_traffic("counted", 2, x, x)
     assert (found.read, found.written) == ({0: 256, 1: 0}, {0: 256, 1: 0})  # of two that are one, the first
     assert (found.distinct_read[0], found.distinct_written[0]) == (4, 4)
 
@@ -362,7 +362,7 @@ def test_an_atomic_operation_reads_and_writes() -> None:
 # The kernels of the backend
 
 
-def passed(backend: Backend, cases: list[Case]) -> list[Any]:
+def collect_traffic(backend: Backend, cases: list[Case]) -> list[Any]:
     """What launches move where cases are differentiated in checked mode. RuntimeError for what a kernel must not do."""
     with emulation.checked() as traffic, backend.poisoned(), np.errstate(all="ignore"):
         for c in cases:
@@ -378,7 +378,7 @@ def test_the_kernels_keep_within_their_arrays_and_never_race(
     kernels = {name.partition("<")[0] for names in launch.KERNELS.values() for name in names}
     for reverse in (False, True)[: 2 if dtype == "float32" else 1]:
         monkeypatch.setattr(emulation, "reverse", reverse)
-        found = passed(stand_in.gpu(), [*long_rows(dtype), *small_rows(dtype)])
+        found = collect_traffic(stand_in.gpu(), [*make_large_cases(dtype), *make_small_cases(dtype)])
         assert {t.kernel.partition("<")[0] for t in found} == kernels
         widths = {t.kernel.split(",")[1].rstrip(">") for t in found if "," in t.kernel}
         assert widths >= {"1", str(launch.VECTOR // dtype_of(dtype).itemsize)}
@@ -409,8 +409,8 @@ def test_what_is_fused_keeps_within_its_arrays(fused: str, shapes: list[tuple[in
 
 # Planted faults
 
-KERNELS = Path(str(launch.__file__)).with_name("kernels")
-FILES = {
+KERNELS_FOLDER = Path(str(launch.__file__)).with_name("kernels")
+OPS_BY_KERNEL_FILE = {
     "common.h": ("softmax",),
     "columns.cu": ("softmax",),
     "partial.cu": ("add", "layer_norm"),
@@ -419,9 +419,9 @@ FILES = {
 """By file: the ops that need its barriers."""
 
 
-def barriers() -> list[tuple[str, int]]:
+def find_barriers() -> list[tuple[str, int]]:
     """Each barrier in the kernels: its file, and where in that."""
-    texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(KERNELS.iterdir())}
+    texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(KERNELS_FOLDER.iterdir())}
     return [
         (name, found.start())
         for name, text in texts.items()
@@ -429,44 +429,44 @@ def barriers() -> list[tuple[str, int]]:
     ]
 
 
-@pytest.mark.parametrize(("file", "at"), barriers())
+@pytest.mark.parametrize(("file", "at"), find_barriers())
 def test_a_barrier_that_is_missing_is_noticed(file: str, at: int) -> None:
     """Each of them, in one order of the threads."""
-    text = (KERNELS / file).read_text(encoding="utf-8")
+    text = (KERNELS_FOLDER / file).read_text(encoding="utf-8")
     without = text[:at] + text[at:].partition(";")[2]
     changes = {
         "launch_source": lambda name: launch.source(name).replace(text, without),
         "sums_MOST": 1,  # so that a block has several tables in its turn
         "sums__strips": lambda m, others: min(2, m),
     }
-    cases = [c for c in long_rows("float32") if c.op.name in FILES[file]]
+    cases = [c for c in make_large_cases("float32") if c.op.name in OPS_BY_KERNEL_FILE[file]]
     with pytest.raises(RuntimeError, match="with no barrier in between"):
-        passed(stand_in.planted(**changes), cases)
+        collect_traffic(stand_in.planted(**changes), cases)
 
 
-def edited(before: str, after: str) -> dict[str, Callable[[str], str]]:
+def make_source_change(before: str, after: str) -> dict[str, Callable[[str], str]]:
     """The change to a backend that has another text in some kernel."""
     assert any(before in launch.source(file) for file in launch.KERNELS)
     return {"launch_source": lambda file: launch.source(file).replace(before, after)}
 
 
-TAIL, INDEX = "for (; at < n; at++) y[at]", "((i64)blockIdx.x * blockDim"
+TAIL_LOOP, INDEX_EXPRESSION = "for (; at < n; at++) y[at]", "((i64)blockIdx.x * blockDim"
 FAULTS: dict[str, tuple[str, Callable[[], dict[str, Any]], str]] = {
     "a load beyond the end that is thrown away": (
-        "tanh", lambda: edited(TAIL, f"T unused = x[n];\n{TAIL}"), "reads 4 bytes at byte 3600 of argument 0",
+        "tanh", lambda: make_source_change(TAIL_LOOP, f"T unused = x[n];\n{TAIL_LOOP}"), "reads 4 bytes at byte 3600 of argument 0",
     ),
     "a store beyond the end": (
-        "tanh", lambda: edited(TAIL, f"y[n] = T();\n{TAIL}"), "writes 4 bytes at byte 3600 of argument 1",
+        "tanh", lambda: make_source_change(TAIL_LOOP, f"y[n] = T();\n{TAIL_LOOP}"), "writes 4 bytes at byte 3600 of argument 1",
     ),
     "a store beyond the end of a row": (
-        "softmax", lambda: edited("put<T, V>(row + index(k * V), pack)", "put<T, V>(row + index(k * V) + V, pack)"),
+        "softmax", lambda: make_source_change("put<T, V>(row + index(k * V), pack)", "put<T, V>(row + index(k * V) + V, pack)"),
         "writes 16 bytes at byte 3600 of argument 1",
     ),
     "an element that two blocks write": (
-        "tanh", lambda: edited(INDEX, "((i64)(blockIdx.x / 2) * blockDim"), "blocks have no order",
+        "tanh", lambda: make_source_change(INDEX_EXPRESSION, "((i64)(blockIdx.x / 2) * blockDim"), "blocks have no order",
     ),
     "shared scratch that is too small": (
-        "softmax", lambda: edited("SHARED(A, scratch, 64)", "SHARED(A, scratch, 1)"),
+        "softmax", lambda: make_source_change("SHARED(A, scratch, 64)", "SHARED(A, scratch, 1)"),
         "which has 4 bytes",
     ),
     "scratch that is too small": (
@@ -483,17 +483,17 @@ FAULTS: dict[str, tuple[str, Callable[[], dict[str, Any]], str]] = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_wrong_access_is_refused(fault: str) -> None:
     op, change, said = FAULTS[fault]
-    cases = [c for c in long_rows("float32") if c.op.name == op]
+    cases = [c for c in make_large_cases("float32") if c.op.name == op]
     with pytest.raises(RuntimeError, match=re.escape(said)):
-        passed(stand_in.planted(**change()), cases)
+        collect_traffic(stand_in.planted(**change()), cases)
 
 
 # Passes over the memory
 
 ROWS, COLUMNS = 20, 304
 TABLE, CLASSES = normal(ROWS, COLUMNS), np.arange(ROWS)
-Pass = tuple[int, int]
-PASSES: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], Pass, Pass]] = {
+ReadsAndWrites = tuple[int, int]
+EXPECTED_PASSES: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], ReadsAndWrites, ReadsAndWrites]] = {
     "tanh": ("tanh", (TABLE,), {}, (1, 1), (2, 1)),
     "softmax": ("softmax", (TABLE,), {}, (1, 1), (2, 1)),
     "log_softmax": ("log_softmax", (TABLE,), {}, (1, 1), (2, 1)),
@@ -509,20 +509,20 @@ PASSES: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], Pass, Pass]] = {
 
 In passes over one of them, for rows that one block holds. A backward pass that reads x once and g once reads 2.
 """
-BACKWARD = (
+BACKWARD_KERNEL_PREFIXES = (
     "pull_of", "softmax_backward", "cross_entropy_backward", "layer_norm_backward", "sums_of_table", "sum_over",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", PASSES)
+@pytest.mark.parametrize("name", EXPECTED_PASSES)
 def test_passes_over_the_memory(name: str, dtype: str) -> None:
-    op, inputs, keywords, forward, backward = PASSES[name]
+    op, inputs, keywords, forward, backward = EXPECTED_PASSES[name]
     nbytes = ROWS * COLUMNS * dtype_of(dtype).itemsize
     read, written = {False: 0, True: 0}, {False: 0, True: 0}
     back = False
-    for t in passed(stand_in.gpu(), [case(op, dtype, *inputs, **keywords)]):
-        back = back or t.kernel.startswith(BACKWARD)
+    for t in collect_traffic(stand_in.gpu(), [make_case(op, dtype, *inputs, **keywords)]):
+        back = back or t.kernel.startswith(BACKWARD_KERNEL_PREFIXES)
         whole = [i for i, size in t.nbytes.items() if size == nbytes]
         read[back] += sum(t.read[i] for i in whole)
         written[back] += sum(t.written[i] for i in whole)

@@ -4,42 +4,42 @@ import json
 from typing import Any
 
 import pytest
-from running import Ran, example_of_the_readme, verify
+from running import PytestRun, read_readme_backend, run_properties
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Case
-from gradspec.properties.judging.attempt import Law, judged
+from gradspec.properties.judging.attempt import Law, judge_case
 from gradspec.properties.laws.bad_input import what_the_spec_refuses_raises
 from gradspec.properties.laws.purity import calls_leave_no_trace
 
-AGREES = ("exp", "getitem", "matrix_transpose", "var")
-DEVIATES = ("permute_dims", "pow", "where")
+OPS_THAT_AGREE = ("exp", "getitem", "matrix_transpose", "var")
+OPS_THAT_DEVIATE = ("permute_dims", "pow", "where")
 
 
-def made_of(text: str) -> Backend:
+def exec_backend(text: str) -> Backend:
     module: dict[str, Any] = {}
     exec(text, module)
     return module["backend"]  # type: ignore[no-any-return]
 
 
-def without(part: str, instead: str = "") -> str:
+def replace_in_example(part: str, instead: str = "") -> str:
     """The example with something else in the place of a part of it."""
-    text = example_of_the_readme()
+    text = read_readme_backend()
     assert part in text
     return text.replace(part, instead)
 
 
 def test_the_example_is_short() -> None:
-    assert len(example_of_the_readme().splitlines()) < 60
+    assert len(read_readme_backend().splitlines()) < 60
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ran, list[dict[str, Any]]]:
+def example_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[PytestRun, list[dict[str, Any]]]:
     """A run of the example over some ops, and its entries. With `quick`, a deviation may go unseen."""
     folder = tmp_path_factory.mktemp("example")
-    (folder / "my_backend.py").write_text(example_of_the_readme(), encoding="utf-8")
-    selected = [f"--op={op}" for op in (*AGREES, *DEVIATES)]
-    ran = verify(
+    (folder / "my_backend.py").write_text(read_readme_backend(), encoding="utf-8")
+    selected = [f"--op={op}" for op in (*OPS_THAT_AGREE, *OPS_THAT_DEVIATE)]
+    ran = run_properties(
         folder,
         "--backend=my_backend:backend",
         "--matrix=matrix.json",
@@ -50,16 +50,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ran, list[dict[str, A
     return ran, json.loads((folder / "matrix.json").read_text(encoding="utf-8"))["entries"]
 
 
-def test_the_example_is_green(run: tuple[Ran, list[dict[str, Any]]]) -> None:
-    ran, entries = run
-    assert ran.status == 0, ran.out
-    assert not ran.scripts
-    assert {e["op"] for e in entries} >= {*AGREES, *DEVIATES}
+def test_the_example_is_green(example_run: tuple[PytestRun, list[dict[str, Any]]]) -> None:
+    ran, entries = example_run
+    assert ran.status == 0, ran.output
+    assert not ran.failure_scripts
+    assert {e["op"] for e in entries} >= {*OPS_THAT_AGREE, *OPS_THAT_DEVIATE}
 
 
-def test_the_example_deviates_where_it_declares_to(run: tuple[Ran, list[dict[str, Any]]]) -> None:
-    _, entries = run
-    assert {e["op"] for e in entries if e["outcome"] == "known"} == {*DEVIATES}
+def test_the_example_deviates_where_it_declares_to(example_run: tuple[PytestRun, list[dict[str, Any]]]) -> None:
+    _, entries = example_run
+    assert {e["op"] for e in entries if e["outcome"] == "known"} == {*OPS_THAT_DEVIATE}
     assert ("permute_dims", "test_every_gradient_agrees", "known") in {
         (e["op"], e["property"], e["outcome"]) for e in entries
     }
@@ -80,5 +80,5 @@ def test_the_example_deviates_where_it_declares_to(run: tuple[Ran, list[dict[str
 def test_what_an_adapter_owes_is_asked_for(law: Law, cotangent: Any, part: str, instead: str) -> None:
     """A vjp that does not copy, or check the cotangent, is found out."""
     case = Case.of("square", "float64", [[1, 2]], {}, cotangent)
-    assert judged(law, made_of(example_of_the_readme()), case).verdict == "agree"
-    assert judged(law, made_of(without(part, instead)), case).verdict == "disagree"
+    assert judge_case(law, exec_backend(read_readme_backend()), case).verdict == "agree"
+    assert judge_case(law, exec_backend(replace_in_example(part, instead)), case).verdict == "disagree"

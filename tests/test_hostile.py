@@ -8,9 +8,9 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from running import Ran, command, environment, one_property, reproduce, verify
+from running import PytestRun, make_command, make_environment, copy_one_property, run_script, run_properties
 
-HOSTILE = r"""
+HOSTILE_BACKEND_SOURCE = r"""
 import ctypes, os, random, sys, time
 from dataclasses import replace
 import numpy as np
@@ -36,11 +36,11 @@ backend = replace(right, name="hostile", known={}, ops={
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> PytestRun:
     folder = tmp_path_factory.mktemp("hostile")
-    (folder / "mine.py").write_text(HOSTILE, encoding="utf-8")
+    (folder / "mine.py").write_text(HOSTILE_BACKEND_SOURCE, encoding="utf-8")
     options = ("--backend=mine:backend", "--time-limit=2", "--matrix=matrix.json", "--junitxml=junit.xml")
-    return verify(folder, *options, properties=one_property(folder))
+    return run_properties(folder, *options, properties=copy_one_property(folder))
 
 
 @pytest.mark.parametrize(
@@ -56,42 +56,42 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         ("add", r"raised RuntimeError: [bold]no\x1b[31m \x00kernel & <for> ]]> this"),
     ],
 )
-def test_what_a_backend_does_is_told_with_the_case_it_did_it_on(ran: Ran, op: str, how: str) -> None:
-    told = ran.out.split(f"{op} on hostile (cpu) breaks a law: value agrees\n")[1].split("reproduce: ")[0]
+def test_what_a_backend_does_is_told_with_the_case_it_did_it_on(hostile_run: PytestRun, op: str, how: str) -> None:
+    told = hostile_run.output.split(f"{op} on hostile (cpu) breaks a law: value agrees\n")[1].split("reproduce: ")[0]
     assert "in float64" in told
     assert how in told
 
 
-def test_the_backends_own_line_is_shown_and_none_of_ours(ran: Ran) -> None:
-    assert "at mine.py:" in ran.out
-    assert "attempt.py" not in ran.out
-    assert "Traceback" not in ran.out
-    assert "Falsifying" not in ran.out
+def test_the_backends_own_line_is_shown_and_none_of_ours(hostile_run: PytestRun) -> None:
+    assert "at mine.py:" in hostile_run.output
+    assert "attempt.py" not in hostile_run.output
+    assert "Traceback" not in hostile_run.output
+    assert "Falsifying" not in hostile_run.output
 
 
-def test_the_others_are_tried_and_nothing_obeys_the_backend(ran: Ran) -> None:
-    assert ran.status == 1
+def test_the_others_are_tried_and_nothing_obeys_the_backend(hostile_run: PytestRun) -> None:
+    assert hostile_run.status == 1
     outcomes = {
-        e["op"]: e["outcome"] for e in json.loads((ran.folder / "matrix.json").read_text())["entries"]
+        e["op"]: e["outcome"] for e in json.loads((hostile_run.folder / "matrix.json").read_text())["entries"]
     }
     assert outcomes.pop("square") == "passed"
     assert set(outcomes.values()) == {"failed"}
     assert len(outcomes) == 9
-    assert not {"\x1b", "\x00"} & {*ran.out}
-    assert len(ET.parse(ran.folder / "junit.xml").getroot().findall(".//failure")) == 9
+    assert not {"\x1b", "\x00"} & {*hostile_run.output}
+    assert len(ET.parse(hostile_run.folder / "junit.xml").getroot().findall(".//failure")) == 9
 
 
 @pytest.mark.parametrize("op", ["exp", "log", "tanh", "sigmoid", "relu", "sqrt", "add"])
-def test_the_script_of_a_hostile_backend_reproduces(ran: Ran, op: str, tmp_path: Path) -> None:
-    script = ran.folder / "failures" / f"value_agrees-{op}-hostile.py"
-    done = reproduce(script, tmp_path)
+def test_the_script_of_a_hostile_backend_reproduces(hostile_run: PytestRun, op: str, tmp_path: Path) -> None:
+    script = hostile_run.folder / "failures" / f"value_agrees-{op}-hostile.py"
+    done = run_script(script, tmp_path)
     assert done.returncode == 1
     assert done.stdout.startswith("disagree")
     assert not done.stderr
     assert len(script.read_text(encoding="utf-8").splitlines()) < 20
 
 
-SLOW = """
+SLOW_BACKEND_SOURCE = """
 import time
 from dataclasses import replace
 from gradspec.backends import load
@@ -106,14 +106,14 @@ backend = replace(right, name="slow", ops={"square": right.ops["square"], "tanh"
 """
 
 
-def as_in_a_terminal() -> None:
+def restore_ctrl_c() -> None:
     """Let Ctrl-C interrupt: what a shell starts in the background begins with that ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_tells_what_it_had(how: signal.Signals, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(SLOW, encoding="utf-8")
+    (tmp_path / "mine.py").write_text(SLOW_BACKEND_SOURCE, encoding="utf-8")
     options = (
         "--backend=mine:backend",
         "--matrix=matrix.json",
@@ -123,12 +123,12 @@ def test_an_interrupted_run_tells_what_it_had(how: signal.Signals, tmp_path: Pat
         "--op=tanh",
     )
     process = subprocess.Popen(
-        command(*options, properties=one_property(tmp_path)),
+        make_command(*options, properties=copy_one_property(tmp_path)),
         cwd=tmp_path,
-        env=environment() | {"PYTHONUNBUFFERED": "1"},
+        env=make_environment() | {"PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=as_in_a_terminal,  # noqa: PLW1509 - no threads run here
+        preexec_fn=restore_ctrl_c,  # noqa: PLW1509 - no threads run here
     )
     assert process.stdout is not None
     for line in process.stdout:

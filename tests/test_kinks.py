@@ -5,9 +5,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from gradspec.reference import OPS
-from gradspec.reference.cases import Seeded
+from gradspec.reference.cases import SeededChoices
 from gradspec.reference.kinks import extreme_ties, points, ties
-from gradspec.reference.op import sample
+from gradspec.reference.op import fill_from_domain
 
 INF = np.inf
 
@@ -75,7 +75,7 @@ def test_distances_have_the_shapes_of_the_arguments(name: str) -> None:
     op = OPS[name]
     assert op.kinks is not None
     for seed in range(50):
-        call = op.cases(Seeded(seed))
-        arrays = [sample(op.domain(i), shape) for i, shape in enumerate(call.shapes)]
+        call = op.cases(SeededChoices(seed))
+        arrays = [fill_from_domain(op.domain(i), shape) for i, shape in enumerate(call.shapes)]
         found = op.kinks(*arrays, **call.keywords)
         assert [np.shape(d) for d in found] == [x.shape for x in arrays]

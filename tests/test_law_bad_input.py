@@ -6,20 +6,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planting import breaks, offering, planted
+from planting import find_violation, make_backend_of_ops, make_backend_of_rules
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Case
-from gradspec.properties.generating.spoilt import spoilt_cases
+from gradspec.properties.generating.spoilt import bad_input_cases
 from gradspec.properties.laws.bad_input import what_the_spec_refuses_raises
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.value import value_agrees
-from gradspec.properties.running.subject import Subject
+from gradspec.properties.running.subject import OpUnderTest
 from gradspec.reference import OPS, VJP
 
 
-def spoilt(subject: Subject) -> Any:
-    return spoilt_cases(subject.op, subject.dtypes, indices=True)
+def draw_refused_cases(subject: OpUnderTest) -> Any:
+    return bad_input_cases(subject.op, subject.dtypes, indices=True)
 
 
 def linear_that_broadcasts_its_bias(x: Any, weight: Any, bias: Any = None) -> VJP:
@@ -86,12 +86,12 @@ FAULTS: dict[str, list[Callable[..., VJP]]] = {
 def test_taking_what_the_spec_refuses_is_caught_and_by_no_other_law(
     op: str, rule: Callable[..., VJP]
 ) -> None:
-    assert breaks(what_the_spec_refuses_raises, planted(**{op: rule}), drawn=spoilt)
-    assert not breaks(value_agrees, planted(**{op: rule}), fills=1)
-    assert not breaks(every_gradient_agrees, planted(**{op: rule}), fills=1, smooth=True)
+    assert find_violation(what_the_spec_refuses_raises, make_backend_of_rules(**{op: rule}), draw_cases=draw_refused_cases)
+    assert not find_violation(value_agrees, make_backend_of_rules(**{op: rule}), fills=1)
+    assert not find_violation(every_gradient_agrees, make_backend_of_rules(**{op: rule}), fills=1, smooth=True)
 
 
-def broadcasting_cotangents(backend: Backend) -> Backend:
+def resize_cotangents(backend: Backend) -> Backend:
     """The backend, with cotangents of any shape made to fit."""
 
     def vjp(fn: Any, *xs: Any) -> Any:
@@ -102,15 +102,15 @@ def broadcasting_cotangents(backend: Backend) -> Backend:
 
 
 def test_a_cotangent_of_another_shape_is_refused() -> None:
-    backend = broadcasting_cotangents(offering({"tanh": OPS["tanh"].apply}))
-    assert breaks(what_the_spec_refuses_raises, backend, drawn=spoilt)
+    backend = resize_cotangents(make_backend_of_ops({"tanh": OPS["tanh"].apply}))
+    assert find_violation(what_the_spec_refuses_raises, backend, draw_cases=draw_refused_cases)
 
 
 def test_raising_always_is_no_way_out() -> None:
     def never(x: Any) -> Any:
         raise NotImplementedError
 
-    assert breaks(what_the_spec_refuses_raises, offering({"tanh": never}), drawn=spoilt)
+    assert find_violation(what_the_spec_refuses_raises, make_backend_of_ops({"tanh": never}), draw_cases=draw_refused_cases)
 
 
 def linear_with_errors_of_its_own(x: Any, weight: Any, bias: Any = None) -> VJP:
@@ -124,12 +124,12 @@ def linear_with_errors_of_its_own(x: Any, weight: Any, bias: Any = None) -> VJP:
     [("linear", linear_with_errors_of_its_own), ("sum", OPS["sum"].rule), ("getitem", OPS["getitem"].rule)],
 )
 def test_any_error_will_do(op: str, rule: Callable[..., VJP]) -> None:
-    assert not breaks(what_the_spec_refuses_raises, planted(**{op: rule}), drawn=spoilt)
+    assert not find_violation(what_the_spec_refuses_raises, make_backend_of_rules(**{op: rule}), draw_cases=draw_refused_cases)
 
 
-def left_off_by_a_refusal() -> Backend:
+def make_backend_that_stops_recording_after_an_error() -> Backend:
     """A backend that records nothing from its first error on."""
-    right, on = offering({"matmul": OPS["matmul"].apply}, "spec"), [True]
+    right, on = make_backend_of_ops({"matmul": OPS["matmul"].apply}, "spec"), [True]
 
     def vjp(fn: Any, *inputs: Any) -> Any:
         recorded, on[0] = on[0], False
@@ -142,7 +142,7 @@ def left_off_by_a_refusal() -> Backend:
 
 def test_a_refusal_leaves_nothing_behind() -> None:
     case = Case.of("matmul", "float64", [[[1, 2]], [[3, 4]]], {}, [[1]])
-    found = what_the_spec_refuses_raises(left_off_by_a_refusal(), case)
+    found = what_the_spec_refuses_raises(make_backend_that_stops_recording_after_an_error(), case)
     assert found.verdict == "disagree"
     assert "from then on" in found.reason
-    assert what_the_spec_refuses_raises(offering({"matmul": OPS["matmul"].apply}), case).verdict == "agree"
+    assert what_the_spec_refuses_raises(make_backend_of_ops({"matmul": OPS["matmul"].apply}), case).verdict == "agree"

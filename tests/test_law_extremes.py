@@ -5,19 +5,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planting import breaks, planted
+from planting import find_violation, make_backend_of_rules
 
 from gradspec.properties.case import Case
 from gradspec.properties.generating.extreme import extreme_cases
-from gradspec.properties.judging.attempt import judged
+from gradspec.properties.judging.attempt import judge_case
 from gradspec.properties.laws.extremes import extremes_go_where_the_spec_says
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.value import value_agrees
-from gradspec.properties.running.subject import Subject
+from gradspec.properties.running.subject import OpUnderTest
 from gradspec.reference import OPS, VJP
 
 
-def at_extremes(subject: Subject) -> Any:
+def draw_extreme_cases(subject: OpUnderTest) -> Any:
     return extreme_cases(subject.op, subject.dtypes, fills=2)
 
 
@@ -57,27 +57,27 @@ FAULTS: dict[str, list[Callable[..., VJP]]] = {
 
 @pytest.mark.parametrize(("op", "rule"), [(op, rule) for op, rules in FAULTS.items() for rule in rules])
 def test_a_number_that_goes_elsewhere_is_caught(op: str, rule: Callable[..., VJP]) -> None:
-    assert breaks(extremes_go_where_the_spec_says, planted(**{op: rule}), drawn=at_extremes)
+    assert find_violation(extremes_go_where_the_spec_says, make_backend_of_rules(**{op: rule}), draw_cases=draw_extreme_cases)
 
 
 @pytest.mark.rotating
 @pytest.mark.parametrize(
     ("op", "rule"), [("divide", divide_that_squares), ("maximum", maximum_that_ignores_nan)]
 )
-def test_and_by_no_other_law(op: str, rule: Callable[..., VJP]) -> None:
-    assert not breaks(value_agrees, planted(**{op: rule}))
-    assert not breaks(every_gradient_agrees, planted(**{op: rule}), smooth=True)
+def test_a_number_that_goes_elsewhere_is_caught_by_no_other_law(op: str, rule: Callable[..., VJP]) -> None:
+    assert not find_violation(value_agrees, make_backend_of_rules(**{op: rule}))
+    assert not find_violation(every_gradient_agrees, make_backend_of_rules(**{op: rule}), smooth=True)
 
 
-def tiny_numbers_flushed(x: Any) -> Any:
+def flush_tiny_numbers(x: Any) -> Any:
     return np.where(np.abs(x) < np.finfo(x.dtype).tiny, 0, x).astype(x.dtype)
 
 
 def multiply_that_flushes(x: Any, y: Any) -> VJP:
     z, _ = OPS["multiply"].rule(x, y)
-    return tiny_numbers_flushed(z), (
-        lambda g: tiny_numbers_flushed(g * y),
-        lambda g: tiny_numbers_flushed(g * x),
+    return flush_tiny_numbers(z), (
+        lambda g: flush_tiny_numbers(g * y),
+        lambda g: flush_tiny_numbers(g * x),
     )
 
 
@@ -87,7 +87,7 @@ def softmax_that_is_nan_throughout(x: Any, *, axis: int = -1) -> VJP:
     return y, (lambda g: y * (g - np.sum(g * y, axis=axis, keepdims=True)),)
 
 
-RIGHT: dict[str, list[Callable[..., VJP]]] = {
+RIGHT_RULES: dict[str, list[Callable[..., VJP]]] = {
     "multiply": [multiply_that_flushes, OPS["multiply"].rule],
     "maximum": [OPS["maximum"].rule],
     "softmax": [softmax_that_is_nan_throughout, OPS["softmax"].rule],
@@ -95,9 +95,9 @@ RIGHT: dict[str, list[Callable[..., VJP]]] = {
 }
 
 
-@pytest.mark.parametrize(("op", "rule"), [(op, rule) for op, rules in RIGHT.items() for rule in rules])
+@pytest.mark.parametrize(("op", "rule"), [(op, rule) for op, rules in RIGHT_RULES.items() for rule in rules])
 def test_what_ieee_leaves_open_is_open(op: str, rule: Callable[..., VJP]) -> None:
-    assert not breaks(extremes_go_where_the_spec_says, planted(**{op: rule}), drawn=at_extremes)
+    assert not find_violation(extremes_go_where_the_spec_says, make_backend_of_rules(**{op: rule}), draw_cases=draw_extreme_cases)
 
 
 def test_a_gelu_that_is_flat_has_a_gradient() -> None:
@@ -116,7 +116,7 @@ def var_that_stays_finite(x: Any, *, axis: Any = None, correction: float = 0, ke
 @pytest.mark.parametrize(("size", "verdict"), [(1e300, "disagree"), (1.5e154, "agree")])
 def test_what_is_far_beyond_the_largest_number_is_infinite_in_any_order(size: float, verdict: str) -> None:
     case = Case.of("var", "float64", [[size, -size, size]], {"axis": 0}, 1)
-    found = judged(extremes_go_where_the_spec_says, planted(var=var_that_stays_finite), case)
+    found = judge_case(extremes_go_where_the_spec_says, make_backend_of_rules(var=var_that_stays_finite), case)
     assert found.verdict == verdict
 
 
@@ -127,7 +127,7 @@ def test_a_product_that_underflows_on_its_way_to_infinity_may_be_nan() -> None:
 
     def of(*numbers: float) -> str:
         case = Case.of("prod", "float16", [numbers], {"axis": 0}, 2)
-        return judged(extremes_go_where_the_spec_says, planted(prod=never_infinite), case).verdict
+        return judge_case(extremes_go_where_the_spec_says, make_backend_of_rules(prod=never_infinite), case).verdict
 
     assert of(0.001, 0.001, -0.01, -0.01, -np.inf) != "disagree"  # the first four come to 0
     assert of(2.0, 0.5, -np.inf) == "disagree"
@@ -145,7 +145,7 @@ def test_what_an_infinite_statistic_divides_may_be_zero() -> None:
     def of(size: float) -> str:
         inputs = [[[size, -size / 4]], [1, 2], [1, 3]]
         case = Case.of("layer_norm", "float64", inputs, {"eps": 1e-5}, [[-1, 0.75]])
-        return judged(extremes_go_where_the_spec_says, planted(layer_norm=by_differences), case).verdict
+        return judge_case(extremes_go_where_the_spec_says, make_backend_of_rules(layer_norm=by_differences), case).verdict
 
     assert of(1.3e154) != "disagree"
     assert of(1.3e150) == "agree"

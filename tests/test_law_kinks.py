@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planting import breaks, planted
+from planting import find_violation, make_backend_of_rules
 
 from gradspec.backends import load
 from gradspec.properties.case import Case
@@ -14,11 +14,11 @@ from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.kinks import gradient_at_kinks_is_a_legal_subgradient
 from gradspec.properties.laws.linearity import pullback_is_linear_in_the_cotangent
 from gradspec.properties.laws.value import value_agrees
-from gradspec.properties.running.subject import Subject
+from gradspec.properties.running.subject import OpUnderTest
 from gradspec.reference import OPS, VJP
 
 
-def on_kinks(subject: Subject) -> Any:
+def draw_kink_cases(subject: OpUnderTest) -> Any:
     return kinked_cases(subject.op, subject.dtypes, fills=2)
 
 
@@ -30,7 +30,7 @@ def relu_of_no_slope_at_zero(x: Any) -> VJP:
     return np.maximum(x, 0), (lambda g: g * (x / x) * (x > 0),)
 
 
-def abs_that_never_slopes_up_twice(x: Any) -> VJP:
+def abs_that_is_too_steep_at_zero(x: Any) -> VJP:
     return np.abs(x), (lambda g: g * np.where(x == 0, -1.5, np.sign(x)).astype(x.dtype),)
 
 
@@ -50,7 +50,7 @@ def max_that_pays_every_winner(x: Any, *, axis: Any = None, keepdims: bool = Fal
 
 FAULTS: dict[str, list[Callable[..., VJP]]] = {
     "relu": [relu_of_slope_two_at_zero, relu_of_no_slope_at_zero],
-    "abs": [abs_that_never_slopes_up_twice],
+    "abs": [abs_that_is_too_steep_at_zero],
     "maximum": [maximum_that_pays_twice_at_a_tie, maximum_that_pays_nobody_at_a_tie],
     "max": [max_that_pays_every_winner],
 }
@@ -59,11 +59,11 @@ FAULTS: dict[str, list[Callable[..., VJP]]] = {
 @pytest.mark.rotating
 @pytest.mark.parametrize(("op", "rule"), [(op, rule) for op, rules in FAULTS.items() for rule in rules])
 def test_an_illegal_subgradient_is_caught_and_by_no_other_law(op: str, rule: Callable[..., VJP]) -> None:
-    backend = planted(**{op: rule})
-    assert breaks(gradient_at_kinks_is_a_legal_subgradient, backend, drawn=on_kinks)
-    assert not breaks(every_gradient_agrees, backend, smooth=True)
-    assert not breaks(pullback_is_linear_in_the_cotangent, backend, smooth=True)
-    assert not breaks(value_agrees, backend)
+    backend = make_backend_of_rules(**{op: rule})
+    assert find_violation(gradient_at_kinks_is_a_legal_subgradient, backend, draw_cases=draw_kink_cases)
+    assert not find_violation(every_gradient_agrees, backend, smooth=True)
+    assert not find_violation(pullback_is_linear_in_the_cotangent, backend, smooth=True)
+    assert not find_violation(value_agrees, backend)
 
 
 def relu_flat_at_zero(x: Any) -> VJP:
@@ -87,16 +87,16 @@ def max_that_picks_an_index(x: Any, *, axis: Any = None, keepdims: bool = False)
     y = np.max(x, axis=axes, keepdims=True)
     later = np.zeros(x.shape, bool)  # whether an element equal to it came before
     for place in np.ndindex(x.shape):
-        earlier = [p for p in np.ndindex(x.shape) if p < place and _same_row(p, place, axes)]
+        earlier = [p for p in np.ndindex(x.shape) if p < place and _are_in_same_row(p, place, axes)]
         later[place] = any(x[p] == x[place] for p in earlier)
     return np.max(x, axis=axes, keepdims=keepdims), (lambda g: np.reshape(g, y.shape) * ((x == y) & ~later),)
 
 
-def _same_row(p: tuple[int, ...], q: tuple[int, ...], axes: tuple[int, ...]) -> bool:
+def _are_in_same_row(p: tuple[int, ...], q: tuple[int, ...], axes: tuple[int, ...]) -> bool:
     return all(i in axes or a == b for i, (a, b) in enumerate(zip(p, q, strict=True)))
 
 
-RIGHT: dict[str, list[Callable[..., VJP]]] = {
+RIGHT_RULES: dict[str, list[Callable[..., VJP]]] = {
     "relu": [relu_flat_at_zero, relu_steep_at_zero, OPS["relu"].rule],
     "abs": [abs_with_a_slope_at_zero],
     "maximum": [maximum_that_prefers_the_first],
@@ -105,12 +105,12 @@ RIGHT: dict[str, list[Callable[..., VJP]]] = {
 }
 
 
-@pytest.mark.parametrize(("op", "rule"), [(op, rule) for op, rules in RIGHT.items() for rule in rules])
+@pytest.mark.parametrize(("op", "rule"), [(op, rule) for op, rules in RIGHT_RULES.items() for rule in rules])
 def test_every_convention_is_legal(op: str, rule: Callable[..., VJP]) -> None:
-    assert not breaks(gradient_at_kinks_is_a_legal_subgradient, planted(**{op: rule}), drawn=on_kinks)
+    assert not find_violation(gradient_at_kinks_is_a_legal_subgradient, make_backend_of_rules(**{op: rule}), draw_cases=draw_kink_cases)
 
 
-def clip_that_pays(*shares: float) -> Callable[..., VJP]:
+def make_clip_that_pays(*shares: float) -> Callable[..., VJP]:
     def clip(x: Any, min: Any, max: Any) -> VJP:  # noqa: A002
         return np.clip(x, min, max), tuple(lambda g, share=share: g * share for share in shares)
 
@@ -121,8 +121,8 @@ def clip_that_pays(*shares: float) -> Callable[..., VJP]:
 def test_where_x_and_both_bounds_meet_any_of_them_may_be_paid_everywhere(shares: tuple[float, ...]) -> None:
     case = Case.of("clip", "float64", [0.0, np.zeros(8), np.zeros(8)], {}, np.arange(1.0, 9))
     law, twice = gradient_at_kinks_is_a_legal_subgradient, [2 * share for share in shares]
-    assert law(planted(clip=clip_that_pays(*shares)), case).verdict == "agree"
-    assert law(planted(clip=clip_that_pays(*twice)), case).verdict == "disagree"
+    assert law(make_backend_of_rules(clip=make_clip_that_pays(*shares)), case).verdict == "agree"
+    assert law(make_backend_of_rules(clip=make_clip_that_pays(*twice)), case).verdict == "disagree"
 
 
 def test_a_case_without_a_kink_says_nothing() -> None:

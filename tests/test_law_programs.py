@@ -3,53 +3,53 @@
 from collections.abc import Callable
 
 import pytest
-from faults.engines import TINY, Node, by_recursion, engine, newest_first, second_branch_is_lost
+from faults.engines import WRONG_TRAVERSALS, Node, pull_by_recursion, make_engine, pull_newest_first, second_branch_is_lost
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from planting import breaks, quiet
+from planting import find_violation, QUIET_SETTINGS
 
 from gradspec.backends import Backend
-from gradspec.properties.generating.compositions import PROGRAMS, programs
+from gradspec.properties.generating.compositions import PROGRAMS_PER_EXAMPLE, programs
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.programs import every_gradient_of_a_program_agrees
-from gradspec.properties.running.failure import Disagreement
-from gradspec.properties.running.subject import Engine
+from gradspec.properties.running.failure import LawViolation
+from gradspec.properties.running.subject import BackendUnderTest
 
 
-def broken(backend: Backend, how: settings) -> Disagreement | None:
+def find_program_violation(backend: Backend, example_settings: settings) -> LawViolation | None:
     """How the backend breaks the law, or None."""
-    tried_on = Engine(backend=backend, dtypes=["float64", "float32"])
+    tried_on = BackendUnderTest(backend=backend, dtypes=["float64", "float32"])
 
-    @how
+    @example_settings
     @given(data=st.data())
     def tried(data: st.DataObject) -> None:
-        for _ in range(PROGRAMS):
-            tried_on.obeys(every_gradient_of_a_program_agrees, data.draw(programs(tried_on)))
+        for _ in range(PROGRAMS_PER_EXAMPLE):
+            tried_on.check_law(every_gradient_of_a_program_agrees, data.draw(programs(tried_on)))
 
     try:
         tried()
-    except Disagreement as found:
+    except LawViolation as found:
         return found
     return None
 
 
-@pytest.mark.parametrize("right", [newest_first, by_recursion])
+@pytest.mark.parametrize("right", [pull_newest_first, pull_by_recursion])
 def test_an_engine_of_another_kind_passes(right: Callable[[Node], None]) -> None:
-    assert not broken(engine(right), quiet)
+    assert not find_program_violation(make_engine(right), QUIET_SETTINGS)
 
 
-@pytest.mark.parametrize("fault", TINY)
+@pytest.mark.parametrize("fault", WRONG_TRAVERSALS)
 def test_a_fault_of_the_engine_is_found(fault: Callable[[Node], None]) -> None:
-    assert broken(engine(fault), settings(quiet, phases=[Phase.generate]))
+    assert find_program_violation(make_engine(fault), settings(QUIET_SETTINGS, phases=[Phase.generate]))
 
 
-def test_it_is_shown_on_the_smallest_program() -> None:
-    found = broken(engine(second_branch_is_lost), quiet)
+def test_a_violation_is_shown_on_the_smallest_program() -> None:
+    found = find_program_violation(make_engine(second_branch_is_lost), QUIET_SETTINGS)
     assert found
     assert found.case.steps == (("add", (0, 0)),)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("fault", TINY)
+@pytest.mark.parametrize("fault", WRONG_TRAVERSALS)
 @pytest.mark.parametrize("op", ["multiply", "add", "softmax"])
 def test_no_law_about_a_single_op_sees_it(fault: Callable[[Node], None], op: str) -> None:
-    assert not breaks(every_gradient_agrees, engine(fault, op), smooth=True)
+    assert not find_violation(every_gradient_agrees, make_engine(fault, op), smooth=True)

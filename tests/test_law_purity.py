@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from planting import breaks, offering, planted
+from planting import find_violation, make_backend_of_ops, make_backend_of_rules
 
 from gradspec.backends import Backend
 from gradspec.properties.generating.layouts import LAYOUTS, lay_out
@@ -20,17 +20,17 @@ from gradspec.reference import OPS, VJP
 multiply, tanh, add = (OPS[name].rule for name in ("multiply", "tanh", "add"))
 
 
-def in_the_order_of_memory(g: Any) -> Any:
+def read_in_the_order_of_memory(g: Any) -> Any:
     """What a kernel reads that takes every array for contiguous."""
     return g.ravel(order="K").reshape(g.shape)
 
 
 def multiply_of_contiguous_cotangents(x: Any, y: Any) -> VJP:
-    return x * y, (lambda g: in_the_order_of_memory(g) * y, lambda g: in_the_order_of_memory(g) * x)
+    return x * y, (lambda g: read_in_the_order_of_memory(g) * y, lambda g: read_in_the_order_of_memory(g) * x)
 
 
 def multiply_of_contiguous_inputs(x: Any, y: Any) -> VJP:
-    return x * y, (lambda g: g * y, lambda g: g * in_the_order_of_memory(x))
+    return x * y, (lambda g: g * y, lambda g: g * read_in_the_order_of_memory(x))
 
 
 def tanh_that_spends_its_cotangent(x: Any) -> VJP:
@@ -61,47 +61,47 @@ def tanh_of_a_worn_buffer(x: Any) -> VJP:
     return y, (lambda g: g * (1 - y * y) * (1 if next(calls) == 0 else 2),)
 
 
-def sharing(**ops: Callable[..., Any]) -> Backend:
+def make_backend_with_one_gradient_buffer(**ops: Callable[..., Any]) -> Backend:
     """A backend whose vjp returns one buffer as the gradient of every input."""
 
     def vjp(fn: Any, *inputs: Any) -> Any:
         value = fn(*inputs)
         return value, lambda g: (d := np.array(g), d)
 
-    return replace(offering(ops), vjp=vjp)
+    return replace(make_backend_of_ops(ops), vjp=vjp)
 
 
 @pytest.mark.parametrize("rule", [multiply_of_contiguous_cotangents, multiply_of_contiguous_inputs])
 def test_only_the_law_of_layouts_notices_an_order_taken_for_granted(rule: Callable[..., VJP]) -> None:
-    backend = planted(multiply=rule)
-    assert breaks(layout_makes_no_difference, backend, drawn=laid_out_cases)
-    assert not breaks(every_gradient_agrees, backend, smooth=True)
-    assert not breaks(value_agrees, backend)
+    backend = make_backend_of_rules(multiply=rule)
+    assert find_violation(layout_makes_no_difference, backend, draw_cases=laid_out_cases)
+    assert not find_violation(every_gradient_agrees, backend, smooth=True)
+    assert not find_violation(value_agrees, backend)
 
 
 @pytest.mark.parametrize(
     "rule", [tanh_that_spends_its_cotangent, tanh_that_writes_to_its_input, tanh_of_a_worn_buffer]
 )
 def test_what_is_left_behind_is_noticed(rule: Callable[..., VJP]) -> None:
-    backend = planted(tanh=rule)
-    assert breaks(calls_leave_no_trace, backend, smooth=True, fills=2)
+    backend = make_backend_of_rules(tanh=rule)
+    assert find_violation(calls_leave_no_trace, backend, smooth=True, fills=2)
 
 
 def test_only_the_law_of_purity_calls_a_pullback_twice() -> None:
-    assert not breaks(every_gradient_agrees, planted(tanh=tanh_of_a_worn_buffer), smooth=True)
+    assert not find_violation(every_gradient_agrees, make_backend_of_rules(tanh=tanh_of_a_worn_buffer), smooth=True)
 
 
 def test_one_buffer_for_two_gradients_is_noticed() -> None:
-    found = breaks(calls_leave_no_trace, sharing(add=OPS["add"].apply), smooth=True, fills=2)
+    found = find_violation(calls_leave_no_trace, make_backend_with_one_gradient_buffer(add=OPS["add"].apply), smooth=True, fills=2)
     assert found
     assert "share memory" in str(found)
 
 
 @pytest.mark.parametrize("name", ["multiply", "tanh", "add", "sum", "reshape", "concat"])
 def test_the_spec_keeps_both_laws(name: str) -> None:
-    backend = offering({name: OPS[name].apply}, "spec")
-    assert not breaks(layout_makes_no_difference, backend, drawn=laid_out_cases)
-    assert not breaks(calls_leave_no_trace, backend, smooth=True, fills=2)
+    backend = make_backend_of_ops({name: OPS[name].apply}, "spec")
+    assert not find_violation(layout_makes_no_difference, backend, draw_cases=laid_out_cases)
+    assert not find_violation(calls_leave_no_trace, backend, smooth=True, fills=2)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

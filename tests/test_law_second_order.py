@@ -6,35 +6,35 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import Phase, settings
-from planting import breaks, planted, quiet
+from planting import find_violation, make_backend_of_rules, QUIET_SETTINGS
 
 from gradspec.properties.laws.gradient import every_gradient_agrees
-from gradspec.properties.laws.second_order import curved, second_derivatives_agree
+from gradspec.properties.laws.second_order import has_second_derivatives, second_derivatives_agree
 from gradspec.reference import OPS, VJP
-from gradspec.reference.dispatch import plain
+from gradspec.reference.dispatch import unwrap
 
-first = settings(quiet, phases=[Phase.generate])  # without looking for the smallest case
-CASES: dict[str, Any] = {"smooth": True, "fills": 1, "room": 40}
+FIRST_FAILURE_SETTINGS = settings(QUIET_SETTINGS, phases=[Phase.generate])  # without looking for the smallest case
+SECOND_ORDER_CASES: dict[str, Any] = {"smooth": True, "fills": 1, "room": 40}
 
 
 def tanh_that_saves_a_constant(x: Any) -> VJP:
-    y = np.tanh(plain(x))
+    y = np.tanh(unwrap(x))
     return np.tanh(x), (lambda g: g * (1 - y * y),)
 
 
 def multiply_that_forgets_where_the_cotangent_is_from(x: Any, y: Any) -> VJP:
-    return np.multiply(x, y), (lambda g: plain(g) * y, lambda g: g * x)
+    return np.multiply(x, y), (lambda g: unwrap(g) * y, lambda g: g * x)
 
 
 def layer_norm_of_constant_statistics(x: Any, weight: Any, bias: Any, *, eps: float = 1e-5) -> VJP:
     value, _ = OPS["layer_norm"].rule(x, weight, bias, eps=eps)
     _, (_, to_weight, to_bias) = OPS["layer_norm"].rule(x, weight, bias, eps=eps)  # type: ignore[misc]
-    to_x = OPS["layer_norm"].rule(plain(x), weight, bias, eps=eps)[1][0]  # type: ignore[index]
+    to_x = OPS["layer_norm"].rule(unwrap(x), weight, bias, eps=eps)[1][0]  # type: ignore[index]
     return value, (to_x, to_weight, to_bias)
 
 
 def negative_that_is_cut_off(x: Any) -> VJP:
-    return np.negative(x), (lambda g: -plain(g),)
+    return np.negative(x), (lambda g: -unwrap(g),)
 
 
 def square_as_a_sum(x: Any) -> VJP:
@@ -51,15 +51,15 @@ FAULTS: list[tuple[str, Callable[..., VJP]]] = [
 
 @pytest.mark.parametrize(("op", "rule"), FAULTS)
 def test_a_fault_is_found_and_by_no_law_about_first_derivatives(op: str, rule: Callable[..., VJP]) -> None:
-    assert breaks(second_derivatives_agree, planted(**{op: rule}), how=first, **CASES)
-    assert not breaks(every_gradient_agrees, planted(**{op: rule}), smooth=True)
+    assert find_violation(second_derivatives_agree, make_backend_of_rules(**{op: rule}), example_settings=FIRST_FAILURE_SETTINGS, **SECOND_ORDER_CASES)
+    assert not find_violation(every_gradient_agrees, make_backend_of_rules(**{op: rule}), smooth=True)
 
 
 def test_other_formulas_pass() -> None:
-    assert not breaks(second_derivatives_agree, planted(square=square_as_a_sum), **CASES)
-    assert breaks(second_derivatives_agree, planted(square=lambda x: (x * x, (lambda g: g * plain(2 * x),))))
+    assert not find_violation(second_derivatives_agree, make_backend_of_rules(square=square_as_a_sum), **SECOND_ORDER_CASES)
+    assert find_violation(second_derivatives_agree, make_backend_of_rules(square=lambda x: (x * x, (lambda g: g * unwrap(2 * x),))))
 
 
 def test_which_ops_have_second_derivatives_is_found_by_trying() -> None:
-    assert not any(curved(OPS[name]) for name in ("add", "relu", "max", "sum", "reshape", "where"))
-    assert all(curved(OPS[name]) for name in ("multiply", "tanh", "matmul", "var", "softmax", "prod"))
+    assert not any(has_second_derivatives(OPS[name]) for name in ("add", "relu", "max", "sum", "reshape", "where"))
+    assert all(has_second_derivatives(OPS[name]) for name in ("multiply", "tanh", "matmul", "var", "softmax", "prod"))

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from gradspec.properties.case import Case
-from gradspec.properties.judging.judge import SPEC
+from gradspec.properties.judging.judge import SPEC_BACKEND
 from gradspec.properties.laws.spec import spec_agrees_with_numerical_differentiation
 from gradspec.reference import OPS, VJP
 from gradspec.reference.tape import Array
 
-PRODUCT_OF_ZERO = [0.0, -0.001, 200.0, -0.0003, 200.0, 200.0, 200.0, 200.0]
+FACTORS_WITH_A_ZERO = [0.0, -0.001, 200.0, -0.0003, 200.0, 200.0, 200.0, 200.0]
 """The product is 0, and so are its terms where it is differentiated; a step away it is in the thousands."""
 
 
-def verdict(off: float) -> str:
+def judge_prod_off_by(off: float) -> str:
     """What is said of a prod whose gradient is off by this share of it."""
 
     def rule(x: Array) -> VJP:
@@ -23,14 +23,14 @@ def verdict(off: float) -> str:
         return y, (lambda g: pull(g) * (1 + off),)  # type: ignore[misc]
 
     op = replace(OPS["prod"], rule=rule)
-    case = Case(op, "float64", (np.array(PRODUCT_OF_ZERO),), {}, np.array(1.0))
-    return spec_agrees_with_numerical_differentiation(SPEC, case).verdict
+    case = Case(op, "float64", (np.array(FACTORS_WITH_A_ZERO),), {}, np.array(1.0))
+    return spec_agrees_with_numerical_differentiation(SPEC_BACKEND, case).verdict
 
 
 def test_what_rounding_does_a_step_away_is_no_fault() -> None:
-    assert verdict(0.0) == "agree"
+    assert judge_prod_off_by(0.0) == "agree"
 
 
 @pytest.mark.parametrize("off", [1e-9, -1e-6, 1e-3])
 def test_a_billionth_off_is_found(off: float) -> None:
-    assert verdict(off) == "disagree"
+    assert judge_prod_off_by(off) == "disagree"

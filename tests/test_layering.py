@@ -17,54 +17,54 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LIBRARIES = ("array_api_compat", "autograd", "cupy", "jax", "tensorflow", "torch", "triton")
 
-Rule = Callable[[str], bool]
+ImportRule = Callable[[str], bool]
 """Whether a module may import what has this dotted name."""
 
 
-def only(*packages: str) -> Rule:
-    return lambda name: _within(name, packages)
+def allow_only(*packages: str) -> ImportRule:
+    return lambda name: _is_within(name, packages)
 
 
-def never(*packages: str) -> Rule:
-    return lambda name: not _within(name, packages)
+def forbid(*packages: str) -> ImportRule:
+    return lambda name: not _is_within(name, packages)
 
 
-def both(*rules: Rule) -> Rule:
+def require_all(*rules: ImportRule) -> ImportRule:
     return lambda name: all(rule(name) for rule in rules)
 
 
-def either(*rules: Rule) -> Rule:
+def require_any(*rules: ImportRule) -> ImportRule:
     return lambda name: any(rule(name) for rule in rules)
 
 
-def _within(name: str, packages: tuple[str, ...]) -> bool:
+def _is_within(name: str, packages: tuple[str, ...]) -> bool:
     return any(f"{name}.".startswith(f"{package}.") for package in packages)
 
 
-JUDGING = ("gradspec.properties.case", "gradspec.properties.judging", "gradspec.properties.laws")
+JUDGING_MODULES = ("gradspec.properties.case", "gradspec.properties.judging", "gradspec.properties.laws")
 """What of the properties knows neither pytest nor Hypothesis."""
 
-RULES: dict[str, Rule] = {
-    "reference": only("numpy", "gradspec.reference", *sys.stdlib_module_names),
-    "backends": never("gradspec.properties", "asv_bench", "hypothesis", "pytest"),
-    "properties": never("asv_bench", *LIBRARIES),
-    "asv_bench": both(never("hypothesis", "pytest"), either(never("gradspec.properties"), only(*JUDGING))),
+IMPORT_RULE_BY_FOLDER: dict[str, ImportRule] = {
+    "reference": allow_only("numpy", "gradspec.reference", *sys.stdlib_module_names),
+    "backends": forbid("gradspec.properties", "asv_bench", "hypothesis", "pytest"),
+    "properties": forbid("asv_bench", *LIBRARIES),
+    "asv_bench": require_all(forbid("hypothesis", "pytest"), require_any(forbid("gradspec.properties"), allow_only(*JUDGING_MODULES))),
 }
 
 
-def violations(folder: str, source: str) -> list[str]:
+def find_violations(folder: str, source: str) -> list[str]:
     """What a module of this folder imports and may not, as "line 3: torch".
 
     A relative import is one too: it reaches a module by a name that no rule knows.
     """
     return [
         f"line {line}: {name}"
-        for line, name in imports(source)
-        if name.startswith(".") or not RULES[folder](name)
+        for line, name in list_imports(source)
+        if name.startswith(".") or not IMPORT_RULE_BY_FOLDER[folder](name)
     ]
 
 
-def imports(source: str) -> Iterator[tuple[int, str]]:
+def list_imports(source: str) -> Iterator[tuple[int, str]]:
     """Every import of a module, wherever it stands, as its line and the dotted name of what it brings in."""
     for node in ast.walk(ast.parse(source)):
         match node:
@@ -72,22 +72,22 @@ def imports(source: str) -> Iterator[tuple[int, str]]:
                 yield from ((node.lineno, alias.name) for alias in names)
             case ast.ImportFrom(module=module, names=names, level=level):
                 yield from ((node.lineno, f"{'.' * level}{module or ''}.{alias.name}") for alias in names)
-            case ast.Call(func=func, args=[ast.Constant(value=str(name)), *_]) if _imports(func):
+            case ast.Call(func=func, args=[ast.Constant(value=str(name)), *_]) if _is_import_function(func):
                 yield node.lineno, name
 
 
-def _imports(func: ast.expr) -> bool:
+def _is_import_function(func: ast.expr) -> bool:
     return ast.unparse(func).rpartition(".")[2] in {"__import__", "import_module", "importorskip"}
 
 
-@pytest.mark.parametrize("folder", RULES)
+@pytest.mark.parametrize("folder", IMPORT_RULE_BY_FOLDER)
 def test_every_module_keeps_to_its_layer(folder: str) -> None:
     modules = sorted((ROOT / folder).rglob("*.py"))
     assert modules, f"{folder}/ holds no module"
     broken = [
         f"{path.relative_to(ROOT)}, {violation}"
         for path in modules
-        for violation in violations(folder, path.read_text(encoding="utf-8"))
+        for violation in find_violations(folder, path.read_text(encoding="utf-8"))
     ]
     assert not broken, "\n".join(broken)
 
@@ -123,7 +123,7 @@ def test_every_module_keeps_to_its_layer(folder: str) -> None:
     ],
 )
 def test_a_planted_import_is_caught(folder: str, source: str) -> None:
-    assert violations(folder, source)
+    assert find_violations(folder, source)
 
 
 @pytest.mark.parametrize(
@@ -139,13 +139,13 @@ def test_a_planted_import_is_caught(folder: str, source: str) -> None:
     ],
 )
 def test_what_a_layer_needs_is_allowed(folder: str, source: str) -> None:
-    assert not violations(folder, source)
+    assert not find_violations(folder, source)
 
 
 @pytest.mark.parametrize("module", ["gradspec.reference", "gradspec.backends", "gradspec.properties.plugin"])
 def test_no_library_is_imported_before_it_is_asked_for(module: str) -> None:
     script = f"import sys, {module}; print(*sorted(set(sys.modules).intersection({LIBRARIES})))"
-    assert _output_of(script).split() == []
+    assert _run_script(script).split() == []
 
 
 IMPORT_ALL = """
@@ -159,13 +159,13 @@ print(*{"hypothesis", "pytest", "rich"}.intersection(sys.modules))
 """
 
 
-@pytest.mark.parametrize("package", ["gradspec.reference", *JUDGING])
+@pytest.mark.parametrize("package", ["gradspec.reference", *JUDGING_MODULES])
 def test_spec_and_judge_are_imported_without_hypothesis_or_pytest(package: str) -> None:
     """Every module of them, for an empty `__init__` imports nothing anyway."""
-    assert _output_of(IMPORT_ALL, package).split() == []
+    assert _run_script(IMPORT_ALL, package).split() == []
 
 
-def _output_of(script: str, *arguments: str) -> str:
+def _run_script(script: str, *arguments: str) -> str:
     """What a fresh interpreter prints that runs the script with the package of this checkout."""
     script = f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r}); {script}"
     run = subprocess.run(

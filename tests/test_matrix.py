@@ -2,7 +2,7 @@
 
 import re
 
-from gradspec.properties.running.matrix import Entry, Tally, tables
+from gradspec.properties.running.matrix import Entry, Tally, format_tables
 
 BACKENDS = ("numpy", "torch", "spec")
 
@@ -23,7 +23,7 @@ ENTRIES = [
 
 
 def test_numbers_end_where_their_titles_do() -> None:
-    lines = [line.plain for line in tables(ENTRIES, 200)]
+    lines = [line.plain for line in format_tables(ENTRIES, 200)]
     titles = [
         i for i, line in enumerate(lines) if "cases" in line and "worst" in line and "share" not in line
     ]

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from gradspec.reference import OPS, Tensor, op, ops
-from gradspec.reference.cases import Below, Call, Choices, Smallest
+from gradspec.reference.cases import IntegersBelow, Call, Choices, SmallestChoices
 from gradspec.reference.domains import Booleans, Index, Integers, Interval, Positive, Real
-from gradspec.reference.op import sample
+from gradspec.reference.op import fill_from_domain
 from gradspec.reference.tape import VJP
 
 
 @pytest.fixture(autouse=True)
-def registry() -> Iterator[None]:
+def restored_registry() -> Iterator[None]:
     """Whatever a test declares is forgotten after it; nothing that is refused is remembered."""
     before = dict(OPS)
     yield
@@ -54,11 +54,11 @@ def test_one_function_may_return_every_gradient() -> None:
     def twice(x: Real, i: Index, y: Real) -> VJP:
         return x + y, lambda g: (g, None, g)
 
-    declared = op(lambda _: Call(((), Below((), 1), ())))(twice)
+    declared = op(lambda _: Call(((), IntegersBelow((), 1), ())))(twice)
     assert declared.differentiable_arguments(3) == (0, 2)
 
 
-def refused(rule: Callable[..., Any], cases: Any = "()->()", **facts: Any) -> str:
+def catch_refusal_message(rule: Callable[..., Any], cases: Any = "()->()", **facts: Any) -> str:
     """The message with which the declaration is refused."""
     with pytest.raises((TypeError, ValueError)) as caught:
         op(cases, **facts)(rule)
@@ -70,7 +70,7 @@ def test_a_name_declared_twice_is_refused() -> None:
     def log(x: Real) -> VJP:
         return double(x)
 
-    assert "'log' is declared twice" in refused(log)
+    assert "'log' is declared twice" in catch_refusal_message(log)
 
 
 def test_an_argument_without_a_domain_is_refused() -> None:
@@ -80,15 +80,15 @@ def test_an_argument_without_a_domain_is_refused() -> None:
     def mistyped(x: float) -> VJP:
         return double(x)
 
-    assert "'y' needs a domain" in refused(untyped, "(),()->()")
-    assert "'x' needs a domain" in refused(mistyped)
+    assert "'y' needs a domain" in catch_refusal_message(untyped, "(),()->()")
+    assert "'x' needs a domain" in catch_refusal_message(mistyped)
 
 
 def test_metadata_that_is_not_keyword_only_is_refused() -> None:
     def scaled(x: Real, factor: float = 2) -> VJP:
         return factor * x, (lambda g: factor * g,)
 
-    assert "'factor' needs a domain" in refused(scaled)
+    assert "'factor' needs a domain" in catch_refusal_message(scaled)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
@@ -96,44 +96,44 @@ def test_a_wrong_number_of_pullbacks_is_refused(count: int) -> None:
     def add_up(x: Real, y: Real) -> VJP:
         return x + y, (lambda g: g,) * count
 
-    assert "one pullback for each of its 2 arrays" in refused(add_up, "(),()->()")
+    assert "one pullback for each of its 2 arrays" in catch_refusal_message(add_up, "(),()->()")
 
 
 def test_a_pullback_for_an_integer_argument_is_refused() -> None:
     def take(x: Real, i: Index) -> VJP:
         return x, (lambda g: g, lambda g: g)
 
-    assert "None" in refused(take, lambda _: Call(((), Below((), 1))))
+    assert "None" in catch_refusal_message(take, lambda _: Call(((), IntegersBelow((), 1))))
 
 
 def test_an_argument_without_a_pullback_is_refused() -> None:
     def left(x: Real, y: Real) -> VJP:
         return x + y, (lambda g: g, None)
 
-    assert "has ['pullback', 'None']" in refused(left, "(),()->()")
+    assert "has ['pullback', 'None']" in catch_refusal_message(left, "(),()->()")
 
 
 def test_cases_of_another_number_of_arrays_are_refused() -> None:
-    assert "1 arguments, but cases of 2" in refused(double, "(),()->()")
+    assert "1 arguments, but cases of 2" in catch_refusal_message(double, "(),()->()")
 
 
 def test_cases_with_a_keyword_that_the_rule_does_not_take_are_refused() -> None:
-    assert "keywords ['axis']" in refused(double, lambda _: Call(((),), {"axis": 0}))
+    assert "keywords ['axis']" in catch_refusal_message(double, lambda _: Call(((),), {"axis": 0}))
 
 
 def test_kinks_of_another_shape_are_refused() -> None:
-    assert "kinks" in refused(double, kinks=lambda x: (np.zeros(7),))
+    assert "kinks" in catch_refusal_message(double, kinks=lambda x: (np.zeros(7),))
 
 
 def test_an_unknown_fact_is_refused() -> None:
-    assert "tolerance" in refused(double, tolerance=1e-3)
+    assert "tolerance" in catch_refusal_message(double, tolerance=1e-3)
 
 
 @pytest.mark.parametrize(
     "signature", ["", "()", "n->n", "(n)->", "(n)->(n),(n)", "(n,)->(n)", "(n) (n)->(n)"]
 )
 def test_a_string_that_is_no_gufunc_signature_is_refused(signature: str) -> None:
-    assert "gufunc signature" in refused(double, signature)
+    assert "gufunc signature" in catch_refusal_message(double, signature)
 
 
 def test_arrays_may_be_given_by_name() -> None:
@@ -151,15 +151,15 @@ def test_arrays_may_be_given_by_name() -> None:
     "domain", [Interval(), Interval(0.0), Interval(-1.0, 0.0), Interval(2.0, 2.25), Interval(high=-7.0)]
 )
 def test_a_sample_is_inside_its_domain(domain: Interval) -> None:
-    x = sample(domain, (2, 0, 1))
+    x = fill_from_domain(domain, (2, 0, 1))
     assert (x.shape, x.dtype) == ((2, 0, 1), np.float64)
-    assert float(sample(domain, ())) in domain
-    assert float(sample(Interval(hole=(1.0, 0.5)), ())) not in (1.0, 0.5)
+    assert float(fill_from_domain(domain, ())) in domain
+    assert float(fill_from_domain(Interval(hole=(1.0, 0.5)), ())) not in (1.0, 0.5)
 
 
 def test_samples_of_integers_and_truth_values() -> None:
-    assert sample(Integers(), Below((2,), 5)).tolist() == [0, 0]
-    assert sample(Booleans(), (2,)).tolist() == [True, True]
+    assert fill_from_domain(Integers(), IntegersBelow((2,), 5)).tolist() == [0, 0]
+    assert fill_from_domain(Booleans(), (2,)).tolist() == [True, True]
 
 
 def test_an_interval_leaves_out_its_ends_and_holes() -> None:
@@ -175,7 +175,7 @@ def test_a_variadic_op_takes_any_number_of_arrays() -> None:
 
     declared = op(cases)(total)
     assert declared.variadic
-    assert declared.cases(Smallest()) == Call(((),))
+    assert declared.cases(SmallestChoices()) == Call(((),))
     assert declared.differentiable_arguments(3) == (0, 1, 2)
-    assert [declared.argument(1), declared.domain(2)] == ["xs[1]", Interval(0.0)]
+    assert [declared.argument_name(1), declared.domain(2)] == ["xs[1]", Interval(0.0)]
     assert declared([1.0, 2.0]) == 3

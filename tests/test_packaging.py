@@ -13,10 +13,10 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("reference", "backends", "properties")
+SHIPPED_FOLDERS = ("reference", "backends", "properties")
 
 
-class Built(NamedTuple):
+class BuiltArchives(NamedTuple):
     """The source distribution and the two wheels: of the checkout, and of the source distribution."""
 
     sdist: Path
@@ -25,24 +25,24 @@ class Built(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+def archives(tmp_path_factory: pytest.TempPathFactory) -> BuiltArchives:
     """Built by the hatchling that is installed, so that nothing is fetched."""
     checkout, sdist = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("sdist")
-    _python("-m", "build", "--no-isolation", "--wheel", "--outdir", str(checkout), str(ROOT))
-    _python("-m", "build", "--no-isolation", "--outdir", str(sdist), str(ROOT))
-    return Built(_only(sdist, "*.tar.gz"), _only(checkout, "*.whl"), _only(sdist, "*.whl"))
+    _run_python("-m", "build", "--no-isolation", "--wheel", "--outdir", str(checkout), str(ROOT))
+    _run_python("-m", "build", "--no-isolation", "--outdir", str(sdist), str(ROOT))
+    return BuiltArchives(_find_only_file(sdist, "*.tar.gz"), _find_only_file(checkout, "*.whl"), _find_only_file(sdist, "*.whl"))
 
 
 @pytest.fixture(scope="session")
-def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unpacked_wheel(archives: BuiltArchives, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder into which the wheel is unpacked, which is all that installing it does."""
     folder = tmp_path_factory.mktemp("installed")
-    with zipfile.ZipFile(built.wheel) as wheel:
+    with zipfile.ZipFile(archives.wheel) as wheel:
         wheel.extractall(folder)
     return folder
 
 
-def _python(*args: str, cwd: Path = ROOT, path: Sequence[str] = ()) -> str:
+def _run_python(*args: str, cwd: Path = ROOT, path: Sequence[str] = ()) -> str:
     """What the interpreter prints on these arguments, run in `cwd` with `path` as its PYTHONPATH."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
     run = subprocess.run(
@@ -52,17 +52,17 @@ def _python(*args: str, cwd: Path = ROOT, path: Sequence[str] = ()) -> str:
     return run.stdout
 
 
-def _only(folder: Path, pattern: str) -> Path:
+def _find_only_file(folder: Path, pattern: str) -> Path:
     [path] = folder.glob(pattern)
     return path
 
 
-def _members(wheel: Path) -> list[str]:
+def _list_members(wheel: Path) -> list[str]:
     with zipfile.ZipFile(wheel) as archive:
         return sorted(archive.namelist())
 
 
-def _files(*folders: str) -> set[str]:
+def _list_files(*folders: str) -> set[str]:
     """The files of these folders, from the root; what tools cache among them is not theirs."""
     paths = (
         path.relative_to(ROOT) for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()
@@ -74,34 +74,34 @@ def _is_cache(name: str) -> bool:
     return name == "__pycache__" or name.startswith(".")
 
 
-def test_the_wheel_holds_the_folders_and_nothing_else(built: Built) -> None:
-    package = {f"gradspec/{file}" for file in ("__init__.py", "py.typed", *_files(*ROOMS))}
-    assert {file for file in _members(built.wheel) if ".dist-info/" not in file} == package
+def test_the_wheel_holds_the_folders_and_nothing_else(archives: BuiltArchives) -> None:
+    package = {f"gradspec/{file}" for file in ("__init__.py", "py.typed", *_list_files(*SHIPPED_FOLDERS))}
+    assert {file for file in _list_members(archives.wheel) if ".dist-info/" not in file} == package
 
 
-def test_the_wheel_has_one_package_at_its_top(built: Built) -> None:
-    tops = {PurePosixPath(file).parts[0] for file in _members(built.wheel)}
+def test_the_wheel_has_one_package_at_its_top(archives: BuiltArchives) -> None:
+    tops = {PurePosixPath(file).parts[0] for file in _list_members(archives.wheel)}
     [metadata] = tops - {"gradspec"}
     assert metadata.startswith("gradspec-")
     assert metadata.endswith(".dist-info")
 
 
-def test_the_wheel_of_the_sdist_is_the_wheel_of_the_checkout(built: Built) -> None:
-    assert _members(built.wheel_of_sdist) == _members(built.wheel)
+def test_the_wheel_of_the_sdist_is_the_wheel_of_the_checkout(archives: BuiltArchives) -> None:
+    assert _list_members(archives.wheel_of_sdist) == _list_members(archives.wheel)
 
 
-def test_the_sdist_holds_each_file_once(built: Built) -> None:
+def test_the_sdist_holds_each_file_once(archives: BuiltArchives) -> None:
     """The folders, the tests and the benchmarks; not the links, which would be second copies."""
-    with tarfile.open(built.sdist) as archive:
+    with tarfile.open(archives.sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    linked = tuple(f"src/gradspec/{room}" for room in ROOMS)
-    assert _files(*ROOMS, "tests", "asv_bench") <= names
+    linked = tuple(f"src/gradspec/{room}" for room in SHIPPED_FOLDERS)
+    assert _list_files(*SHIPPED_FOLDERS, "tests", "asv_bench") <= names
     assert [name for name in names if name.startswith(linked)] == []
 
 
 # Loaded into a run of pytest, this prints every file of gradspec that was imported under two names. The package
 # pytest makes of properties/ is let off: it holds a docstring.
-PROBE = """
+PROBE_PLUGIN = """
 import os, sys
 
 def pytest_collection_finish(session):
@@ -113,30 +113,30 @@ def pytest_collection_finish(session):
         if len(found) > 1 and any(name.startswith("gradspec") for name in found):
             print("TWICE", *sorted(found))
 """
-LET_OFF = "TWICE gradspec.properties properties"
+ALLOWED_DUPLICATE = "TWICE gradspec.properties properties"
 
 
-def _collected(*args: str, cwd: Path, probe: Path, path: Sequence[str] = ()) -> set[str]:
+def _collect_properties(*args: str, cwd: Path, probe_folder: Path, path: Sequence[str] = ()) -> set[str]:
     """The properties that pytest finds, where gradspec itself is found on `path` or by pytest's settings alone.
 
     `-S` leaves out the environment's own gradspec, which a checkout has installed as editable; its other packages are
     named one folder at a time.
     """
-    (probe / "probe.py").write_text(PROBE, encoding="utf-8")
+    (probe_folder / "probe.py").write_text(PROBE_PLUGIN, encoding="utf-8")
     packages = [folder for folder in sys.path if folder.endswith("-packages")]
     pytest_args = ("-p", "probe", "-p", "no:cacheprovider", "--collect-only", "-q", "--backend=numpy", *args)
-    path = [*path, *packages, str(probe)]
-    lines = set(_python("-S", "-P", "-m", "pytest", *pytest_args, cwd=cwd, path=path).splitlines()) - {
-        LET_OFF
+    path = [*path, *packages, str(probe_folder)]
+    lines = set(_run_python("-S", "-P", "-m", "pytest", *pytest_args, cwd=cwd, path=path).splitlines()) - {
+        ALLOWED_DUPLICATE
     }
     assert [line for line in lines if line.startswith("TWICE")] == []
     return {line.rpartition("/")[2] for line in lines if "::" in line}
 
 
-def test_the_properties_run_in_a_bare_clone_as_in_an_installed_wheel(installed: Path, tmp_path: Path) -> None:
-    clone = _collected("properties/", cwd=ROOT, probe=tmp_path)
+def test_the_properties_run_in_a_bare_clone_as_in_an_installed_wheel(unpacked_wheel: Path, tmp_path: Path) -> None:
+    clone = _collect_properties("properties/", cwd=ROOT, probe_folder=tmp_path)
     shipped = ("-p", "gradspec.properties.plugin", "--pyargs", "gradspec.properties")
-    wheel = _collected(*shipped, cwd=tmp_path, probe=tmp_path, path=[str(installed)])
+    wheel = _collect_properties(*shipped, cwd=tmp_path, probe_folder=tmp_path, path=[str(unpacked_wheel)])
     assert clone
     assert clone == wheel
 

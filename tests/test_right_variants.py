@@ -5,53 +5,53 @@ from typing import Any
 
 import pytest
 from faults import alarms, asked, right, shared
-from faults.alarms import Verdict, judged, units
-from faults.fault import Array, Made
+from faults.alarms import TrialResult, run_trial, list_trials
+from faults.fault import Array, RuleResult
 from faults.registry import faults, right_variants
 
-from gradspec.properties.judging.judge import Measure
+from gradspec.properties.judging.judge import ComputationJudge
 
-KINDS = {right.SUBGRADIENT, right.ORDER, right.FORMULA, right.LAYOUT, right.WIDER}
+VARIANT_KINDS = {right.KIND_SUBGRADIENT, right.KIND_ORDER, right.KIND_FORMULA, right.KIND_LAYOUT, right.KIND_WIDER}
 
 
 @pytest.fixture(autouse=True)
 def few_examples_and_one_judge_of_each(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(asked.PROFILE, "max_examples", 2)
-    monkeypatch.setattr(Measure, "__init__", Measure.__init__)
-    shared.share()
-    asked.forget()
+    monkeypatch.setitem(asked.SETTINGS_OVERRIDES, "max_examples", 2)
+    monkeypatch.setattr(ComputationJudge, "__init__", ComputationJudge.__init__)
+    shared.share_measures()
+    asked.clear_cache()
     yield
-    asked.forget()
-    shared.forget()
+    asked.clear_cache()
+    shared.clear_cache()
 
 
-def verdicts(name: str, op: str) -> list[Verdict]:
-    return [judged(unit, seed=1) for unit in units(name, op)]
+def run_trials(name: str, op: str) -> list[TrialResult]:
+    return [run_trial(unit, seed=1) for unit in list_trials(name, op)]
 
 
 def test_there_are_variants_of_every_kind() -> None:
-    assert {variant.kind for variant in right_variants().values()} == KINDS
+    assert {variant.kind for variant in right_variants().values()} == VARIANT_KINDS
     assert len(right_variants()) >= 100
 
 
 def test_variants_have_names_of_their_own() -> None:
-    assert len(right_variants()) == len(right.RIGHT)
+    assert len(right_variants()) == len(right.VARIANTS)
 
 
 @pytest.mark.rotating
 @pytest.mark.parametrize("op", sorted({variant.op for variant in right_variants().values()}))
 def test_what_is_right_but_different_passes(op: str) -> None:
     names = [name for name, variant in right_variants().items() if variant.op == op]
-    said = [verdict for name in names for verdict in verdicts(name, op)]
-    assert sum(verdict.judged for verdict in said) > 0
-    assert not [(v.unit, v.alarm) for v in said if v.alarm]
+    said = [verdict for name in names for verdict in run_trials(name, op)]
+    assert sum(verdict.judged_cases for verdict in said) > 0
+    assert not [(v.trial, v.alarm) for v in said if v.alarm]
 
 
 def test_what_is_wrong_raises_an_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = faults()["relu: the gradient is doubled"].plant()
-    monkeypatch.setattr(alarms, "implementation", lambda _: wrong)
+    monkeypatch.setattr(alarms, "load_backend_or_variant", lambda _: wrong)
     (alarm,) = [
-        v.alarm for v in verdicts("relu: doubled", "relu") if v.unit.property == "test_every_gradient_agrees"
+        v.alarm for v in run_trials("relu: doubled", "relu") if v.trial.property == "test_every_gradient_agrees"
     ]
     assert alarm
     assert "the gradient of x" in alarm
@@ -59,10 +59,10 @@ def test_what_is_wrong_raises_an_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_variant_refuses_what_the_spec_refuses() -> None:
-    def sum_of_whatever(x: Array, *, axis: Any = None, keepdims: bool = False) -> Made:
+    def sum_of_whatever(x: Array, *, axis: Any = None, keepdims: bool = False) -> RuleResult:
         return x.sum(), (lambda g: g,)
 
-    right.right("sum", right.FORMULA)(sum_of_whatever)
-    variant = right.RIGHT.pop()
+    right.right_rule("sum", right.KIND_FORMULA)(sum_of_whatever)
+    variant = right.VARIANTS.pop()
     with pytest.raises(IndexError):
-        variant.plant().ops["sum"](alarms.implementation("numpy").from_numpy([1.0]), axis=3)
+        variant.plant().ops["sum"](alarms.load_backend_or_variant("numpy").from_numpy([1.0]), axis=3)

@@ -10,31 +10,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 from faults import asked, curve, measure, shared
-from faults.curve import Setting, tolerance, walk
-from faults.engines import engine_faults
+from faults.curve import Tolerance, use_tolerance, measure_points
+from faults.engines import make_engine_faults
 from faults.fault import Fault
-from faults.measure import Piece
+from faults.measure import OpTask
 from faults.registry import faults
-from faults.trial import tried
+from faults.trial import detect_fault
 from running import ROOT
 
 from gradspec.properties.case import Case
 from gradspec.properties.judging import judge
-from gradspec.properties.judging.judge import Judge, Measure
+from gradspec.properties.judging.judge import Judge, ComputationJudge
 from gradspec.properties.laws import batches, extremes, kinks, tensor
 from gradspec.reference import no_grad
 
 
 @pytest.fixture
-def sharing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(Measure, "__init__", Measure.__init__)
-    shared.share()
+def measure_sharing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(ComputationJudge, "__init__", ComputationJudge.__init__)
+    shared.share_measures()
     yield
-    shared.forget()
-    asked.forget()
+    shared.clear_cache()
+    asked.clear_cache()
 
 
-SOME = [
+SAMPLE_FAULTS = [
     "tanh: the gradient is doubled",
     "tanh: the gradient is slightly too large",
     "tanh: the call writes to its first array",
@@ -42,78 +42,78 @@ SOME = [
 ]
 
 
-def test_what_is_shared_changes_no_outcome(sharing: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    together = [tried(faults()[name], seed=1) for name in [*SOME, *SOME]]
+def test_what_is_shared_changes_no_outcome(measure_sharing: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = [detect_fault(faults()[name], seed=1) for name in [*SAMPLE_FAULTS, *SAMPLE_FAULTS]]
     monkeypatch.undo()
-    alone = [tried(faults()[name], seed=1) for name in SOME]
+    alone = [detect_fault(faults()[name], seed=1) for name in SAMPLE_FAULTS]
     assert together == [*alone, *alone]
     assert all(alone)
 
 
-def test_judges_share_what_they_know_of_equal_cases_alone(sharing: None) -> None:
+def test_judges_share_what_they_know_of_equal_cases_alone(measure_sharing: None) -> None:
     def case(x: float, g: float) -> Judge:
         return Judge(Case.of("tanh", "float32", [[x]], {}, [g]))
 
     first = case(0.5, 1)
-    first.samples(8)
+    first.compute_samples(8)
     assert case(0.5, 1)._samples is first._samples
     assert case(0.5, 2)._samples is not first._samples
     assert case(0.25, 1)._samples is not first._samples
 
 
-def test_keywords_tell_cases_apart(sharing: None) -> None:
+def test_keywords_tell_cases_apart(measure_sharing: None) -> None:
     x = np.arange(4.0)
     whole, part = (Judge(Case.of("getitem", "float64", [x], {"key": k}, x)) for k in (slice(4), slice(0, 4)))
     assert whole._samples is not part._samples
 
 
 def test_a_tolerance_reaches_every_law_and_goes_again() -> None:
-    with tolerance(Setting(factor=7, copies=4)):
+    with use_tolerance(Tolerance(factor=7, copies=4)):
         assert {m.FACTOR for m in (judge, batches, kinks, tensor)} == {7}
         assert {m.COPIES for m in (judge, batches, extremes)} == {(2, 4, 4)}
-    assert {m.FACTOR for m in (judge, batches, kinks, tensor)} == {Setting().factor}
+    assert {m.FACTOR for m in (judge, batches, kinks, tensor)} == {Tolerance().factor}
 
 
 def test_wide_tolerances_let_slight_faults_through_and_no_gross_ones() -> None:
     slight, gross = "tanh: the gradient is slightly too large", "tanh: the gradient is negated"
-    settings = [Setting(factor=4), Setting(factor=1e14)]
-    narrow, wide = walk(Piece("tanh", 1, [slight, gross], []), settings)
+    settings = [Tolerance(factor=4), Tolerance(factor=1e14)]
+    narrow, wide = measure_points(OpTask("tanh", 1, [slight, gross], []), settings)
     assert narrow.survivors == []
     assert wide.survivors == [slight]
 
 
 def test_alarms_come_of_narrow_tolerances(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = [Setting(factor=1e-9, copies=1), Setting()]
-    narrow, usual = walk(Piece("tanh", 1, [], ["numpy"]), settings)
+    settings = [Tolerance(factor=1e-9, copies=1), Tolerance()]
+    narrow, usual = measure_points(OpTask("tanh", 1, [], ["numpy"]), settings)
     assert any("numpy | tanh | test_value_agrees" in alarm for alarm in narrow.alarms)
     assert usual.alarms == []
     assert usual.runs == narrow.runs > 5
 
 
 def test_the_settings_in_use_are_on_the_curves() -> None:
-    assert all(Setting() in settings for settings in curve.SETTINGS)
+    assert all(Tolerance() in settings for settings in curve.CURVE_TOLERANCES)
 
 
-@pytest.mark.parametrize("fault", [*engine_faults()], ids=repr)
+@pytest.mark.parametrize("fault", [*make_engine_faults()], ids=repr)
 def test_faults_of_engines_are_found_by_the_property_for_them(fault: Fault) -> None:
-    found = tried(fault, seed=1)
+    found = detect_fault(fault, seed=1)
     assert found
-    assert found.by == fault.likely
+    assert found.property == fault.likely
 
 
 def test_a_spoilt_engine_is_mended_again() -> None:
-    for fault in engine_faults():
-        with fault.within():
+    for fault in make_engine_faults():
+        with fault.spoil_spec():
             pass
     with no_grad():
         pass
-    assert not judge_of_a_recorded_op()
+    assert not find_alarms_of_spec_engine()
 
 
-def judge_of_a_recorded_op() -> list[str]:
+def find_alarms_of_spec_engine() -> list[str]:
     """What the unmodified spec is found to do wrong beside torch."""
-    piece = measure.do(Piece("programs", 1, [], ["torch"]))
-    return [v.unit.property for v in piece.verdicts if v.alarm]
+    piece = measure.run_task(OpTask("programs", 1, [], ["torch"]))
+    return [v.trial.property for v in piece.trial_results if v.alarm]
 
 
 def test_the_command_measures_what_it_is_asked_for(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def leaf(*values: float, shape: Any = None) -> Tensor:
     return Tensor(x if shape is None else x.reshape(shape), requires_grad=True)
 
 
-def grad(x: Tensor) -> Any:
+def grad_data(x: Tensor) -> Any:
     assert x.grad is not None
     return x.grad.data
 
@@ -31,7 +31,7 @@ def test_a_diamond_counts_both_ways() -> None:
     x = leaf(3.0)
     y = x * x
     (y * x + y).sum().backward()  # x^3 + x^2
-    assert_array_equal(grad(x), [27 + 6])
+    assert_array_equal(grad_data(x), [27 + 6])
 
 
 def test_a_value_used_often_collects_every_cotangent() -> None:
@@ -41,13 +41,13 @@ def test_a_value_used_often_collects_every_cotangent() -> None:
     for _ in range(9):
         total = total + y
     total.sum().backward()
-    np.testing.assert_allclose(grad(x), 10 * np.exp([1.0, 2.0]))
+    np.testing.assert_allclose(grad_data(x), 10 * np.exp([1.0, 2.0]))
 
 
 def test_an_argument_given_twice_collects_both() -> None:
     x = leaf(3.0)
     (x * x).sum().backward()
-    assert_array_equal(grad(x), [6])
+    assert_array_equal(grad_data(x), [6])
 
 
 @pytest.mark.parametrize("depth", [1, 5])
@@ -58,14 +58,14 @@ def test_consumers_of_different_depth_are_waited_for(depth: int) -> None:
     for _ in range(depth):
         far = far * 3
     (far + y).sum().backward()
-    assert_array_equal(grad(x), [2 * 3**depth + 2])
+    assert_array_equal(grad_data(x), [2 * 3**depth + 2])
 
 
 def test_gradients_accumulate_over_calls() -> None:
     x = leaf(1.0, 2.0)
     for _ in range(3):
         (x * x).sum().backward()
-    assert_array_equal(grad(x), [6, 12])
+    assert_array_equal(grad_data(x), [6, 12])
 
 
 def test_one_value_may_be_pulled_back_twice() -> None:
@@ -73,7 +73,7 @@ def test_one_value_may_be_pulled_back_twice() -> None:
     y = (x * x).sum()
     y.backward()
     y.backward()
-    assert_array_equal(grad(x), [4, 8, 12])
+    assert_array_equal(grad_data(x), [4, 8, 12])
 
 
 def test_two_values_may_share_their_beginning() -> None:
@@ -81,7 +81,7 @@ def test_two_values_may_share_their_beginning() -> None:
     y = x * x
     y.sum().backward()
     (y * y).sum().backward()
-    assert_array_equal(grad(x), [4 + 32])
+    assert_array_equal(grad_data(x), [4 + 32])
 
 
 def test_only_leaves_keep_gradients() -> None:
@@ -95,20 +95,20 @@ def test_only_leaves_keep_gradients() -> None:
 def test_a_leaf_is_its_own_gradient_s_end() -> None:
     x = leaf(1.0, 2.0)
     x.backward(np.array([3.0, 4.0]))
-    assert_array_equal(grad(x), [3, 4])
+    assert_array_equal(grad_data(x), [3, 4])
 
 
 def test_what_is_broadcast_is_summed() -> None:
     x, y = leaf(1.0, 2.0, shape=(2, 1)), leaf(1.0, 10.0, 100.0)
     (x * y).backward(np.arange(6.0).reshape(2, 3))
-    assert_array_equal(grad(x), [[210], [543]])
-    assert_array_equal(grad(y), [6, 9, 12])
+    assert_array_equal(grad_data(x), [[210], [543]])
+    assert_array_equal(grad_data(y), [6, 9, 12])
 
 
 def test_gradients_have_the_dtype_of_their_leaf() -> None:
     x, y = Tensor(np.ones(2, np.float32), requires_grad=True), leaf(2.0, 3.0)
     (x * y).sum().backward()
-    assert (grad(x).dtype, grad(y).dtype) == (np.float32, np.float64)
+    assert (grad_data(x).dtype, grad_data(y).dtype) == (np.float32, np.float64)
 
 
 def test_a_pullback_that_returns_everything_at_once_serves_every_argument() -> None:
@@ -118,7 +118,7 @@ def test_a_pullback_that_returns_everything_at_once_serves_every_argument() -> N
 
     x, y = leaf(2.0), leaf(3.0)
     both(x, y).sum().backward()
-    assert_array_equal([grad(x), grad(y)], [[3], [2]])
+    assert_array_equal([grad_data(x), grad_data(y)], [[3], [2]])
 
 
 def test_a_pullback_that_nobody_needs_is_not_run() -> None:
@@ -131,7 +131,7 @@ def test_a_pullback_that_nobody_needs_is_not_run() -> None:
 
     x = leaf(2.0)
     half_known(x, Tensor(np.array([3.0]))).sum().backward()
-    assert_array_equal(grad(x), [3])
+    assert_array_equal(grad_data(x), [3])
 
 
 # Memory
@@ -159,10 +159,10 @@ def test_a_stored_gradient_is_writable_and_nobody_else_s(fn: Callable[..., Tenso
     kept = g.copy()
     value.backward(g)
     others = [g, x.data, y.data, value.data]
-    for mine, other in ((grad(x), grad(y)), (grad(y), grad(x))):
+    for mine, other in ((grad_data(x), grad_data(y)), (grad_data(y), grad_data(x))):
         assert mine.flags.writeable
         assert not any(np.shares_memory(mine, array) for array in (*others, other))
-    grad(x)[...] = 0
+    grad_data(x)[...] = 0
     assert_array_equal(g, kept)
 
 
@@ -179,7 +179,7 @@ def test_a_view_of_what_a_pullback_keeps_is_not_given_away(view: Callable[[Array
     op = record(lambda x: (x * 1, (lambda g: view(kept),)))
     x = Tensor(np.ones((2, 3)), requires_grad=True)
     op(x).backward(np.ones((2, 3)))
-    grad(x)[...] = 0
+    grad_data(x)[...] = 0
     assert_array_equal(kept, np.arange(6.0))
 
 
@@ -193,17 +193,17 @@ def test_a_view_of_what_nobody_keeps_is_given_away() -> None:
 
     x = Tensor(np.ones((2, 3)), requires_grad=True)
     record(lambda x: (x * 1, (pull,)))(x).backward(np.ones((2, 3)))
-    assert grad(x).ctypes.data == made[0]
+    assert grad_data(x).ctypes.data == made[0]
 
 
 def test_accumulation_leaves_an_earlier_gradient_object_alone() -> None:
     x, y = leaf(1.0), leaf(1.0)
     (x + y).sum().backward()
-    before = grad(x).copy()
+    before = grad_data(x).copy()
     (x + y * 2).sum().backward()
     assert_array_equal(before, [1])
-    assert_array_equal(grad(x), [2])
-    assert_array_equal(grad(y), [3])
+    assert_array_equal(grad_data(x), [2])
+    assert_array_equal(grad_data(y), [3])
 
 
 def test_gradients_of_vjp_share_no_memory() -> None:
@@ -277,7 +277,7 @@ def test_a_gradient_that_a_pullback_keeps_is_copied() -> None:
     x = leaf(1.0, 2.0)
     for _ in range(2):
         saves(x).backward(np.ones(2))
-        grad(x)[...] = 7
+        grad_data(x)[...] = 7
         assert_array_equal(kept, [1, 1])
         x.grad = None
 
@@ -296,7 +296,7 @@ def test_a_gradient_that_a_pullback_keeps_a_view_of_is_copied() -> None:
 
     x = leaf(1.0, 2.0)
     peeks(x).backward(np.ones(2))
-    assert not np.shares_memory(grad(x), views[0])
+    assert not np.shares_memory(grad_data(x), views[0])
 
 
 def test_a_gradient_that_nobody_keeps_is_not_copied() -> None:
@@ -313,7 +313,7 @@ def test_a_gradient_that_nobody_keeps_is_not_copied() -> None:
 
     x = leaf(1.0, 2.0)
     makes(x).backward(np.ones(2))
-    assert grad(x).ctypes.data == made[0]
+    assert grad_data(x).ctypes.data == made[0]
 
 
 def test_a_record_is_freed_as_soon_as_its_value_is() -> None:
@@ -336,7 +336,7 @@ def test_a_chain_of_100_000_ops_is_pulled_back_and_freed() -> None:
     for _ in range(100_000):
         y = y + 1
     y.backward(np.ones(1))
-    assert_array_equal(grad(x), [1])
+    assert_array_equal(grad_data(x), [1])
     del y
 
 
@@ -381,7 +381,7 @@ def test_backward_works_within_no_grad() -> None:
     y = (x * x).sum()
     with no_grad():
         y.backward()
-    assert_array_equal(grad(x), [6])
+    assert_array_equal(grad_data(x), [6])
 
 
 def test_vjp_records_within_no_grad() -> None:
@@ -420,7 +420,7 @@ def test_an_exception_in_a_pullback_leaves_everything_as_it_was() -> None:
     assert (x * 2).requires_grad
     fail = False
     z.backward()
-    assert_array_equal([grad(x), grad(y)], [[1], [2]])
+    assert_array_equal([grad_data(x), grad_data(y)], [[1], [2]])
 
 
 # Overwriting
@@ -464,7 +464,7 @@ def test_overwriting_what_no_pullback_needs_is_fine() -> None:
     with no_grad():
         x.sub_(1.0)
     y.backward()
-    assert_array_equal(grad(x), [1, 1])
+    assert_array_equal(grad_data(x), [1, 1])
 
 
 def test_overwriting_before_the_op_is_fine() -> None:
@@ -472,7 +472,7 @@ def test_overwriting_before_the_op_is_fine() -> None:
     with no_grad():
         x.mul_(3)
     (x * x).sum().backward()
-    assert_array_equal(grad(x), [6, 12])
+    assert_array_equal(grad_data(x), [6, 12])
 
 
 def test_a_training_step_in_place_works_again_and_again() -> None:
@@ -481,7 +481,7 @@ def test_a_training_step_in_place_works_again_and_again() -> None:
         w.grad = None
         (w * w).sum().backward()
         with no_grad():
-            w -= 0.25 * grad(w)
+            w -= 0.25 * grad_data(w)
     assert_array_equal(w.data, [0.5])
 
 
@@ -524,7 +524,7 @@ def test_what_was_computed_before_a_leaf_asked_for_gradients_gives_none() -> Non
     y = x * w
     x.requires_grad_()
     (y + x).sum().backward()
-    assert_array_equal([grad(x), grad(w)], [[1], [1]])
+    assert_array_equal([grad_data(x), grad_data(w)], [[1], [1]])
 
 
 def test_a_pullback_of_the_wrong_shape_is_an_error() -> None:
@@ -593,7 +593,7 @@ def test_create_graph_lets_a_gradient_be_differentiated() -> None:
     first, x.grad = x.grad, None
     assert_array_equal(first.data, [12])
     first.sum().backward()
-    assert_array_equal(grad(x), [12])
+    assert_array_equal(grad_data(x), [12])
 
 
 def test_a_rule_works_on_any_kind_of_variable() -> None:
@@ -614,31 +614,31 @@ def test_new_data_of_another_shape_is_seen() -> None:
     w.data = np.full(1, 2.0)
     w.grad = None
     (x * w).backward(np.array([1.0, 2.0, 3.0]))
-    assert_array_equal(grad(w), [6.0])
+    assert_array_equal(grad_data(w), [6.0])
 
 
 def test_what_is_alike_in_size_alone_is_summed() -> None:
     x, w = Tensor(np.ones((1, 3)), requires_grad=True), Tensor(np.ones(3), requires_grad=True)
     (x * w).backward(np.array([[1.0, 2.0, 3.0]]))
-    assert grad(x).shape == (1, 3)
-    assert grad(w).shape == (3,)
+    assert grad_data(x).shape == (1, 3)
+    assert grad_data(w).shape == (3,)
 
 
 def test_what_is_alike_in_shape_alone_keeps_its_dtype() -> None:
     x = Tensor(np.ones(3, np.float32), requires_grad=True)
     w = Tensor(np.ones(3, np.float64), requires_grad=True)
     (x * w).log().backward(np.ones(3))
-    assert grad(x).dtype == np.float32
-    assert grad(w).dtype == np.float64
+    assert grad_data(x).dtype == np.float32
+    assert grad_data(w).dtype == np.float64
 
 
 def test_a_form_that_was_forgotten_costs_time_alone() -> None:
     x, w = Tensor(np.ones(2), requires_grad=True), Tensor(np.ones(2), requires_grad=True)
     y = x * w
-    tape._form.cache_clear()
+    tape._intern_shape_dtype.cache_clear()
     w.data = np.ones(2)
     (y * w).backward(np.ones(2))
-    assert_array_equal(grad(w), [2.0, 2.0])
+    assert_array_equal(grad_data(w), [2.0, 2.0])
 
 
 def test_what_asks_for_a_gradient_too_late_gets_none() -> None:

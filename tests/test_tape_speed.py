@@ -11,7 +11,7 @@ from gradspec.reference.op import OPS
 
 log = OPS["log"].apply
 
-CALLS_AN_OP = 9  # 8.5 on CPython 3.11, where a step of multiply and log makes 17
+MAX_CALLS_PER_OP = 9  # 8.5 on CPython 3.11, where a step of multiply and log makes 17
 
 
 def _differentiate(steps: int) -> Tensor:
@@ -24,7 +24,7 @@ def _differentiate(steps: int) -> Tensor:
     return y
 
 
-def _calls(steps: int) -> int:
+def _count_calls(steps: int) -> int:
     """Calls of Python and of built-in functions; those of ufuncs and operators are not seen."""
     seen = 0
 
@@ -45,12 +45,12 @@ def _calls(steps: int) -> int:
 
 
 def test_calls_grow_in_proportion_to_the_ops() -> None:
-    assert _calls(400) - _calls(200) == 2 * (_calls(200) - _calls(100))
+    assert _count_calls(400) - _count_calls(200) == 2 * (_count_calls(200) - _count_calls(100))
 
 
 def test_an_op_costs_few_calls() -> None:
-    per_op = (_calls(200) - _calls(100)) / 200
-    assert per_op <= CALLS_AN_OP, f"{per_op} calls an op; look for what was added to `record` or `_pull`"
+    per_op = (_count_calls(200) - _count_calls(100)) / 200
+    assert per_op <= MAX_CALLS_PER_OP, f"{per_op} calls an op; look for what was added to `record` or `_pull`"
 
 
 def test_a_record_is_freed_without_the_cyclic_collector() -> None:

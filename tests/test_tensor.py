@@ -29,7 +29,7 @@ def powers(xp: Any) -> Any:
     return x.grad.tolist(), y.grad.tolist()
 
 
-def functions(xp: Any) -> Any:
+def unary_functions(xp: Any) -> Any:
     results = []
     for name in [
         "exp",
@@ -126,7 +126,7 @@ def layers(xp: Any) -> Any:
     return y.tolist(), x.grad.tolist()
 
 
-def descent(xp: Any) -> Any:
+def gradient_descent(xp: Any) -> Any:
     w = xp.tensor([2.0, -3.0], requires_grad=True)
     losses = []
     for _ in range(5):
@@ -140,7 +140,7 @@ def descent(xp: Any) -> Any:
     return losses, w.tolist()
 
 
-def requiring(xp: Any) -> Any:
+def requires_grad_flags(xp: Any) -> Any:
     x = xp.ones(2, requires_grad=True)
     c = xp.ones(2)
     with xp.no_grad():
@@ -160,7 +160,7 @@ def in_place(xp: Any) -> Any:
     return x.tolist(), y.tolist()
 
 
-def numbers(xp: Any) -> Any:
+def sizes_and_numbers(xp: Any) -> Any:
     x = xp.tensor([[1.0, 2.0]])
     one = xp.tensor(3.5)
     return (
@@ -177,8 +177,8 @@ def accumulation(xp: Any) -> Any:
 
 
 PROGRAMS = (
-    *(operators, powers, functions, reductions, reductions_of_everything, shapes, squeezing, indexing, masks),
-    *(clamping, products, layers, descent, requiring, in_place, numbers, accumulation),
+    *(operators, powers, unary_functions, reductions, reductions_of_everything, shapes, squeezing, indexing, masks),
+    *(clamping, products, layers, gradient_descent, requires_grad_flags, in_place, sizes_and_numbers, accumulation),
 )
 
 
@@ -204,7 +204,7 @@ def test_a_program_gives_what_torch_gives(program: Callable[[Any], Any]) -> None
         assert_alike(program(spec), program(torch))
 
 
-def wrong_cotangent(xp: Any) -> None:
+def cotangent_of_wrong_shape(xp: Any) -> None:
     (xp.ones(2, requires_grad=True) * 2).backward(xp.ones(3))
 
 
@@ -212,11 +212,11 @@ def no_cotangent(xp: Any) -> None:
     (xp.ones(2, requires_grad=True) * 2).backward()
 
 
-def nothing_recorded(xp: Any) -> None:
+def backward_without_grad(xp: Any) -> None:
     xp.ones(1).backward()
 
 
-def overwritten(xp: Any) -> None:
+def backward_after_overwriting(xp: Any) -> None:
     x = xp.ones(2, requires_grad=True)
     y = (x * x).sum()
     with xp.no_grad():
@@ -224,21 +224,21 @@ def overwritten(xp: Any) -> None:
     y.backward()
 
 
-def leaf_in_place(xp: Any) -> None:
+def in_place_on_a_leaf(xp: Any) -> None:
     x = xp.ones(2, requires_grad=True)
     x += 1
 
 
-def grown_in_place(xp: Any) -> None:
+def in_place_that_grows(xp: Any) -> None:
     x = xp.ones(2)
     x += xp.ones(3, 2)
 
 
-def truth_of_many(xp: Any) -> None:
+def bool_of_many(xp: Any) -> None:
     bool(xp.ones(2))
 
 
-def truth_of_none(xp: Any) -> None:
+def bool_of_none(xp: Any) -> None:
     bool(xp.ones(0))
 
 
@@ -246,11 +246,11 @@ def item_of_many(xp: Any) -> None:
     xp.ones(2).item()
 
 
-def length_of_a_number(xp: Any) -> None:
+def len_of_a_number(xp: Any) -> None:
     len(xp.tensor(1.0))
 
 
-def elements_of_a_number(xp: Any) -> None:
+def list_of_a_number(xp: Any) -> None:
     list(xp.tensor(1.0))
 
 
@@ -274,33 +274,33 @@ def no_such_element(xp: Any) -> None:
     xp.ones(2)[2]
 
 
-def result_without_grad(xp: Any) -> None:
+def requires_grad_off_on_a_result(xp: Any) -> None:
     (xp.ones(2, requires_grad=True) * 2).requires_grad_(False)
 
 
-REFUSED = (
+REFUSED_PROGRAMS = (
     *(
-        wrong_cotangent,
+        cotangent_of_wrong_shape,
         no_cotangent,
-        nothing_recorded,
-        overwritten,
-        leaf_in_place,
-        grown_in_place,
-        truth_of_many,
+        backward_without_grad,
+        backward_after_overwriting,
+        in_place_on_a_leaf,
+        in_place_that_grows,
+        bool_of_many,
     ),
     *(
-        truth_of_none,
+        bool_of_none,
         item_of_many,
-        length_of_a_number,
-        elements_of_a_number,
+        len_of_a_number,
+        list_of_a_number,
         numpy_of_a_leaf,
         uniform_on_a_leaf,
     ),
-    *(shapes_that_do_not_fit, no_such_axis, no_such_element, result_without_grad),
+    *(shapes_that_do_not_fit, no_such_axis, no_such_element, requires_grad_off_on_a_result),
 )
 
 
-@pytest.mark.parametrize("program", REFUSED, ids=lambda p: p.__name__)
+@pytest.mark.parametrize("program", REFUSED_PROGRAMS, ids=lambda p: p.__name__)
 def test_what_torch_refuses_is_refused(program: Callable[[Any], Any]) -> None:
     errors = (RuntimeError, ValueError, TypeError, IndexError)
     with pytest.raises(errors):

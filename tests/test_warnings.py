@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from faults.properties_of import properties, speaks_of, variants
+from faults.properties_of import properties, applies_to, list_parameter_sets
 from hypothesis import Phase, given
 from hypothesis import strategies as st
-from planting import offering
+from planting import make_backend_of_ops
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Case
-from gradspec.properties.judging.attempt import Law, judged
+from gradspec.properties.judging.attempt import Law, judge_case
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.laws.value import value_agrees
-from gradspec.properties.running.perform import perform
-from gradspec.properties.running.subject import Engine, Subject
+from gradspec.properties.running.perform import perform_property
+from gradspec.properties.running.subject import BackendUnderTest, OpUnderTest
 from gradspec.reference import OPS
 
 CATEGORIES = (DeprecationWarning, SyntaxWarning, FutureWarning, UserWarning, RuntimeWarning)
@@ -28,8 +28,8 @@ FAMILIES = ("clip", "getitem", "layer_norm", "matmul", "maximum", "relu", "sum",
 DTYPES = ("float32", "float64")
 
 
-def subject_of(op: str, **more: Any) -> Subject:
-    return Subject(name=op, op=OPS[op], backend=offering({op: OPS[op].apply}), dtypes=DTYPES, **more)
+def subject_of(op: str, **more: Any) -> OpUnderTest:
+    return OpUnderTest(name=op, op=OPS[op], backend=make_backend_of_ops({op: OPS[op].apply}), dtypes=DTYPES, **more)
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
@@ -39,24 +39,24 @@ def test_a_warning_of_a_law_or_a_backend_is_no_failure(category: type[Warning]) 
         return value_agrees(backend, case)
 
     case = Case.of("exp", "float64", [[1.0]], {}, [1.0])
-    assert judged(law_that_warns, offering({"exp": OPS["exp"].apply}), case).verdict == "agree"
+    assert judge_case(law_that_warns, make_backend_of_ops({"exp": OPS["exp"].apply}), case).verdict == "agree"
 
     def exp_that_warns(x: Any) -> Any:
         warnings.warn("planted", category, stacklevel=1)
         return OPS["exp"].apply(x)
 
-    assert judged(value_agrees, offering({"exp": exp_that_warns}), case).verdict == "agree"
+    assert judge_case(value_agrees, make_backend_of_ops({"exp": exp_that_warns}), case).verdict == "agree"
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_a_warning_as_cases_are_drawn_is_no_failure(category: type[Warning]) -> None:
     @given(data=st.data())
-    def test_that_warns(subject: Subject, data: st.DataObject) -> None:
+    def test_that_warns(subject: OpUnderTest, data: st.DataObject) -> None:
         warnings.warn("planted", category, stacklevel=1)
-        subject.obeys_on_cases(value_agrees, data)
+        subject.check_law_on_cases(value_agrees, data)
 
     subject = subject_of("exp")
-    perform(test_that_warns, {"subject": subject}, subject, "drawing", profile=PROFILE)
+    perform_property(test_that_warns, {"subject": subject}, subject, "drawing", profile=PROFILE)
     assert subject.tally.judged
 
 
@@ -70,22 +70,22 @@ def test_no_property_warns_of_its_own(op: str) -> None:
 
 
 def test_no_property_of_a_backend_as_a_whole_warns_of_its_own() -> None:
-    engine = Engine(backend=offering({name: op.apply for name, op in OPS.items()}), dtypes=DTYPES)
-    names = [name for name in properties() if speaks_of(name, engine, "engine")]
-    assert sum(_strictly(properties()[n], "engine", engine, more) for n in names for more in variants(n)) > 5
+    engine = BackendUnderTest(backend=make_backend_of_ops({name: op.apply for name, op in OPS.items()}), dtypes=DTYPES)
+    names = [name for name in properties() if applies_to(name, engine, "engine")]
+    assert sum(_strictly(properties()[n], "engine", engine, more) for n in names for more in list_parameter_sets(n)) > 5
 
 
 def test_a_planted_warning_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """As Python 3.12 warned of `~` before a Python bool, in a branch of one law."""
     import gradspec.properties.laws.extremes as law
 
-    right = law._imprecise
+    right = law._may_lose_numbers
 
     def deprecated(*given: Any) -> Any:
         warnings.warn("planted", DeprecationWarning, stacklevel=1)
         return right(*given)
 
-    monkeypatch.setattr(law, "_imprecise", deprecated)
+    monkeypatch.setattr(law, "_may_lose_numbers", deprecated)
     with pytest.raises(DeprecationWarning, match="planted"):
         _try_all_properties(FAMILIES)
 
@@ -97,12 +97,12 @@ def _try_all_properties(ops: Sequence[str]) -> int:
         for op in ops
         for name, test in properties().items()
         for argument in ("subject", "spec")
-        if speaks_of(name, subject_of(op), argument)
-        for more in variants(name)
+        if applies_to(name, subject_of(op), argument)
+        for more in list_parameter_sets(name)
     )
 
 
-def _strictly(test: Callable[..., Any], argument: str, tried: Engine, more: dict[str, Any]) -> int:
+def _strictly(test: Callable[..., Any], argument: str, tried: BackendUnderTest, more: dict[str, Any]) -> int:
     """Try a property; an error for any warning but NumPy's of overflow and 0/0. Returns how many cases were judged."""
 
     def strict(law: Law, backend: Backend, case: Any) -> Judgement:
@@ -110,6 +110,6 @@ def _strictly(test: Callable[..., Any], argument: str, tried: Engine, more: dict
             warnings.simplefilter("ignore", RuntimeWarning)
             return law(backend, case)
 
-    before, tried.judged = tried.tally.judged, strict
-    perform(test, {argument: tried, **more}, tried, f"warnings-{test.__name__}", profile=PROFILE)
+    before, tried.judge_case = tried.tally.judged, strict
+    perform_property(test, {argument: tried, **more}, tried, f"warnings-{test.__name__}", profile=PROFILE)
     return tried.tally.judged - before

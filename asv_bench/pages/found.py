@@ -16,25 +16,25 @@ class Point:
 
     machine: str
     commit: str
-    date: int
+    date_ms: int
     benchmark: str
     parameters: tuple[str, ...]
     value: float
 
     @property
-    def subject(self) -> str:
+    def benchmark_class(self) -> str:
         """Of "ops.tanh.time_forward" the tanh."""
         return self.benchmark.split(".")[1]
 
 
-def points(root: Path) -> list[Point]:
+def load_points(root: Path) -> list[Point]:
     """Every figure in the results folder of asv.conf.json, oldest commit first; without those that are n/a."""
     conf = Config.load(str(root / "asv.conf.json"))
     folder = root / str(conf.results_dir)
-    return sorted(_points(folder), key=lambda p: p.date) if folder.is_dir() else []
+    return sorted(_iterate_points(folder), key=lambda p: p.date_ms) if folder.is_dir() else []
 
 
-def _points(folder: Path) -> Iterator[Point]:
+def _iterate_points(folder: Path) -> Iterator[Point]:
     for result in iter_results(str(folder)):
         for name in result.get_all_result_keys():
             params = result.get_result_params(name)
@@ -46,7 +46,7 @@ def _points(folder: Path) -> Iterator[Point]:
                     yield Point(machine, result.commit_hash, result.date, name, where, value)
 
 
-def latest(found: list[Point]) -> list[Point]:
+def select_latest(points: list[Point]) -> list[Point]:
     """Of each benchmark at its parameters the newest figure, those of the machine that was last used."""
-    machine = found[-1].machine if found else ""
-    return list({(p.benchmark, p.parameters): p for p in found if p.machine == machine}.values())
+    machine = points[-1].machine if points else ""
+    return list({(p.benchmark, p.parameters): p for p in points if p.machine == machine}.values())

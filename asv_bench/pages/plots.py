@@ -30,33 +30,33 @@ COLOURS = (
     "#00beff",
     "#fb49b0",
 )  # told apart by the colour-blind, too
-ROW = 0.19  # inches: a line of text
-LABELS = 12  # of commits that fit beside each other
-PROMISE = "promised"  # how the name of a series begins that is a bound, not a figure
+ROW_INCHES = 0.19  # inches: a line of text
+MAX_COMMIT_LABELS = 12  # of commits that fit beside each other
+PROMISE_PREFIX = "promised"  # how the name of a series begins that is a bound, not a figure
 
-Dots = Mapping[str, Mapping[str, float]]
+ValuesBySeries = Mapping[str, Mapping[str, float]]
 """Of each series, the value of each row."""
 
 
-def dots(
-    panels: Mapping[str, Dots],
+def draw_dots(
+    panels: Mapping[str, ValuesBySeries],
     label: str,
     *,
     log: bool = False,
-    line: float | None = None,
-    time: bool = False,
+    marked_value: float | None = None,
+    are_seconds: bool = False,
 ) -> str:
     """Rows of dots, a column of them for each panel, all rows in every panel; sorted by the first series of the last panel.
 
     line: a value to be marked. time: whether the values are seconds.
     """
-    rows = _sorted(panels)
-    figure, axes = plt.subplots(1, len(panels), sharey=True, squeeze=False, figsize=(11, 1 + ROW * len(rows)))
+    rows = _sort_rows(panels)
+    figure, axes = plt.subplots(1, len(panels), sharey=True, squeeze=False, figsize=(11, 1 + ROW_INCHES * len(rows)))
     for ax, (title, series) in zip(axes[0], panels.items(), strict=True):
         for colour, (name, values) in zip(COLOURS, series.items(), strict=False):
             there = [row for row in rows if row in values]
             at = [rows.index(row) for row in there]
-            mark = "|" if name.startswith(PROMISE) else "o"
+            mark = "|" if name.startswith(PROMISE_PREFIX) else "o"
             ax.plot(
                 [values[r] for r in there],
                 at,
@@ -66,36 +66,36 @@ def dots(
                 color=colour,
                 label=name,
             )
-        _dressed(ax, title, label, line=line)
+        _decorate_axes(ax, title, label, marked_value=marked_value)
         if log:
             ax.set_xscale("log")
-            (_as_times if time else _as_factors)(ax.xaxis)
+            (_format_axis_as_times if are_seconds else _format_axis_as_factors)(ax.xaxis)
     axes[0][0].set_yticks(range(len(rows)), rows, fontsize=8)
     axes[0][0].set_ylim(-0.7, len(rows) - 0.3)
-    return _svg(figure, axes[0][0])
+    return _render_svg(figure, axes[0][0])
 
 
-def history(series: Mapping[str, Mapping[str, float]], commits: Sequence[str], title: str) -> str:
+def draw_history(series: Mapping[str, Mapping[str, float]], commits: Sequence[str], title: str) -> str:
     """Lines from commit to commit: of each series the seconds at those of the commits, oldest first, that have any."""
     figure, ax = plt.subplots(figsize=(11, 2.8))
     for colour, (name, values) in zip(COLOURS * 2, series.items(), strict=False):
         there = [i for i, commit in enumerate(commits) if commit in values]
         ax.plot(there, [values[commits[i]] for i in there], "o-", ms=4, lw=1.2, color=colour, label=name)
-    _dressed(ax, title, "", line=None)
-    every = -(-len(commits) // LABELS)
+    _decorate_axes(ax, title, "", marked_value=None)
+    every = -(-len(commits) // MAX_COMMIT_LABELS)
     ax.set_xticks(range(0, len(commits), every), [commit[:8] for commit in commits[::every]])
     ax.set_yscale("log")
-    _as_times(ax.yaxis)
-    return _svg(figure, ax)
+    _format_axis_as_times(ax.yaxis)
+    return _render_svg(figure, ax)
 
 
-def _as_times(axis: Axis) -> None:
+def _format_axis_as_times(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1, 3), numticks=8))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: human(value)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: format_seconds(value)))
     axis.set_minor_formatter(NullFormatter())
 
 
-def human(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """A time as people write it: 2 us, 30 ms."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= size:
@@ -103,39 +103,39 @@ def human(seconds: float) -> str:
     return f"{seconds / 1e-9:.3g} ns"
 
 
-def _sorted(panels: Mapping[str, Dots]) -> list[str]:
+def _sort_rows(panels: Mapping[str, ValuesBySeries]) -> list[str]:
     *_, last = panels.values()
     first: Mapping[str, float] = next(iter(last.values()), {})
     rows = {row for series in panels.values() for values in series.values() for row in values}
     return sorted(rows, key=lambda row: (first.get(row, np.inf), row), reverse=True)
 
 
-def _as_factors(axis: Axis) -> None:
+def _format_axis_as_factors(axis: Axis) -> None:
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
-def _dressed(ax: Axes, title: str, label: str, *, line: float | None) -> None:
+def _decorate_axes(ax: Axes, title: str, label: str, *, marked_value: float | None) -> None:
     ax.set_title(title, loc="left", fontsize=10, fontweight="bold")
     ax.set_xlabel(label, fontsize=9)
     ax.grid(color="#e4e4e4", lw=0.6)
     ax.tick_params(length=0, labelsize=8)
-    if line is not None:
-        ax.axvline(line, color="#444444", lw=1, ls="--")
+    if marked_value is not None:
+        ax.axvline(marked_value, color="#444444", lw=1, ls="--")
 
 
-def _svg(figure: Figure, ax: Axes) -> str:
+def _render_svg(figure: Figure, ax: Axes) -> str:
     handles, names = ax.get_legend_handles_labels()
     figure.legend(handles, names, loc="upper right", ncols=max(1, len(names)), fontsize=9, frameon=False)
     figure.tight_layout(rect=(0, 0, 1, 1 - 0.3 / figure.get_figheight()))
     text = StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     plt.close(figure)
-    return _drawing(text.getvalue().splitlines(keepends=True))
+    return _extract_svg_element(text.getvalue().splitlines(keepends=True))
 
 
-def _drawing(lines: Iterable[str]) -> str:
+def _extract_svg_element(lines: Iterable[str]) -> str:
     """The <svg> element without what may only stand at the top of a file."""
     text = "".join(lines)
     return text[text.index("<svg") :]

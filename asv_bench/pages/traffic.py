@@ -3,32 +3,32 @@
 import math
 from collections.abc import Mapping
 
-from asv_bench.calls import ELEMENTS, contracts, typical
+from asv_bench.calls import ELEMENTS_BY_SIZE, is_contraction, make_typical_call
 from asv_bench.pages.found import Point
 from gradspec.reference import OPS
-from gradspec.reference.cases import Below
+from gradspec.reference.cases import IntegersBelow
 
-MULTIPLICATION = 3 * 4 * ELEMENTS["memory"]  # bytes: two arrays of float32 are read and one is written
+MULTIPLICATION_BYTES = 3 * 4 * ELEMENTS_BY_SIZE["memory"]  # bytes: two arrays of float32 are read and one is written
 
 
-def share_of_bandwidth(point: Point, direction: str, undisturbed: Mapping[str, float]) -> float | None:
+def compute_bandwidth_share(point: Point, direction: str, undisturbed_times: Mapping[str, float]) -> float | None:
     """The bandwidth that a time on 16 MiB amounts to, as a share of that of a multiplication on the same backend.
 
     None for products of matrices, which memory does not limit, for what only makes a view, and where that multiplication has
     not been timed on this machine.
     """
-    op, multiplication = OPS.get(point.subject), undisturbed.get(f"{point.parameters[0]} memory")
-    if op is None or multiplication is None or contracts(op) or point.value < multiplication / 50:
+    op, multiplication = OPS.get(point.benchmark_class), undisturbed_times.get(f"{point.parameters[0]} memory")
+    if op is None or multiplication is None or is_contraction(op) or point.value < multiplication / 50:
         return None
-    return least_bytes(point.subject, direction) / point.value / (MULTIPLICATION / multiplication)
+    return count_least_bytes(point.benchmark_class, direction) / point.value / (MULTIPLICATION_BYTES / multiplication)
 
 
-def least_bytes(name: str, direction: str) -> int:
+def count_least_bytes(name: str, direction: str) -> int:
     """Every argument once and the value once; backward the cotangent once and every gradient once."""
     op = OPS[name]
-    call = typical(op, "memory")
+    call = make_typical_call(op, "memory")
     free = op.differentiable_arguments(len(call.shapes))
-    shapes = [s.shape if isinstance(s, Below) else s for s in call.shapes]
+    shapes = [s.shape if isinstance(s, IntegersBelow) else s for s in call.shapes]
     value = math.prod(max(shapes, key=math.prod)) if op.elementwise else 0
     read = [math.prod(s) for i, s in enumerate(shapes) if direction == "forward" or i in free]
     return 4 * (sum(read) + value)

@@ -11,6 +11,6 @@ in `kernels/`).
 
 from gradspec.backends.cupy.backend import Tensor, composed, gpu
 from gradspec.backends.cupy.fused import bias_activation, multiply_add
-from gradspec.backends.cupy.graph import captured
+from gradspec.backends.cupy.graph import capture_graph
 
-__all__ = ["Tensor", "bias_activation", "captured", "composed", "gpu", "multiply_add"]
+__all__ = ["Tensor", "bias_activation", "capture_graph", "composed", "gpu", "multiply_add"]

@@ -8,7 +8,7 @@ import numpy as np
 
 Array = Any
 
-_ALIGNMENT = 512
+_ALIGNMENT_BYTES = 512
 """Bytes; CuPy's allocations start at multiples of it, so that an offset modulo this much is one that kernels can see."""
 
 
@@ -20,14 +20,14 @@ def from_numpy(x: np.ndarray[Any, Any]) -> Array:
     if not x.size:
         return cupy.empty(x.shape, x.dtype)
     low, high = np.lib.array_utils.byte_bounds(x)
-    offset = (low - _start(x)) % _ALIGNMENT
+    offset = (low - _memory_address(x)) % _ALIGNMENT_BYTES
     memory = np.zeros(offset + high - low, np.uint8)
     first = offset + x.__array_interface__["data"][0] - low
     np.ndarray(x.shape, x.dtype, memory, first, x.strides)[...] = x
-    return _view(cupy.asarray(memory), x, first)
+    return _view_memory(cupy.asarray(memory), x, first)
 
 
-def _start(x: np.ndarray[Any, Any]) -> int:
+def _memory_address(x: np.ndarray[Any, Any]) -> int:
     """Where the memory starts that x is a view of."""
     owner = x
     while isinstance(owner.base, np.ndarray):
@@ -42,18 +42,18 @@ def to_numpy(x: Array) -> np.ndarray[Any, Any]:
     return array
 
 
-def kept(x: Array) -> Array:
+def copy_with_layout(x: Array) -> Array:
     """A copy of x with its strides, so that a rule meets the same layout."""
     if not x.size:
         return x.copy()
     low = sum((n - 1) * s for n, s in zip(x.shape, x.strides, strict=True) if s < 0)
     high = sum((n - 1) * s for n, s in zip(x.shape, x.strides, strict=True) if s > 0) + x.dtype.itemsize
-    copy = _view(cupy.empty(high - low, cupy.uint8), x, -low)
+    copy = _view_memory(cupy.empty(high - low, cupy.uint8), x, -low)
     copy[...] = x
     return copy
 
 
-def poisoned() -> AbstractContextManager[None]:
+def poison_memory() -> AbstractContextManager[None]:
     """Within this context every bit that is allocated and not yet written is 1: of floats that is NaN."""
     allocate = cupy.cuda.get_allocator()
 
@@ -66,32 +66,32 @@ def poisoned() -> AbstractContextManager[None]:
     return cupy.cuda.using_allocator(malloc)  # type: ignore[no-any-return]
 
 
-def _view(memory: Array, like: Any, first: int) -> Array:
+def _view_memory(memory: Array, like: Any, first: int) -> Array:
     """An array in this memory of bytes with shape, dtype and strides like another, its first element at this byte."""
     return cupy.ndarray(like.shape, like.dtype, memory.data + first, like.strides)
 
 
 # Checks of values. An op does not wait for the device, so what it finds there is told of when someone does.
 
-_flags: dict[int, Array] = {}
+_error_flags: dict[int, Array] = {}
 """By device: an integer there, not 0 once an op was given such values. Kept for good: what is replayed writes there too."""
 
-_complaints: dict[str, int] = {}
+_pending_errors: dict[str, int] = {}
 """What those ops would complain of that were called since somebody last waited, and on which device."""
 
 
-def flag(complaint: str) -> Array:
+def get_error_flag(message: str) -> Array:
     """An int32 of no dimensions on the current device: if it is made not 0 a ValueError is due at the next `synchronize`."""
     device = cupy.cuda.runtime.getDevice()
-    if device not in _flags:
-        _flags[device] = cupy.zeros((), cupy.int32)
-    _complaints[complaint] = device
-    return _flags[device]
+    if device not in _error_flags:
+        _error_flags[device] = cupy.zeros((), cupy.int32)
+    _pending_errors[message] = device
+    return _error_flags[device]
 
 
-def refuse(bad: Array, complaint: str) -> None:
+def raise_later_where(bad: Array, message: str) -> None:
     """Note that a ValueError is due where `bad`, one truth value on the device, is true: at the next `synchronize`."""
-    raised = flag(complaint)
+    raised = get_error_flag(message)
     raised |= bad
 
 
@@ -101,10 +101,10 @@ def synchronize() -> None:
     Where several could have been, it says what each would complain of.
     """
     cupy.cuda.get_current_stream().synchronize()
-    raised = {device for device in set(_complaints.values()) if _flags[device]}
-    found = [complaint for complaint, device in _complaints.items() if device in raised]
-    _complaints.clear()
+    raised = {device for device in set(_pending_errors.values()) if _error_flags[device]}
+    found = [complaint for complaint, device in _pending_errors.items() if device in raised]
+    _pending_errors.clear()
     for device in raised:
-        _flags[device][...] = 0
+        _error_flags[device][...] = 0
     if found:
         raise ValueError("; or ".join(found))

@@ -5,51 +5,51 @@ from functools import cache, partial
 import cupy
 
 from gradspec.backends.backend import Backend, Unavailable
-from gradspec.backends.cupy.arrays import from_numpy, poisoned, synchronize, to_numpy
-from gradspec.backends.cupy.fused import AHEAD, RULES
-from gradspec.backends.cupy.probe import obstacle
-from gradspec.backends.cupy.rules import COMPOSED, NARROW
-from gradspec.backends.cupy.tensor import CuPyVariable, kind_of
+from gradspec.backends.cupy.arrays import from_numpy, poison_memory, synchronize, to_numpy
+from gradspec.backends.cupy.fused import EAGER_GRADIENT_RULES, FUSED_RULES
+from gradspec.backends.cupy.probe import find_obstacle
+from gradspec.backends.cupy.rules import COMPOSED_RULES, DTYPES_16_BIT
+from gradspec.backends.cupy.tensor import CuPyVariable, make_variable_class
 from gradspec.reference import tape
 
-Tensor = kind_of(RULES, AHEAD)
+Tensor = make_variable_class(FUSED_RULES, EAGER_GRADIENT_RULES)
 """A CuPy array on the tape, which computes by the fused rules."""
 
 
 def gpu() -> Backend:
     """CuPy on the current device. Raises Unavailable, with what is missing, where CuPy cannot run."""
-    return _backend("cupy", Tensor)
+    return _make_backend("cupy", Tensor)
 
 
 def composed() -> Backend:
     """CuPy by rules made of its array functions alone. Raises Unavailable where CuPy cannot run."""
-    return _backend("cupy:composed", kind_of(COMPOSED))
+    return _make_backend("cupy:composed", make_variable_class(COMPOSED_RULES))
 
 
-def _backend(name: str, kind: type[CuPyVariable]) -> Backend:
-    if reason := _obstacle():
+def _make_backend(name: str, variable_class: type[CuPyVariable]) -> Backend:
+    if reason := _find_obstacle_once():
         raise Unavailable(f"{name}: {reason}")
     return Backend(
         name=name,
-        ops=kind.ops,
-        vjp=partial(tape.vjp, kind=kind),
+        ops=variable_class.ops,
+        vjp=partial(tape.vjp, variable_class=variable_class),
         from_numpy=from_numpy,
         to_numpy=to_numpy,
         synchronize=synchronize,
-        poisoned=poisoned,
-        dtypes=_dtypes(),
+        poisoned=poison_memory,
+        dtypes=_find_dtypes(),
         device="cuda",
         nests=True,
     )
 
 
-_obstacle = cache(obstacle)
+_find_obstacle_once = cache(find_obstacle)
 
 
-def _dtypes() -> set[str]:
+def _find_dtypes() -> set[str]:
     """What there is of float64, float32 and the 16-bit floats; CuPy before 14 has no bfloat16."""
     found = {"float64", "float32"}
-    for dtype in NARROW:
+    for dtype in DTYPES_16_BIT:
         try:
             cupy.empty(0, dtype)
         except (TypeError, ValueError):

@@ -7,10 +7,10 @@ import cupy
 
 from gradspec.reference.tape import Array
 
-WARM_UP = 2  # runs before the capture: they compile kernels, make the libraries' handles and fill the pool of memory
+WARM_UP_RUNS = 2  # runs before the capture: they compile kernels, make the libraries' handles and fill the pool of memory
 
 
-def captured(step: Callable[..., Any], *inputs: Array) -> Callable[..., Any]:
+def capture_graph(step: Callable[..., Any], *inputs: Array) -> Callable[..., Any]:
     """`step(*inputs)` as a function of arrays of the same shapes and dtypes that replays what was launched for these.
 
     step: from arrays to an array or a tuple of arrays, by ops of this backend, forward and, with `backward`, back. It runs
@@ -23,7 +23,7 @@ def captured(step: Callable[..., Any], *inputs: Array) -> Callable[..., Any]:
     stream = cupy.cuda.Stream(non_blocking=True)
     with cupy.cuda.using_allocator(pool.malloc), stream:
         held = [x.copy() for x in inputs]
-        for _ in range(WARM_UP):
+        for _ in range(WARM_UP_RUNS):
             step(*held)
         stream.synchronize()
         stream.begin_capture()

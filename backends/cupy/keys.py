@@ -10,7 +10,7 @@ from gradspec.reference.tape import Array
 Shape = tuple[int, ...]
 
 
-class Steps(NamedTuple):
+class SplitKey(NamedTuple):
     """A key in two steps.
 
     basic: slices, integers and None. at: on the result of that, the axes that arrays index. arrays: those, non-negative.
@@ -18,12 +18,12 @@ class Steps(NamedTuple):
     """
 
     basic: tuple[Any, ...]
-    at: Shape
+    axes: Shape
     arrays: tuple[Array, ...]
-    in_front: bool
+    arrays_first: bool
 
 
-def steps(key: Any, shape: Shape) -> Steps:
+def split_key(key: Any, shape: Shape) -> SplitKey:
     """The steps of a key for an array of this shape; IndexError where NumPy has none, as for an index out of range.
 
     key: integers, slices, None, Ellipsis, integer arrays and boolean masks. Arrays of CuPy's own are taken as they are:
@@ -31,20 +31,20 @@ def steps(key: Any, shape: Shape) -> Steps:
     """
     parts = list(key) if isinstance(key, tuple) else [key]
     if any(isinstance(k, cupy.ndarray) for k in parts):
-        return Steps(tuple(parts), (), (), False)
+        return SplitKey(tuple(parts), (), (), False)
     stand_in = np.broadcast_to(np.int8(0), shape)
     stand_in[key]  # raises what NumPy raises
     apart = any(_is_array(k) for k in parts)
-    basic, arrays = _split(parts, len(shape), apart)
+    basic, arrays = _split_parts(parts, len(shape), apart)
     at = tuple(i for i, array in enumerate(arrays) if array is not None)
     found = stand_in[tuple(basic)].shape
     indices = (np.where(a < 0, a + n, a) for a, n in zip(arrays, found, strict=False) if a is not None)
     advanced = [i for i, k in enumerate(parts) if _is_advanced(k)]
     in_front = bool(advanced) and advanced[-1] - advanced[0] >= len(advanced)
-    return Steps(tuple(basic), at, tuple(map(cupy.asarray, indices)), in_front)
+    return SplitKey(tuple(basic), at, tuple(map(cupy.asarray, indices)), in_front)
 
 
-def _split(parts: list[Any], ndim: int, apart: bool) -> tuple[list[Any], list[Array | None]]:
+def _split_parts(parts: list[Any], ndim: int, apart: bool) -> tuple[list[Any], list[Array | None]]:
     """The basic part of a key, and for each axis of its result the array that indexes it, if one does.
 
     apart: whether there are arrays; if so, integers count among them.
@@ -53,7 +53,7 @@ def _split(parts: list[Any], ndim: int, apart: bool) -> tuple[list[Any], list[Ar
     arrays: list[Array | None] = []
     for k in parts:
         if k is Ellipsis:
-            count = ndim - sum(map(_axes_taken, parts))
+            count = ndim - sum(map(_count_axes, parts))
             basic += [slice(None)] * count
             arrays += [None] * count
         elif k is None or isinstance(k, slice):
@@ -62,13 +62,13 @@ def _split(parts: list[Any], ndim: int, apart: bool) -> tuple[list[Any], list[Ar
         elif not apart:
             basic.append(int(k))
         else:
-            found = _as_integers(k)
+            found = _as_integer_arrays(k)
             basic += [None if _is_mask(k) and not np.ndim(k) else slice(None)] * len(found)
             arrays += found
     return basic, arrays
 
 
-def _as_integers(k: Any) -> list[Array]:
+def _as_integer_arrays(k: Any) -> list[Array]:
     """An integer, a mask or an array of integers as arrays of integers, one for each axis that it indexes.
 
     A mask of no dimensions indexes a new axis of length 1: at 0 if it is true, nowhere if not.
@@ -91,14 +91,14 @@ def _is_advanced(k: Any) -> bool:
     return not (k is None or k is Ellipsis or isinstance(k, slice))
 
 
-def _axes_taken(k: Any) -> int:
+def _count_axes(k: Any) -> int:
     """How many axes of the array a part of a key stands for, but for Ellipsis."""
     return 0 if k is None or k is Ellipsis else np.ndim(k) if _is_mask(k) else 1
 
 
-def place(x: Array, how: Steps) -> tuple[Array, tuple[Any, ...]]:
+def apply_basic_part(x: Array, key: SplitKey) -> tuple[Array, tuple[Any, ...]]:
     """A view of x and a key of arrays side by side: x[key] is the view at that key, and what is written there, in x."""
-    view = x[how.basic]
-    if how.in_front and how.arrays:
-        return cupy.moveaxis(view, how.at, tuple(range(len(how.at)))), how.arrays
-    return view, (slice(None),) * (how.at[0] if how.at else 0) + how.arrays
+    view = x[key.basic]
+    if key.arrays_first and key.arrays:
+        return cupy.moveaxis(view, key.axes, tuple(range(len(key.axes)))), key.arrays
+    return view, (slice(None),) * (key.axes[0] if key.axes else 0) + key.arrays

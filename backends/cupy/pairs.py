@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 import cupy
 import numpy as np
 
-from gradspec.backends.cupy.elementwise import THREADS, over
-from gradspec.backends.cupy.launch import PAIRS, kernel, takes, width
-from gradspec.backends.cupy.rules import wide
-from gradspec.backends.cupy.sums import outer, sum_to, summed, sums
+from gradspec.backends.cupy.elementwise import THREADS_PER_BLOCK, launch_elementwise
+from gradspec.backends.cupy.launch import BINARY_FUNCTIONS, compile_kernel, are_supported, choose_vector_width
+from gradspec.backends.cupy.rules import widen_rule
+from gradspec.backends.cupy.sums import find_outer_sizes, sum_to_shape_by_kernel, sum_to_shape, sum_table
 from gradspec.reference import OPS
 from gradspec.reference.tape import VJP, Array, Pullback
 
 Shape = tuple[int, ...]
 
 
-class Table(NamedTuple):
+class BroadcastLayout(NamedTuple):
     """A result as rows of n elements, and where an element of either argument is.
 
     first, second: what its row and its column add to an index, as in pair.cu.
@@ -26,11 +26,11 @@ class Table(NamedTuple):
 
     shape: Shape
     n: int
-    first: tuple[int, int]
-    second: tuple[int, int]
+    first_strides: tuple[int, int]
+    second_strides: tuple[int, int]
 
 
-def table_of(x: Shape, y: Shape) -> Table | None:
+def find_broadcast_layout(x: Shape, y: Shape) -> BroadcastLayout | None:
     """The table of two arguments of these shapes, broadcast.
 
     None where no broadcast fits, or where what is broadcast changes more than once on the way through the axes.
@@ -56,97 +56,97 @@ def table_of(x: Shape, y: Shape) -> Table | None:
     steps = [
         ((n if column else 1) if row else 0, int(column)) for row, column in zip(rows, columns, strict=True)
     ]
-    return Table(shape, n, *steps)
+    return BroadcastLayout(shape, n, *steps)
 
 
-def value_of(function: str, x: Array, y: Array) -> Array | None:
+def launch_binary(function: str, x: Array, y: Array) -> Array | None:
     """The function, a struct of functions.h, of two arrays; None where they have no table."""
-    table = table_of(x.shape, y.shape)
+    table = find_broadcast_layout(x.shape, y.shape)
     if table is None:
         return None
     x, y = cupy.ascontiguousarray(x), cupy.ascontiguousarray(y)
     z = cupy.empty(table.shape, x.dtype)
     whole = table.n == z.size  # then what is left over at the end goes one by one
-    tables = [a for a, (_, column) in ((x, table.first), (y, table.second)) if column]
-    vector = width(0 if whole else table.n, *tables, z)
-    launch = kernel("pair", f"value_of_two<T,V,{function}>", z.dtype, vector)
-    sizes = map(np.int64, (*table.first, *table.second, z.size, table.n))
-    launch((-(-z.size // (THREADS * vector)),), (THREADS,), (x, y, z, *sizes))
+    tables = [a for a, (_, column) in ((x, table.first_strides), (y, table.second_strides)) if column]
+    vector = choose_vector_width(0 if whole else table.n, *tables, z)
+    launch = compile_kernel("pair", f"value_of_two<T,V,{function}>", z.dtype, vector)
+    sizes = map(np.int64, (*table.first_strides, *table.second_strides, z.size, table.n))
+    launch((-(-z.size // (THREADS_PER_BLOCK * vector)),), (THREADS_PER_BLOCK,), (x, y, z, *sizes))
     return z
 
 
-def pair_rule(name: str) -> Callable[..., VJP | None]:
+def binary_rule(name: str) -> Callable[..., VJP | None]:
     """The rule of an op of `PAIRS`."""
-    pulls = {"add": _pull_sum, "subtract": _pull_difference, "multiply": _pull_product}.get(name)
-    other = wide(OPS[name].rule, summed)
+    pulls = {"add": _make_add_pullbacks, "subtract": _make_subtract_pullbacks, "multiply": _make_multiply_pullbacks}.get(name)
+    other = widen_rule(OPS[name].rule, sum_to_shape)
 
     def rule(x: Array, y: Array) -> VJP | None:
-        value = value_of(PAIRS[name], x, y) if takes(x, y) else None
+        value = launch_binary(BINARY_FUNCTIONS[name], x, y) if are_supported(x, y) else None
         if value is None:
             return None
-        return value, pulls(x, y) if pulls else tuple(_pull(name, other, x, y, i) for i in (0, 1))
+        return value, pulls(x, y) if pulls else tuple(_make_pullback(name, other, x, y, i) for i in (0, 1))
 
     return rule
 
 
-def _pull(name: str, other: Callable[..., VJP], x: Array, y: Array, i: int) -> Pullback:
+def _make_pullback(name: str, other: Callable[..., VJP], x: Array, y: Array, i: int) -> Pullback:
     """To the i-th argument; where it was broadcast by the other rule, which sums before it rounds."""
 
     def pull(g: Array) -> Array:
         if x.shape == y.shape == g.shape:
-            return over("pair", f"pull_of_two<T,V,{PAIRS[name]},{str(i == 0).lower()}>", x, y, g)
+            return launch_elementwise("pair", f"pull_of_two<T,V,{BINARY_FUNCTIONS[name]},{str(i == 0).lower()}>", x, y, g)
         return other(x, y)[1][i](g)  # type: ignore[index, misc]
 
     return pull
 
 
-def _pull_sum(x: Array, y: Array) -> tuple[Pullback, Pullback]:
-    return (lambda g: summed(g, x.shape)), (lambda g: summed(g, y.shape))
+def _make_add_pullbacks(x: Array, y: Array) -> tuple[Pullback, Pullback]:
+    return (lambda g: sum_to_shape(g, x.shape)), (lambda g: sum_to_shape(g, y.shape))
 
 
-def _pull_difference(x: Array, y: Array) -> tuple[Pullback, Pullback]:
-    return (lambda g: summed(g, x.shape)), (lambda g: -summed(g, y.shape))
+def _make_subtract_pullbacks(x: Array, y: Array) -> tuple[Pullback, Pullback]:
+    return (lambda g: sum_to_shape(g, x.shape)), (lambda g: -sum_to_shape(g, y.shape))
 
 
-def _pull_product(x: Array, y: Array) -> Any:
+def _make_multiply_pullbacks(x: Array, y: Array) -> Any:
     """A column times a row: both gradients from one pass over g, and no product is stored."""
     shape = np.broadcast_shapes(x.shape, y.shape)
     for first, second, order in ((x, y, (0, 1)), (y, x, (1, 0))):
-        if sizes := outer(shape, first.shape, second.shape):
-            pull = _pull_outer(first, second, sizes)
+        if sizes := find_outer_sizes(shape, first.shape, second.shape):
+            pull = _make_outer_pullback(first, second, sizes)
             return lambda g: itemgetter(*order)(pull(g))
-    return (lambda g: _times(g, y, x.shape)), (lambda g: _times(g, x, y.shape))
+    return (lambda g: _multiply_and_sum(g, y, x.shape)), (lambda g: _multiply_and_sum(g, x, y.shape))
 
 
-def _pull_outer(a: Array, b: Array, sizes: tuple[int, int]) -> Callable[[Array], tuple[Array, ...]]:
+def _make_outer_pullback(a: Array, b: Array, sizes: tuple[int, int]) -> Callable[[Array], tuple[Array, ...]]:
     a, b = cupy.ascontiguousarray(a), cupy.ascontiguousarray(b)
 
     def pull(g: Array) -> tuple[Array, ...]:
         table = cupy.ascontiguousarray(g).reshape(1, *sizes)
-        found = sums(table, a.dtype, a=a, b=b, by_row=True, by_column=True)
+        found = sum_table(table, a.dtype, a=a, b=b, by_row=True, by_column=True)
         return found.by_row.reshape(a.shape), found.by_column.reshape(b.shape)
 
     return pull
 
 
-def _times(g: Array, y: Array, shape: Shape) -> Array:
+def _multiply_and_sum(g: Array, y: Array, shape: Shape) -> Array:
     """The product of g and y summed to a shape; in one pass where y is a whole table and the shape a row of it."""
     ndim = len(shape)
-    product = value_of(PAIRS["multiply"], g, y) if g.shape == shape else None
+    product = launch_binary(BINARY_FUNCTIONS["multiply"], g, y) if g.shape == shape else None
     if product is not None:
         return product
     if y.shape != g.shape or shape != g.shape[g.ndim - ndim :] or not ndim:
-        return _rounded_sum(g, y, shape)
+        return _multiply_and_sum_unfused(g, y, shape)
     n = math.prod(shape)
     gs, ys = (cupy.ascontiguousarray(t).reshape(1, -1, n) for t in (g, y))
-    return sums(gs, g.dtype, x=ys, function="times", plain=True).plain.reshape(shape)
+    return sum_table(gs, g.dtype, x=ys, function="times", plain=True).plain.reshape(shape)
 
 
-def _rounded_sum(g: Array, y: Array, shape: Shape) -> Array:
+def _multiply_and_sum_unfused(g: Array, y: Array, shape: Shape) -> Array:
     """As it is written, but for 16-bit floats, whose products must not be rounded before they are summed."""
     if g.dtype.itemsize > 2:
-        return sum_to(g * y, shape)
-    return sum_to(g.astype(np.float32) * y, shape).astype(g.dtype)
+        return sum_to_shape_by_kernel(g * y, shape)
+    return sum_to_shape_by_kernel(g.astype(np.float32) * y, shape).astype(g.dtype)
 
 
 def multiply_add(a: Array, b: Array, c: Array) -> VJP:
@@ -156,17 +156,17 @@ def multiply_add(a: Array, b: Array, c: Array) -> VJP:
 
 def fused_multiply_add(a: Array, b: Array, c: Array) -> VJP | None:
     """Where a is a column and b and c are rows, all three gradients come from one pass over the cotangent."""
-    if not takes(a, b, c) or b.shape != c.shape:
+    if not are_supported(a, b, c) or b.shape != c.shape:
         return None
-    value, _ = wide(multiply_add)(a, b, c)
-    sizes = outer(value.shape, a.shape, b.shape)
+    value, _ = widen_rule(multiply_add)(a, b, c)
+    sizes = find_outer_sizes(value.shape, a.shape, b.shape)
     if sizes is None:
         return None
     x, y = cupy.ascontiguousarray(a), cupy.ascontiguousarray(b)
 
     def pull(g: Array) -> tuple[Array, ...]:
         table = cupy.ascontiguousarray(g).reshape(1, *sizes)
-        found = sums(table, a.dtype, a=x, b=y, by_row=True, by_column=True, plain=True)
+        found = sum_table(table, a.dtype, a=x, b=y, by_row=True, by_column=True, plain=True)
         return tuple(d.reshape(s.shape) for d, s in zip(found, (a, b, c), strict=True))
 
     return value, pull

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import cupy
 
 
-def obstacle() -> str | None:
+def find_obstacle() -> str | None:
     """What is missing, from the driver to a first kernel; None if nothing is."""
-    for what, attempt in _STEPS:
+    for what, attempt in _CHECKS:
         try:
             if reason := attempt():
                 return reason
@@ -16,18 +16,18 @@ def obstacle() -> str | None:
     return None
 
 
-def _device() -> str | None:
+def _check_device() -> str | None:
     if cupy.is_available():
         return None
     cupy.cuda.runtime.getDeviceCount()  # which says why
     return "no CUDA device"
 
 
-def _compiler() -> None:
+def _check_compiler() -> None:
     cupy.cuda.nvrtc.getVersion()
 
 
-def _kernel() -> None:
+def _check_kernel() -> None:
     twice = cupy.RawKernel('extern "C" __global__ void twice(int* x) { *x *= 2; }', "twice")
     x = cupy.full(1, 21, cupy.int32)
     twice((1,), (1,), (x,))
@@ -35,10 +35,10 @@ def _kernel() -> None:
         raise RuntimeError(f"twice 21 is {int(x[0])}")
 
 
-_STEPS: list[tuple[str, Callable[[], str | None]]] = [
-    ("no CUDA driver or device", _device),
-    ("no NVRTC, which compiles kernels: pip install nvidia-cuda-nvrtc", _compiler),
-    ("the first kernel failed", _kernel),
+_CHECKS: list[tuple[str, Callable[[], str | None]]] = [
+    ("no CUDA driver or device", _check_device),
+    ("no NVRTC, which compiles kernels: pip install nvidia-cuda-nvrtc", _check_compiler),
+    ("the first kernel failed", _check_kernel),
 ]
 
 

@@ -7,28 +7,28 @@ from typing import Any, NamedTuple
 import cupy
 import numpy as np
 
-from gradspec.backends.cupy.arrays import flag
-from gradspec.backends.cupy.launch import NULL, SOFTMAX, kernel, processors, takes, wide_dtype, width
-from gradspec.backends.cupy.sums import over_strips, sum_of_all
+from gradspec.backends.cupy.arrays import get_error_flag
+from gradspec.backends.cupy.launch import NULL, SOFTMAX_ENUMS, compile_kernel, count_multiprocessors, are_supported, wide_dtype, choose_vector_width
+from gradspec.backends.cupy.sums import sum_over_strips, sum_of_all
 from gradspec.reference.axes import normalize_axes
-from gradspec.reference.ops.nn import classes_of, not_classes
+from gradspec.reference.ops.nn import check_and_count_classes, describe_bad_targets
 from gradspec.reference.tape import VJP, Array
 
-MOST_BLOCKS = 2**31 - 1  # of a grid along its first axis; kernels take further rows in their turn
-MOST_THREADS = 512  # of a block, as the kernels are compiled for
-FEW = 16  # columns side by side: with fewer, most of a warp would have none, and they are made rows
-WARPS = 8  # of a block that goes over columns, as in columns.cu
+MAX_GRID_X = 2**31 - 1  # of a grid along its first axis; kernels take further rows in their turn
+MAX_THREADS_PER_BLOCK = 512  # of a block, as the kernels are compiled for
+MIN_COLUMNS = 16  # columns side by side: with fewer, most of a warp would have none, and they are made rows
+WARPS_PER_BLOCK = 8  # of a block that goes over columns, as in columns.cu
 
 
-def held(dtype: np.dtype[Any], vector: int) -> int:
+def elements_per_thread(dtype: np.dtype[Any], vector: int) -> int:
     """How many elements of a row a thread holds that loads so many at once, as in common.h."""
     return 4 if dtype.itemsize == 8 or vector == 1 else 8
 
 
-def block_for(n: int, dtype: np.dtype[Any], vector: int) -> tuple[int, bool]:
+def choose_block(n: int, dtype: np.dtype[Any], vector: int) -> tuple[int, bool]:
     """How many threads a row of n elements takes, in full warps, and whether they hold all of it."""
-    each = held(dtype, vector)
-    threads = min(MOST_THREADS, 32 * -(-n // (32 * each)))
+    each = elements_per_thread(dtype, vector)
+    threads = min(MAX_THREADS_PER_BLOCK, 32 * -(-n // (32 * each)))
     return threads, n <= threads * each
 
 
@@ -40,36 +40,36 @@ class Lines(NamedTuple):
     inner: int
 
     @property
-    def total(self) -> int:
+    def line_count(self) -> int:
         return self.outer * self.inner
 
-    def launch(self, name: str, *options: str, over: tuple[Array, ...], args: tuple[Any, ...]) -> None:
+    def launch(self, name: str, *options: str, arrays: tuple[Array, ...], args: tuple[Any, ...]) -> None:
         """Run a kernel of softmax.cu, or its namesake of columns.cu. over: the arrays that have these lines."""
-        dtype = over[0].dtype
+        dtype = arrays[0].dtype
         if self.inner == 1:
-            vector = width(self.n, *over)
-            threads, whole = block_for(self.n, dtype, vector)
+            vector = choose_vector_width(self.n, *arrays)
+            threads, whole = choose_block(self.n, dtype, vector)
             template = ",".join([f"{name}<T,V", *options, str(whole).lower()])
-            run = kernel("softmax", f"{template}>", dtype, vector)
-            run((min(self.outer, MOST_BLOCKS),), (threads,), (*args, np.int64(self.outer), np.int64(self.n)))
+            run = compile_kernel("softmax", f"{template}>", dtype, vector)
+            run((min(self.outer, MAX_GRID_X),), (threads,), (*args, np.int64(self.outer), np.int64(self.n)))
             return
-        vector = width(self.inner, *over)
+        vector = choose_vector_width(self.inner, *arrays)
         vector = vector if self.inner >= 32 * vector else 1
         template = ",".join([f"{name}_of_columns<T,V", *options])
         tiles = -(-self.inner // (32 * vector))
-        run = kernel("columns", f"{template}>", dtype, vector)
-        run((tiles, min(self.outer, 65535)), (32 * WARPS,), (*args, *map(np.int64, self)))
+        run = compile_kernel("columns", f"{template}>", dtype, vector)
+        run((tiles, min(self.outer, 65535)), (32 * WARPS_PER_BLOCK,), (*args, *map(np.int64, self)))
 
 
-def lines_of(x: Array, axis: int) -> tuple[Array, Lines, Callable[[Array], Array]]:
+def split_into_lines(x: Array, axis: int) -> tuple[Array, Lines, Callable[[Array], Array]]:
     """X in order, its lines along the axis, and what puts the axes of results of that shape back where x has them.
 
     An axis with but few columns side by side is made the last.
     """
     inner = math.prod(x.shape[axis + 1 :])
-    if 1 < inner < FEW:
+    if 1 < inner < MIN_COLUMNS:
         x = cupy.moveaxis(x, axis, -1)
-        xs, lines, _ = lines_of(x, x.ndim - 1)
+        xs, lines, _ = split_into_lines(x, x.ndim - 1)
         return xs, lines, lambda y: cupy.moveaxis(y, -1, axis)
     n = x.shape[axis]
     return cupy.ascontiguousarray(x), Lines(x.size // (n * inner), n, inner), lambda y: y
@@ -79,17 +79,17 @@ def softmax_rule(name: str) -> Callable[..., VJP | None]:
     """The rule of softmax or log_softmax."""
 
     def rule(x: Array, *, axis: int = -1) -> VJP | None:
-        if not takes(x) or not x.ndim:
+        if not are_supported(x) or not x.ndim:
             return None
         (along,) = normalize_axes(axis, x.ndim)
-        xs, lines, put_back = lines_of(x, along)
-        y, stats = cupy.empty(xs.shape, x.dtype), cupy.empty((lines.total, 2), wide_dtype(x.dtype))
-        lines.launch("softmax_forward", SOFTMAX[name], over=(xs, y), args=(xs, y, stats))
+        xs, lines, put_back = split_into_lines(x, along)
+        y, stats = cupy.empty(xs.shape, x.dtype), cupy.empty((lines.line_count, 2), wide_dtype(x.dtype))
+        lines.launch("softmax_forward", SOFTMAX_ENUMS[name], arrays=(xs, y), args=(xs, y, stats))
 
         def pull(g: Array) -> Array:
-            gs = lines_of(g, along)[0]
+            gs = split_into_lines(g, along)[0]
             dx = cupy.empty(xs.shape, x.dtype)
-            lines.launch("softmax_backward", SOFTMAX[name], over=(xs, gs, dx), args=(xs, stats, gs, dx))
+            lines.launch("softmax_backward", SOFTMAX_ENUMS[name], arrays=(xs, gs, dx), args=(xs, stats, gs, dx))
             return put_back(dx)
 
         return put_back(y), (pull,)
@@ -97,7 +97,7 @@ def softmax_rule(name: str) -> Callable[..., VJP | None]:
     return rule
 
 
-def cross_entropy_rule(ahead: bool) -> Callable[..., VJP | None]:
+def cross_entropy_rule(eager_gradient: bool) -> Callable[..., VJP | None]:
     """The rule of cross_entropy.
 
     ahead: whether the forward pass, which has x at hand, leaves the gradient of x for a cotangent of 1, as a loss gets from
@@ -105,25 +105,25 @@ def cross_entropy_rule(ahead: bool) -> Callable[..., VJP | None]:
     """
 
     def rule(x: Array, target: Array, *, reduction: str = "mean") -> VJP | None:
-        classes_of(x, target, reduction)
-        if not takes(x):
+        check_and_count_classes(x, target, reduction)
+        if not are_supported(x):
             return None
         count = target.size
-        xs, lines, put_back = lines_of(x, min(1, x.ndim - 1))
+        xs, lines, put_back = split_into_lines(x, min(1, x.ndim - 1))
         targets = cupy.ascontiguousarray(target).astype(np.int64)  # a copy: nobody overwrites it
         wide = wide_dtype(x.dtype)
         losses, stats = cupy.empty(target.shape, wide), cupy.empty((count, 2), wide)
-        bad, each = flag(not_classes(x)), reduction == "none"
+        bad, each = get_error_flag(describe_bad_targets(x)), reduction == "none"
         divisor = np.float64(count if reduction == "mean" else 1)
-        left = [cupy.empty(xs.shape, x.dtype)] if ahead else []  # goes to the first who asks, and is theirs
-        args = xs, targets, losses, stats, bad, left[0] if ahead else NULL, divisor
-        lines.launch("cross_entropy_forward", over=(xs, *left), args=args)
+        left = [cupy.empty(xs.shape, x.dtype)] if eager_gradient else []  # goes to the first who asks, and is theirs
+        args = xs, targets, losses, stats, bad, left[0] if eager_gradient else NULL, divisor
+        lines.launch("cross_entropy_forward", arrays=(xs, *left), args=args)
 
         def pull(g: Array) -> Array:
             gs, is_left = cupy.ascontiguousarray(g), bool(left)
             dx = left.pop() if is_left else cupy.empty(xs.shape, x.dtype)
             args = xs, targets, stats, gs, np.int64(each), divisor, dx, np.int64(is_left)
-            lines.launch("cross_entropy_backward", over=(xs, dx), args=args)
+            lines.launch("cross_entropy_backward", arrays=(xs, dx), args=args)
             return put_back(dx)
 
         value = losses.astype(x.dtype, copy=False) if each else sum_of_all(losses, divisor, x.dtype)
@@ -134,37 +134,37 @@ def cross_entropy_rule(ahead: bool) -> Callable[..., VJP | None]:
 
 def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> VJP | None:
     """The gradients of weight and bias come with that of x, from the same pass over x and g."""
-    fits = takes(x, weight, bias) and weight.ndim and weight.shape == bias.shape
+    fits = are_supported(x, weight, bias) and weight.ndim and weight.shape == bias.shape
     if not fits or x.shape[x.ndim - weight.ndim :] != weight.shape:
         return None
     n, dtype, wide = weight.size, x.dtype, wide_dtype(x.dtype)
     rows, sizes = x.size // n, (np.int64(x.size // n), np.int64(n))
     x, weight, bias = (cupy.ascontiguousarray(a) for a in (x, weight, bias))
     y, stats = cupy.empty(x.shape, dtype), cupy.empty((rows, 2), wide)
-    vector = width(n, x, weight, bias, y)
-    threads, whole = block_for(n, dtype, vector)
-    forward = kernel("layer_norm", f"layer_norm_forward<T,V,{str(whole).lower()}>", dtype, vector)
-    grid = (min(rows, MOST_BLOCKS),)
+    vector = choose_vector_width(n, x, weight, bias, y)
+    threads, whole = choose_block(n, dtype, vector)
+    forward = compile_kernel("layer_norm", f"layer_norm_forward<T,V,{str(whole).lower()}>", dtype, vector)
+    grid = (min(rows, MAX_GRID_X),)
     forward(grid, (threads,), (x, weight, bias, y, stats, np.float64(eps), *sizes))
 
     def pull(g: Array) -> tuple[Array, Array, Array]:
         g, dx = cupy.ascontiguousarray(g), cupy.empty(x.shape, dtype)
-        vector = width(n, x, weight, g, dx)
-        threads, whole = block_for(n, dtype, vector)
-        blocks = min(rows, _resident(threads, dtype))
+        vector = choose_vector_width(n, x, weight, g, dx)
+        threads, whole = choose_block(n, dtype, vector)
+        blocks = min(rows, _count_resident_blocks(threads, dtype))
         partial = (cupy.empty if whole else cupy.zeros)((2, blocks, n), wide)
         name = "layer_norm_backward" if whole else "layer_norm_backward_of_long_rows"
-        backward = kernel("layer_norm", f"{name}<T,V>", dtype, vector)
+        backward = compile_kernel("layer_norm", f"{name}<T,V>", dtype, vector)
         backward((blocks,), (threads,), (x, weight, stats, g, dx, partial, *sizes))
-        dweight, dbias = (over_strips(partial[i : i + 1], dtype) for i in (0, 1))  # each in memory of its own
+        dweight, dbias = (sum_over_strips(partial[i : i + 1], dtype) for i in (0, 1))  # each in memory of its own
         return dx, dweight.reshape(weight.shape), dbias.reshape(weight.shape)
 
     return y, pull
 
 
-def _resident(threads: int, dtype: np.dtype[Any]) -> int:
+def _count_resident_blocks(threads: int, dtype: np.dtype[Any]) -> int:
     """How many blocks of so many threads of layer_norm's backward pass the device runs at a time.
 
     Their registers let 512 threads of a multiprocessor run, or 1,024 for 16-bit floats.
     """
-    return processors() * max(1, (2 if dtype.itemsize == 2 else 1) * MOST_THREADS // threads)
+    return count_multiprocessors() * max(1, (2 if dtype.itemsize == 2 else 1) * MAX_THREADS_PER_BLOCK // threads)

@@ -9,17 +9,17 @@ import cupyx.scipy.special
 import ml_dtypes
 import numpy as np
 
-from gradspec.backends.cupy.arrays import refuse
-from gradspec.backends.cupy.keys import Steps, place, steps
+from gradspec.backends.cupy.arrays import raise_later_where
+from gradspec.backends.cupy.keys import SplitKey, apply_basic_part, split_key
 from gradspec.reference import OPS
 from gradspec.reference.arrays import unbroadcast
-from gradspec.reference.ops.nn import classes_of, losses, not_classes
+from gradspec.reference.ops.nn import check_and_count_classes, cross_entropy_unchecked, describe_bad_targets
 from gradspec.reference.record import record
 from gradspec.reference.tape import VJP, Array, Variable
 
 Rule = Callable[..., VJP]
 
-NARROW = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
+DTYPES_16_BIT = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 """The dtypes that are computed in float32 and rounded once."""
 
 
@@ -42,35 +42,35 @@ def gelu(x: Array, *, approximate: str = "none") -> VJP:
 
 def cross_entropy(x: Array, target: Array, *, reduction: str = "mean") -> VJP:
     """As the spec has it, but for targets that are no classes: they are told of later, see `arrays.refuse`."""
-    classes = classes_of(x, target, reduction)
-    refuse(np.any((target < 0) | (target >= classes)), not_classes(x))
-    return losses(x, target % max(classes, 1), reduction)
+    classes = check_and_count_classes(x, target, reduction)
+    raise_later_where(np.any((target < 0) | (target >= classes)), describe_bad_targets(x))
+    return cross_entropy_unchecked(x, target % max(classes, 1), reduction)
 
 
 @record
-def _take(x: Array, *, how: Steps) -> VJP:
-    view, key = place(x, how)
+def _getitem(x: Array, *, how: SplitKey) -> VJP:
+    view, key = apply_basic_part(x, how)
     return view[key], (lambda g: _scatter(g, how=how, shape=x.shape),)
 
 
 @record
-def _scatter(g: Array, *, how: Steps, shape: tuple[int, ...]) -> VJP:
+def _scatter(g: Array, *, how: SplitKey, shape: tuple[int, ...]) -> VJP:
     """The adjoint of `_take`: zeros with g added where it was taken from, once for every time an index recurs."""
     x = cupy.zeros(shape, g.dtype)
-    view, key = place(x, how)
+    view, key = apply_basic_part(x, how)
     if how.arrays or any(isinstance(k, cupy.ndarray) for k in how.basic):
         cupy.add.at(view, key, g)
     else:
         view[key] = g
-    return x, (lambda h: _take(h, how=how),)
+    return x, (lambda h: _getitem(h, how=how),)
 
 
 def getitem(x: Array, *, key: Any) -> VJP:
-    how = steps(key, x.shape)
-    return _take(x, how=how), (lambda g: _scatter(g, how=how, shape=x.shape),)
+    how = split_key(key, x.shape)
+    return _getitem(x, how=how), (lambda g: _scatter(g, how=how, shape=x.shape),)
 
 
-OWN: dict[str, Rule] = {"gelu": gelu, "cross_entropy": cross_entropy, "getitem": getitem}
+OWN_RULES: dict[str, Rule] = {"gelu": gelu, "cross_entropy": cross_entropy, "getitem": getitem}
 
 
 # Precision and shape
@@ -82,44 +82,44 @@ def cast(x: Array, *, dtype: Any) -> VJP:
     return x.astype(dtype), None if np.dtype(dtype).kind in "biu" else (lambda g: g,)
 
 
-def wide(rule: Rule, summed: Callable[..., Array] = unbroadcast) -> Rule:
+def widen_rule(rule: Rule, sum_to_shape: Callable[..., Array] = unbroadcast) -> Rule:
     """The rule with 16-bit floats computed in float32: value and gradients are rounded once, at the end.
 
     summed: what sums a gradient to the shape of its argument.
     """
 
-    def fitted(d: Array, x: Array) -> Array:
+    def fit(d: Array, x: Array) -> Array:
         """The gradient summed to the shape of its argument and only then rounded to its dtype."""
         if d is None or not hasattr(x, "shape"):
             return d
-        d = d if d.shape == x.shape else summed(d, x.shape)
+        d = d if d.shape == x.shape else sum_to_shape(d, x.shape)
         return d if d.dtype == x.dtype else cast(d, dtype=x.dtype)
 
-    def pulling(pullback: Callable[[Array], Array], x: Array) -> Callable[[Array], Array]:
-        return lambda g: fitted(pullback(_widened(g)), x)
+    def wrap_pullback(pullback: Callable[[Array], Array], x: Array) -> Callable[[Array], Array]:
+        return lambda g: fit(pullback(_widen(g)), x)
 
     @wraps(rule)
-    def widened(*xs: Any, **keywords: Any) -> VJP:
-        narrow = [x.dtype for x in xs if _is_narrow(x)]
-        value, pullbacks = rule(*map(_widened, xs), **keywords)
+    def wide_rule(*xs: Any, **keywords: Any) -> VJP:
+        narrow = [x.dtype for x in xs if _is_16_bit(x)]
+        value, pullbacks = rule(*map(_widen, xs), **keywords)
         value = cast(value, dtype=narrow[0]) if narrow and value.dtype == np.float32 else value
         if pullbacks is None:
             return value, None
         if callable(pullbacks):
-            return value, lambda g: tuple(map(fitted, pullbacks(_widened(g)), xs))
+            return value, lambda g: tuple(map(fit, pullbacks(_widen(g)), xs))
         given = zip(pullbacks, xs, strict=False)  # the last array may have been left out
-        return value, tuple(p and pulling(p, x) for p, x in given)
+        return value, tuple(p and wrap_pullback(p, x) for p, x in given)
 
-    return widened
-
-
-def _is_narrow(x: Any) -> bool:
-    return isinstance(x, cupy.ndarray | Variable) and getattr(x, "dtype", None) in NARROW
+    return wide_rule
 
 
-def _widened(x: Any) -> Any:
-    return cast(x, dtype=np.float32) if _is_narrow(x) else x
+def _is_16_bit(x: Any) -> bool:
+    return isinstance(x, cupy.ndarray | Variable) and getattr(x, "dtype", None) in DTYPES_16_BIT
 
 
-COMPOSED: dict[str, Rule] = {name: wide(OWN.get(name, op.rule)) for name, op in OPS.items()}
+def _widen(x: Any) -> Any:
+    return cast(x, dtype=np.float32) if _is_16_bit(x) else x
+
+
+COMPOSED_RULES: dict[str, Rule] = {name: widen_rule(OWN_RULES.get(name, op.rule)) for name, op in OPS.items()}
 """Every op by rules that are made of array functions."""

@@ -6,12 +6,12 @@ from functools import wraps
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
-from gradspec.backends.cupy.arrays import kept
+from gradspec.backends.cupy.arrays import copy_with_layout
 from gradspec.backends.cupy.rules import Rule, cast
 from gradspec.reference import OPS, Op
-from gradspec.reference.dispatch import NumPyVariable, by_function
+from gradspec.reference.dispatch import NumPyVariable, index_by_function
 from gradspec.reference.record import record
-from gradspec.reference.tracking import is_tracking
+from gradspec.reference.tracking import is_grad_enabled
 
 
 class CuPyVariable(NumPyVariable):
@@ -21,7 +21,7 @@ class CuPyVariable(NumPyVariable):
     """
 
     __slots__ = ()
-    kept = staticmethod(kept)
+    copy_with_layout = staticmethod(copy_with_layout)
     ops: ClassVar[Mapping[str, Op]]
 
     @property
@@ -41,14 +41,14 @@ class CuPyVariable(NumPyVariable):
         return cast(self, dtype=dtype)  # type: ignore[no-any-return]
 
 
-_OPERATORS = {
+_BINARY_OPERATORS = {
     "add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide", "pow": "pow", "matmul": "matmul",
 }  # fmt: skip
-_OTHERS = {"neg": "negative", "abs": "abs", "eq": "equal", "lt": "less", "gt": "greater"}
+_OTHER_OPERATORS = {"neg": "negative", "abs": "abs", "eq": "equal", "lt": "less", "gt": "greater"}
 
 
-def kind_of(
-    rules: Mapping[str, Rule], ahead: Mapping[str, Rule] = MappingProxyType({})
+def make_variable_class(
+    rules: Mapping[str, Rule], eager_gradient_rules: Mapping[str, Rule] = MappingProxyType({})
 ) -> type[CuPyVariable]:
     """The class of variables that compute by these rules, one for each op of the spec.
 
@@ -56,26 +56,26 @@ def kind_of(
     """
     ops = {name: replace(OPS[name], rule=rule, apply=record(rule)) for name, rule in rules.items()}
     ops |= {
-        name: replace(ops[name], apply=_by_need(record(rule), ops[name].apply))
-        for name, rule in ahead.items()
+        name: replace(ops[name], apply=_dispatch_on_requires_grad(record(rule), ops[name].apply))
+        for name, rule in eager_gradient_rules.items()
     }
     members: dict[str, Any] = {"__slots__": (), "__hash__": object.__hash__}
-    members |= {"ops": ops, "offered": by_function(ops)}
-    members |= {f"__{mark}__": ops[name].apply for mark, name in (_OPERATORS | _OTHERS).items()}
-    members |= {f"__r{mark}__": _swapped(ops[name].apply) for mark, name in _OPERATORS.items()}
+    members |= {"ops": ops, "offered": index_by_function(ops)}
+    members |= {f"__{mark}__": ops[name].apply for mark, name in (_BINARY_OPERATORS | _OTHER_OPERATORS).items()}
+    members |= {f"__r{mark}__": _swap_arguments(ops[name].apply) for mark, name in _BINARY_OPERATORS.items()}
     return type("CuPyTensor", (CuPyVariable,), members)
 
 
-def _by_need(ahead: Callable[..., Any], apply: Callable[..., Any]) -> Callable[..., Any]:
+def _dispatch_on_requires_grad(eager: Callable[..., Any], apply: Callable[..., Any]) -> Callable[..., Any]:
     """One op where a variable among the arguments requires a gradient, and another where none does."""
 
     @wraps(apply)
     def op(*args: Any, **keywords: Any) -> Any:
-        asked = is_tracking() and any(isinstance(x, CuPyVariable) and x.requires_grad for x in args)
-        return (ahead if asked else apply)(*args, **keywords)
+        asked = is_grad_enabled() and any(isinstance(x, CuPyVariable) and x.requires_grad for x in args)
+        return (eager if asked else apply)(*args, **keywords)
 
     return op
 
 
-def _swapped(apply: Callable[..., Any]) -> Callable[..., Any]:
+def _swap_arguments(apply: Callable[..., Any]) -> Callable[..., Any]:
     return lambda self, other: apply(other, self)

@@ -7,54 +7,54 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
-from gradspec.properties.case import Case, dtype_of, wider
+from gradspec.properties.case import Case, dtype_of, exact_dtype
 from gradspec.properties.generating.strategies import Draw, cases
 from gradspec.reference.op import Op
 from gradspec.reference.tape import Array
 
-ROOM = 16  # elements of the largest array: each that lies on a kink asks for several runs of the spec
-CALLS = 4  # how often a call is drawn until one has a kink
-EXTRA = 64  # ways off the kinks at random, besides the regular ones
+MAX_ELEMENTS_KINKED = 16  # elements of the largest array: each that lies on a kink asks for several runs of the spec
+MAX_CALLS_TRIED = 4  # how often a call is drawn until one has a kink
+RANDOM_MOVES = 64  # ways off the kinks at random, besides the regular ones
 
 
 @st.composite
-def kinked_cases(draw: Draw, op: Op, dtypes: Sequence[str], fills: int, room: int = ROOM) -> list[Case]:
+def kinked_cases(draw: Draw, op: Op, dtypes: Sequence[str], cases_per_example: int, max_elements: int = MAX_ELEMENTS_KINKED) -> list[Case]:
     """Cases of one call with elements on kinks; calls that can have none, such as a maximum of one, are drawn again.
 
     They are drawn as by `cases`, and about half of their elements moved to the nearest kink.
     """
     moved: list[Case] = []
-    for _ in range(CALLS):
-        drawn = draw(cases(op, dtypes, fills, False, room))
+    for _ in range(MAX_CALLS_TRIED):
+        drawn = draw(cases(op, dtypes, cases_per_example, False, max_elements))
         rng = np.random.default_rng(draw(st.integers(0, 2**16 - 1)))
-        moved = [onto_kinks(case, rng) for case in drawn]
-        if found := [case for case in moved if any(np.any(d == 0) for d in case.kink_distances())]:
+        moved = [move_onto_kinks(case, rng) for case in drawn]
+        if found := [case for case in moved if any(np.any(d == 0) for d in case.compute_kink_distances())]:
             return found
     return moved
 
 
-def onto_kinks(case: Case, rng: np.random.Generator) -> Case:
+def move_onto_kinks(case: Case, rng: np.random.Generator) -> Case:
     """The case with about half of the elements, argument by argument, moved by their distance to the nearest kink."""
     inputs = list(case.inputs)
-    for i in case.differentiable:
-        distance = replace(case, inputs=tuple(inputs)).kink_distances()[i]
+    for i in case.differentiable_inputs:
+        distance = replace(case, inputs=tuple(inputs)).compute_kink_distances()[i]
         picked = (rng.random(distance.shape) < 0.5) & np.isfinite(distance)
         for way in (1, -1):
-            moved = inputs[i].astype(wider(case.dtype)) + np.where(picked, way * distance, 0)
+            moved = inputs[i].astype(exact_dtype(case.dtype)) + np.where(picked, way * distance, 0)
             tried = [*inputs[:i], moved.astype(dtype_of(case.dtype)), *inputs[i + 1 :]]
-            there = replace(case, inputs=tuple(tried)).kink_distances()[i] == 0
+            there = replace(case, inputs=tuple(tried)).compute_kink_distances()[i] == 0
             inputs[i] = np.where(there, tried[i], inputs[i])
     return replace(case, inputs=tuple(inputs))
 
 
-def off_kinks(case: Case) -> Iterator[Case]:
+def move_off_kinks(case: Case) -> Iterator[Case]:
     """The case in higher precision with its elements moved off the kinks by less than a unit in the last place.
 
     Ties are broken in every case, so that it has a derivative. First all move up and all move down, in either order;
     then one argument as a whole further than the next, in every order of three, so that each is the middle one everywhere;
     then for each element it moves furthest up, and furthest down, with few or many others; then at random.
     """
-    on = [d == 0 for d in case.kink_distances()]
+    on = [d == 0 for d in case.compute_kink_distances()]
     n = sum(int(np.sum(mask)) for mask in on)
     rng, ranks = np.random.default_rng(n), np.arange(n)
     orders: list[Array] = [ranks + 1, -1 - ranks, n - ranks, ranks - n]
@@ -64,15 +64,15 @@ def off_kinks(case: Case) -> Iterator[Case]:
     for k in range(n):
         rank = (ranks + k) % n
         orders += [rank - n + 1.5, rank - 0.5, rank - n / 2 + 0.25]
-    orders += [rng.permutation(n) - rng.integers(0, n + 1) + 0.5 for _ in range(EXTRA)]
+    orders += [rng.permutation(n) - rng.integers(0, n + 1) + 0.5 for _ in range(RANDOM_MOVES)]
     for order in orders:
-        yield _moved(case, on, order / (n + 1))
+        yield _move_by_ulps(case, on, order / (n + 1))
 
 
-def _moved(case: Case, on: Sequence[Array], steps: Array) -> Case:
+def _move_by_ulps(case: Case, on: Sequence[Array], steps: Array) -> Case:
     """The case in higher precision with its elements on kinks moved by these many units in the last place."""
-    wide = case.with_arrays(lambda x: x.astype(wider(case.dtype)))
-    unit = max(float(np.finfo(wider(case.dtype)).eps) * 8 * len(steps), _epsilon(case.dtype))
+    wide = case.map_float_arrays(lambda x: x.astype(exact_dtype(case.dtype)))
+    unit = max(float(np.finfo(exact_dtype(case.dtype)).eps) * 8 * len(steps), _epsilon(case.dtype))
     inputs, begin = [], 0
     for x, mask in zip(wide.inputs, on, strict=True):
         end = begin + int(np.sum(mask))

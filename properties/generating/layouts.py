@@ -34,15 +34,15 @@ def _offset(x: Array) -> Array:
 
 def _strided(x: Array) -> Array:
     """Every second element of a larger array, along all axes."""
-    return _every_second(x, x.ndim)
+    return _copy_to_every_second(x, x.ndim)
 
 
 def _spaced(x: Array) -> Array:
     """Rows, or matrices, further apart than they are long; each is whole."""
-    return _every_second(x, 1)
+    return _copy_to_every_second(x, 1)
 
 
-def _every_second(x: Array, axes: int) -> Array:
+def _copy_to_every_second(x: Array, axes: int) -> Array:
     """Every second element of a larger array along so many of the first axes."""
     memory = np.ones([2 * n if i < axes else n for i, n in enumerate(x.shape)], x.dtype)
     every_second = memory[(slice(None, None, 2),) * min(axes, x.ndim) + (...,)]
@@ -78,13 +78,13 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-LEAST_RANK = {"fortran": 2, "transposed": 2, "reversed": 1, "strided": 1, "spaced": 2, "expanded": 1}
+MIN_RANK = {"fortran": 2, "transposed": 2, "reversed": 1, "strided": 1, "spaced": 2, "expanded": 1}
 """Below which a layout is no other than "C"."""
 
 
-def layouts_for(x: Array) -> list[str]:
+def list_layout_names(x: Array) -> list[str]:
     """The layouts that make a difference to an array of the rank of x."""
-    return [name for name in LAYOUTS if x.ndim >= LEAST_RANK.get(name, 0)]
+    return [name for name in LAYOUTS if x.ndim >= MIN_RANK.get(name, 0)]
 
 
 def lay_out(x: Array, layout: str) -> Array:

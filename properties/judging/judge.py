@@ -21,15 +21,15 @@ import ml_dtypes
 import numpy as np
 
 from gradspec.backends import load
-from gradspec.properties.case import Case, Result, dtype_of, spec_of, wider
-from gradspec.properties.judging.rounding import Rounded, Rounding, rounding
+from gradspec.properties.case import Case, Result, dtype_of, run_spec, exact_dtype
+from gradspec.properties.judging.rounding import JitteredArray, RandomRounding, use_rounding
 from gradspec.reference.tape import Array
 
 FACTOR = 4.0  # of torch's right results the worst needed 1.5, over all ops and four dtypes
-COPIES = (2, 8, 64)  # how many jittered copies are tried, in turn, before a result is found wrong
-HEADROOM = 256  # what comes so near to overflow may get there in another order of operations
+JITTERED_COPIES = (2, 8, 64)  # how many jittered copies are tried, in turn, before a result is found wrong
+OVERFLOW_HEADROOM = 256  # what comes so near to overflow may get there in another order of operations
 
-SPEC = load("numpy")  # the spec as a backend, for laws about more than one op
+SPEC_BACKEND = load("numpy")  # the spec as a backend, for laws about more than one op
 
 T = TypeVar("T")
 Convert = Callable[[Array], Array]
@@ -50,7 +50,7 @@ class Judgement:
     worst: float = 0.0
 
 
-class Measure(Generic[T]):
+class ComputationJudge(Generic[T]):
     """A computation of the spec as the measure of others: its exact outcome, and how far rounding moves it.
 
     compute: the computation, given what to do to each array of floats that it starts from. rounds: whether it rounds at
@@ -66,12 +66,12 @@ class Measure(Generic[T]):
     @cached_property
     def exact(self) -> T:
         """The outcome in higher precision."""
-        return _quietly(self.compute, lambda x: x.astype(wider(self.dtype)))
+        return _call_quietly(self.compute, lambda x: x.astype(exact_dtype(self.dtype)))
 
-    def samples(self, copies: int) -> list[T]:
+    def compute_samples(self, copies: int) -> list[T]:
         """Outcomes at the precision of the dtype: as they are, and of so many jittered copies."""
         while len(self._samples) <= copies:
-            sample, how = _at_precision(self.compute, self.dtype, seed=len(self._samples))
+            sample, how = _compute_at_precision(self.compute, self.dtype, seed=len(self._samples))
             self._samples.append(sample)
             self._peak, self._trough = max(self._peak, how.peak), min(self._trough, how.trough)
         return self._samples[: copies + 1]
@@ -79,19 +79,19 @@ class Measure(Generic[T]):
     @property
     def near_overflow(self) -> bool:
         """Whether the jittered copies so far met numbers so large that another order of operations may overflow."""
-        return HEADROOM * self._peak > float(ml_dtypes.finfo(dtype_of(self.dtype)).max)
+        return OVERFLOW_HEADROOM * self._peak > float(ml_dtypes.finfo(dtype_of(self.dtype)).max)
 
     @property
-    def lost(self) -> float:
+    def share_lost_to_underflow(self) -> float:
         """The share of a number that is lost when it passes through the smallest one that the copies so far met."""
         info = ml_dtypes.finfo(dtype_of(self.dtype))
         return float(info.smallest_subnormal) / self._trough if self._trough < info.smallest_normal else 0.0
 
-    def noise(self, part: Callable[[T], Array], copies: int) -> Array:
+    def measure_noise(self, part: Callable[[T], Array], copies: int) -> Array:
         """The largest distance from `exact` of outcomes at the precision of the dtype, over so many jittered copies."""
         exact = part(self.exact)
         with np.errstate(all="ignore"):
-            rounded = [_cast(part(s), dtype_of(self.dtype)) for s in self.samples(copies)]
+            rounded = [_cast(part(s), dtype_of(self.dtype)) for s in self.compute_samples(copies)]
             return np.max([np.abs(r.astype(exact.dtype) - exact) for r in rounded], axis=0)
 
     def judge(
@@ -114,46 +114,46 @@ class Measure(Generic[T]):
                 "disagree", f"the {what} has shape {got.shape}, expected {exact.shape}", worst=np.inf
             )
         if exact.dtype.kind in "biu":
-            return _identical(what, got, exact)
-        dtype, exact = dtype_of(self.dtype), exact.astype(wider(self.dtype))
+            return _judge_equality(what, got, exact)
+        dtype, exact = dtype_of(self.dtype), exact.astype(exact_dtype(self.dtype))
         with np.errstate(all="ignore"):
             decidable = np.isfinite(exact) & np.isfinite(exact.astype(dtype).astype(exact.dtype))
             error = np.abs(got.astype(exact.dtype) - exact)
             error = np.where(np.isnan(error), np.inf, error)
             unit = ulp(np.maximum(np.abs(exact), scale), dtype)
             allowed = times * FACTOR * unit
-            for copies in COPIES if self.rounds else ():
+            for copies in JITTERED_COPIES if self.rounds else ():
                 if np.all((error <= allowed) | ~decidable):
                     break
-                noise = self.noise(part, copies)
+                noise = self.measure_noise(part, copies)
                 decidable &= np.isfinite(noise)
                 if self.near_overflow:
                     decidable &= np.isfinite(got.astype(exact.dtype))
-                noise = np.where(np.isfinite(noise), noise, 0) + self.lost * np.abs(exact)
+                noise = np.where(np.isfinite(noise), noise, 0) + self.share_lost_to_underflow * np.abs(exact)
                 allowed = times * FACTOR * (noise + unit)
-        return _verdict(what, got, exact, error, allowed, decidable)
+        return _reach_verdict(what, got, exact, error, allowed, decidable)
 
 
-class Judge(Measure[Result]):
+class Judge(ComputationJudge[Result]):
     """Judges results of one case."""
 
     def __init__(self, case: Case) -> None:
         super().__init__(
-            case.dtype, lambda convert: spec_of(case.with_arrays(convert)), case.op.differentiable
+            case.dtype, lambda convert: run_spec(case.map_float_arrays(convert)), case.op.differentiable
         )
         self.case = case
 
-    def value(self, got: Array) -> Judgement:
+    def judge_value(self, got: Array) -> Judgement:
         """Whether `got` is the value of the case."""
         return self.judge("value", got, lambda r: r.value)
 
-    def gradient(self, argument: str, got: Array) -> Judgement:
+    def judge_gradient(self, argument: str, got: Array) -> Judgement:
         """Whether `got` is the gradient of this argument."""
         return self.judge(f"gradient of {argument}", got, lambda r: r.gradients[argument])
 
-    def gradients(self, got: dict[str, Array]) -> Judgement:
+    def judge_gradients(self, got: dict[str, Array]) -> Judgement:
         """Whether every gradient is right."""
-        return combined([self.gradient(name, d) for name, d in got.items()])
+        return combine_judgements([self.judge_gradient(name, d) for name, d in got.items()])
 
 
 def ulp(exact: Array, dtype: np.dtype[Any]) -> Array:
@@ -163,7 +163,7 @@ def ulp(exact: Array, dtype: np.dtype[Any]) -> Array:
         return np.spacing(np.abs(exact).astype(dtype)).astype(exact.dtype)
 
 
-def combined(judgements: list[Judgement]) -> Judgement:
+def combine_judgements(judgements: list[Judgement]) -> Judgement:
     """One judgement of several parts of a case: the worst verdict, informative if any part is."""
     order: list[Verdict] = ["disagree", "agree", "undecidable"]
     if not judgements:
@@ -177,7 +177,7 @@ def combined(judgements: list[Judgement]) -> Judgement:
     )
 
 
-def _verdict(
+def _reach_verdict(
     what: str, got: Array, exact: Array, error: Array, allowed: Array, decidable: Array
 ) -> Judgement:
     with np.errstate(all="ignore"):
@@ -203,7 +203,7 @@ def _verdict(
     return Judgement("agree", f"the {what} is zero throughout", informative=False, worst=worst)
 
 
-def _identical(what: str, got: Array, exact: Array) -> Judgement:
+def _judge_equality(what: str, got: Array, exact: Array) -> Judgement:
     wrong = np.argwhere(got != exact)
     if len(wrong):
         at = tuple(map(int, wrong[0]))
@@ -213,26 +213,26 @@ def _identical(what: str, got: Array, exact: Array) -> Judgement:
     return Judgement("agree", informative=exact.size > 0)
 
 
-def _at_precision(compute: Callable[[Convert], T], dtype: str, seed: int) -> tuple[T, Rounding]:
+def _compute_at_precision(compute: Callable[[Convert], T], dtype: str, seed: int) -> tuple[T, RandomRounding]:
     """The outcome at the precision of a dtype, as it is (seed 0) or jittered, and what numbers it then met on the way.
 
     16-bit floats are computed in float32 and rounded at the end: once, but for the jitter.
     """
-    how = Rounding(dtype_of(dtype), seed)
+    how = RandomRounding(dtype_of(dtype), seed)
 
     def convert(x: Array) -> Array:
-        x = x.astype(how.computed)
-        return how.neighbour(x).view(Rounded) if seed else x
+        x = x.astype(how.compute_dtype)
+        return how.jitter(x).view(JitteredArray) if seed else x
 
-    with rounding(how):
-        return _quietly(compute, convert), how
+    with use_rounding(how):
+        return _call_quietly(compute, convert), how
 
 
 def _cast(x: Array, dtype: np.dtype[Any]) -> Array:
     return x if x.dtype.kind in "biu" else np.asarray(x).view(np.ndarray).astype(dtype)
 
 
-def _quietly(fn: Callable[[Convert], T], convert: Convert) -> T:
+def _call_quietly(fn: Callable[[Convert], T], convert: Convert) -> T:
     """The result without NumPy's warnings: overflow and 0/0 are part of the answer here."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)

@@ -13,22 +13,22 @@ from gradspec.properties.case import Case
 from gradspec.reference.domains import Interval
 from gradspec.reference.tape import Array
 
-STEPS = range(1, 6)  # how often h is halved: the error falls like h^12, rounding grows like 32 eps
-MORE = range(6, 14)  # and so often where that has not settled: the function bends within h
-SETTLED = 1e-8  # of the derivative and of the terms of the function, far below what the spec is held to
+HALVINGS = range(1, 6)  # how often h is halved: the error falls like h^12, rounding grows like 32 eps
+EXTRA_HALVINGS = range(6, 14)  # and so often where that has not settled: the function bends within h
+CONVERGED_ERROR = 1e-8  # of the derivative and of the terms of the function, far below what the spec is held to
 
 
 @dataclass(frozen=True)
-class Estimate:
+class DerivativeEstimate:
     """Derivatives and how far each may be from the truth."""
 
     derivative: Array
     error: Array
 
 
-def numerical_gradient(case: Case, i: int) -> Estimate:
+def numerical_gradient(case: Case, i: int) -> DerivativeEstimate:
     """The gradient of <cotangent, value> with respect to the i-th input, of its shape, in longdouble."""
-    wide = case.with_arrays(lambda x: x.astype(np.longdouble))
+    wide = case.map_float_arrays(lambda x: x.astype(np.longdouble))
     x = wide.inputs[i]
     each = np.eye(x.size, dtype=np.longdouble).reshape(x.size, *x.shape)
 
@@ -36,14 +36,14 @@ def numerical_gradient(case: Case, i: int) -> Estimate:
         """The central difference quotients along each element of the input, with steps h of its shape."""
         above, below = x + each * h, x - each * h
         width = np.sum(above - below, axis=tuple(range(1, above.ndim))).reshape(x.shape)
-        return (_paired(wide, i, above) - _paired(wide, i, below)).reshape(x.shape) / width
+        return (_pair_with_cotangent(wide, i, above) - _pair_with_cotangent(wide, i, below)).reshape(x.shape) / width
 
-    step = _first_steps(wide, i)
-    sizes = [_paired(wide, i, x + each * h, np.abs).reshape(x.shape) for h in (step, -step)]
-    return richardson(difference, step, 1 + np.maximum(*sizes))
+    step = _choose_first_steps(wide, i)
+    sizes = [_pair_with_cotangent(wide, i, x + each * h, np.abs).reshape(x.shape) for h in (step, -step)]
+    return extrapolate_to_zero_step(difference, step, 1 + np.maximum(*sizes))
 
 
-def richardson(difference: Callable[[Array], Array], step: Array, scale: Array) -> Estimate:
+def extrapolate_to_zero_step(difference: Callable[[Array], Array], step: Array, scale: Array) -> DerivativeEstimate:
     """The limit of difference(h) = (f(a + h) - f(a - h)) / 2h at h = 0, elementwise over an array of steps.
 
     step: the first h. scale: the size of the terms of f a step away, whose rounding the differences magnify; at a they may
@@ -52,8 +52,8 @@ def richardson(difference: Callable[[Array], Array], step: Array, scale: Array) 
     rounding = 4 * np.finfo(np.longdouble).eps * scale  # f is a sum of terms of this size, each some ulps off
     row = [difference(step)]
     best, error = row[0], np.full(step.shape, np.longdouble(np.inf))
-    for k in (*STEPS, *MORE):
-        if k in MORE and not np.any((error > SETTLED * (abs(best) + scale)) & np.isfinite(error)):
+    for k in (*HALVINGS, *EXTRA_HALVINGS):
+        if k in EXTRA_HALVINGS and not np.any((error > CONVERGED_ERROR * (abs(best) + scale)) & np.isfinite(error)):
             break
         longer = [difference(step / 2**k)]
         for j, previous in enumerate(row):
@@ -61,10 +61,10 @@ def richardson(difference: Callable[[Array], Array], step: Array, scale: Array) 
             off = np.maximum(abs(longer[-1] - longer[j]), abs(longer[-1] - previous)) + rounding * 2**k / step
             best, error = np.where(off < error, longer[-1], best), np.minimum(off, error)
         row = longer
-    return Estimate(best, error)
+    return DerivativeEstimate(best, error)
 
 
-def _paired(case: Case, i: int, xs: Array, of: Callable[[Array], Array] = np.asarray) -> Array:
+def _pair_with_cotangent(case: Case, i: int, xs: Array, transform: Callable[[Array], Array] = np.asarray) -> Array:
     """<cotangent, value> for each of the arrays `xs`, stacked on a first axis, in place of the i-th input.
 
     of: what is done to its terms before they are added up.
@@ -72,16 +72,16 @@ def _paired(case: Case, i: int, xs: Array, of: Callable[[Array], Array] = np.asa
     if case.op.elementwise:  # then all of them are one call, with a further axis to broadcast over
         x = case.inputs[i]
         stacked = xs.reshape(len(xs), *(1,) * (case.cotangent.ndim - x.ndim), *x.shape)
-        terms = of(case.cotangent * _value(case, i, stacked))
+        terms = transform(case.cotangent * _compute_value(case, i, stacked))
         return np.asarray(np.sum(terms, axis=tuple(range(1, terms.ndim))))
-    return np.array([np.sum(of(case.cotangent * _value(case, i, x))) for x in xs], np.longdouble)
+    return np.array([np.sum(transform(case.cotangent * _compute_value(case, i, x))) for x in xs], np.longdouble)
 
 
-def _value(case: Case, i: int, x: Array) -> Array:
+def _compute_value(case: Case, i: int, x: Array) -> Array:
     return np.asarray(case.op.rule(*case.with_input(i, x).inputs, **case.keywords)[0])
 
 
-def _first_steps(case: Case, i: int) -> Array:
+def _choose_first_steps(case: Case, i: int) -> Array:
     """For each element a step that stays inside the domain and short of the next kink."""
     x = case.inputs[i]
     room = np.full(x.shape, np.longdouble(1) / 16)

@@ -17,10 +17,10 @@ import numpy as np
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.tape import Array
 
-_EXACT = {np.negative, np.absolute, np.sign, np.maximum, np.minimum}  # never round, whatever the numbers
+_EXACT_UFUNCS = {np.negative, np.absolute, np.sign, np.maximum, np.minimum}  # never round, whatever the numbers
 
 
-class Rounding:
+class RandomRounding:
     """How the numbers of a dtype round, and the source of randomness.
 
     computed: the dtype of the arithmetic: 16-bit floats round on the way, but do not overflow as their squares would.
@@ -29,13 +29,13 @@ class Rounding:
 
     def __init__(self, dtype: np.dtype[Any], seed: int) -> None:
         info = ml_dtypes.finfo(dtype)
-        self.computed = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+        self.compute_dtype = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
         self.rng = np.random.default_rng(seed)
         self.spacing, self.smallest = float(info.eps), float(info.smallest_subnormal)
-        self.adding = float(np.finfo(self.computed).eps)
-        self.largest, self.peak, self.trough = float(np.finfo(self.computed).max), 0.0, np.inf
+        self.compute_eps = float(np.finfo(self.compute_dtype).eps)
+        self.largest, self.peak, self.trough = float(np.finfo(self.compute_dtype).max), 0.0, np.inf
 
-    def meet(self, sizes: Array) -> bool:
+    def record_sizes(self, sizes: Array) -> bool:
         """Take note of how large and how small these numbers are, or may be in another order of operations.
 
         An infinity among them that was infinite from the start tells of no overflow. Returns whether all are ordinary:
@@ -50,7 +50,7 @@ class Rounding:
         self.peak, self.trough = max(self.peak, top), min(self.trough, least)
         return ordinary
 
-    def meet_partial(self, ufunc: np.ufunc, x: Array, axis: Any) -> None:
+    def record_partial_results(self, ufunc: np.ufunc, x: Array, axis: Any) -> None:
         """Take note of the most extreme partial results that a sum or product of x may have, in whatever order."""
         sizes = np.abs(x).astype(np.float64)
         sizes = np.where(np.isfinite(sizes), sizes, 0)
@@ -58,9 +58,9 @@ class Rounding:
             self.peak = max(self.peak, float(np.max(np.sum(sizes, axis=axis), initial=0)))
         if ufunc is np.multiply:
             self.peak = max(self.peak, float(np.max(np.prod(np.maximum(sizes, 1), axis=axis), initial=0)))
-            self.meet(np.prod(np.where(sizes == 0, 1, np.minimum(sizes, 1)), axis=axis))
+            self.record_sizes(np.prod(np.where(sizes == 0, 1, np.minimum(sizes, 1)), axis=axis))
 
-    def overflow(self, ufunc: np.ufunc, result: Array, given: Sequence[Any]) -> None:
+    def record_overflow(self, ufunc: np.ufunc, result: Array, given: Sequence[Any]) -> None:
         """Take note if an element is infinite although those that it was made of are neither infinite nor, at a pole, 0."""
         infinite = np.isinf(result)
         if not np.any(infinite):
@@ -72,7 +72,7 @@ class Rounding:
             infinite = np.isinf(ufunc(*(np.where(np.isfinite(x), np.abs(x), 0) for x in given)))
         self.peak = np.inf if np.any(infinite) else self.peak
 
-    def summation(self, x: Array, axis: Any, like: Array) -> Array:
+    def draw_summation_error(self, x: Array, axis: Any, like: Array) -> Array:
         """What a sum of x, taken term by term, may be off by, each partial sum being off by half a unit; of `like`'s shape.
 
         16-bit floats are added up in float32, as every library does that says how.
@@ -84,10 +84,10 @@ class Rounding:
         )
         partial = np.add.accumulate(rows, axis=-1)[..., 1:]
         signs = np.where(self.rng.random(partial.shape) < 0.5, -1, 1)
-        off = np.sum(partial * signs, axis=-1) * (self.adding / 2)
+        off = np.sum(partial * signs, axis=-1) * (self.compute_eps / 2)
         return np.where(np.isfinite(off), off, 0)
 
-    def neighbour(self, x: Any) -> Array:
+    def jitter(self, x: Any) -> Array:
         """X with each element moved by about one unit in the last place, up or down.
 
         Zeros, infinities and NaN stay; the largest overflow.
@@ -97,57 +97,57 @@ class Rounding:
             self.rng.random(x.shape) < 0.5, x.dtype.type(-self.spacing), x.dtype.type(self.spacing)
         )
         size = np.abs(x)
-        if self.meet(size):
+        if self.record_sizes(size):
             return np.asarray(x + size * step)
         moved = x + np.maximum(size, self.smallest / self.spacing) * step * (x != 0)
         moved = np.where(np.abs(moved) > self.largest, np.copysign(np.inf, moved), moved)
         return np.where(np.isfinite(x), moved, x).astype(x.dtype)
 
 
-_current: ContextVar[Rounding | None] = ContextVar("rounding", default=None)
+_current_rounding: ContextVar[RandomRounding | None] = ContextVar("rounding", default=None)
 
 
 @contextmanager
-def rounding(how: Rounding) -> Iterator[None]:
+def use_rounding(random_rounding: RandomRounding) -> Iterator[None]:
     """Within this context `Rounded` arrays round so."""
-    token = _current.set(how)
+    token = _current_rounding.set(random_rounding)
     try:
         yield
     finally:
-        _current.reset(token)
+        _current_rounding.reset(token)
 
 
-class Rounded(np.ndarray[Any, Any]):
+class JitteredArray(np.ndarray[Any, Any]):
     """An array each of whose operations is followed by `Rounding.neighbour`."""
 
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any
     ) -> Any:
-        result = getattr(ufunc, method)(*map(_plain, inputs), **kwargs)
+        result = getattr(ufunc, method)(*map(_as_plain, inputs), **kwargs)
         if getattr(result, "dtype", None) == np.object_:  # a Python function made into a ufunc
             result = result.astype(inputs[0].dtype)
-        how = _current.get()
+        how = _current_rounding.get()
         if how and method == "reduce":
-            x, axis = _plain(inputs[0]), kwargs.get("axis", 0)
-            how.meet_partial(ufunc, x, axis)
+            x, axis = _as_plain(inputs[0]), kwargs.get("axis", 0)
+            how.record_partial_results(ufunc, x, axis)
             if ufunc is np.add and result.dtype.kind == "f":
-                result = result + how.summation(x, axis, result).astype(result.dtype)
+                result = result + how.draw_summation_error(x, axis, result).astype(result.dtype)
         if how and method == "__call__" and getattr(result, "dtype", np.dtype(bool)).kind == "f":
-            how.overflow(ufunc, result, [*map(_plain, inputs)])
-        if how and ufunc not in _EXACT and getattr(result, "dtype", np.dtype(bool)).kind == "f":
-            result = how.neighbour(result)
+            how.record_overflow(ufunc, result, [*map(_as_plain, inputs)])
+        if how and ufunc not in _EXACT_UFUNCS and getattr(result, "dtype", np.dtype(bool)).kind == "f":
+            result = how.jitter(result)
         if out:
             out[0][...] = result
             return out[0]
-        return _rounded(result)
+        return _as_jittered(result)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        return _rounded(super().__array_function__(function, types, args, kwargs))
+        return _as_jittered(super().__array_function__(function, types, args, kwargs))
 
 
-def _rounded(x: Any) -> Any:
-    return np.asarray(x).view(Rounded) if isinstance(x, np.ndarray | np.generic) else x
+def _as_jittered(x: Any) -> Any:
+    return np.asarray(x).view(JitteredArray) if isinstance(x, np.ndarray | np.generic) else x
 
 
-def _plain(x: Any) -> Any:
-    return x.view(np.ndarray) if isinstance(x, Rounded) else x
+def _as_plain(x: Any) -> Any:
+    return x.view(np.ndarray) if isinstance(x, JitteredArray) else x

@@ -10,21 +10,21 @@ from functools import cache
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.case import Case, Result, outcome
-from gradspec.properties.judging.judge import SPEC, Judgement
-from gradspec.reference.cases import Smallest
-from gradspec.reference.op import Op, sample
+from gradspec.properties.case import Case, Result, run_on_backend
+from gradspec.properties.judging.judge import SPEC_BACKEND, Judgement
+from gradspec.reference.cases import SmallestChoices
+from gradspec.reference.op import Op, fill_from_domain
 
 
 def what_the_spec_refuses_raises(backend: Backend, case: Case) -> Judgement:
     """The backend raises where the spec raises, and only there."""
-    good = smallest(case.op, case.dtype)
-    refusal, before, error = _error(SPEC, case), _answer(backend, good), _error(backend, case)
+    good = make_smallest_case(case.op, case.dtype)
+    refusal, before, error = _catch_error(SPEC_BACKEND, case), _run_or_none(backend, good), _catch_error(backend, case)
     if refusal is None and error is not None:
         raise error
     if refusal is not None and error is None:
         return Judgement("disagree", f"nothing was raised; the spec says {type(refusal).__name__}: {refusal}")
-    if error is not None and before is not None and not _same(before, _answer(backend, good)):
+    if error is not None and before is not None and not _are_equal_results(before, _run_or_none(backend, good)):
         return Judgement(
             "disagree", f"it was refused, as it must be, but from then on {good.op.name} gives something else"
         )
@@ -32,33 +32,33 @@ def what_the_spec_refuses_raises(backend: Backend, case: Case) -> Judgement:
 
 
 @cache
-def smallest(op: Op, dtype: str) -> Case:
+def make_smallest_case(op: Op, dtype: str) -> Case:
     """The smallest call of an op."""
-    call = op.cases(Smallest())
-    inputs = [sample(op.domain(i), s) for i, s in enumerate(call.shapes)]
+    call = op.cases(SmallestChoices())
+    inputs = [fill_from_domain(op.domain(i), s) for i, s in enumerate(call.shapes)]
     g = np.ones(np.shape(op.rule(*inputs, **call.keywords)[0]))
     return Case.of(op.name, dtype, inputs, call.keywords, g)
 
 
-def _answer(backend: Backend, case: Case) -> Result | None:
+def _run_or_none(backend: Backend, case: Case) -> Result | None:
     """What a right call gives, or None where it raises: that is not what is asked here."""
     try:
-        return outcome(backend, case)
+        return run_on_backend(backend, case)
     except Exception:
         return None
 
 
-def _same(before: Result, after: Result | None) -> bool:
+def _are_equal_results(before: Result, after: Result | None) -> bool:
     arrays = ((r.value, *r.gradients.values()) for r in (before, after) if r is not None)
     return after is not None and all(
         np.array_equal(x, y, equal_nan=x.dtype.kind == "f") for x, y in zip(*arrays, strict=True)
     )
 
 
-def _error(backend: Backend, case: Case) -> Exception | None:
+def _catch_error(backend: Backend, case: Case) -> Exception | None:
     """What a call raises, with its pullback if it has one."""
     try:
-        outcome(backend, case)
+        run_on_backend(backend, case)
     except Exception as error:
         return error
     return None

@@ -7,18 +7,18 @@ import numpy as np
 from gradspec.backends import Backend
 from gradspec.properties.case import dtype_of
 from gradspec.properties.judging.judge import Judgement
-from gradspec.properties.running.failure import Described
+from gradspec.properties.running.failure import ReprCase
 from gradspec.reference.tape import Array
 
-LENGTH = 5_000  # steps: more than any stack is deep on which one calls the next, and a moment for those that use none
+CHAIN_STEPS = 5_000  # steps: more than any stack is deep on which one calls the next, and a moment for those that use none
 
 
 @dataclass(frozen=True)
-class Chain(Described):
+class Chain(ReprCase):
     """Negations, one after the other, of three numbers."""
 
     dtype: str
-    length: int = LENGTH
+    length: int = CHAIN_STEPS
 
 
 def a_chain_of_any_length_is_differentiated(backend: Backend, chain: Chain) -> Judgement:

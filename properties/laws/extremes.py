@@ -32,32 +32,32 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Case, Result, differentiate, dtype_of, forward
-from gradspec.properties.judging.judge import COPIES, HEADROOM, Judge, Judgement, combined
+from gradspec.properties.judging.judge import JITTERED_COPIES, OVERFLOW_HEADROOM, Judge, Judgement, combine_judgements
 from gradspec.reference.tape import Array
 
-Part = Callable[[Result], Array]
-FINITE, HIGH, LOW, NAN = range(4)
-_NAMES = ("finite", "inf", "-inf", "NaN")
+ResultPart = Callable[[Result], Array]
+FINITE, PLUS_INF, MINUS_INF, NAN = range(4)
+_KIND_NAMES = ("finite", "inf", "-inf", "NaN")
 
 
 def extremes_go_where_the_spec_says(backend: Backend, case: Case) -> Judgement:
     """The value is finite, infinite or NaN where the spec's is, and a finite gradient of the spec's is kept."""
     judge = Judge(case)
-    judgements = [_kept(judge, "value", forward(backend, case), lambda r: r.value)]
+    judgements = [_judge_part(judge, "value", forward(backend, case), lambda r: r.value)]
     if case.op.differentiable:
         gradients = differentiate(backend, case).gradients
-        for i, distance in enumerate(case.kink_distances()):
-            if i in case.differentiable:
-                name, x = case.op.argument(i), case.inputs[i]
-                part: Part = lambda r, n=name: r.gradients[n]  # type: ignore[misc]
-                got = _signed(gradients[name], part(judge.exact), x)
+        for i, distance in enumerate(case.compute_kink_distances()):
+            if i in case.differentiable_inputs:
+                name, x = case.op.argument_name(i), case.inputs[i]
+                part: ResultPart = lambda r, n=name: r.gradients[n]  # type: ignore[misc]
+                got = _copy_sign_at_zeros(gradients[name], part(judge.exact), x)
                 judgements.append(
-                    _kept(judge, f"gradient of {name}", got, part, (distance > 0) & ~np.isnan(x))
+                    _judge_part(judge, f"gradient of {name}", got, part, (distance > 0) & ~np.isnan(x))
                 )
-    return combined(judgements)
+    return combine_judgements(judgements)
 
 
-def _signed(got: Any, exact: Any, x: Any) -> Array:
+def _copy_sign_at_zeros(got: Any, exact: Any, x: Any) -> Array:
     """The gradient with the exact sign where it is infinite because x is a zero of either sign."""
     if got.shape != exact.shape:
         return got
@@ -66,55 +66,55 @@ def _signed(got: Any, exact: Any, x: Any) -> Array:
     return signed
 
 
-def _kept(judge: Judge, what: str, got: Array, part: Part, smooth: Array | bool = True) -> Judgement:
+def _judge_part(judge: Judge, what: str, got: Array, part: ResultPart, smooth: Array | bool = True) -> Judgement:
     exact = part(judge.exact)
     if exact.dtype.kind in "biu" or got.shape != exact.shape:
         return judge.judge(what, got, part)
-    kinds = kind(exact.astype(dtype_of(judge.dtype)))
-    if not np.any(smooth & (kind(got) != kinds)):  # most often: no jittered copies are needed
-        judgement = _close(judge, what, got, part, smooth & (kinds == FINITE))
+    kinds = classify(exact.astype(dtype_of(judge.dtype)))
+    if not np.any(smooth & (classify(got) != kinds)):  # most often: no jittered copies are needed
+        judgement = _judge_closeness(judge, what, got, part, smooth & (kinds == FINITE))
         if judgement.verdict == "agree":
-            return replace(judgement, informative=bool(np.any(smooth & _agreed(judge, part, kinds, 0))))
+            return replace(judgement, informative=bool(np.any(smooth & _where_samples_agree(judge, part, kinds, 0))))
     agreed = wrong = np.zeros(exact.shape, np.bool_)
-    for copies in COPIES:
-        agreed = smooth & _agreed(judge, part, kinds, copies)
-        wrong = agreed & (kind(got) != kinds) & ~_open(judge, got, part, what != "value")
+    for copies in JITTERED_COPIES:
+        agreed = smooth & _where_samples_agree(judge, part, kinds, copies)
+        wrong = agreed & (classify(got) != kinds) & ~_where_undetermined(judge, got, part, what != "value")
         if not np.any(wrong):
             break
     else:
         at = tuple(map(int, np.argwhere(wrong)[0]))
         return Judgement(
             "disagree",
-            f"the {what}{f' at {at}' if at else ''} is {got[at]}, the spec's is {_NAMES[kinds[at]]}",
+            f"the {what}{f' at {at}' if at else ''} is {got[at]}, the spec's is {_KIND_NAMES[kinds[at]]}",
         )
-    close = agreed & (kinds == FINITE) & (kind(got) == FINITE) & (not _imprecise(judge))
-    return replace(_close(judge, what, got, part, close), informative=bool(np.any(agreed)))
+    close = agreed & (kinds == FINITE) & (classify(got) == FINITE) & (not _may_lose_numbers(judge))
+    return replace(_judge_closeness(judge, what, got, part, close), informative=bool(np.any(agreed)))
 
 
-def _agreed(judge: Judge, part: Part, kinds: Array, copies: int) -> Array:
+def _where_samples_agree(judge: Judge, part: ResultPart, kinds: Array, copies: int) -> Array:
     """Where the spec at this precision is of the same kind as the exact result, in all of so many jittered copies."""
     dtype = dtype_of(judge.dtype)
-    return np.logical_and.reduce([kind(part(s).astype(dtype)) == kinds for s in judge.samples(copies)])
+    return np.logical_and.reduce([classify(part(s).astype(dtype)) == kinds for s in judge.compute_samples(copies)])
 
 
-def _open(judge: Judge, got: Array, part: Part, gradient: bool) -> Array:
+def _where_undetermined(judge: Judge, got: Array, part: ResultPart, gradient: bool) -> Array:
     """Where it is open whether a backend's result is finite."""
     exact, dtype, alone = part(judge.exact), dtype_of(judge.dtype), judge.case.op.elementwise
-    kinds = kind(exact.astype(dtype))
-    brink = np.isfinite(exact) & (np.abs(exact) > float(ml_dtypes.finfo(dtype).max) / HEADROOM)
+    kinds = classify(exact.astype(dtype))
+    brink = np.isfinite(exact) & (np.abs(exact) > float(ml_dtypes.finfo(dtype).max) / OVERFLOW_HEADROOM)
     if not alone or dtype.itemsize == 2:
         brink |= judge.near_overflow
-        beyond = np.abs(exact) / HEADROOM > float(ml_dtypes.finfo(dtype).max)
-        brink &= ~(beyond & (kind(got) == FINITE))
-    undone = np.logical_or(kind(got) == NAN, kinds == NAN if gradient else False) & (
-        not alone and _holds(judge, lambda x: ~np.isfinite(x))
+        beyond = np.abs(exact) / OVERFLOW_HEADROOM > float(ml_dtypes.finfo(dtype).max)
+        brink &= ~(beyond & (classify(got) == FINITE))
+    undone = np.logical_or(classify(got) == NAN, kinds == NAN if gradient else False) & (
+        not alone and _has_element(judge, lambda x: ~np.isfinite(x))
     )
-    if not (gradient or judge.near_overflow or judge.lost or _holds(judge, np.isnan)):
+    if not (gradient or judge.near_overflow or judge.share_lost_to_underflow or _has_element(judge, np.isnan)):
         undone &= kinds == FINITE
-    return (brink & ((kinds == FINITE) | (kind(got) == FINITE))) | undone
+    return (brink & ((kinds == FINITE) | (classify(got) == FINITE))) | undone
 
 
-def _imprecise(judge: Judge) -> bool:
+def _may_lose_numbers(judge: Judge) -> bool:
     """Whether an op that combines elements goes through numbers that its order of operations may lose or keep."""
     if judge.case.op.elementwise:
         return False
@@ -123,7 +123,7 @@ def _imprecise(judge: Judge) -> bool:
     return underflows or judge.near_overflow
 
 
-def _close(judge: Judge, what: str, got: Array, part: Part, where: Array) -> Judgement:
+def _judge_closeness(judge: Judge, what: str, got: Array, part: ResultPart, where: Array) -> Judgement:
     """Whether the finite elements are as close as ever; what is below the smallest normal number counts as exact."""
     exact = part(judge.exact)
     tiny = 0.0 if judge.dtype == "float16" else float(ml_dtypes.finfo(dtype_of(judge.dtype)).tiny)
@@ -131,12 +131,12 @@ def _close(judge: Judge, what: str, got: Array, part: Part, where: Array) -> Jud
     return judge.judge(what, np.where(where & ~flushed, got.astype(exact.dtype), exact), part)
 
 
-def _holds(judge: Judge, what: Callable[[Array], Array]) -> bool:
+def _has_element(judge: Judge, predicate: Callable[[Array], Array]) -> bool:
     """Whether the spec's outcome at this precision holds such an element."""
-    outcome = judge.samples(0)[0]
-    return any(np.any(what(x)) for x in (outcome.value, *outcome.gradients.values()))
+    outcome = judge.compute_samples(0)[0]
+    return any(np.any(predicate(x)) for x in (outcome.value, *outcome.gradients.values()))
 
 
-def kind(x: Array) -> Array:
+def classify(x: Array) -> Array:
     """Of each element, whether it is finite, inf, -inf or NaN."""
-    return np.select([np.isnan(x), x == np.inf, x == -np.inf], [NAN, HIGH, LOW], FINITE)
+    return np.select([np.isnan(x), x == np.inf, x == -np.inf], [NAN, PLUS_INF, MINUS_INF], FINITE)

@@ -3,25 +3,25 @@
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.case import Case, differentiate, linearized
+from gradspec.properties.case import Case, differentiate, call_backend_vjp
 from gradspec.properties.judging.judge import Judge, Judgement
 
 
 def every_gradient_agrees(backend: Backend, case: Case) -> Judgement:
     """The gradient of each argument is the spec's: of an op without pullbacks zero, if the backend gives any."""
-    if case.op.flat:
-        return _is_flat(backend, case)
-    return Judge(case).gradients(differentiate(backend, case).gradients)
+    if case.op.has_zero_gradient:
+        return _judge_flat(backend, case)
+    return Judge(case).judge_gradients(differentiate(backend, case).gradients)
 
 
-def _is_flat(backend: Backend, case: Case) -> Judgement:
-    arrays, g = case.for_backend(backend)
+def _judge_flat(backend: Backend, case: Case) -> Judgement:
+    arrays, g = case.to_backend_arrays(backend)
     try:
-        gradients = linearized(backend, case, arrays, range(len(arrays)))[1](g)
+        gradients = call_backend_vjp(backend, case, arrays, range(len(arrays)))[1](g)
     except Exception:  # refused: nobody is misled
         return Judgement("agree")
     for i, d in enumerate(map(backend.to_numpy, gradients)):
         if np.any(d != 0):
-            reason = f"gradient of {case.op.argument(i)} is {d.tolist()}, not 0: {case.op.name} is flat"
+            reason = f"gradient of {case.op.argument_name(i)} is {d.tolist()}, not 0: {case.op.name} is flat"
             return Judgement("disagree", reason)
     return Judgement("agree")

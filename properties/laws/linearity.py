@@ -11,36 +11,36 @@ from dataclasses import replace
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.case import Case, pullback_of, spec_of, wider
-from gradspec.properties.judging.judge import Convert, Judgement, Measure, combined
+from gradspec.properties.case import Case, value_and_pullback, run_spec, exact_dtype
+from gradspec.properties.judging.judge import Convert, Judgement, ComputationJudge, combine_judgements
 from gradspec.reference.tape import Array
 
 Gradients = dict[str, Array]
-Sum = list[tuple[float, Array]]
+LinearCombination = list[tuple[float, Array]]
 """A linear combination of cotangents: factors and terms."""
 
 
 def pullback_is_linear_in_the_cotangent(backend: Backend, case: Case) -> Judgement:
     """Scaled cotangents give scaled gradients, sums of cotangents sums of gradients, and zero gives exactly zero."""
-    _, pull = pullback_of(backend, case)
+    _, pull = value_and_pullback(backend, case)
     once = pull(case.cotangent)
     zero = np.zeros_like(case.cotangent)
     # Not first: a pullback that remembered this answer would be linear, being 0.
-    judgements = [_zero(case, zero, pull(zero))]
-    for name, whole, terms in combinations(case):
+    judgements = [_judge_zero(case, zero, pull(zero))]
+    for name, whole, terms in iterate_combinations(case):
         of_terms = [(c, once if g is case.cotangent else pull(g)) for c, g in terms]
-        judgements.append(_equal(case, name, pull(whole), of_terms, terms))
-    return combined(judgements)
+        judgements.append(_judge_identity(case, name, pull(whole), of_terms, terms))
+    return combine_judgements(judgements)
 
 
-def combinations(case: Case) -> Iterator[tuple[str, Array, Sum]]:
+def iterate_combinations(case: Case) -> Iterator[tuple[str, Array, LinearCombination]]:
     """Cotangents in two ways, each by name: as one array, and as a sum that is the same without any rounding."""
     g = case.cotangent
     scale = g.dtype.type(2**6 if case.dtype == "float16" else 2**20)
     yield "scaled up", g * scale, [(float(scale), g)]
     yield "scaled down and negated", -g / scale, [(-1 / float(scale), g)]
     other = np.roll(g, 1)
-    if np.array_equal(_wide(case, g) + _wide(case, other), _wide(case, g + other)):
+    if np.array_equal(_widen(case, g) + _widen(case, other), _widen(case, g + other)):
         yield "added to another", g + other, [(1, g), (1, other)]
     if g.size > 1:
         odd = np.arange(g.size).reshape(g.shape) % 2 == 1
@@ -48,7 +48,7 @@ def combinations(case: Case) -> Iterator[tuple[str, Array, Sum]]:
         yield "with some of it scaled up", large + small, [(1, large), (1, small)]
 
 
-def _zero(case: Case, zero: Array, got: Gradients) -> Judgement:
+def _judge_zero(case: Case, zero: Array, got: Gradients) -> Judgement:
     """Exactly zero; NaN only where numbers on the way overflow at this precision.
 
     A cotangent of zero may hide these numbers from the spec: what multiplies the cotangent is met with one of ones.
@@ -57,32 +57,32 @@ def _zero(case: Case, zero: Array, got: Gradients) -> Judgement:
         if np.any(np.isfinite(d) & (d != 0)):
             return Judgement("disagree", f"a cotangent of zero gives a gradient of {name} of {d}")
     nothing = {name: np.zeros_like(d) for name, d in got.items()}
-    return _equal(case, "of zero", got, [(1, nothing)], [(1, zero), (0, np.ones_like(zero))])
+    return _judge_identity(case, "of zero", got, [(1, nothing)], [(1, zero), (0, np.ones_like(zero))])
 
 
-def _equal(
-    case: Case, how: str, got: Gradients, of_terms: list[tuple[float, Gradients]], terms: Sum
+def _judge_identity(
+    case: Case, how: str, got: Gradients, of_terms: list[tuple[float, Gradients]], terms: LinearCombination
 ) -> Judgement:
     """Both sides of an identity may be off by what the spec is, when it adds up the terms at this precision."""
-    measure = Measure(case.dtype, lambda convert: _combined(case, convert, terms))
+    measure = ComputationJudge(case.dtype, lambda convert: _combine_spec_gradients(case, convert, terms))
     judged = []
     for name, d in got.items():
         expected = sum(
-            (c * _wide(case, ds[name]) for c, ds in of_terms), start=np.zeros((), wider(case.dtype))
+            (c * _widen(case, ds[name]) for c, ds in of_terms), start=np.zeros((), exact_dtype(case.dtype))
         )
         what = f"gradient of {name} for the cotangent {how}"
         judged.append(measure.judge(what, d, lambda s, n=name: s[n], expected=expected))  # type: ignore[misc]
-    return combined(judged)
+    return combine_judgements(judged)
 
 
-def _combined(case: Case, convert: Convert, terms: Sum) -> Gradients:
+def _combine_spec_gradients(case: Case, convert: Convert, terms: LinearCombination) -> Gradients:
     """The linear combination of the spec's gradients for these cotangents."""
-    parts = [(c, spec_of(replace(case, cotangent=g).with_arrays(convert)).gradients) for c, g in terms]
+    parts = [(c, run_spec(replace(case, cotangent=g).map_float_arrays(convert)).gradients) for c, g in terms]
     return {
         name: sum((c * ds[name] for c, ds in parts[1:]), start=parts[0][0] * d)
         for name, d in parts[0][1].items()
     }
 
 
-def _wide(case: Case, x: Array) -> Array:
-    return x.astype(wider(case.dtype))
+def _widen(case: Case, x: Array) -> Array:
+    return x.astype(exact_dtype(case.dtype))

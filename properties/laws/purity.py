@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gradspec.backends import Backend, call
-from gradspec.properties.case import Case, linearized
+from gradspec.properties.case import Case, call_backend_vjp
 from gradspec.properties.judging.judge import Judge, Judgement
 from gradspec.reference.tape import Array
 
@@ -20,32 +20,32 @@ def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
     the same as before, or, for what it may still need, raise. The same is bit for bit, or else as right as before: sums of torch
     have been seen to change in the last place with what lies where in memory.
     """
-    if not case.differentiable:
-        return _forward_leaves_no_trace(backend, case)
-    inputs, g = case.for_backend(backend)
-    before = _snapshots(backend, [*inputs, g])
+    if not case.differentiable_inputs:
+        return _judge_forward(backend, case)
+    inputs, g = case.to_backend_arrays(backend)
+    before = _take_snapshots(backend, [*inputs, g])
     lent = replace(case, keywords=deepcopy(case.keywords))
-    value, pullback = linearized(backend, lent, inputs)
+    value, pullback = call_backend_vjp(backend, lent, inputs)
     first = pullback(g)
-    gradients = _snapshots(backend, first)
-    names = [case.op.argument(i) for i in case.differentiable]
+    gradients = _take_snapshots(backend, first)
+    names = [case.op.argument_name(i) for i in case.differentiable_inputs]
     judge = Judge(case)
 
-    if changed := _changed(backend, case, [*inputs, g], before):
+    if changed := _find_change(backend, case, [*inputs, g], before):
         return changed
-    linearized(backend, case, _others(backend, case))
-    if wrong := _difference(judge, names, _snapshots(backend, pullback(g)), gradients):
+    call_backend_vjp(backend, case, _make_other_inputs(backend, case))
+    if wrong := _find_difference(judge, names, _take_snapshots(backend, pullback(g)), gradients):
         return Judgement("disagree", f"after a call with other numbers the pullback gives another {wrong}")
-    _, second = linearized(backend, case, inputs)
-    if wrong := _difference(judge, names, _snapshots(backend, second(g)), gradients):
+    _, second = call_backend_vjp(backend, case, inputs)
+    if wrong := _find_difference(judge, names, _take_snapshots(backend, second(g)), gradients):
         return Judgement("disagree", f"a second run gives another {wrong}")
     for i, d in enumerate(first):
         _overwrite(d)
         for j in range(i + 1, len(first)):
-            if not _same(backend.to_numpy(first[j]), gradients[j]):
+            if not _are_bitwise_equal(backend.to_numpy(first[j]), gradients[j]):
                 return Judgement("disagree", f"the gradients of {names[i]} and {names[j]} share memory")
-    indices = _indices(lent.keywords)
-    if not all(map(_same, indices, _indices(case.keywords))):
+    indices = _collect_index_arrays(lent.keywords)
+    if not all(map(_are_bitwise_equal, indices, _collect_index_arrays(case.keywords))):
         return Judgement("disagree", f"an index was changed to {[x.tolist() for x in indices]}")
     writes: list[tuple[str, Sequence[Any], Callable[[Any], None]]] = [
         ("the gradients", (), _overwrite),  # as above
@@ -57,47 +57,47 @@ def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
         for x in arrays:
             write(x)
         try:
-            again = _snapshots(backend, pullback(g))
+            again = _take_snapshots(backend, pullback(g))
         except Exception:
             if arrays and write is _overwrite:  # refused, as is right for what the pullback may need
                 break
             raise
-        if wrong := _difference(judge, names, again, gradients):
+        if wrong := _find_difference(judge, names, again, gradients):
             return Judgement("disagree", f"after a write to {what} the pullback gives another {wrong}")
     return Judgement("agree", informative=any(map(np.any, gradients)))
 
 
-def _forward_leaves_no_trace(backend: Backend, case: Case) -> Judgement:
+def _judge_forward(backend: Backend, case: Case) -> Judgement:
     """What can be said of an op without a gradient: its inputs stay as they are."""
-    inputs, g = case.for_backend(backend)
-    before = _snapshots(backend, [*inputs, g])
+    inputs, g = case.to_backend_arrays(backend)
+    before = _take_snapshots(backend, [*inputs, g])
     call(case.op, backend.ops[case.op.name], inputs, case.keywords)
-    changed = _changed(backend, case, [*inputs, g], before)
+    changed = _find_change(backend, case, [*inputs, g], before)
     return changed or Judgement("agree", informative=any(map(np.any, before[:-1])))
 
 
-def _changed(backend: Backend, case: Case, arrays: Sequence[Any], before: list[Array]) -> Judgement | None:
+def _find_change(backend: Backend, case: Case, arrays: Sequence[Any], before: list[Array]) -> Judgement | None:
     """A disagreement if one of the inputs or the cotangent is no longer what it was."""
-    names = [*map(case.op.argument, range(len(case.inputs))), "cotangent"]
+    names = [*map(case.op.argument_name, range(len(case.inputs))), "cotangent"]
     for name, x, saved in zip(names, arrays, before, strict=True):
         now = backend.to_numpy(x)
-        if not _same(now, saved):
+        if not _are_bitwise_equal(now, saved):
             return Judgement("disagree", f"{name} was changed from {saved.tolist()} to {now.tolist()}")
     return None
 
 
-def _indices(keywords: Mapping[str, Any]) -> list[Array]:
+def _collect_index_arrays(keywords: Mapping[str, Any]) -> list[Array]:
     """The arrays among keywords, alone or in tuples."""
     parts = [part for k in keywords.values() for part in (k if isinstance(k, tuple) else (k,))]
     return [part for part in parts if isinstance(part, np.ndarray)]
 
 
-def _others(backend: Backend, case: Case) -> list[Any]:
+def _make_other_inputs(backend: Backend, case: Case) -> list[Any]:
     """Other inputs of the same shapes: the same numbers in another order."""
-    return replace(case, inputs=tuple(map(np.flip, case.inputs))).for_backend(backend)[0]
+    return replace(case, inputs=tuple(map(np.flip, case.inputs))).to_backend_arrays(backend)[0]
 
 
-def _snapshots(backend: Backend, arrays: Sequence[Any]) -> list[Array]:
+def _take_snapshots(backend: Backend, arrays: Sequence[Any]) -> list[Array]:
     return [np.array(backend.to_numpy(x)) for x in arrays]
 
 
@@ -114,13 +114,13 @@ def _change_index(x: Array) -> None:
     x[...] = np.roll(x, 1) if x.dtype == np.bool_ else 0
 
 
-def _same(x: Array, y: Array) -> bool:
+def _are_bitwise_equal(x: Array, y: Array) -> bool:
     """Whether two arrays are the same bit for bit."""
     return bool(x.dtype == y.dtype) and x.shape == y.shape and x.tobytes() == y.tobytes()
 
 
-def _difference(judge: Judge, names: list[str], gradients: list[Array], expected: list[Array]) -> str:
+def _find_difference(judge: Judge, names: list[str], gradients: list[Array], expected: list[Array]) -> str:
     for name, d, e in zip(names, gradients, expected, strict=True):
-        if not _same(d, e) and judge.gradient(name, d).verdict == "disagree":
+        if not _are_bitwise_equal(d, e) and judge.judge_gradient(name, d).verdict == "disagree":
             return f"gradient of {name}"
     return ""

@@ -8,26 +8,26 @@ from typing import Any
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.case import Case, of_free
+from gradspec.properties.case import Case, bind_constants
 from gradspec.properties.generating import values
-from gradspec.properties.generating.strategies import filled_case
-from gradspec.properties.judging.judge import SPEC, Judge, Judgement, Measure, combined
+from gradspec.properties.generating.strategies import fill_case
+from gradspec.properties.judging.judge import SPEC_BACKEND, Judge, Judgement, ComputationJudge, combine_judgements
 from gradspec.reference import Op
-from gradspec.reference.cases import Seeded
+from gradspec.reference.cases import SeededChoices
 from gradspec.reference.domains import Interval
 from gradspec.reference.tape import Array
 
-COTANGENT = "cotangent"
-NEARLY = 1 / 64  # zero, for second derivatives
-STEEPEST = 6  # of moderate inputs x and directions v the largest v / x
+COTANGENT_NAME = "cotangent"
+ZERO_THRESHOLD = 1 / 64  # zero, for second derivatives
+MAX_DIRECTION_RATIO = 6  # of moderate inputs x and directions v the largest v / x
 
 
 @dataclass(frozen=True)
-class Second:
+class SecondDerivatives:
     """What one gradient, paired with a fixed direction, changes by: its derivatives by the inputs and the cotangent."""
 
-    of: str
-    by: dict[str, Array]
+    argument: str
+    derivatives: dict[str, Array]
 
 
 def second_derivatives_agree(backend: Backend, case: Case) -> Judgement:
@@ -37,53 +37,53 @@ def second_derivatives_agree(backend: Backend, case: Case) -> Judgement:
     where that by the cotangent is not. By symmetry a derivative by x is that of the gradient of x along v, g P / x^2 v
     for instance, and is given the rounding of a number of that size even where such numbers cancel.
     """
-    exact = Measure(case.dtype, lambda convert: second_derivatives(SPEC, case, convert))
-    got, first = second_derivatives(backend, case), Judge(case).exact.gradients
+    exact = ComputationJudge(case.dtype, lambda convert: compute_second_derivatives(SPEC_BACKEND, case, convert))
+    got, first = compute_second_derivatives(backend, case), Judge(case).exact.gradients
     by_inputs: list[Judgement] = []
     by_cotangent: list[Judgement] = []
     for k, second in enumerate(got):
-        for name, d in second.by.items():
-            what = f"derivative by {name} of the gradient of {second.of}"
+        for name, d in second.derivatives.items():
+            what = f"derivative by {name} of the gradient of {second.argument}"
             part = lambda e, k=k, name=name: e[k].by[name]
-            scale = STEEPEST * np.abs(first[name]) if name in first else 0
+            scale = MAX_DIRECTION_RATIO * np.abs(first[name]) if name in first else 0
             judgement = exact.judge(what, d, part, scale=scale)
-            (by_cotangent if name == COTANGENT else by_inputs).append(judgement)
-    whole = combined(by_inputs + by_cotangent)
-    telling = combined(by_inputs if curved(case.op) else by_cotangent).informative
+            (by_cotangent if name == COTANGENT_NAME else by_inputs).append(judgement)
+    whole = combine_judgements(by_inputs + by_cotangent)
+    telling = combine_judgements(by_inputs if has_second_derivatives(case.op) else by_cotangent).informative
     return Judgement(whole.verdict, whole.reason, telling, whole.worst)
 
 
-def second_derivatives(
+def compute_second_derivatives(
     backend: Backend, case: Case, convert: Callable[[Array], Array] = np.copy
-) -> list[Second]:
+) -> list[SecondDerivatives]:
     """For the gradient of each input its derivatives, along a direction of the input's shape."""
-    free = case.differentiable
-    directions = [direction(case.dtype, case.inputs[i].shape) for i in free]
-    case = case.with_arrays(convert)
+    free = case.differentiable_inputs
+    directions = [make_direction(case.dtype, case.inputs[i].shape) for i in free]
+    case = case.map_float_arrays(convert)
     arrays = [backend.from_numpy(x) for x in case.inputs]
     g = backend.from_numpy(case.cotangent)
 
-    fn = of_free(backend, case, arrays, free)
+    fn = bind_constants(backend, case, arrays, free)
 
-    def pulled(k: int) -> Callable[..., Any]:
+    def make_gradient(k: int) -> Callable[..., Any]:
         return lambda *xs_g: backend.vjp(fn, *xs_g[:-1])[1](xs_g[-1])[k]
 
-    names = [*(case.op.argument(i) for i in free), COTANGENT]
+    names = [*(case.op.argument_name(i) for i in free), COTANGENT_NAME]
     seconds = []
     for k, v in enumerate(directions):
-        _, pullback = backend.vjp(pulled(k), *(arrays[i] for i in free), g)
+        _, pullback = backend.vjp(make_gradient(k), *(arrays[i] for i in free), g)
         found = map(backend.to_numpy, pullback(backend.from_numpy(convert(v))))
-        seconds.append(Second(names[k], dict(zip(names, found, strict=True))))
+        seconds.append(SecondDerivatives(names[k], dict(zip(names, found, strict=True))))
     return seconds
 
 
-def direction(dtype: str, shape: tuple[int, ...]) -> Array:
+def make_direction(dtype: str, shape: tuple[int, ...]) -> Array:
     """A direction that looks random and is the same each time, so that a case needs no second cotangent."""
     block = np.random.default_rng(len(shape)).integers(0, 256, 64, np.uint8)
-    return values.cotangent(dtype, shape, block)
+    return values.fill_cotangent(dtype, shape, block)
 
 
-def moderate(case: Case) -> Case:
+def make_moderate(case: Case) -> Case:
     """The case with every number between 1/2 and 2 in size, or 0, as those become that are nearly so: a product tells by several.
 
     What the second derivative keeps of its digits where numbers are of different sizes depends on which formula of the
@@ -93,23 +93,23 @@ def moderate(case: Case) -> Case:
     op = case.op
     may_vanish = op.kinks is None and all(0.0 in d for d in op.domains if isinstance(d, Interval))
 
-    def scaled(x: Array) -> Array:
+    def scale_to_moderate(x: Array) -> Array:
         wide = x.astype(np.float64)
         if may_vanish:
-            wide = np.where(np.abs(wide) < NEARLY, 0, wide)
+            wide = np.where(np.abs(wide) < ZERO_THRESHOLD, 0, wide)
         far = (np.abs(wide) < 1 / 2) | (np.abs(wide) > 2)
         return np.where(far, np.frexp(wide)[0], wide).astype(x.dtype)
 
-    return case.with_arrays(scaled)
+    return case.map_float_arrays(scale_to_moderate)
 
 
 @cache
-def curved(op: Op) -> bool:
+def has_second_derivatives(op: Op) -> bool:
     """Whether the derivatives of the op change with its inputs at all: in the spec, on a few small cases."""
     for seed in range(6):
         block = np.random.default_rng(seed).integers(0, 256, 64, np.uint8)
-        case = filled_case(op, op.cases(Seeded(seed, (2, 3))), "float64", block)
-        seconds = second_derivatives(SPEC, case)
-        if any(np.any(d) for s in seconds for name, d in s.by.items() if name != COTANGENT):
+        case = fill_case(op, op.cases(SeededChoices(seed, (2, 3))), "float64", block)
+        seconds = compute_second_derivatives(SPEC_BACKEND, case)
+        if any(np.any(d) for s in seconds for name, d in s.derivatives.items() if name != COTANGENT_NAME):
             return True
     return False

@@ -2,29 +2,29 @@
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Case, differentiate, dtype_of, forward
-from gradspec.properties.judging.judge import Judge, Judgement, combined
+from gradspec.properties.judging.judge import Judge, Judgement, combine_judgements
 from gradspec.reference.tape import Array
 
 
 def shapes_and_dtypes_are_kept(backend: Backend, case: Case) -> Judgement:
     """The value has the spec's shape and the case's dtype, and each gradient those of its argument."""
-    judgements = [shaped_as_the_value(case, forward(backend, case))]
+    judgements = [judge_value_shape(case, forward(backend, case))]
     if case.op.differentiable:
         result = differentiate(backend, case)
-        judgements.append(shaped_as_the_value(case, result.value))
-        for i in case.differentiable:
-            name = case.op.argument(i)
-            judgements.append(shaped(f"gradient of {name}", result.gradients[name], case.inputs[i]))
-    return combined(judgements)
+        judgements.append(judge_value_shape(case, result.value))
+        for i in case.differentiable_inputs:
+            name = case.op.argument_name(i)
+            judgements.append(judge_shape_and_dtype(f"gradient of {name}", result.gradients[name], case.inputs[i]))
+    return combine_judgements(judgements)
 
 
-def shaped_as_the_value(case: Case, got: Array) -> Judgement:
+def judge_value_shape(case: Case, got: Array) -> Judgement:
     """Whether `got` has the shape of the spec's value, and its dtype, that of the case for numbers."""
     exact = Judge(case).exact.value
-    return shaped("value", got, exact if exact.dtype.kind in "biu" else exact.astype(dtype_of(case.dtype)))
+    return judge_shape_and_dtype("value", got, exact if exact.dtype.kind in "biu" else exact.astype(dtype_of(case.dtype)))
 
 
-def shaped(what: str, got: Array, like: Array) -> Judgement:
+def judge_shape_and_dtype(what: str, got: Array, like: Array) -> Judgement:
     """Whether `got` has the shape and dtype of `like`; integers may be of any width."""
     if got.shape != like.shape:
         return Judgement("disagree", f"the {what} has shape {got.shape}, not {like.shape}")

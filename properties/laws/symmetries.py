@@ -8,7 +8,7 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Case, differentiate
-from gradspec.properties.judging.judge import Judge, Judgement, combined
+from gradspec.properties.judging.judge import Judge, Judgement, combine_judgements
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.tape import Array
 
@@ -16,41 +16,41 @@ Change = Callable[[Array, Any], Array]
 """From an array and the keywords of the op to an array."""
 
 
-def _same(x: Array, _: Any) -> Array:
+def _leave(x: Array, _: Any) -> Array:
     return x
 
 
-def _in_steps(x: Array, _: Any) -> Array:
+def _round_to_eighths(x: Array, _: Any) -> Array:
     """X in multiples of 1/8 up to 4 in size: `_shifted` adds to them exactly."""
     return np.clip(np.round(x.astype(np.float64) * 8) / 8, -4, 4).astype(x.dtype)
 
 
-def _shifted(x: Array, _: Any) -> Array:
+def _shift_far(x: Array, _: Any) -> Array:
     """X + 1024, of which exp overflows; x + 8 in 16 bits, where more would not be exact."""
     return x + x.dtype.type(8 if x.dtype.itemsize == 2 else 1024)
 
 
-def _in_units(x: Array, _: Any) -> Array:
+def _round_to_integers(x: Array, _: Any) -> Array:
     """X in integers up to 4 in size."""
     return np.clip(np.round(x.astype(np.float64)), -4, 4).astype(x.dtype)
 
 
-def _moved(x: Array, _: Any) -> Array:
+def _shift_near(x: Array, _: Any) -> Array:
     """X + 2, for pullbacks that may lose digits of a distant x, written as a g + b x + c or as exp(x - y) g."""
     return x + x.dtype.type(2)
 
 
-def _turned(x: Array, keywords: Any) -> Array:
+def _reorder(x: Array, keywords: Any) -> Array:
     """With the elements along the axes in another order."""
     axes = normalize_axes(keywords.get("axis"), x.ndim)
     return np.roll(np.flip(x, axes), (1,) * len(axes), axes) if axes else x
 
 
-def _doubled(x: Array, _: Any) -> Array:
+def _double(x: Array, _: Any) -> Array:
     return x * x.dtype.type(2)
 
 
-def _quadrupled(x: Array, _: Any) -> Array:
+def _quadruple(x: Array, _: Any) -> Array:
     return x * x.dtype.type(4)
 
 
@@ -63,34 +63,34 @@ class Symmetry:
 
     name: str
     x: Change
-    value: Change = _same
-    cotangent: Change = _same
-    gradient: Change = _same
-    first: Change = _same
+    value: Change = _leave
+    cotangent: Change = _leave
+    gradient: Change = _leave
+    prepare: Change = _leave
 
 
-INVARIANT = Symmetry("invariant under shifts", _shifted, first=_in_steps)
-INVARIANT_NEARBY = Symmetry("invariant under shifts", _moved, first=_in_units)
-SHIFTED_NEARBY = Symmetry("shifted with x", _moved, _moved, first=_in_units)
-SHIFTED = Symmetry("shifted with x", _shifted, _shifted, first=_in_steps)
-UNORDERED = Symmetry("the same in any order", _turned, gradient=_turned)
-REORDERED = Symmetry("reordered with x", _turned, _turned, _turned, _turned)
-SCALED = Symmetry("doubled with x", _doubled, _doubled)
-SQUARED = Symmetry("quadrupled with x doubled", _doubled, _quadrupled, gradient=_doubled)
+SHIFT_INVARIANT = Symmetry("invariant under shifts", _shift_far, prepare=_round_to_eighths)
+NEAR_SHIFT_INVARIANT = Symmetry("invariant under shifts", _shift_near, prepare=_round_to_integers)
+NEAR_SHIFT_EQUIVARIANT = Symmetry("shifted with x", _shift_near, _shift_near, prepare=_round_to_integers)
+SHIFT_EQUIVARIANT = Symmetry("shifted with x", _shift_far, _shift_far, prepare=_round_to_eighths)
+ORDER_INVARIANT = Symmetry("the same in any order", _reorder, gradient=_reorder)
+ORDER_EQUIVARIANT = Symmetry("reordered with x", _reorder, _reorder, _reorder, _reorder)
+SCALE_EQUIVARIANT = Symmetry("doubled with x", _double, _double)
+SCALE_QUADRATIC = Symmetry("quadrupled with x doubled", _double, _quadruple, gradient=_double)
 
-SYMMETRIES: dict[str, tuple[Symmetry, ...]] = {
-    "softmax": (INVARIANT, REORDERED),
-    "log_softmax": (INVARIANT, REORDERED),
-    "layer_norm": (INVARIANT_NEARBY,),
-    "logsumexp": (SHIFTED_NEARBY, UNORDERED),
-    "max": (SHIFTED, UNORDERED, SCALED),
-    "min": (SHIFTED, UNORDERED, SCALED),
-    "mean": (SHIFTED, UNORDERED, SCALED),
-    "sum": (UNORDERED, SCALED),
-    "var": (INVARIANT, UNORDERED, SQUARED),
-    "relu": (SCALED,),
-    "abs": (SCALED,),
-    "square": (SQUARED,),
+SYMMETRIES_BY_OP: dict[str, tuple[Symmetry, ...]] = {
+    "softmax": (SHIFT_INVARIANT, ORDER_EQUIVARIANT),
+    "log_softmax": (SHIFT_INVARIANT, ORDER_EQUIVARIANT),
+    "layer_norm": (NEAR_SHIFT_INVARIANT,),
+    "logsumexp": (NEAR_SHIFT_EQUIVARIANT, ORDER_INVARIANT),
+    "max": (SHIFT_EQUIVARIANT, ORDER_INVARIANT, SCALE_EQUIVARIANT),
+    "min": (SHIFT_EQUIVARIANT, ORDER_INVARIANT, SCALE_EQUIVARIANT),
+    "mean": (SHIFT_EQUIVARIANT, ORDER_INVARIANT, SCALE_EQUIVARIANT),
+    "sum": (ORDER_INVARIANT, SCALE_EQUIVARIANT),
+    "var": (SHIFT_INVARIANT, ORDER_INVARIANT, SCALE_QUADRATIC),
+    "relu": (SCALE_EQUIVARIANT,),
+    "abs": (SCALE_EQUIVARIANT,),
+    "square": (SCALE_QUADRATIC,),
 }
 """What the value does when all of the first array is shifted, doubled, or put in another order along the axes."""
 
@@ -100,12 +100,12 @@ def symmetries_are_kept(backend: Backend, case: Case) -> Judgement:
 
     Both answers are the backend's own, so that it is held to its own choices at kinks.
     """
-    return combined([_kept(backend, case, symmetry) for symmetry in SYMMETRIES.get(case.op.name, ())])
+    return combine_judgements([_judge_symmetry(backend, case, symmetry) for symmetry in SYMMETRIES_BY_OP.get(case.op.name, ())])
 
 
-def _kept(backend: Backend, case: Case, symmetry: Symmetry) -> Judgement:
+def _judge_symmetry(backend: Backend, case: Case, symmetry: Symmetry) -> Judgement:
     x, *others = case.inputs
-    x, k = symmetry.first(x, case.keywords), case.keywords
+    x, k = symmetry.prepare(x, case.keywords), case.keywords
     cotangent = symmetry.cotangent(case.cotangent, k)
     before = replace(case, inputs=(x, *others))
     after = replace(case, inputs=(symmetry.x(x, k), *others), cotangent=cotangent)
@@ -120,4 +120,4 @@ def _kept(backend: Backend, case: Case, symmetry: Symmetry) -> Judgement:
         judgements.append(
             judge.judge(what, got.gradients[name], lambda r, n=name: r.gradients[n], expected=expected)  # type: ignore[misc]
         )
-    return combined(judgements)
+    return combine_judgements(judgements)

@@ -11,10 +11,10 @@ import numpy as np
 import gradspec.reference as spec
 from gradspec.backends import Backend
 from gradspec.properties.judging.judge import FACTOR, Judgement
-from gradspec.properties.running.failure import Described
+from gradspec.properties.running.failure import ReprCase
 from gradspec.reference.tape import Array
 
-Program = Callable[[Any, Array, Array], list[Any]]
+TensorProgram = Callable[[Any, Array, Array], list[Any]]
 """From a namespace (torch, or the spec) and two float64 matrices of one shape to what there is to observe."""
 
 
@@ -120,7 +120,7 @@ def second_order(xp: Any, a: Array, b: Array) -> list[Any]:
     return [g.detach(), x.grad]
 
 
-PROGRAMS: dict[str, Program] = {
+TENSOR_PROGRAMS: dict[str, TensorProgram] = {
     p.__name__: p
     for p in (
         requires_grad_spreads, gradients_accumulate, one_input_is_used_many_times, leaves_share_a_cotangent,
@@ -130,7 +130,7 @@ PROGRAMS: dict[str, Program] = {
 
 
 @dataclass(frozen=True)
-class Text(Described):
+class TensorProgramCase(ReprCase):
     """One of the programs, and the seed and shape of the two matrices it is given."""
 
     program: str
@@ -138,16 +138,16 @@ class Text(Described):
     shape: tuple[int, int]
 
 
-def program_text_observes_the_same(torch: Backend, text: Text) -> Judgement:
+def program_text_observes_the_same(torch: Backend, text: TensorProgramCase) -> Judgement:
     """The spec and torch observe the same facts, and the same numbers up to rounding."""
-    program = PROGRAMS[text.program]
+    program = TENSOR_PROGRAMS[text.program]
     a, b = np.random.default_rng(text.seed).standard_normal((2, *text.shape))
-    return compared(program(spec, a.copy(), b.copy()), program(importlib.import_module(torch.name), a, b))
+    return compare_observations(program(spec, a.copy(), b.copy()), program(importlib.import_module(torch.name), a, b))
 
 
-def compared(ours: list[Any], theirs: list[Any]) -> Judgement:
+def compare_observations(ours: list[Any], theirs: list[Any]) -> Judgement:
     """Facts must be equal; numbers may differ by the rounding of the largest of their array."""
-    for i, (x, y) in enumerate(zip(map(_observed, ours), map(_observed, theirs), strict=True)):
+    for i, (x, y) in enumerate(zip(map(_convert_observation, ours), map(_convert_observation, theirs), strict=True)):
         if not isinstance(x, np.ndarray):
             same = x == y
         else:
@@ -158,7 +158,7 @@ def compared(ours: list[Any], theirs: list[Any]) -> Judgement:
     return Judgement("agree")
 
 
-def _observed(x: Any) -> Any:
+def _convert_observation(x: Any) -> Any:
     if hasattr(x, "detach"):
         x = x.detach().numpy()
     return tuple(x) if isinstance(x, tuple) else x

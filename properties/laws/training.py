@@ -7,20 +7,20 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.case import dtype_of
-from gradspec.properties.judging.judge import SPEC, Judgement, Measure, combined
-from gradspec.properties.running.failure import Described
+from gradspec.properties.judging.judge import SPEC_BACKEND, Judgement, ComputationJudge, combine_judgements
+from gradspec.properties.running.failure import ReprCase
 from gradspec.reference.tape import Array
 
-LAYERS = {"linear", "layer_norm", "relu", "cross_entropy"}
-STEPS = 10
-RATE = 0.1
+NETWORK_OPS = {"linear", "layer_norm", "relu", "cross_entropy"}
+TRAINING_STEPS = 10
+LEARNING_RATE = 0.1
 
 
 Parameters = Mapping[str, Array]
 
 
 @dataclass(frozen=True)
-class Lesson(Described):
+class TrainingCase(ReprCase):
     """A classification task: sizes, and the seed of its data and of the parameters that training starts from."""
 
     seed: int
@@ -30,13 +30,13 @@ class Lesson(Described):
     hidden: int
     classes: int
 
-    def data(self) -> tuple[Array, Array]:
+    def draw_data(self) -> tuple[Array, Array]:
         """X of shape (examples, inputs), targets of shape (examples)."""
         rng = np.random.default_rng(self.seed)
         x = rng.standard_normal((self.examples, self.inputs)).astype(dtype_of(self.dtype))
         return x, rng.integers(0, self.classes, self.examples)
 
-    def parameters(self) -> Parameters:
+    def draw_parameters(self) -> Parameters:
         rng = np.random.default_rng(self.seed + 1)
         shapes = {
             "weight1": (self.hidden, self.inputs), "bias1": (self.hidden,), "scale": (self.hidden,),
@@ -48,10 +48,10 @@ class Lesson(Described):
 
 
 def train(
-    backend: Backend, lesson: Lesson, convert: Callable[[Array], Array] = np.copy
+    backend: Backend, lesson: TrainingCase, convert: Callable[[Array], Array] = np.copy
 ) -> tuple[Parameters, Array]:
     """The parameters after gradient descent, and the loss before each step; all in the dtype `convert` makes."""
-    ops, (x, target) = backend.ops, lesson.data()
+    ops, (x, target) = backend.ops, lesson.draw_data()
     batch, labels = backend.from_numpy(convert(x)), backend.from_numpy(target)
 
     def loss(*parameters: Array) -> Array:
@@ -59,26 +59,26 @@ def train(
         h = ops["relu"](ops["layer_norm"](ops["linear"](batch, weight1, bias1), scale, shift))
         return ops["cross_entropy"](ops["linear"](h, weight2, bias2), labels)
 
-    losses, parameters = [], {name: convert(p) for name, p in lesson.parameters().items()}
-    for _ in range(STEPS):
+    losses, parameters = [], {name: convert(p) for name, p in lesson.draw_parameters().items()}
+    for _ in range(TRAINING_STEPS):
         value, pullback = backend.vjp(loss, *map(backend.from_numpy, parameters.values()))
         losses.append(backend.to_numpy(value))
         gradients = map(backend.to_numpy, pullback(backend.from_numpy(np.ones_like(losses[0]))))
         parameters = {
-            k: p - p.dtype.type(RATE) * d for (k, p), d in zip(parameters.items(), gradients, strict=True)
+            k: p - p.dtype.type(LEARNING_RATE) * d for (k, p), d in zip(parameters.items(), gradients, strict=True)
         }
     return parameters, np.array(losses)
 
 
-def a_network_learns_as_the_spec_does(backend: Backend, lesson: Lesson) -> Judgement:
+def a_network_learns_as_the_spec_does(backend: Backend, lesson: TrainingCase) -> Judgement:
     """Every parameter moves, the loss falls where the spec's falls, and both end where the spec's do."""
-    spec = Measure(lesson.dtype, lambda convert: train(SPEC, lesson, convert))
+    spec = ComputationJudge(lesson.dtype, lambda convert: train(SPEC_BACKEND, lesson, convert))
     got, losses = train(backend, lesson)
     exact, exact_losses = spec.exact
-    for name, p in lesson.parameters().items():
+    for name, p in lesson.draw_parameters().items():
         if np.array_equal(got[name], p) and not np.array_equal(exact[name], p):
-            return Judgement("disagree", f"{name} has not moved in {STEPS} steps")
+            return Judgement("disagree", f"{name} has not moved in {TRAINING_STEPS} steps")
     if exact_losses[-1] < exact_losses[0] and not losses[-1] < losses[0]:
         return Judgement("disagree", f"the loss should have fallen; it went from {losses[0]} to {losses[-1]}")
     ends = [spec.judge(f"{k} at the end", got[k], lambda end, k=k: end[0][k]) for k in got]  # type: ignore[misc]
-    return combined([*ends, spec.judge("loss", losses, lambda end: end[1])])
+    return combine_judgements([*ends, spec.judge("loss", losses, lambda end: end[1])])

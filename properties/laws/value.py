@@ -1,13 +1,13 @@
 """Is the value right?"""
 
 from gradspec.backends import Backend
-from gradspec.properties.case import Case, forward, pullback_of
-from gradspec.properties.judging.judge import Judge, Judgement, combined
+from gradspec.properties.case import Case, forward, value_and_pullback
+from gradspec.properties.judging.judge import Judge, Judgement, combine_judgements
 
 
 def value_agrees(backend: Backend, case: Case) -> Judgement:
     """The value is the spec's, computed without and with the vjp."""
     values, judge = [forward(backend, case)], Judge(case)
-    if case.differentiable:
-        values.append(pullback_of(backend, case)[0])
-    return combined([judge.value(value) for value in values])
+    if case.differentiable_inputs:
+        values.append(value_and_pullback(backend, case)[0])
+    return combine_judgements([judge.judge_value(value) for value in values])

@@ -8,25 +8,25 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.case import Case
-from gradspec.properties.judging.attempt import Law, judged
+from gradspec.properties.judging.attempt import Law, judge_case
 from gradspec.properties.judging.judge import Judgement
 from gradspec.reference.domains import Interval
 from gradspec.reference.tape import Array
 
-SECONDS = 3.0
-TRIES = 300  # of what goes wrong once in fifty calls, all but one in 400 are seen
+REPRODUCE_SECONDS = 3.0
+MAX_REPRODUCE_TRIES = 300  # of what goes wrong once in fifty calls, all but one in 400 are seen
 
 
-def judged_again(law: Law, backend: Backend, case: Any) -> Judgement:
+def judge_case_repeatedly(law: Law, backend: Backend, case: Any) -> Judgement:
     """What the law says of the case; if nothing is wrong, of the case again and again with others in between.
 
     A backend that remembers earlier calls, by their shape or place in memory, or is right most of the time, passes a
     single call. What is in between differs in its numbers alone, and obeys the law wherever the backend is right.
     """
-    alone = judged(law, backend, case)
-    end = time.monotonic() + SECONDS
-    for k in range(0 if alone.verdict == "disagree" else TRIES):
-        found = judged(law, backend, case if k % 2 else other_than(case, k))
+    alone = judge_case(law, backend, case)
+    end = time.monotonic() + REPRODUCE_SECONDS
+    for k in range(0 if alone.verdict == "disagree" else MAX_REPRODUCE_TRIES):
+        found = judge_case(law, backend, case if k % 2 else vary_case(case, k))
         if found.verdict == "disagree":
             when = f"not at first, but in try {k + 2} with other numbers in between"
             return replace(
@@ -37,19 +37,19 @@ def judged_again(law: Law, backend: Backend, case: Any) -> Judgement:
     return alone
 
 
-def other_than(case: Any, k: int) -> Any:
+def vary_case(case: Any, k: int) -> Any:
     """The k-th other one of its kind, if there is one: other numbers in the same shapes, or a program of another seed."""
     if not isinstance(case, Case):
         return replace(case, seed=case.seed + k + 1) if hasattr(case, "seed") else case
-    other = replace(case, cotangent=_moved(case.cotangent, Interval(), k))
+    other = replace(case, cotangent=_vary_values(case.cotangent, Interval(), k))
     for i, x in enumerate(case.inputs):
         domain = case.op.domain(i)
         if isinstance(domain, Interval) and x.dtype.kind not in "biu":
-            other = other.with_input(i, _moved(x, domain, k))
+            other = other.with_input(i, _vary_values(x, domain, k))
     return other if other.is_smooth or not case.is_smooth else case
 
 
-def _moved(x: Array, domain: Interval, k: int) -> Array:
+def _vary_values(x: Array, domain: Interval, k: int) -> Array:
     steps = (np.arange(x.size).reshape(x.shape) % 3 + k % 5) / 8
     with np.errstate(all="ignore"):
         new = (x.astype(np.float64) * 1.25 + steps).astype(x.dtype)

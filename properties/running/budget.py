@@ -7,22 +7,22 @@ has seen, in this run and in earlier ones (pytest's cache remembers them): the n
 import time
 from collections.abc import Iterable, Mapping
 
-MANY = 1000  # informative cases that halve the weight
+CASES_THAT_HALVE_WEIGHT = 1000  # informative cases that halve the weight
 
 
 class Budget:
     """Divides the time. seen: informative cases so far, by node id. workers: how many share the items."""
 
     def __init__(
-        self, seconds: float, items: Iterable[str], seen: Mapping[str, int], workers: int = 1
+        self, seconds: float, items: Iterable[str], informative_cases: Mapping[str, int], workers: int = 1
     ) -> None:
-        self.end = time.monotonic() + seconds
-        self.weights = {item: 1 / (1 + seen.get(item, 0) / MANY) for item in items}
-        self.left = sum(self.weights.values()) / workers
+        self.deadline = time.monotonic() + seconds
+        self.weights = {item: 1 / (1 + informative_cases.get(item, 0) / CASES_THAT_HALVE_WEIGHT) for item in items}
+        self.weight_left = sum(self.weights.values()) / workers
 
-    def share(self, item: str) -> float:
+    def allot_seconds(self, item: str) -> float:
         """Seconds for this item, which is the next."""
         weight = self.weights[item]
-        seconds = max(0.0, self.end - time.monotonic()) * weight / max(self.left, weight)
-        self.left -= weight
+        seconds = max(0.0, self.deadline - time.monotonic()) * weight / max(self.weight_left, weight)
+        self.weight_left -= weight
         return seconds

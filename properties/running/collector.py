@@ -15,7 +15,7 @@ from gradspec.backends.backend import Deviation
 from gradspec.properties.running import options, report
 from gradspec.properties.running.matrix import Entry
 from gradspec.properties.running.options import is_thorough
-from gradspec.properties.running.run import SEEN
+from gradspec.properties.running.run import INFORMATIVE_CACHE_KEY
 from gradspec.properties.running.selection import Selection
 
 
@@ -26,76 +26,76 @@ class Collector:
         self.config = config
         self.selection = selection
         self.report = report.Report()
-        self.seen: Counter[str] = Counter()
-        self.whole = False
-        self.interrupted = False
-        self._hidden: list[Any] = []
+        self.informative_counts: Counter[str] = Counter()
+        self.is_whole_run = False
+        self.was_interrupted = False
+        self._hidden_reports: list[Any] = []
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: what there is gets reported
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if found := getattr(report, "gradspec", None):
-            self._add(report.nodeid, found)
+            self._add_result(report.nodeid, found)
 
-    def _add(self, nodeid: str, found: dict[str, Any]) -> None:
+    def _add_result(self, nodeid: str, found: dict[str, Any]) -> None:
         entry = Entry.from_json(found["entry"])
         self.report.entries.append(entry)
-        self.seen[nodeid] += entry.tally.informative
-        self.whole = found["whole"]
+        self.informative_counts[nodeid] += entry.tally.informative
+        self.is_whole_run = found["whole"]
         if "failure" in found:
-            self.report.failures.append(report.Failure(**found["failure"]))
+            self.report.failures.append(report.ReportedFailure(**found["failure"]))
 
     @property
-    def gone(self) -> list[str]:
-        if self.interrupted or not self.whole or not is_thorough(settings()):
+    def stale_deviations(self) -> list[str]:
+        if self.was_interrupted or not self.is_whole_run or not is_thorough(settings()):
             return []
-        known = self.selected["known"].items()
-        return self.report.gone(
-            {name: [Deviation.declared(*d) for d in said.items()] for name, said in known}
+        known = self.selection_summary["known"].items()
+        return self.report.find_stale_deviations(
+            {name: [Deviation.parse(*d) for d in said.items()] for name, said in known}
         )
 
     @cached_property
-    def selected(self) -> dict[str, Any]:
+    def selection_summary(self) -> dict[str, Any]:
         """What was selected: a worker says so as it ends, which saves this process importing every library."""
-        return self.selection.told()
+        return self.selection.summarize()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         if told := getattr(node, "workeroutput", {}).get("gradspec"):
-            self.selected = told
+            self.selection_summary = told
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if not self.report.entries:
             return
-        self.interrupted = session.exitstatus == pytest.ExitCode.INTERRUPTED
-        self.report.collapse()
-        if self.gone and session.exitstatus == pytest.ExitCode.OK:
+        self.was_interrupted = session.exitstatus == pytest.ExitCode.INTERRUPTED
+        self.report.delete_duplicate_files()
+        if self.stale_deviations and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        if path := options.matrix_file(self.config):
-            self.report.save(path, interrupted=self.interrupted, gone=self.gone, **self._untested())
-        self._remember()
+        if path := options.get_matrix_file(self.config):
+            self.report.save(path, interrupted=self.was_interrupted, gone=self.stale_deviations, **self._get_untested())
+        self._save_informative_counts()
 
-    def _untested(self) -> dict[str, Any]:
-        return {name: self.selected[name] for name in ("unavailable", "not_offered")}
+    def _get_untested(self) -> dict[str, Any]:
+        return {name: self.selection_summary[name] for name in ("unavailable", "not_offered")}
 
-    def _remember(self) -> None:
+    def _save_informative_counts(self) -> None:
         """Keep what --budget needs to know next time."""
         cache = getattr(self.config, "cache", None)
-        if cache and options.budget(self.config):
-            cache.set(SEEN, dict(Counter(cache.get(SEEN, {})) + self.seen))
+        if cache and options.parse_budget(self.config):
+            cache.set(INFORMATIVE_CACHE_KEY, dict(Counter(cache.get(INFORMATIVE_CACHE_KEY, {})) + self.informative_counts))
 
     @pytest.hookimpl(specname="pytest_terminal_summary", wrapper=True, tryfirst=True)
     def pytest_hide_failures(self, terminalreporter: pytest.TerminalReporter) -> Generator[None]:
         """Keep failures of properties out of pytest's own section: ours shows them, each once."""
         failed = terminalreporter.stats.get("failed", [])
-        self._hidden = [r for r in failed if hasattr(r, "gradspec")]
+        self._hidden_reports = [r for r in failed if hasattr(r, "gradspec")]
         terminalreporter.stats["failed"] = [r for r in failed if not hasattr(r, "gradspec")]
         return (yield)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        terminalreporter.stats["failed"] += self._hidden
+        terminalreporter.stats["failed"] += self._hidden_reports
         if not terminalreporter.stats["failed"]:
             del terminalreporter.stats["failed"]
         if not self.report.entries:
@@ -105,9 +105,9 @@ class Collector:
         if self.report.failures:
             terminalreporter.section("what disagrees")
             report.show_failures(self.report, console)
-        terminalreporter.section("gradspec" + (", interrupted" if self.interrupted else ""))
-        report.show_matrix(self.report, console, **self._untested())
-        report.show_gone(self.gone, console)
+        terminalreporter.section("gradspec" + (", interrupted" if self.was_interrupted else ""))
+        report.show_matrix(self.report, console, **self._get_untested())
+        report.show_stale_deviations(self.stale_deviations, console)
 
 
 def _interrupt(*_: Any) -> NoReturn:

@@ -25,20 +25,20 @@ from typing import Any
 from hypothesis import core
 
 from gradspec.backends import Backend, load
-from gradspec.properties.judging.attempt import Law, epitaph, first_line, judged, judged_apart
-from gradspec.properties.judging.attempt import ended as ended_by
+from gradspec.properties.judging.attempt import Law, describe_exit, get_message_line, judge_case, judge_case_in_fork
+from gradspec.properties.judging.attempt import judge_crash as ended_by
 from gradspec.properties.judging.judge import Judgement
-from gradspec.properties.running.failure import Disagreement
+from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.matrix import Tally
-from gradspec.properties.running.perform import perform
-from gradspec.properties.running.subject import Engine, Subject
+from gradspec.properties.running.perform import perform_property
+from gradspec.properties.running.subject import BackendUnderTest, OpUnderTest
 from gradspec.reference import OPS, Op
 
-START = 60.0  # seconds, at the least, in which a process has to import the backend
-FORKED = 60.0  # seconds for the second attempt at a property that crashed, in search of its smallest case
+MIN_START_SECONDS = 60.0  # seconds, at the least, in which a process has to import the backend
+FORKED_RERUN_SECONDS = 60.0  # seconds for the second attempt at a property that crashed, in search of its smallest case
 
 
-class Trouble(Exception):
+class UntestedPropertyError(Exception):
     """A property that could not be tried: what was raised, as text."""
 
 
@@ -54,71 +54,71 @@ class Task:
     profile: Mapping[str, Any]
     seed: Any = None  # of --hypothesis-seed
     seconds: float | None = None
-    forked: bool = False  # whether every check gets a process of its own
+    fork_each_check: bool = False  # whether every check gets a process of its own
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskOutcome:
     """What came of a task."""
 
     tally: Tally
-    failure: Disagreement | None = None
-    trouble: str = ""
+    failure: LawViolation | None = None
+    error: str = ""
 
 
-class Keeper:
+class IsolatedProcess:
     """Keeps a process for backends that are not trusted, and starts another when it is lost."""
 
     def __init__(self, limit: float) -> None:
-        self.limit = limit
+        self.time_limit = limit
         self._process: Any = None
         self._pipe: Any = None
-        self._shrunk: set[str] = (
+        self._targets_with_shrunk_crash: set[str] = (
             set()
         )  # which subjects have had their crash shrunk: it takes a while, and one tells enough
 
-    def perform(self, task: Task, tried: Engine) -> None:
+    def perform(self, task: Task, target: BackendUnderTest) -> None:
         """What `running.perform` does, somewhere else. Disagreement also if the process hangs or dies."""
-        ended = self._ended(task)
+        ended = self._run_task(task)
         if (
-            isinstance(ended, Lost)
+            isinstance(ended, LostProcess)
             and ended.crashed
-            and repr(tried) not in self._shrunk
+            and repr(target) not in self._targets_with_shrunk_crash
             and hasattr(os, "fork")
         ):
-            self._shrunk.add(repr(tried))
-            ended = self._smallest(task, ended)
-        if isinstance(ended, Lost):
-            tried.tally += Tally(judged=ended.checks)
-            if ended.check is None:
-                raise Trouble(f"{tried.backend.name} {ended.reason} before its first check")
-            law, case = ended.check
-            raise tried.broken(law, case, ended_by(ended.reason, self.limit))
-        tried.tally += ended.tally
+            self._targets_with_shrunk_crash.add(repr(target))
+            ended = self._shrink_crash(task, ended)
+        if isinstance(ended, LostProcess):
+            target.tally += Tally(judged=ended.check_count)
+            if ended.last_check is None:
+                raise UntestedPropertyError(f"{target.backend.name} {ended.reason} before its first check")
+            law, case = ended.last_check
+            raise target.make_violation(law, case, ended_by(ended.reason, self.time_limit))
+        target.tally += ended.tally
         if ended.failure:
             raise ended.failure
-        if ended.trouble:
-            raise Trouble(ended.trouble)
+        if ended.error:
+            raise UntestedPropertyError(ended.error)
 
-    def _smallest(self, task: Task, lost: "Lost") -> "Outcome | Lost":
+    def _shrink_crash(self, task: Task, lost: "LostProcess") -> "TaskOutcome | LostProcess":
         """Try once more, so that only the process of one check crashes and Hypothesis can shrink the case."""
-        again = self._ended(Task(**{**vars(task), "forked": True, "seconds": None}), FORKED)
-        return again if isinstance(again, Outcome) and again.failure else lost
+        again = self._run_task(Task(**{**vars(task), "forked": True, "seconds": None}), FORKED_RERUN_SECONDS)
+        return again if isinstance(again, TaskOutcome) and again.failure else lost
 
-    def _ended(self, task: Task, within: float = float("inf")) -> "Outcome | Lost":
+    def _run_task(self, task: Task, within: float = float("inf")) -> "TaskOutcome | LostProcess":
         self._start()
         self._pipe.send(task)
         last, checks, end = None, 0, time.monotonic() + within
         while True:
             try:
                 if time.monotonic() > end or not self._pipe.poll(
-                    self.limit if last else max(self.limit, START)
+                    self.time_limit if last else max(self.time_limit, MIN_START_SECONDS)
                 ):
                     self.stop()
-                    return Lost(f"was not done after {self.limit:g} s", False, last, checks)
+                    return LostProcess(f"was not done after {self.time_limit:g} s", False, last, checks)
                 message = self._pipe.recv_bytes()
             except (EOFError, ConnectionError):
-                return Lost(self._epitaph(), True, last, checks)
+                return LostProcess(self._describe_exit(), True, last, checks)
             if message[:1] == b"d":
                 return pickle.loads(message[1:])  # type: ignore[no-any-return]
             last, checks = message, checks + 1
@@ -131,10 +131,10 @@ class Keeper:
             self._process.start()
             there.close()
 
-    def _epitaph(self) -> str:
+    def _describe_exit(self) -> str:
         self._process.join(5)
         code, self._process = self._process.exitcode, None
-        return epitaph(code)
+        return describe_exit(code)
 
     def stop(self) -> None:
         if self._process is not None:
@@ -143,12 +143,12 @@ class Keeper:
             self._process = None
 
 
-class Lost:
+class LostProcess:
     """A process that hung or died, and what it was trying."""
 
     def __init__(self, reason: str, crashed: bool, last: bytes | None, checks: int) -> None:
-        self.reason, self.crashed, self.checks = reason, crashed, checks
-        self.check: tuple[Law, Any] | None = pickle.loads(last[1:]) if last else None
+        self.reason, self.crashed, self.check_count = reason, crashed, checks
+        self.last_check: tuple[Law, Any] | None = pickle.loads(last[1:]) if last else None
 
 
 def serve(pipe: Connection) -> None:
@@ -160,29 +160,29 @@ def serve(pipe: Connection) -> None:
         except EOFError:
             return
         except Exception as error:
-            outcome = Outcome(Tally(), trouble=f"{type(error).__name__}: {first_line(error)}")
+            outcome = TaskOutcome(Tally(), error=f"{type(error).__name__}: {get_message_line(error)}")
         else:
-            outcome = _performed(task, pipe)
+            outcome = _perform_task(task, pipe)
         pipe.send_bytes(b"d" + pickle.dumps(outcome))
 
 
-def _performed(task: Task, pipe: Connection) -> Outcome:
-    tried: Engine = next(x for x in task.arguments.values() if isinstance(x, Engine))
-    tried.judged = partial(_announced, pipe, judged_apart if task.forked else judged)
+def _perform_task(task: Task, pipe: Connection) -> TaskOutcome:
+    tried: BackendUnderTest = next(x for x in task.arguments.values() if isinstance(x, BackendUnderTest))
+    tried.judge_case = partial(_announce_and_judge, pipe, judge_case_in_fork if task.fork_each_check else judge_case)
     try:
-        function = getattr(_module(task.path, task.module), task.function)
+        function = getattr(_import_test_module(task.path, task.module), task.function)
         core.global_force_seed = task.seed
-        perform(function, task.arguments, tried, task.key, task.seconds, task.profile)
-    except Disagreement as failure:
-        return Outcome(tried.tally, failure=failure)
+        perform_property(function, task.arguments, tried, task.key, task.seconds, task.profile)
+    except LawViolation as failure:
+        return TaskOutcome(tried.tally, failure=failure)
     except AssertionError as error:
-        return Outcome(tried.tally, trouble=str(error))
+        return TaskOutcome(tried.tally, error=str(error))
     except BaseException:
-        return Outcome(tried.tally, trouble=traceback.format_exc())
-    return Outcome(tried.tally)
+        return TaskOutcome(tried.tally, error=traceback.format_exc())
+    return TaskOutcome(tried.tally)
 
 
-def _announced(
+def _announce_and_judge(
     pipe: Connection, judge: Callable[..., Judgement], law: Law, backend: Backend, case: Any
 ) -> Judgement:
     pipe.send_bytes(b"c" + pickle.dumps((law, case)))
@@ -190,7 +190,7 @@ def _announced(
 
 
 @cache
-def _module(path: Path, name: str) -> ModuleType:
+def _import_test_module(path: Path, name: str) -> ModuleType:
     """The module of a test, under the name that it has in the other process."""
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -204,30 +204,30 @@ def _module(path: Path, name: str) -> ModuleType:
 # How ops and subjects travel: by name.
 
 
-def _op(name: str) -> Op:
+def _load_op(name: str) -> Op:
     return OPS[name]
 
 
-def _reduced_op(op: Op) -> Any:
-    return _op, (op.name,)
+def _reduce_op(op: Op) -> Any:
+    return _load_op, (op.name,)
 
 
-_loaded = cache(load)
+_load_cached = cache(load)
 
 
-def _engine(name: str, source: str, backend: str, dtypes: list[str]) -> Engine:
-    return Engine(name=name, backend=_loaded(source), dtypes=dtypes, source=source)
+def _make_backend_under_test(name: str, source: str, backend: str, dtypes: list[str]) -> BackendUnderTest:
+    return BackendUnderTest(name=name, backend=_load_cached(source), dtypes=dtypes, source=source)
 
 
-def _subject(name: str, source: str, backend: str, dtypes: list[str]) -> Subject:
-    return Subject(name=name, op=OPS[name], backend=_loaded(source), dtypes=dtypes, source=source)
+def _make_op_under_test(name: str, source: str, backend: str, dtypes: list[str]) -> OpUnderTest:
+    return OpUnderTest(name=name, op=OPS[name], backend=_load_cached(source), dtypes=dtypes, source=source)
 
 
-def _reduced_engine(tried: Engine) -> Any:
-    build = _subject if isinstance(tried, Subject) else _engine
-    return build, (tried.name, tried.source, tried.backend.name, list(tried.dtypes))
+def _reduce_target(target: BackendUnderTest) -> Any:
+    build = _make_op_under_test if isinstance(target, OpUnderTest) else _make_backend_under_test
+    return build, (target.name, target.source, target.backend.name, list(target.dtypes))
 
 
-copyreg.pickle(Op, _reduced_op)
-copyreg.pickle(Engine, _reduced_engine)
-copyreg.pickle(Subject, _reduced_engine)
+copyreg.pickle(Op, _reduce_op)
+copyreg.pickle(BackendUnderTest, _reduce_target)
+copyreg.pickle(OpUnderTest, _reduce_target)

@@ -18,26 +18,26 @@ from typing import Any, Protocol
 import numpy as np
 
 from gradspec.backends.loading import BUILT_IN
-from gradspec.properties.judging.attempt import Ended, Law, plain
+from gradspec.properties.judging.attempt import CrashOrTimeout, Law, make_printable
 from gradspec.properties.judging.judge import Judgement
 
-__all__ = ["Described", "Disagreement", "Law", "Origin", "Reproducible"]
+__all__ = ["ReprCase", "LawViolation", "Law", "FailingBackend", "ReproducibleCase"]
 
 
-class Reproducible(Protocol):
+class ReproducibleCase(Protocol):
     """What a law can be tried on: something that can be shown to people, to Python and to tools."""
 
     @property
-    def subject(self) -> str: ...
+    def target_name(self) -> str: ...
     @property
     def dtype(self) -> str: ...
-    def expression(self) -> str: ...
-    def lines(self) -> list[str]: ...
+    def as_python(self) -> str: ...
+    def as_lines(self) -> list[str]: ...
     def as_json(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
-class Origin:
+class FailingBackend:
     """The backend that fails: its name, where its arrays live, and the name that loads it."""
 
     name: str
@@ -45,24 +45,24 @@ class Origin:
     source: str
 
 
-class Disagreement(AssertionError):
+class LawViolation(AssertionError):
     """A backend breaks a law on a case."""
 
-    def __init__(self, law: Law, backend: Origin, case: Reproducible, judgement: Judgement) -> None:
+    def __init__(self, law: Law, backend: FailingBackend, case: ReproducibleCase, judgement: Judgement) -> None:
         self.law, self.backend, self.case, self.judgement = law, backend, case, judgement
-        super().__init__(self.text())
+        super().__init__(self.as_text())
 
     def __reduce__(self) -> tuple[Any, ...]:  # it comes from another process, if the backend is kept in one
-        return Disagreement, (self.law, self.backend, self.case, self.judgement)
+        return LawViolation, (self.law, self.backend, self.case, self.judgement)
 
     @property
     def title(self) -> str:
-        return plain(
-            f"{self.case.subject} on {self.backend.name} ({self.backend.device}) breaks a law: {self.rule}"
+        return make_printable(
+            f"{self.case.target_name} on {self.backend.name} ({self.backend.device}) breaks a law: {self.law_sentence}"
         )
 
     @property
-    def rule(self) -> str:
+    def law_sentence(self) -> str:
         """The law as a sentence."""
         return self.law.__name__.replace("_", " ")
 
@@ -73,22 +73,22 @@ class Disagreement(AssertionError):
         frames = [line for line in more if line.startswith("  at ")]
         if frames:  # the same line of the backend fails every op alike
             return self.backend.source, raised, frames[-1]
-        return self.backend.source, self.case.subject, re.split(r" at \(| is | has ", raised)[0]
+        return self.backend.source, self.case.target_name, re.split(r" at \(| is | has ", raised)[0]
 
-    def text(self) -> str:
+    def as_text(self) -> str:
         told = self.judgement.reason.split("\n")
-        return "\n".join([self.title, *(f"  {line}" for line in (*self.case.lines(), *told))])
+        return "\n".join([self.title, *(f"  {line}" for line in (*self.case.as_lines(), *told))])
 
-    def script(self) -> str:
+    def as_script(self) -> str:
         """A program that tries the law on the case once more; exits with 1 if it is still broken."""
-        expression = self.case.expression()
+        expression = self.case.as_python()
         call, home, limit = "judged_again", "running.again", ""
-        if isinstance(self.judgement, Ended):
-            call, home, limit = "judged_apart", "judging.attempt", f", seconds={self.judgement.seconds:g}"
+        if isinstance(self.judgement, CrashOrTimeout):
+            call, home, limit = "judged_apart", "judging.attempt", f", seconds={self.judgement.time_limit:g}"
         head = [
-            f'"""{_quoted(self.title)}.',
-            f'{_quoted(self.judgement.reason.split(chr(10))[0])}."""',
-            *_imports(self.backend.source, expression),
+            f'"""{_escape_for_docstring(self.title)}.',
+            f'{_escape_for_docstring(self.judgement.reason.split(chr(10))[0])}."""',
+            *_format_imports(self.backend.source, expression),
             "from gradspec.backends import load",
             f"from gradspec.properties.{home} import {call}",
             f"from {type(self.case).__module__} import {type(self.case).__name__}",
@@ -104,7 +104,7 @@ class Disagreement(AssertionError):
             expression = " ".join(line.strip() for line in expression.split("\n"))
         return "\n".join([*head, f"case = {expression}", *tail, ""])
 
-    def capsule(self) -> dict[str, Any]:
+    def as_capsule(self) -> dict[str, Any]:
         """All that is known of the failure, for tools."""
         return {
             "law": f"{self.law.__module__}:{self.law.__name__}",
@@ -113,23 +113,23 @@ class Disagreement(AssertionError):
             "case": self.case.as_json(),
             "reason": self.judgement.reason,
             "worst": repr(self.judgement.worst),
-            "versions": versions(),
+            "versions": collect_versions(),
         }
 
-    def save(self, folder: Path, part: str = "") -> Path:
+    def save(self, folder: Path, name_suffix: str = "") -> Path:
         """Write script and capsule, each whole or not at all; the path of the script. part: what else names the file."""
-        parts = (self.law.__name__, self.case.subject, self.backend.name, part)
+        parts = (self.law.__name__, self.case.target_name, self.backend.name, name_suffix)
         name = re.sub(r"[^\w.-]+", "-", "-".join(filter(None, parts)))
         folder.mkdir(parents=True, exist_ok=True)
-        write(folder / f"{name}.json", json.dumps(self.capsule(), indent=2, default=repr) + "\n")
-        write(folder / f"{name}.py", self.script())
+        write_atomically(folder / f"{name}.json", json.dumps(self.as_capsule(), indent=2, default=repr) + "\n")
+        write_atomically(folder / f"{name}.py", self.as_script())
         return folder / f"{name}.py"
 
 
-def _imports(source: str, expression: str) -> list[str]:
+def _format_imports(source: str, expression: str) -> list[str]:
     """What a script needs before it can load the backend and name the values of its case."""
     values = [name for name in ("inf", "nan") if re.search(rf"\b{name}\b", expression)]
-    home = _home(source)
+    home = _find_import_folder(source)
     return [
         *([f"import sys; sys.path.insert(0, {home!r})"] if home else []),
         *([f"from math import {', '.join(values)}"] if values else []),
@@ -137,7 +137,7 @@ def _imports(source: str, expression: str) -> list[str]:
     ]
 
 
-def _home(source: str) -> str | None:
+def _find_import_folder(source: str) -> str | None:
     """The folder from which the module of a backend is imported, unless it is installed."""
     module = sys.modules.get(source.split(":")[0].split(".")[0])
     file = getattr(module, "__file__", None)
@@ -147,12 +147,12 @@ def _home(source: str) -> str | None:
     return None if str(folder) in site.getsitepackages() else str(folder.resolve())
 
 
-def _quoted(text: str) -> str:
+def _escape_for_docstring(text: str) -> str:
     """Text that can stand in a docstring."""
     return text.replace("\\", "\\\\").replace('"', "'").rstrip(".")
 
 
-def write(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
     """Write a file by renaming a finished one into its place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=path.name, delete=False) as file:
@@ -161,7 +161,7 @@ def write(path: Path, text: str) -> None:
     Path(file.name).replace(path)
 
 
-def versions() -> dict[str, str]:
+def collect_versions() -> dict[str, str]:
     """What the failure was seen with."""
     installed = {d.name: d.version for d in metadata.distributions()}
     libraries = ("gradspec", "torch", "cupy-cuda13x", "jax", "hypothesis")
@@ -173,15 +173,15 @@ def versions() -> dict[str, str]:
     } | known
 
 
-class Described:
+class ReprCase:
     """Makes a dataclass of plain values reproducible: its repr is an expression."""
 
-    subject = "programs"
+    target_name = "programs"
 
-    def expression(self) -> str:
+    def as_python(self) -> str:
         return repr(self)
 
-    def lines(self) -> list[str]:
+    def as_lines(self) -> list[str]:
         return [repr(self)]
 
     def as_json(self) -> dict[str, Any]:

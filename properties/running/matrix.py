@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
-from gradspec.properties.judging.attempt import plain
+from gradspec.properties.judging.attempt import make_printable
 from gradspec.properties.judging.judge import Judgement
 
 
@@ -52,12 +52,12 @@ class Entry:
         return cls(**{**entry, "tally": Tally(**entry["tally"])})
 
 
-def sentence(test: str) -> str:
+def to_sentence(test: str) -> str:
     """The property that a test of this name is."""
-    return plain(test.removeprefix("test_").replace("_", " "))
+    return make_printable(test.removeprefix("test_").replace("_", " "))
 
 
-MARKS = {
+OUTCOME_MARKS = {
     "failed": ("✗", "bold red"),
     "known": ("!", "yellow"),
     "passed": ("✓", "green"),
@@ -65,22 +65,22 @@ MARKS = {
 }
 """From the outcome that outweighs all others to the one that says least."""
 
-CELL = "  cases  info  worst"
-GAP = "   "
+CELL_HEADING = "  cases  info  worst"
+COLUMN_GAP = "   "
 LEGEND = "info: share of cases that could have shown an error; worst: largest error, 1 is what is allowed"
 
 
-def worst_outcome(entries: Iterable[Entry]) -> str:
+def find_worst_outcome(entries: Iterable[Entry]) -> str:
     """The outcome that tells most of several: one failure outweighs all else."""
     outcomes = {e.outcome for e in entries}
-    return next((o for o in MARKS if o in outcomes), "skipped")
+    return next((o for o in OUTCOME_MARKS if o in outcomes), "skipped")
 
 
-def tables(entries: list[Entry], width: int) -> Iterator[Text]:
+def format_tables(entries: list[Entry], width: int) -> Iterator[Text]:
     """The lines of both tables, split where the backends do not fit side by side."""
-    yield from table("op", {e.op: plain(e.op) for e in entries}, entries, width)
+    yield from format_table("op", {e.op: make_printable(e.op) for e in entries}, entries, width)
     yield Text()
-    yield from table("property", {e.property: sentence(e.property) for e in entries}, entries, width)
+    yield from format_table("property", {e.property: to_sentence(e.property) for e in entries}, entries, width)
     yield Text()
     legend = Text.assemble(
         *(
@@ -90,69 +90,69 @@ def tables(entries: list[Entry], width: int) -> Iterator[Text]:
                 ("failed", "disagrees   "),
                 ("known", "known to deviate"),
             )
-            for part in (MARKS[o], " " + word)
+            for part in (OUTCOME_MARKS[o], " " + word)
         )
     )
     yield legend
     yield Text(LEGEND, "dim")
 
 
-def table(by: str, rows: dict[str, str], entries: list[Entry], width: int) -> Iterator[Text]:
+def format_table(field_name: str, rows: dict[str, str], entries: list[Entry], width: int) -> Iterator[Text]:
     """A row for each value of the field `by`, under its title: those that failed first, and the sum of all last."""
     backends = list(dict.fromkeys(e.backend for e in entries))
-    first = max(map(len, [by, "all", *rows.values()]))
-    fit = max(1, (width - first) // (len(CELL) + 2 + len(GAP)))
+    first = max(map(len, [field_name, "all", *rows.values()]))
+    fit = max(1, (width - first) // (len(CELL_HEADING) + 2 + len(COLUMN_GAP)))
     for k in range(0, len(backends), fit):
         group = backends[k : k + fit]
         shown = [e for e in entries if e.backend in group]
         if k:
             yield Text()
         yield Text(
-            by.ljust(first) + "".join(f"{GAP}{_short(plain(b)):<{len(CELL) + 2}}" for b in group), "bold"
+            field_name.ljust(first) + "".join(f"{COLUMN_GAP}{_shorten_name(make_printable(b)):<{len(CELL_HEADING) + 2}}" for b in group), "bold"
         )
-        yield Text(" " * first + f"{GAP}  {CELL}" * len(group), "dim")
+        yield Text(" " * first + f"{COLUMN_GAP}  {CELL_HEADING}" * len(group), "dim")
         for row in sorted(
-            {getattr(e, by) for e in shown}, key=lambda r: (_rank(by, r, shown), *_order(by, r, rows))
+            {getattr(e, field_name) for e in shown}, key=lambda r: (_rank_row(field_name, r, shown), *_get_sort_key(field_name, r, rows))
         ):
-            yield _line(rows[row].ljust(first), [_of(shown, b, by, row) for b in group])
-        yield _line("all".ljust(first), [_of(shown, b) for b in group])
+            yield _format_line(rows[row].ljust(first), [_select_entries(shown, b, field_name, row) for b in group])
+        yield _format_line("all".ljust(first), [_select_entries(shown, b) for b in group])
 
 
-def _of(entries: list[Entry], backend: str, by: str = "", row: str = "") -> list[Entry]:
+def _select_entries(entries: list[Entry], backend: str, by: str = "", row: str = "") -> list[Entry]:
     return [e for e in entries if e.backend == backend and (not by or getattr(e, by) == row)]
 
 
-def _rank(by: str, row: str, entries: list[Entry]) -> int:
+def _rank_row(by: str, row: str, entries: list[Entry]) -> int:
     return (
-        list(MARKS).index(worst_outcome(e for e in entries if getattr(e, by) == row)) // 2
+        list(OUTCOME_MARKS).index(find_worst_outcome(e for e in entries if getattr(e, by) == row)) // 2
     )  # failed, known | rest
 
 
-def _order(by: str, row: str, rows: dict[str, str]) -> tuple[int, str]:
+def _get_sort_key(by: str, row: str, rows: dict[str, str]) -> tuple[int, str]:
     return (0, row) if by == "op" else (list(rows).index(row), "")
 
 
-def _line(title: str, cells: list[list[Entry]]) -> Text:
-    worst = worst_outcome(e for cell in cells for e in cell)
-    line = Text(title, MARKS["failed"][1] if worst == "failed" else "")
+def _format_line(title: str, cells: list[list[Entry]]) -> Text:
+    worst = find_worst_outcome(e for cell in cells for e in cell)
+    line = Text(title, OUTCOME_MARKS["failed"][1] if worst == "failed" else "")
     for cell in cells:
-        line.append(GAP)
-        line.append_text(_cell(cell))
+        line.append(COLUMN_GAP)
+        line.append_text(_format_cell(cell))
     return line
 
 
-def _cell(entries: list[Entry]) -> Text:
+def _format_cell(entries: list[Entry]) -> Text:
     if not entries:
-        return Text(" " * (len(CELL) + 2))
+        return Text(" " * (len(CELL_HEADING) + 2))
     total = sum((e.tally for e in entries), Tally())
     share = f"{total.informative / total.judged:.0%}" if total.judged else "-"
-    numbers = f"{total.judged:>8,}  {share:>4}  {_number(total.worst):>5}"
-    return Text.assemble(MARKS[worst_outcome(entries)], numbers)
+    numbers = f"{total.judged:>8,}  {share:>4}  {_format_number(total.worst):>5}"
+    return Text.assemble(OUTCOME_MARKS[find_worst_outcome(entries)], numbers)
 
 
-def _number(x: float) -> str:
+def _format_number(x: float) -> str:
     return f"{x:.2f}" if x < 100 else "inf" if x == float("inf") else f"{x:.0e}".replace("e+", "e")
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= len(CELL) + 2 else name[: len(CELL) + 1] + "…"
+def _shorten_name(name: str) -> str:
+    return name if len(name) <= len(CELL_HEADING) + 2 else name[: len(CELL_HEADING) + 1] + "…"

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.errors import InvalidArgument
 
-from gradspec.backends import Backend, Unavailable, available, load
-from gradspec.backends.backend import DTYPES, nearest
-from gradspec.properties.judging.attempt import plain, told
+from gradspec.backends import Backend, Unavailable, load_all, load
+from gradspec.backends.backend import DTYPES, suggest_nearest
+from gradspec.properties.judging.attempt import make_printable, describe_exception
 from gradspec.reference import OPS
 
-TIME_LIMIT = 60.0  # seconds: a first call may compile kernels
+DEFAULT_TIME_LIMIT_SECONDS = 60.0  # seconds: a first call may compile kernels
 
 PROFILES = {"quick": 2, "default": 18, "deep": 100}
 """How many examples each profile tries of every property, backend and op."""
 
-_SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+_SUPPRESSED_HEALTH_CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
 
 def register_profiles() -> None:
@@ -29,7 +29,7 @@ def register_profiles() -> None:
             max_examples=examples,
             deadline=None,
             report_multiple_bugs=False,
-            suppress_health_check=_SLOW,
+            suppress_health_check=_SUPPRESSED_HEALTH_CHECKS,
         )
     settings.load_profile("default")
 
@@ -42,7 +42,7 @@ def is_thorough(profile: settings) -> bool:
     return profile.max_examples >= PROFILES["default"]
 
 
-def add(parser: pytest.Parser) -> None:
+def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("gradspec")
     several = {"action": "append", "default": []}
     group.addoption("--backend", **several, help="a backend by name or module:attribute; repeatable")
@@ -60,7 +60,7 @@ def add(parser: pytest.Parser) -> None:
         "--time-limit",
         metavar="SECONDS",
         type=float,
-        default=TIME_LIMIT,
+        default=DEFAULT_TIME_LIMIT_SECONDS,
         help="for one check of a backend in a process of its own (default: %(default)g)",
     )
     group.addoption(
@@ -72,52 +72,52 @@ def add(parser: pytest.Parser) -> None:
     group.addoption("--no-isolate", dest="isolate", action="store_false", help="try none in one")
 
 
-def chosen(kind: str, names: list[str], allowed: Iterable[str]) -> list[str]:
+def choose_names(option: str, names: list[str], allowed: Iterable[str]) -> list[str]:
     """Those of the allowed names that are given, or all if none is; UsageError for a name that is not allowed."""
     allowed = list(allowed)
     for name in names:
         if name not in allowed:
-            raise pytest.UsageError(plain(f"--{kind} {name}: no such {kind}; {nearest(name, allowed)}"))
+            raise pytest.UsageError(make_printable(f"--{option} {name}: no such {option}; {suggest_nearest(name, allowed)}"))
     return [name for name in allowed if name in names or not names]
 
 
-def ops(config: pytest.Config) -> list[str]:
-    return chosen("op", config.getoption("op") or [], OPS)
+def get_selected_ops(config: pytest.Config) -> list[str]:
+    return choose_names("op", config.getoption("op") or [], OPS)
 
 
-def dtypes(config: pytest.Config) -> list[str]:
-    return chosen("dtype", config.getoption("dtype") or [], DTYPES)
+def get_selected_dtypes(config: pytest.Config) -> list[str]:
+    return choose_names("dtype", config.getoption("dtype") or [], DTYPES)
 
 
-def backends(config: pytest.Config) -> dict[str, Backend | Unavailable]:
+def load_selected_backends(config: pytest.Config) -> dict[str, Backend | Unavailable]:
     """The backends asked for, or else all there are, with those that cannot run here."""
     names: list[str] = config.getoption("backend") or []
     here = str(config.invocation_params.dir)
     if any(":" in name for name in names) and here not in sys.path:
         sys.path.insert(0, here)  # as python -m pytest would
-    return {name: _loaded(name) for name in names} if names else available()
+    return {name: _load_backend(name) for name in names} if names else load_all()
 
 
-def _loaded(name: str) -> Backend:
+def _load_backend(name: str) -> Backend:
     try:
         return load(name)
     except (Unavailable, ValueError, TypeError) as error:
-        raise pytest.UsageError(plain(f"--backend: {' '.join(str(error).split())}")) from error
+        raise pytest.UsageError(make_printable(f"--backend: {' '.join(str(error).split())}")) from error
     except (Exception, SystemExit) as error:  # the module's own
-        raise pytest.UsageError(f"--backend {plain(name)} {told(error)}") from error
+        raise pytest.UsageError(f"--backend {make_printable(name)} {describe_exception(error)}") from error
 
 
-def shard(config: pytest.Config) -> tuple[int, int]:
+def parse_shard(config: pytest.Config) -> tuple[int, int]:
     """Which part of how many."""
     text = config.getoption("shard") or "1/1"
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     i, n = map(int, match.groups()) if match else (0, 0)
     if not 1 <= i <= n:
-        raise pytest.UsageError(f"--shard {plain(text)}: it is the part, a slash and their number, as in 2/4")
+        raise pytest.UsageError(f"--shard {make_printable(text)}: it is the part, a slash and their number, as in 2/4")
     return i, n
 
 
-def budget(config: pytest.Config) -> float | None:
+def parse_budget(config: pytest.Config) -> float | None:
     """Seconds, or None for as long as the profile takes."""
     text = config.getoption("budget")
     if text is None:
@@ -125,11 +125,11 @@ def budget(config: pytest.Config) -> float | None:
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
     hours, minutes, seconds = (int(n or 0) for n in match.groups()) if match else (0, 0, 0)
     if not (total := 3600 * hours + 60 * minutes + seconds):
-        raise pytest.UsageError(f"--budget {plain(text)}: it is a time, as in 90s, 10m or 1h30m")
+        raise pytest.UsageError(f"--budget {make_printable(text)}: it is a time, as in 90s, 10m or 1h30m")
     return float(total)
 
 
-def time_limit(config: pytest.Config) -> float:
+def get_time_limit(config: pytest.Config) -> float:
     """Seconds for one check."""
     seconds = float(config.getoption("time_limit") or 0)
     if seconds <= 0:
@@ -137,23 +137,23 @@ def time_limit(config: pytest.Config) -> float:
     return seconds
 
 
-def matrix_file(config: pytest.Config) -> Path | None:
+def get_matrix_file(config: pytest.Config) -> Path | None:
     file = config.getoption("matrix")
     return Path(config.invocation_params.dir, file) if file else None
 
 
-def check(config: pytest.Config) -> None:
+def check_options(config: pytest.Config) -> None:
     """UsageError for whatever does not exist."""
     profile = config.getoption("--hypothesis-profile", None)
     if profile:
         try:
             settings.get_profile(profile)
         except InvalidArgument as error:
-            known = nearest(profile, PROFILES)
+            known = suggest_nearest(profile, PROFILES)
             raise pytest.UsageError(
-                plain(f"--hypothesis-profile {profile}: no such profile; {known}")
+                make_printable(f"--hypothesis-profile {profile}: no such profile; {known}")
             ) from error
-    for option in (ops, dtypes, shard, budget, time_limit):
+    for option in (get_selected_ops, get_selected_dtypes, parse_shard, parse_budget, get_time_limit):
         option(config)
     if config.getoption("backend"):  # all there are import a while, and a run may be of something else
-        backends(config)
+        load_selected_backends(config)

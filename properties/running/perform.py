@@ -10,21 +10,21 @@ from hypothesis.errors import Flaky
 
 from gradspec.backends.backend import Deviation
 from gradspec.properties.judging.judge import Judgement
-from gradspec.properties.running.failure import Disagreement
+from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.options import is_thorough
-from gradspec.properties.running.subject import Engine
+from gradspec.properties.running.subject import BackendUnderTest
 
-KNOWN_EXAMPLES = (
+MIN_EXAMPLES_FOR_DEVIATION = (
     100  # at the least, of each property, before a deviation of an op that is declared counts as gone
 )
-RARE_EXAMPLES = 800  # where it is declared of one property, which alone must come upon it; the first that shows it is the last
+MIN_EXAMPLES_FOR_ONE_LAW = 800  # where it is declared of one property, which alone must come upon it; the first that shows it is the last
 
 
-def perform(
+def perform_property(
     function: Callable[..., Any],
     arguments: Mapping[str, Any],
-    tried: Engine,
-    key: str,
+    target: BackendUnderTest,
+    database_key: str,
     seconds: float | None = None,
     profile: Mapping[str, Any] | None = None,
 ) -> None:
@@ -35,52 +35,52 @@ def perform(
     `profile_of` returns of the test's twin in another process.
     """
     inner = function.hypothesis.inner_test  # type: ignore[attr-defined]
-    inner._hypothesis_internal_add_digest = key.encode()
+    inner._hypothesis_internal_add_digest = database_key.encode()
     before = function._hypothesis_internal_use_settings  # type: ignore[attr-defined]
     asked = settings(before, **profile or {})
     end = time.monotonic() + (seconds or 0)
     known = None
     try:
-        for known, dtypes in _parts(tried, function.__name__):
-            chosen = _settings(asked, known, seconds)
+        for known, dtypes in _split_dtypes(target, function.__name__):
+            chosen = _derive_settings(asked, known, seconds)
             function._hypothesis_internal_use_settings = chosen  # type: ignore[attr-defined]
             # No filter makes an error of a warning that gradspec gives while cases are drawn; `judged` sees to the rest.
-            with tried.only(dtypes), warnings.catch_warnings(action="ignore"):
+            with target.restrict_dtypes(dtypes), warnings.catch_warnings(action="ignore"):
                 function(**arguments)
                 while time.monotonic() < end:
                     function(**arguments)
     except BaseException as error:
-        if tried.failure is None or isinstance(error, KeyboardInterrupt):
+        if target.failure is None or isinstance(error, KeyboardInterrupt):
             raise
-        raise _as_one(tried, error, known is not None) from None
+        raise _choose_violation(target, error, known is not None) from None
     finally:
         function._hypothesis_internal_use_settings = before  # type: ignore[attr-defined]
-    tried.require_information()
+    target.require_informative_cases()
 
 
-def _parts(tried: Engine, test: str) -> list[tuple[Deviation | None, Sequence[str]]]:
+def _split_dtypes(target: BackendUnderTest, test: str) -> list[tuple[Deviation | None, Sequence[str]]]:
     """The dtypes apart in which the backend is known to deviate and those in which it is not."""
-    sound = tried.sound(test)
-    excused = [dtype for dtype in tried.dtypes if dtype not in sound]
-    parts = (None, sound), (tried.deviation(test), excused)
+    sound = target.list_sound_dtypes(test)
+    excused = [dtype for dtype in target.dtypes if dtype not in sound]
+    parts = (None, sound), (target.find_deviation(test), excused)
     return [(known, dtypes) for known, dtypes in parts if dtypes]
 
 
-def profile_of(function: Callable[..., Any]) -> dict[str, Any]:
+def extract_settings(function: Callable[..., Any]) -> dict[str, Any]:
     """The settings of a test that another process needs to know."""
     own: settings = function._hypothesis_internal_use_settings  # type: ignore[attr-defined]
     names = ("max_examples", "derandomize", "phases", "verbosity", "deadline", "suppress_health_check")
     return {name: getattr(own, name) for name in names} | ({"database": None} if own.database is None else {})
 
 
-def _settings(parent: settings, known: Deviation | None, seconds: float | None) -> settings:
+def _derive_settings(parent: settings, known: Deviation | None, seconds: float | None) -> settings:
     """Those of the test; a deviation that is declared is sought for long, but not shrunk.
 
     Without what Hypothesis would say of a failure: explaining takes ten times as long as shrinking.
     """
     least = 0
     if known and is_thorough(parent):
-        least = RARE_EXAMPLES if known.rule else KNOWN_EXAMPLES
+        least = MIN_EXAMPLES_FOR_ONE_LAW if known.law else MIN_EXAMPLES_FOR_DEVIATION
     return settings(
         parent,
         phases=[
@@ -95,15 +95,15 @@ def _settings(parent: settings, known: Deviation | None, seconds: float | None) 
     )
 
 
-def _as_one(tried: Engine, error: BaseException, known: bool) -> Disagreement:
+def _choose_violation(target: BackendUnderTest, error: BaseException, known: bool) -> LawViolation:
     """The failure to show, whatever Hypothesis made of it."""
-    assert tried.failure is not None
+    assert target.failure is not None
     if known:
-        return tried.failure
+        return target.failure
     if isinstance(error, Flaky):
-        broken, judgement = tried.failure, tried.failure.judgement
+        broken, judgement = target.failure, target.failure.judgement
         reason = f"{judgement.reason}\n  but not when tried again: it is nondeterministic, or depends on earlier calls"
-        return Disagreement(
+        return LawViolation(
             broken.law, broken.backend, broken.case, Judgement("disagree", reason, worst=judgement.worst)
         )
-    return tried.simplest() or tried.failure
+    return target.simplify_failure() or target.failure

@@ -11,24 +11,24 @@ from rich.console import Console
 from rich.text import Text
 
 from gradspec.backends.backend import Deviation
-from gradspec.properties.judging.attempt import plain
+from gradspec.properties.judging.attempt import make_printable
 from gradspec.properties.running import matrix
-from gradspec.properties.running.failure import versions, write
+from gradspec.properties.running.failure import collect_versions, write_atomically
 from gradspec.properties.running.matrix import Entry
 
-FULL = 20  # failures that are shown in full
+MAX_FAILURES_IN_FULL = 20  # failures that are shown in full
 
 
 @dataclass
-class Failure:
+class ReportedFailure:
     """A failure as it travels from where it was found: what to show, where its script is, and what it is one of."""
 
     title: str
     text: str
     script: str
     signature: tuple[str, ...]
-    rule: str
-    subject: str
+    law: str
+    target_name: str
 
 
 @dataclass
@@ -36,35 +36,35 @@ class Report:
     """What has been found so far."""
 
     entries: list[Entry] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[ReportedFailure] = field(default_factory=list)
 
-    def groups(self) -> list[list[Failure]]:
+    def group_failures(self) -> list[list[ReportedFailure]]:
         """Failures that are one and the same together, the smallest of each group and the smallest group first."""
-        by_signature: dict[tuple[str, ...], list[Failure]] = defaultdict(list)
+        by_signature: dict[tuple[str, ...], list[ReportedFailure]] = defaultdict(list)
         for failure in self.failures:
             by_signature[tuple(failure.signature)].append(failure)
-        groups = [sorted(group, key=_size) for group in by_signature.values()]
-        return sorted(groups, key=lambda group: _size(group[0]))
+        groups = [sorted(group, key=_get_sort_key) for group in by_signature.values()]
+        return sorted(groups, key=lambda group: _get_sort_key(group[0]))
 
-    def collapse(self) -> None:
+    def delete_duplicate_files(self) -> None:
         """Keep the files of one failure of each group."""
-        for first, *others in self.groups():
+        for first, *others in self.group_failures():
             for other in others:
                 if other.script != first.script:
                     Path(other.script).unlink(missing_ok=True)
                     Path(other.script).with_suffix(".json").unlink(missing_ok=True)
 
-    def gone(self, known: Mapping[str, Sequence[Deviation]]) -> list[str]:
+    def find_stale_deviations(self, known: Mapping[str, Sequence[Deviation]]) -> list[str]:
         """Complaints of deviations that showed nowhere. known: those that each backend declares."""
         outcomes: dict[tuple[str, str, str], set[str]] = defaultdict(set)
         for e in self.entries:
-            for rule in ("", matrix.sentence(e.property)):
+            for rule in ("", matrix.to_sentence(e.property)):
                 outcomes[e.backend, e.op, rule].add(e.outcome)
         return [
-            f"{backend}: {d.where} is declared to deviate ({d.why}), but agreed in every case: take it out of `known`"
+            f"{backend}: {d.declaration} is declared to deviate ({d.why}), but agreed in every case: take it out of `known`"
             for backend, deviations in known.items()
             for d in deviations
-            if outcomes[backend, d.op, d.rule] == {"passed"}
+            if outcomes[backend, d.op, d.law] == {"passed"}
         ]
 
     def as_json(self, **more: Any) -> dict[str, Any]:
@@ -72,73 +72,73 @@ class Report:
             **more,
             "entries": [e.as_json() for e in self.entries],
             "failures": [
-                {**asdict(g[0]), "same": [_place(f) for f in g[1:]], "signature": list(g[0].signature)}
-                for g in self.groups()
+                {**asdict(g[0]), "same": [_describe_place(f) for f in g[1:]], "signature": list(g[0].signature)}
+                for g in self.group_failures()
             ],
-            "versions": versions(),
+            "versions": collect_versions(),
         }
 
     def save(self, path: Path, **more: Any) -> None:
-        write(path, json.dumps(self.as_json(**more), indent=2, default=repr) + "\n")
+        write_atomically(path, json.dumps(self.as_json(**more), indent=2, default=repr) + "\n")
 
 
-def _size(failure: Failure) -> tuple[int, str]:
+def _get_sort_key(failure: ReportedFailure) -> tuple[int, str]:
     return len(failure.text), failure.title
 
 
-def _place(failure: Failure) -> str:
-    return f"{failure.subject}: {failure.rule}"
+def _describe_place(failure: ReportedFailure) -> str:
+    return f"{failure.target_name}: {failure.law}"
 
 
 def show_failures(report: Report, console: Console) -> None:
     """Every group of failures: the smallest case, where else it shows, and what reproduces it."""
-    groups = report.groups()
-    for group in groups[:FULL]:
-        _print(console, _told(group))
-    for first, *_ in groups[FULL:]:
+    groups = report.group_failures()
+    for group in groups[:MAX_FAILURES_IN_FULL]:
+        _print(console, _format_group(group))
+    for first, *_ in groups[MAX_FAILURES_IN_FULL:]:
         _print(console, [Text(first.title, "red"), Text(f"  reproduce: python {first.script}")])
 
 
-def _told(group: list[Failure]) -> Iterator[Text]:
+def _format_group(group: list[ReportedFailure]) -> Iterator[Text]:
     first, *others = group
     title, *body = first.text.split("\n")
     yield Text(title, "bold red")
     yield from map(Text, body)
-    rules = list(dict.fromkeys(f.rule for f in others if f.subject == first.subject))
-    subjects = sorted({f.subject for f in others} - {first.subject})
+    rules = list(dict.fromkeys(f.law for f in others if f.target_name == first.target_name))
+    subjects = sorted({f.target_name for f in others} - {first.target_name})
     if rules:
         yield Text(f"  breaks likewise: {'; '.join(rules)}", "dim")
     if subjects:
-        yield Text(f"  fails likewise: {_few(subjects)}", "dim")
+        yield Text(f"  fails likewise: {_join_names(subjects)}", "dim")
     if first.script:  # none for a property that was not tested
         yield Text(f"  reproduce: python {first.script}", "bold")
     yield Text()
 
 
-def _few(names: list[str], most: int = 12) -> str:
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+def _join_names(names: list[str], max_names: int = 12) -> str:
+    rest = len(names) - max_names
+    return ", ".join(names[:max_names]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def show_matrix(
     report: Report, console: Console, unavailable: dict[str, str], not_offered: dict[str, list[str]]
 ) -> None:
     """The tables, and below them what was not tested."""
-    _print(console, matrix.tables(report.entries, console.width))
+    _print(console, matrix.format_tables(report.entries, console.width))
     for name, reason in unavailable.items():
         console.print()
         _print(
-            console, [Text.assemble(("unavailable  ", "yellow"), (plain(name), "bold"), f": {plain(reason)}")]
+            console, [Text.assemble(("unavailable  ", "yellow"), (make_printable(name), "bold"), f": {make_printable(reason)}")]
         )
     for name, ops in not_offered.items():
         if ops:
             _print(
-                console, [Text.assemble(("not offered  ", "yellow"), (plain(name), "bold"), f": {_few(ops)}")]
+                console, [Text.assemble(("not offered  ", "yellow"), (make_printable(name), "bold"), f": {_join_names(ops)}")]
             )
 
 
-def show_gone(complaints: Iterable[str], console: Console) -> None:
-    _print(console, [Text.assemble(("error  ", "bold red"), plain(complaint)) for complaint in complaints])
+def show_stale_deviations(complaints: Iterable[str], console: Console) -> None:
+    _print(console, [Text.assemble(("error  ", "bold red"), make_printable(complaint)) for complaint in complaints])
 
 
 def _print(console: Console, lines: Iterable[Text]) -> None:

@@ -16,30 +16,30 @@ from gradspec.properties.case import Case
 from gradspec.reference.domains import Interval
 from gradspec.reference.tape import Array
 
-TRIES = 300
-SECONDS = 3.0
+MAX_SIMPLIFY_TRIES = 300
+SIMPLIFY_SECONDS = 3.0
 
 
-def simplified(
+def simplify_case(
     case: Case,
     fails: Callable[[Case], bool],
     *,
     smooth: bool,
-    kept: Callable[[Case], Case] = lambda case: case,
+    adapt: Callable[[Case], Case] = lambda case: case,
 ) -> Case:
     """A case of simpler values that fails like this one, found within a bounded number of tries.
 
     smooth: keep away from kinks, where a law that is only true away from them says nothing. kept: what brings a case within
     the reach of the law.
     """
-    end, tries = time.monotonic() + SECONDS, TRIES
+    end, tries = time.monotonic() + SIMPLIFY_SECONDS, MAX_SIMPLIFY_TRIES
     improved = True
     while improved:
         improved = False
-        for candidate in map(kept, candidates(case)):
+        for candidate in map(adapt, iterate_candidates(case)):
             if not tries or time.monotonic() > end:
                 return case
-            if weight(candidate) < weight(case) and legal(candidate, case, smooth):
+            if count_characters_to_read(candidate) < count_characters_to_read(case) and is_legal(candidate, case, smooth):
                 tries -= 1
                 if fails(candidate):
                     case, improved = candidate, True
@@ -47,19 +47,19 @@ def simplified(
     return case
 
 
-def candidates(case: Case) -> Iterator[Case]:
+def iterate_candidates(case: Case) -> Iterator[Case]:
     """The case with a block of one array replaced, the largest blocks and the simplest numbers first."""
     arrays = (*case.inputs, case.cotangent)
     for parts in (1, 2, 4, 8, 16, 64):
         for k, x in enumerate(arrays):
             for block in np.array_split(np.arange(x.size), min(parts, x.size)) if x.size >= parts else ():
-                for new in _simpler(x.reshape(-1)[block]):
+                for new in _iterate_simpler_values(x.reshape(-1)[block]):
                     flat = x.reshape(-1).copy()
                     flat[block] = new
-                    yield _with(case, k, flat.reshape(x.shape))
+                    yield _replace_array(case, k, flat.reshape(x.shape))
 
 
-def _simpler(values: Array) -> Iterator[Any]:
+def _iterate_simpler_values(values: Array) -> Iterator[Any]:
     if values.dtype.kind in "biu":
         yield values.dtype.type(0)
         return
@@ -69,19 +69,19 @@ def _simpler(values: Array) -> Iterator[Any]:
             yield np.array([float(f"{float(v):.{digits}g}") for v in values]).astype(values.dtype)
 
 
-def weight(case: Case) -> int:
+def count_characters_to_read(case: Case) -> int:
     """How much there is to read in the values of a case: nothing for zeros, a digit for each digit."""
-    return sum(_digits(v) for x in (*case.inputs, case.cotangent) for v in x.reshape(-1).tolist())
+    return sum(_count_digits(v) for x in (*case.inputs, case.cotangent) for v in x.reshape(-1).tolist())
 
 
-def _digits(value: Any) -> int:
+def _count_digits(value: Any) -> int:
     value = float(value)
     return 0 if value == 0 else 1 if value == 1 else 2 + len(f"{value:.9g}")
 
 
-def legal(case: Case, given: Case, smooth: bool) -> bool:
+def is_legal(case: Case, original: Case, smooth: bool) -> bool:
     """Whether inputs that are not as given are within their domains, and all are away from kinks if they must be."""
-    for i, (x, before) in enumerate(zip(case.inputs, given.inputs, strict=True)):
+    for i, (x, before) in enumerate(zip(case.inputs, original.inputs, strict=True)):
         domain = case.op.domain(i)
         new = x[(x != before) & (x == x)].astype(np.float64)
         if isinstance(domain, Interval) and not all(v in domain for v in new):
@@ -89,6 +89,6 @@ def legal(case: Case, given: Case, smooth: bool) -> bool:
     return not smooth or case.is_smooth
 
 
-def _with(case: Case, k: int, x: Array) -> Case:
+def _replace_array(case: Case, k: int, x: Array) -> Case:
     """The case with its k-th array replaced, the cotangent being the last."""
     return replace(case, cotangent=x) if k == len(case.inputs) else case.with_input(k, x)

@@ -11,7 +11,7 @@ from gradspec.reference.op import Op, op
 from gradspec.reference.tape import VJP, Array
 
 
-def _to_winner(g: Array, wins: Array, tie: Array) -> Array:
+def _route_to_winner(g: Array, wins: Array, tie: Array) -> Array:
     """The cotangent where this argument won, half of it where it shares a tie."""
     if type(g) is type(tie) is np.ndarray and np.isfinite(g).all():
         d = g * wins  # 0 times g is 0, and np.where takes ten times as long
@@ -19,7 +19,7 @@ def _to_winner(g: Array, wins: Array, tie: Array) -> Array:
     return np.where(wins, g, np.where(tie, g / 2, 0))
 
 
-def _bounded(extreme: Op, x: Array, bound: Array | None) -> Any:
+def _apply_bound(extreme: Op, x: Array, bound: Array | None) -> Any:
     """The rule of the maximum or minimum of x and a bound; x itself where there is none."""
     return (x, (lambda g: g, None)) if bound is None else extreme.rule(x, bound)
 
@@ -101,7 +101,7 @@ def sigmoid(x: Real) -> VJP:
 
 @op("()->()", kinks=points(0))
 def relu(x: Real) -> VJP:
-    return np.maximum(x, 0), (lambda g: _to_winner(g, x > 0, x == 0),)
+    return np.maximum(x, 0), (lambda g: _route_to_winner(g, x > 0, x == 0),)
 
 
 @op("()->()", approximate=("none", "tanh"))
@@ -183,13 +183,13 @@ def pow(x: Positive, y: Real) -> VJP:
 @op("(),()->()", kinks=ties)
 def maximum(x: Real, y: Real) -> VJP:
     tie = x == y
-    return np.maximum(x, y), (lambda g: _to_winner(g, x > y, tie), lambda g: _to_winner(g, y > x, tie))
+    return np.maximum(x, y), (lambda g: _route_to_winner(g, x > y, tie), lambda g: _route_to_winner(g, y > x, tie))
 
 
 @op("(),()->()", kinks=ties)
 def minimum(x: Real, y: Real) -> VJP:
     tie = x == y
-    return np.minimum(x, y), (lambda g: _to_winner(g, x < y, tie), lambda g: _to_winner(g, y < x, tie))
+    return np.minimum(x, y), (lambda g: _route_to_winner(g, x < y, tie), lambda g: _route_to_winner(g, y < x, tie))
 
 
 @op("(),(),()->()")
@@ -210,8 +210,8 @@ def where(condition: Mask, x: Real, y: Real) -> VJP:
 @op("(),(),()->()", kinks=ties)
 def clip(x: Real, min: Real = None, max: Real = None) -> VJP:
     """minimum(maximum(x, min), max); a bound may be an array, a number or None."""
-    raised, (to_x, to_min) = _bounded(maximum, x, min)
-    y, (to_raised, to_max) = _bounded(minimum, raised, max)
+    raised, (to_x, to_min) = _apply_bound(maximum, x, min)
+    y, (to_raised, to_max) = _apply_bound(minimum, raised, max)
     return y, (
         lambda g: to_x(to_raised(g)),
         None if min is None else lambda g: to_min(to_raised(g)),

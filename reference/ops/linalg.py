@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from gradspec.reference.cases import Call, Choices, shape, taken
+from gradspec.reference.cases import Call, Choices, draw_shape, count_elements
 from gradspec.reference.domains import Real
 from gradspec.reference.op import op
 from gradspec.reference.tape import VJP, Array
@@ -36,14 +36,14 @@ def _as_rows(x: Array) -> Array:
     return x if x.ndim == 2 else np.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
 
 
-def _layer(choose: Choices) -> Call:
-    batch = shape(choose, high=3)
-    size_in = choose.size(taken(*batch))
-    size_out = choose.size(max(taken(*batch), size_in))
+def _draw_linear(choose: Choices) -> Call:
+    batch = draw_shape(choose, high=3)
+    size_in = choose.size(count_elements(*batch))
+    size_out = choose.size(max(count_elements(*batch), size_in))
     return Call(((*batch, size_in), (size_out, size_in), (size_out,)))
 
 
-@op(_layer)
+@op(_draw_linear)
 def linear(x: Real, weight: Real, bias: Real = None) -> VJP:
     """`x W^T + b` for x: (..., in), weight: (out, in), bias: (out) or None; the value is (..., out).
 

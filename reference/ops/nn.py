@@ -5,35 +5,35 @@ from typing import Literal
 import numpy as np
 
 from gradspec.reference.arrays import as_array
-from gradspec.reference.cases import Below, Call, Choices, along_axis, shape
+from gradspec.reference.cases import IntegersBelow, Call, Choices, draw_along_axis, draw_shape
 from gradspec.reference.domains import Index, Real
 from gradspec.reference.op import op
-from gradspec.reference.ops.reductions import finite_top
+from gradspec.reference.ops.reductions import finite_max
 from gradspec.reference.tape import VJP, Array
 
 
-@op(along_axis)
+@op(draw_along_axis)
 def softmax(x: Real, *, axis: int = -1) -> VJP:
-    e = np.exp(x - finite_top(x, axis=axis))
+    e = np.exp(x - finite_max(x, axis=axis))
     y = e / np.sum(e, axis=axis, keepdims=True)
     return y, (lambda g: y * (g - np.sum(g * y, axis=axis, keepdims=True)),)
 
 
-@op(along_axis)
+@op(draw_along_axis)
 def log_softmax(x: Real, *, axis: int = -1) -> VJP:
-    shifted = x - finite_top(x, axis=axis)
+    shifted = x - finite_max(x, axis=axis)
     with np.errstate(divide="ignore"):  # of no classes
         y = shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
     return y, (lambda g: g - np.exp(y) * np.sum(g, axis=axis, keepdims=True),)
 
 
-def _normalized(choose: Choices) -> Call:
-    weight = tuple(n or 1 for n in shape(choose, 1, 3))
-    batch = shape(choose, high=4 - len(weight), beside=weight)
+def _draw_layer_norm(choose: Choices) -> Call:
+    weight = tuple(n or 1 for n in draw_shape(choose, 1, 3))
+    batch = draw_shape(choose, high=4 - len(weight), other_lengths=weight)
     return Call((batch + weight, weight, weight), {"eps": choose.of([1e-5, 1e-2])})
 
 
-_CACHED = 2**16
+_MAX_BLOCK_ELEMENTS = 2**16
 """How many elements a block may have, for its steps to find them in the processor's cache."""
 
 
@@ -46,13 +46,13 @@ def _layer_norm_in_blocks(x: Array, weight: Array, bias: Array, eps: float) -> V
     """
     n, w = weight.size, np.reshape(weight, -1)
     rows = np.reshape(x, (-1, n))
-    step = max(1, _CACHED // n)
+    step = max(1, _MAX_BLOCK_ELEMENTS // n)
     blocks = [slice(i, i + step) for i in range(0, len(rows), step)]
     y = np.empty(rows.shape, np.result_type(x, weight, bias))
     mean, rstd = np.empty((2, len(rows), 1), x.dtype)
     weights, biases = (np.tile(np.reshape(a, -1), (min(step, len(rows)), 1)) for a in (weight, bias))
 
-    def standardized(block: slice) -> Array:
+    def standardize(block: slice) -> Array:
         xhat = rows[block] - mean[block]
         xhat *= rstd[block]
         return xhat
@@ -70,7 +70,7 @@ def _layer_norm_in_blocks(x: Array, weight: Array, bias: Array, eps: float) -> V
         dx_rows, down = np.reshape(dx, rows.shape), np.ones(step, g.dtype)
         dweight, dbias = np.zeros(n, g.dtype), np.zeros(n, g.dtype)
         for block in blocks:
-            xhat = standardized(block)
+            xhat = standardize(block)
             along = g[block] * xhat
             dweight += down[: len(along)] @ along
             dbias += down[: len(along)] @ g[block]
@@ -83,7 +83,7 @@ def _layer_norm_in_blocks(x: Array, weight: Array, bias: Array, eps: float) -> V
     return np.reshape(y, x.shape), pull
 
 
-@op(_normalized)
+@op(_draw_layer_norm)
 def layer_norm(x: Real, weight: Real, bias: Real, *, eps: float = 1e-5) -> VJP:
     """(x - mean) / sqrt(var + eps) * weight + bias over the trailing axes, as many as weight has (Ba et al., 2016).
 
@@ -94,7 +94,7 @@ def layer_norm(x: Real, weight: Real, bias: Real, *, eps: float = 1e-5) -> VJP:
             f"layer_norm: x {x.shape}, weight {weight.shape} and bias {bias.shape} do not fit; "
             "weight and bias must have the shape of the last axes of x, at least one"
         )
-    if all(type(a) is np.ndarray and a.itemsize >= 4 for a in (x, weight, bias)) and x.size > 2 * _CACHED:
+    if all(type(a) is np.ndarray and a.itemsize >= 4 for a in (x, weight, bias)) and x.size > 2 * _MAX_BLOCK_ELEMENTS:
         return _layer_norm_in_blocks(x, weight, bias, eps)
     axes = tuple(range(-weight.ndim, 0))
     centred = x - np.mean(x, axis=axes, keepdims=True)
@@ -109,20 +109,20 @@ def layer_norm(x: Real, weight: Real, bias: Real, *, eps: float = 1e-5) -> VJP:
     return xhat * weight + bias, (pull_x, lambda g: g * xhat, lambda g: g)
 
 
-def _classified(choose: Choices) -> Call:
+def _draw_cross_entropy(choose: Choices) -> Call:
     reduction = choose.of(["mean", "sum", "none"])
-    x = tuple(n or 1 for n in shape(choose, 1))
+    x = tuple(n or 1 for n in draw_shape(choose, 1))
     axis = min(1, len(x) - 1)
-    return Call((x, Below((*x[:axis], *x[axis + 1 :]), x[axis])), {"reduction": reduction})
+    return Call((x, IntegersBelow((*x[:axis], *x[axis + 1 :]), x[axis])), {"reduction": reduction})
 
 
-def not_classes(x: Array) -> str:
+def describe_bad_targets(x: Array) -> str:
     """What is said of targets that are none of the classes of x."""
     classes = x.shape[min(1, x.ndim - 1)]
     return f"cross_entropy: targets must be integers in 0..{classes - 1}, the classes of x {x.shape}"
 
 
-def classes_of(x: Array, target: Array, reduction: str) -> int:
+def check_and_count_classes(x: Array, target: Array, reduction: str) -> int:
     """How many classes x has; ValueError where shapes, the kind of targets or the reduction are none of cross_entropy's."""
     axis = min(1, x.ndim - 1)
     classes = x.shape[axis] if x.ndim else 0
@@ -131,13 +131,13 @@ def classes_of(x: Array, target: Array, reduction: str) -> int:
             f"cross_entropy: target {target.shape} does not fit x {x.shape}; it must be that without the classes"
         )
     if target.dtype.kind not in "iu":
-        raise ValueError(not_classes(x))
+        raise ValueError(describe_bad_targets(x))
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"cross_entropy: reduction is {reduction!r}; allowed are 'mean', 'sum' and 'none'")
     return classes
 
 
-def losses(x: Array, target: Array, reduction: str) -> VJP:
+def cross_entropy_unchecked(x: Array, target: Array, reduction: str) -> VJP:
     """The rule of cross_entropy for targets that are known to be classes."""
     axis = min(1, x.ndim - 1)
     places = [
@@ -160,13 +160,13 @@ def losses(x: Array, target: Array, reduction: str) -> VJP:
     return total / target.size if reduction == "mean" else total, (pull_x, None)
 
 
-@op(_classified)
+@op(_draw_cross_entropy)
 def cross_entropy(x: Real, target: Index, *, reduction: Literal["mean", "sum", "none"] = "mean") -> VJP:
     """-log softmax(x)[target], averaged ("mean"), summed ("sum") or for each target ("none").
 
     x: (classes), (n, classes) or (n, classes, ...); target: the shape of x without the classes, integers below them.
     """
-    classes = classes_of(x, target, reduction)
+    classes = check_and_count_classes(x, target, reduction)
     if target.size and not 0 <= target.min() <= target.max() < classes:
-        raise ValueError(not_classes(x))
-    return losses(x, target, reduction)
+        raise ValueError(describe_bad_targets(x))
+    return cross_entropy_unchecked(x, target, reduction)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gradspec.reference.axes import Axes, normalize_axes
-from gradspec.reference.cases import Call, Choices, axis_of, nonempty_reduction, reduction, shape
+from gradspec.reference.cases import Call, Choices, draw_axis, draw_nonempty_reduction, draw_reduction, draw_shape
 from gradspec.reference.domains import Real
 from gradspec.reference.kinks import extreme_ties
 from gradspec.reference.op import op
@@ -14,7 +14,7 @@ from gradspec.reference.record import record
 from gradspec.reference.tape import VJP, Array
 
 
-def _count(x: Array, axis: Axes) -> int:
+def _count_reduced(x: Array, axis: Axes) -> int:
     """How many elements of x each element of the value is made of."""
     return math.prod(x.shape[i] for i in normalize_axes(axis, x.ndim))
 
@@ -25,16 +25,16 @@ def reduced_shape(x: Array, axis: Axes, keepdims: bool) -> tuple[int, ...]:
     return tuple(1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes)
 
 
-def _restored(g: Array, x: Array, axis: Axes) -> Array:
+def _restore_axes(g: Array, x: Array, axis: Axes) -> Array:
     """The cotangent with the reduced axes of x back in place, of length 1."""
     return np.reshape(g, reduced_shape(x, axis, True))
 
 
-def _shared(g: Array, x: Array, y: Array, axis: Axes) -> Array:
+def _share_among_extremes(g: Array, x: Array, y: Array, axis: Axes) -> Array:
     """The cotangent of an extreme, in equal shares to all elements of x that attain it."""
-    attains = x == _restored(y, x, axis)
+    attains = x == _restore_axes(y, x, axis)
     count = np.sum(attains, axis=axis, keepdims=True).astype(x.dtype)
-    return np.where(attains, _restored(g, x, axis) / count, 0)
+    return np.where(attains, _restore_axes(g, x, axis) / count, 0)
 
 
 def _products_of_others(x: Array, axis: Axes) -> Array:
@@ -42,7 +42,7 @@ def _products_of_others(x: Array, axis: Axes) -> Array:
     axes = normalize_axes(axis, x.ndim)
     order = (*(i for i in range(x.ndim) if i not in axes), *axes)
     moved = np.permute_dims(x, order)
-    rows = np.reshape(moved, (*moved.shape[: x.ndim - len(axes)], _count(x, axis)))
+    rows = np.reshape(moved, (*moved.shape[: x.ndim - len(axes)], _count_reduced(x, axis)))
     others = _products_before(rows) * np.flip(_products_before(np.flip(rows, axis=-1)), axis=-1)
     return np.permute_dims(np.reshape(others, moved.shape), tuple(np.argsort(order)))
 
@@ -63,91 +63,91 @@ def _products_before(x: Array) -> Array:
     return y
 
 
-@op(reduction)
+@op(draw_reduction)
 def sum(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
     y = np.sum(x, axis=axis, keepdims=keepdims)
-    return y, (lambda g: np.broadcast_to(_restored(g, x, axis), x.shape),)
+    return y, (lambda g: np.broadcast_to(_restore_axes(g, x, axis), x.shape),)
 
 
-@op(nonempty_reduction)
+@op(draw_nonempty_reduction)
 def mean(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
-    n = _count(x, axis)
+    n = _count_reduced(x, axis)
     y = np.sum(x, axis=axis, keepdims=keepdims) / n
-    return y, (lambda g: np.broadcast_to(_restored(g / n, x, axis), x.shape),)
+    return y, (lambda g: np.broadcast_to(_restore_axes(g / n, x, axis), x.shape),)
 
 
-@op(nonempty_reduction, kinks=extreme_ties(1))
+@op(draw_nonempty_reduction, kinks=extreme_ties(1))
 def max(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
     y = np.max(x, axis=axis, keepdims=keepdims)
-    return y, (lambda g: _shared(g, x, y, axis),)
+    return y, (lambda g: _share_among_extremes(g, x, y, axis),)
 
 
-@op(nonempty_reduction, kinks=extreme_ties(-1))
+@op(draw_nonempty_reduction, kinks=extreme_ties(-1))
 def min(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
     y = np.min(x, axis=axis, keepdims=keepdims)
-    return y, (lambda g: _shared(g, x, y, axis),)
+    return y, (lambda g: _share_among_extremes(g, x, y, axis),)
 
 
-@op(reduction)
+@op(draw_reduction)
 def prod(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
     y = np.prod(x, axis=axis, keepdims=keepdims)
-    return y, (lambda g: _restored(g, x, axis) * _products_of_others(x, axis),)
+    return y, (lambda g: _restore_axes(g, x, axis) * _products_of_others(x, axis),)
 
 
-def _variance(choose: Choices) -> Call:
-    call = nonempty_reduction(choose)
+def _draw_var(choose: Choices) -> Call:
+    call = draw_nonempty_reduction(choose)
     x: Any = call.shapes[0]
-    n = _count(np.empty(x), call.keywords["axis"])
+    n = _count_reduced(np.empty(x), call.keywords["axis"])
     return Call(call.shapes, {**call.keywords, "correction": choose.of([c for c in (0, 1, 0.5) if c < n])})
 
 
-@op(_variance)
+@op(_draw_var)
 def var(x: Real, *, axis: Axes = None, correction: float = 0, keepdims: bool = False) -> VJP:
     """The mean squared distance from the mean, with n - correction (or 0) in the denominator; in two passes."""
-    n = _count(x, axis)
+    n = _count_reduced(x, axis)
     freedom = n - correction if n > correction else 0
     centred = x - np.sum(x, axis=axis, keepdims=True) / n
     y = np.sum(centred * centred, axis=axis, keepdims=keepdims) / freedom
-    return y, (lambda g: _restored(g, x, axis) * centred * 2 / freedom,)
+    return y, (lambda g: _restore_axes(g, x, axis) * centred * 2 / freedom,)
 
 
 @record
-def finite_top(x: Array, *, axis: Axes) -> VJP:
+def finite_max(x: Array, *, axis: Axes) -> VJP:
     """The largest element along the axes, or 0 where it is infinite or there is none: what exp wants subtracted first.
 
     It has no pullback: whatever is subtracted comes back, so that to a derivative it is a constant.
     """
-    if not (x.size or _count(x, axis)):
+    if not (x.size or _count_reduced(x, axis)):
         return np.zeros_like(x, shape=reduced_shape(x, axis, True)), None
     top = np.max(x, axis=axis, keepdims=True)
     return np.where(np.isfinite(top), top, 0), None
 
 
-@op(nonempty_reduction)
+@op(draw_nonempty_reduction)
 def logsumexp(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
-    top = finite_top(x, axis=axis)
+    top = finite_max(x, axis=axis)
     total = np.sum(np.exp(x - top), axis=axis, keepdims=True)
     with np.errstate(divide="ignore"):  # log 0 = -inf is the value where every term is exp(-inf)
         y = np.log(total) + top
     finite = np.where(y == -np.inf, 0, y)
     return np.reshape(y, reduced_shape(x, axis, keepdims)), (
-        lambda g: _restored(g, x, axis) * np.exp(x - finite),
+        lambda g: _restore_axes(g, x, axis) * np.exp(x - finite),
     )
 
 
-def _along_one(choose: Choices) -> Call:
-    x = shape(choose)
-    axis = choose.of([axis_of(choose, len(x))] * 3 + [None]) if x else None
+def _draw_arg_reduction(choose: Choices) -> Call:
+    x = draw_shape(choose)
+    axis = choose.of([draw_axis(choose, len(x))] * 3 + [None]) if x else None
     reduced = normalize_axes(axis, len(x))
     nonempty = tuple(n or 1 if i in reduced else n for i, n in enumerate(x))
     return Call((nonempty,), {"axis": axis, "keepdims": choose.of([False, True])})
 
 
-@op(_along_one, kinks=extreme_ties(1))
+@op(_draw_arg_reduction, kinks=extreme_ties(1))
 def argmax(x: Real, *, axis: int | None = None, keepdims: bool = False) -> VJP:
     return np.argmax(x, axis=axis, keepdims=keepdims), None
 
 
-@op(_along_one, kinks=extreme_ties(-1))
+@op(_draw_arg_reduction, kinks=extreme_ties(-1))
 def argmin(x: Real, *, axis: int | None = None, keepdims: bool = False) -> VJP:
     return np.argmin(x, axis=axis, keepdims=keepdims), None

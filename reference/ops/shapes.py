@@ -11,13 +11,13 @@ from gradspec.reference.cases import (
     Call,
     Choices,
     Shape,
-    axis_of,
-    broadcast_from,
-    permutation,
-    shape,
-    signed,
-    some_axes,
-    taken,
+    draw_axis,
+    draw_broadcastable_shape,
+    draw_permutation,
+    draw_shape,
+    draw_axis_signs,
+    draw_axes,
+    count_elements,
 )
 from gradspec.reference.domains import Real
 from gradspec.reference.op import op
@@ -25,27 +25,27 @@ from gradspec.reference.record import record
 from gradspec.reference.tape import VJP, Array
 
 
-def _same_size(choose: Choices) -> Call:
-    x = shape(choose)
+def _draw_reshape(choose: Choices) -> Call:
+    x = draw_shape(choose)
     n, cut = math.prod(x), choose.integer(0, len(x))
     target = choose.of([(n,), x[::-1], (*x, 1), (math.prod(x[:cut]), math.prod(x[cut:])), (1, *x)])
     hide = choose.of([False, True]) and n > 0 and len(target) > 0
     return Call((x,), {"shape": (*target[:-1], -1) if hide else target})
 
 
-@op(_same_size)
+@op(_draw_reshape)
 def reshape(x: Real, *, shape: Shape) -> VJP:
     if np.min(shape, initial=-1) < -1:  # which NumPy takes for -1
         raise ValueError(f"reshape: {shape} is no shape; its only negative length may be one -1")
     return np.reshape(x, shape), (lambda g: np.reshape(g, x.shape),)
 
 
-def _permuted(choose: Choices) -> Call:
-    x = shape(choose)
-    return Call((x,), {"axes": signed(choose, permutation(choose, len(x)), len(x))})
+def _draw_permute_dims(choose: Choices) -> Call:
+    x = draw_shape(choose)
+    return Call((x,), {"axes": draw_axis_signs(choose, draw_permutation(choose, len(x)), len(x))})
 
 
-@op(_permuted)
+@op(_draw_permute_dims)
 def permute_dims(x: Real, *, axes: tuple[int, ...]) -> VJP:
     inverse = tuple(np.argsort(normalize_axes(axes, x.ndim)).tolist())
     return np.permute_dims(x, axes), (lambda g: np.permute_dims(g, inverse),)
@@ -56,60 +56,60 @@ def matrix_transpose(x: Real) -> VJP:
     return np.matrix_transpose(x), (np.matrix_transpose,)
 
 
-def _new_axes(choose: Choices) -> Call:
-    x = shape(choose, high=3)
+def _draw_expand_dims(choose: Choices) -> Call:
+    x = draw_shape(choose, high=3)
     new = choose.integer(1, 2)
-    axes = signed(choose, permutation(choose, len(x) + new)[:new], len(x) + new)
+    axes = draw_axis_signs(choose, draw_permutation(choose, len(x) + new)[:new], len(x) + new)
     return Call((x,), {"axis": axes[0] if new == 1 else axes})
 
 
-@op(_new_axes)
+@op(_draw_expand_dims)
 def expand_dims(x: Real, *, axis: int | tuple[int, ...]) -> VJP:
     return np.expand_dims(x, axis), (lambda g: np.reshape(g, x.shape),)
 
 
-def _length_one(choose: Choices) -> Call:
-    call = _new_axes(choose)
+def _draw_squeeze(choose: Choices) -> Call:
+    call = _draw_expand_dims(choose)
     axis = call.keywords["axis"]
     x: Any = call.shapes[0]
     return Call((np.expand_dims(np.empty(x), axis).shape,), {"axis": axis})
 
 
-@op(_length_one)
+@op(_draw_squeeze)
 def squeeze(x: Real, *, axis: int | tuple[int, ...]) -> VJP:
     return np.squeeze(x, axis), (lambda g: np.reshape(g, x.shape),)
 
 
-def _wider(choose: Choices) -> Call:
-    full = shape(choose)
-    return Call((broadcast_from(choose, full),), {"shape": full})
+def _draw_broadcast_to(choose: Choices) -> Call:
+    full = draw_shape(choose)
+    return Call((draw_broadcastable_shape(choose, full),), {"shape": full})
 
 
-@op(_wider)
+@op(_draw_broadcast_to)
 def broadcast_to(x: Real, *, shape: Shape) -> VJP:
     return np.broadcast_to(x, shape), (lambda g: g,)
 
 
-def _flipped(choose: Choices) -> Call:
-    x = shape(choose)
-    return Call((x,), {"axis": some_axes(choose, len(x))})
+def _draw_flip(choose: Choices) -> Call:
+    x = draw_shape(choose)
+    return Call((x,), {"axis": draw_axes(choose, len(x))})
 
 
-@op(_flipped)
+@op(_draw_flip)
 def flip(x: Real, *, axis: Axes = None) -> VJP:
     return np.flip(x, axis), (lambda g: np.flip(g, axis),)
 
 
-def _joined(choose: Choices) -> Call:
-    x = shape(choose, 1)
-    axis = axis_of(choose, len(x))
+def _draw_concat(choose: Choices) -> Call:
+    x = draw_shape(choose, 1)
+    axis = draw_axis(choose, len(x))
     i = axis % len(x)
-    lengths = [x[i], *(choose.size(taken(*x)) for _ in range(choose.integer(0, 3)))]
+    lengths = [x[i], *(choose.size(count_elements(*x)) for _ in range(choose.integer(0, 3)))]
     flattened = choose.of([False, False, False, True])
     return Call(tuple((*x[:i], n, *x[i + 1 :]) for n in lengths), {"axis": None if flattened else axis})
 
 
-@op(_joined)
+@op(_draw_concat)
 def concat(*xs: Real, axis: int | None = 0) -> VJP:
     """The arrays one after the other along an axis; flattened first where the axis is None."""
     y = np.concat(xs, axis=axis)
@@ -125,22 +125,22 @@ def concat(*xs: Real, axis: int | None = 0) -> VJP:
     return y, pull
 
 
-def _stacked(choose: Choices) -> Call:
-    x = shape(choose, high=3)
-    return Call((x,) * choose.of([1, 2, 3, 5]), {"axis": axis_of(choose, len(x) + 1)})
+def _draw_stack(choose: Choices) -> Call:
+    x = draw_shape(choose, high=3)
+    return Call((x,) * choose.of([1, 2, 3, 5]), {"axis": draw_axis(choose, len(x) + 1)})
 
 
-@op(_stacked)
+@op(_draw_stack)
 def stack(*xs: Real, axis: int = 0) -> VJP:
     y = np.stack(xs, axis=axis)
     before = (slice(None),) * (axis % y.ndim)
     return y, (lambda g: tuple(g[(*before, i)] for i in range(len(xs))))
 
 
-def _indexed(choose: Choices) -> Call:
-    x = shape(choose)
+def _draw_getitem(choose: Choices) -> Call:
+    x = draw_shape(choose)
     if choose.of(["places", "places", "mask"]) == "mask":
-        return Call((x,), {"key": _mask(choose, x[: choose.integer(0, len(x))])})
+        return Call((x,), {"key": _draw_mask(choose, x[: choose.integer(0, len(x))])})
     front = choose.integer(choose.integer(0, min(1, len(x))), len(x))
     back = choose.integer(front, len(x))
     has_mask = choose.of([False, False, True]) and len(x) > 0
@@ -150,35 +150,35 @@ def _indexed(choose: Choices) -> Call:
     mixed = ["integers", "slice", "integer", "integers"]
     kinds = choose.of([["slice", "slice", "integer"], mixed, mixed])
 
-    def part(i: int) -> Any:
-        return _mask(choose, x[i : i + 1]) if i == masked else _index(choose, x[i], together, kinds)
+    def draw_part(i: int) -> Any:
+        return _draw_mask(choose, x[i : i + 1]) if i == masked else _draw_index(choose, x[i], together, kinds)
 
-    key: list[Any] = [part(i) for i in range(front)]
+    key: list[Any] = [draw_part(i) for i in range(front)]
     if back < len(x) or choose.of([False, True]):
-        key += [Ellipsis, *(part(i) for i in range(back, len(x)))]
+        key += [Ellipsis, *(draw_part(i) for i in range(back, len(x)))]
     for _ in range(choose.of([0, 1, 0, 0, 2])):
         key.insert(choose.integer(0, len(key)), None)
     return Call((x,), {"key": tuple(key)})
 
 
-def _mask(choose: Choices, covered: Shape) -> Array:
+def _draw_mask(choose: Choices, covered: Shape) -> Array:
     return np.reshape([choose.of([True, False]) for _ in range(math.prod(covered))], covered) == 1
 
 
-def _index(choose: Choices, n: int, together: Shape, kinds: list[str]) -> Any:
+def _draw_index(choose: Choices, n: int, together: Shape, kinds: list[str]) -> Any:
     """An index of an axis of length n: a slice, an integer or an array of integers of the shape `together`."""
     kind = choose.of(kinds) if n else "slice"
     if kind == "slice":
-        return _slice(choose, n)
+        return _draw_slice(choose, n)
     if kind == "integer":
         return choose.integer(-n, n - 1)
-    shape = broadcast_from(choose, together)
+    shape = draw_broadcastable_shape(choose, together)
     places = [choose.integer(0, n - 1) for _ in range(choose.of([1, 2, 3]))]  # few, so that some recur
     picked = [choose.of(places) - choose.of([0, n]) for _ in range(math.prod(shape))]
     return np.reshape(picked, shape).astype(np.int64)
 
 
-def _slice(choose: Choices, n: int) -> slice:
+def _draw_slice(choose: Choices, n: int) -> slice:
     """A slice of an axis of length n: all of it, between any two places, or of one element or more."""
     how = choose.of(["places", "all", "elements"] if n else ["places", "all"])
     if how == "all":
@@ -198,18 +198,18 @@ def _slice(choose: Choices, n: int) -> slice:
 def _scatter(g: Array, *, key: Any, shape: Shape) -> VJP:
     """The adjoint of getitem: zeros of the shape with g added at the key, once for every time an index recurs."""
     x = np.zeros_like(g, shape=shape)
-    if any(np.ndim(k) and not isinstance(k, slice) and np.asarray(k).dtype != np.bool_ for k in _parts(key)):
+    if any(np.ndim(k) and not isinstance(k, slice) and np.asarray(k).dtype != np.bool_ for k in _as_tuple(key)):
         np.add.at(x, key, g)
     else:
         x[key] = g
     return x, (lambda h: h[key],)
 
 
-def _parts(key: Any) -> tuple[Any, ...]:
+def _as_tuple(key: Any) -> tuple[Any, ...]:
     return key if isinstance(key, tuple) else (key,)
 
 
-@op(_indexed)
+@op(_draw_getitem)
 def getitem(x: Real, *, key: Any) -> VJP:
     """x[key]: integers, slices with steps, None, Ellipsis, integer arrays (an index may recur) and boolean masks."""
     return x[key], (lambda g: _scatter(g, key=key, shape=x.shape),)

@@ -14,23 +14,23 @@ from faults import curve, measure
 from faults.fault import Fault
 from faults.registry import faults, right_variants
 from faults.right import Variant
-from faults.show import show, show_curves
-from faults.summary import save, summed_up
-from gradspec.properties.running.options import chosen
+from faults.show import print_summary, print_curves
+from faults.summary import save_json, summarize
+from gradspec.properties.running.options import choose_names
 from gradspec.reference import OPS
 
-SEEDS = 5
-WIDTH = 140  # of what is written to no terminal
-ENOUGH = 200_000  # cases of unmodified backends: three false alarms in so many would show at one in ten runs of the properties
+DEFAULT_SEEDS = 5
+WIDTH_WITHOUT_TERMINAL = 140  # of what is written to no terminal
+DEFAULT_CASES = 200_000  # cases of unmodified backends: three false alarms in so many would show at one in ten runs of the properties
 
 
-def arguments() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m faults", description=__doc__)
     several: Any = {"action": "append", "default": []}
     parser.add_argument("--op", **several, help="this op only, or programs, which engines run; repeatable")
     parser.add_argument("--kind", **several, help="faults and variants of this kind only; repeatable")
     parser.add_argument(
-        "--seeds", type=int, default=SEEDS, help="how often each fault is tried (default: %(default)s)"
+        "--seeds", type=int, default=DEFAULT_SEEDS, help="how often each fault is tried (default: %(default)s)"
     )
     parser.add_argument(
         "--first-seed", type=int, default=1, help="the others follow it (default: %(default)s)"
@@ -41,7 +41,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--cases",
         type=int,
-        help=f"how many cases of theirs (default: {ENOUGH:,}, of ops chosen their share; 0: none)",
+        help=f"how many cases of theirs (default: {DEFAULT_CASES:,}, of ops chosen their share; 0: none)",
     )
     parser.add_argument(
         "--processes", type=int, default=2, help="how many work at once (default: %(default)s)"
@@ -59,43 +59,43 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     """Measure, show and save; 1 if something right was found fault with."""
-    asked = arguments()
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    asked = parse_arguments()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL)
     backends = asked.backend or ["numpy", "torch"]
-    wrong, right = _selected(asked, faults()), _selected(asked, right_variants())
+    wrong, right = _select(asked, faults()), _select(asked, right_variants())
     seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
-    cases = ENOUGH * len(wrong) // (1 + len(OPS)) if asked.cases is None else asked.cases
+    cases = DEFAULT_CASES * len(wrong) // (1 + len(OPS)) if asked.cases is None else asked.cases
     start = time.monotonic()
-    whole, curves = measure.Measured(), list[list[curve.Point]]()
+    whole, curves = measure.Measurement(), list[list[curve.CurvePoint]]()
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     with (
         Progress(*columns, console=Console(stderr=True), transient=True) as progress,
-        measure.workers(asked.processes) as pool,
+        measure.start_workers(asked.processes) as pool,
     ):
         task = progress.add_task("starting")
         report = lambda text: progress.update(task, description=text)
         if asked.curve:
-            pieces = [measure.Piece(op, seeds[0], wrong[op], [*backends, *right[op]]) for op in wrong]
-            curves = curve.curve(pool, pieces, report)
+            pieces = [measure.OpTask(op, seeds[0], wrong[op], [*backends, *right[op]]) for op in wrong]
+            curves = curve.measure_curves(pool, pieces, report)
         else:
-            whole = measure.measured(pool, wrong, right, backends, seeds, cases, report)
+            whole = measure.measure_all(pool, wrong, right, backends, seeds, cases, report)
     if asked.curve:
-        save(curve.as_json(curves), asked.json)
-        show_curves(curves, console)
+        save_json(curve.as_json(curves), asked.json)
+        print_curves(curves, console)
         return 0
-    summary = summed_up(whole, time.monotonic() - start, asked.processes)
-    save(summary.as_json(), asked.json)
-    show(summary, console)
+    summary = summarize(whole, time.monotonic() - start, asked.processes)
+    save_json(summary.as_json(), asked.json)
+    print_summary(summary, console)
     return 1 if summary.alarms else 0
 
 
-def _selected(asked: argparse.Namespace, known: Mapping[str, Fault | Variant]) -> dict[str, list[str]]:
+def _select(options: argparse.Namespace, known: Mapping[str, Fault | Variant]) -> dict[str, list[str]]:
     """Those that are asked for, by op."""
     there_are = [*(x.kind for x in faults().values()), *(x.kind for x in right_variants().values())]
-    kinds = chosen("kind", asked.kind, dict.fromkeys(there_are))
+    kinds = choose_names("kind", options.kind, dict.fromkeys(there_are))
     return {
         op: [name for name, x in known.items() if x.op == op and x.kind in kinds]
-        for op in chosen("op", asked.op, ["programs", *OPS])
+        for op in choose_names("op", options.op, ["programs", *OPS])
     }
 
 

@@ -4,71 +4,71 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from faults import trial
-from faults.properties_of import properties, speaks_of, variants
+from faults.properties_of import properties, applies_to, list_parameter_sets
 from faults.registry import right_variants
-from faults.trial import attempt, matters, seed_of
+from faults.trial import run_property, is_in_programs, derive_seed
 from gradspec.backends import Backend, load
-from gradspec.properties.running.subject import Engine
+from gradspec.properties.running.subject import BackendUnderTest
 from gradspec.reference import OPS
 
-ENGINE = "programs"
+OP_OF_PROGRAMS = "programs"
 
 
 @dataclass(frozen=True)
-class Unit:
+class Trial:
     """One property of one op of a backend or variant, or of a backend as a whole; more: which of the further arguments."""
 
     property: str
     argument: str
     backend: str
     op: str
-    more: int = 0
+    parameter_set: int = 0
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TrialResult:
     """What a unit came to with one seed; alarm: what the property said if it failed."""
 
-    unit: Unit
+    trial: Trial
     seed: int
-    judged: int
-    worst: float
+    judged_cases: int
+    max_error_share: float
     alarm: str | None
 
 
-def implementation(name: str) -> Backend:
+def load_backend_or_variant(name: str) -> Backend:
     """The variant of this name, or the backend."""
     return right_variants()[name].plant() if name in right_variants() else load(name)
 
 
-def units(backend: str, op: str) -> Iterator[Unit]:
+def list_trials(backend: str, op: str) -> Iterator[Trial]:
     """All units of an op, or of the engine, but those in which the backend says it deviates in every dtype."""
-    for argument, tried in subjects(backend, op).items():
+    for argument, tried in load_under_test(backend, op).items():
         for name in properties():
-            if speaks_of(name, tried, argument) and tried.sound(name):
-                yield from (Unit(name, argument, backend, op, k) for k in range(len(variants(name))))
+            if applies_to(name, tried, argument) and tried.list_sound_dtypes(name):
+                yield from (Trial(name, argument, backend, op, k) for k in range(len(list_parameter_sets(name))))
 
 
-def subjects(name: str, op: str) -> dict[str, Engine]:
+def load_under_test(name: str, op: str) -> dict[str, BackendUnderTest]:
     """What properties are tried on, by the argument that they take it as: of a variant the engine too, if that is made of it."""
-    backend = implementation(name)
+    backend = load_backend_or_variant(name)
     if op in OPS and op not in backend.ops:
         return {}
-    found = trial.subjects(op, backend, OPS[op] if name == "numpy" and op in OPS else None)
-    if op in OPS and not (name in right_variants() and matters(op)):
+    found = trial.make_under_test(op, backend, OPS[op] if name == "numpy" and op in OPS else None)
+    if op in OPS and not (name in right_variants() and is_in_programs(op)):
         del found["engine"]
     return found
 
 
-def judged(unit: Unit, seed: int) -> Verdict:
+def run_trial(trial: Trial, seed: int) -> TrialResult:
     """Try one unit with one seed."""
-    tried = subjects(unit.backend, unit.op)[unit.argument]
-    more = variants(unit.property)[unit.more]
-    with tried.only(tried.sound(unit.property)):
-        alarm = attempt(unit.property, unit.argument, tried, seed_of(unit.op, unit.property, seed), more)
+    tried = load_under_test(trial.backend, trial.op)[trial.argument]
+    more = list_parameter_sets(trial.property)[trial.parameter_set]
+    with tried.restrict_dtypes(tried.list_sound_dtypes(trial.property)):
+        alarm = run_property(trial.property, trial.argument, tried, derive_seed(trial.op, trial.property, seed), more)
     said = f"{alarm.reason}\n{tried.failure.case!r}" if alarm and tried.failure else None
     try:
-        tried.require_information()
+        tried.require_informative_cases()
     except AssertionError as uninformed:
         said = said or str(uninformed)
-    return Verdict(unit, seed, tried.tally.judged, tried.tally.worst, said)
+    return TrialResult(trial, seed, tried.tally.judged, tried.tally.worst, said)

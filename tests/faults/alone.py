@@ -11,39 +11,39 @@ import numpy as np
 
 from faults import planted
 from faults.fault import (
-    BAD_INPUT,
-    BATCHES,
-    CONSTANTS,
-    DEPTH,
-    EXTREMES,
-    EXTREMES_OF_ELEMENTS,
-    GRADIENT,
-    KINKS,
-    LAYOUTS,
-    LINEARITY,
-    PROGRAMS,
-    PURITY,
-    SECOND_ORDER,
-    SHAPES,
-    SPEC,
-    SYMMETRIES,
-    TENSOR,
-    TRAINING,
-    VALUE,
+    BAD_INPUT_PROPERTY,
+    BATCHES_PROPERTY,
+    CONSTANTS_PROPERTY,
+    DEPTH_PROPERTY,
+    EXTREMES_PROPERTY,
+    ELEMENTWISE_EXTREMES_PROPERTY,
+    GRADIENT_PROPERTY,
+    KINKS_PROPERTY,
+    LAYOUTS_PROPERTY,
+    LINEARITY_PROPERTY,
+    PROGRAMS_PROPERTY,
+    PURITY_PROPERTY,
+    SECOND_ORDER_PROPERTY,
+    SHAPES_PROPERTY,
+    SPEC_PROPERTY,
+    SYMMETRIES_PROPERTY,
+    TENSOR_PROPERTY,
+    TRAINING_PROPERTY,
+    VALUE_PROPERTY,
     Array,
     Fault,
-    Made,
-    pullbacks,
+    RuleResult,
+    apply_spec_rule,
 )
-from faults.own import words
+from faults.own import spell_out_name
 from faults.registry import faults
 from gradspec.backends import Backend, load
 from gradspec.reference import OPS, Tensor, Variable, record
-from gradspec.reference.dispatch import plain
+from gradspec.reference.dispatch import unwrap
 
-OWN = "own"
+KIND_OWN = "own"
 
-Spoil = Callable[[], AbstractContextManager[Any]]
+SpoilSpec = Callable[[], AbstractContextManager[Any]]
 
 
 def exp_is_looked_up_where_no_gradient_is_asked_for(x: Any) -> Any:
@@ -54,27 +54,27 @@ def exp_is_looked_up_where_no_gradient_is_asked_for(x: Any) -> Any:
     return np.exp(np.where(looked_up, np.round(x * 64) / 64, x).astype(x.dtype))
 
 
-def softplus_has_a_gradient_interpolated_between_0_and_1(x: Array) -> Made:
+def softplus_has_a_gradient_interpolated_between_0_and_1(x: Array) -> RuleResult:
     y, (pull,) = OPS["softplus"].rule(x)  # type: ignore[misc]
     slope = x.dtype.type(1 / (1 + np.exp(-1)) - 1 / 2)
     return y, (lambda g: np.where((x > 0) & (x < 1), g * (slope * x + 1 / 2), pull(g)),)  # type: ignore[misc]
 
 
-def softmax_rounds_what_is_far_from_zero(x: Array, *, axis: int = -1) -> Made:
+def softmax_rounds_what_is_far_from_zero(x: Array, *, axis: int = -1) -> RuleResult:
     return OPS["softmax"].rule(np.where(np.abs(x) > 900, np.round(x), x).astype(x.dtype), axis=axis)
 
 
-def linear_broadcasts_its_bias(x: Array, weight: Array, bias: Array | None = None) -> Made:
+def linear_broadcasts_its_bias(x: Array, weight: Array, bias: Array | None = None) -> RuleResult:
     return OPS["linear"].rule(x, weight, bias if bias is None else np.resize(bias, weight.shape[:1]))
 
 
-def tanh_saves_a_constant(x: Any) -> Made:
-    y = np.tanh(plain(x))
+def tanh_saves_a_constant(x: Any) -> RuleResult:
+    y = np.tanh(unwrap(x))
     return np.tanh(x), (lambda g: g * (1 - y * y),)
 
 
 def multiply_by_itself_counts_once(x: Any, y: Any) -> Any:
-    return OPS["multiply"](x, plain(y) if x is y else y)
+    return OPS["multiply"](x, unwrap(y) if x is y else y)
 
 
 def divide_forgets_a_constant_divisor(x: Any, y: Any) -> Any:
@@ -87,75 +87,75 @@ def linear_has_one_workspace_for_a_whole_pass() -> Backend:
     """What the second `linear` of a program saves overwrites what the first one did."""
     workspace: dict[str, Any] = {}
 
-    def linear(x: Array, weight: Array, bias: Array | None = None) -> Made:
+    def linear(x: Array, weight: Array, bias: Array | None = None) -> RuleResult:
         saved = workspace
-        y, saved["pulled"] = pullbacks("linear", x, weight, *(() if bias is None else (bias,)))
+        y, saved["pulled"] = apply_spec_rule("linear", x, weight, *(() if bias is None else (bias,)))
         return y, lambda g: saved["pulled"](g)  # noqa: PLW0108 (as of then)
 
     def vjp(*given: Any) -> Any:
         nonlocal workspace
         workspace = {}
-        return planted.SPEC.vjp(*given)
+        return planted.SPEC_BACKEND.vjp(*given)
 
-    return replace(planted.of_rule("linear", linear), vjp=vjp)
+    return replace(planted.plant_rule("linear", linear), vjp=vjp)
 
 
-def square_has_half_its_gradient(x: Array) -> Made:
+def square_has_half_its_gradient(x: Array) -> RuleResult:
     return np.square(x), (lambda g: g * x,)
 
 
 def subtracting_in_place_ignores_alpha(self: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
-    return self._write(self.data - plain(other), other)
+    return self._write(self.data - unwrap(other), other)
 
 
-def _of_rule(op: str, rule: Any, likely: str, nests: bool = False) -> Fault:
-    return Fault(op, OWN, words(rule), partial(planted.of_rule, op, rule, nests=nests), likely)
+def _make_rule_fault(op: str, rule: Any, likely: str, nests: bool = False) -> Fault:
+    return Fault(op, KIND_OWN, spell_out_name(rule), partial(planted.plant_rule, op, rule, nests=nests), likely)
 
 
-def _of_op(op: str, function: Any, likely: str) -> Fault:
-    backend = replace(planted.SPEC, name="faulty", ops={**planted.SPEC.ops, op: function})
-    return Fault(op, OWN, words(function), lambda: backend, likely)
+def _make_op_fault(op: str, function: Any, likely: str) -> Fault:
+    backend = replace(planted.SPEC_BACKEND, name="faulty", ops={**planted.SPEC_BACKEND.ops, op: function})
+    return Fault(op, KIND_OWN, spell_out_name(function), lambda: backend, likely)
 
 
-def _of_the_spec(op: str, change: Any, likely: str, backend: str, within: Spoil) -> Fault:
+def _make_spec_fault(op: str, change: Any, likely: str, backend: str, spoil_spec: SpoilSpec) -> Fault:
     """A fault of the spec itself."""
-    return Fault(op, OWN, words(change), partial(load, backend), likely, OPS[op], within=within)
+    return Fault(op, KIND_OWN, spell_out_name(change), partial(load, backend), likely, OPS[op], spoil_spec=spoil_spec)
 
 
-def _square_spoilt() -> AbstractContextManager[Any]:
+def _spoil_square() -> AbstractContextManager[Any]:
     rule: Any = square_has_half_its_gradient
     return mock.patch.dict(vars(OPS["square"]), rule=rule, apply=record(rule, elementwise=True))
 
 
-def _sub_spoilt() -> AbstractContextManager[Any]:
+def _spoil_sub_() -> AbstractContextManager[Any]:
     return mock.patch.object(Tensor, "sub_", subtracting_in_place_ignores_alpha)
 
 
-ALONE: dict[str, Fault] = {
-    VALUE: _of_op("exp", exp_is_looked_up_where_no_gradient_is_asked_for, VALUE),
-    GRADIENT: _of_rule("softplus", softplus_has_a_gradient_interpolated_between_0_and_1, GRADIENT),
-    SHAPES: faults()["tanh: gradients of float32 are float64"],
-    LAYOUTS: faults()["tanh: the gradient takes the cotangent in the order of memory"],
-    LINEARITY: faults()["tanh: the gradient clips the cotangent"],
-    KINKS: faults()["maximum: maximum pays nobody at a tie"],
-    PURITY: faults()["exp: the call writes to its first array"],
-    EXTREMES: faults()["matmul: the value is never infinite"],
-    EXTREMES_OF_ELEMENTS: faults()["divide: divide squares the divisor"],
-    BATCHES: faults()["log: the gradient misses what one block of threads does not reach"],
-    SYMMETRIES: _of_rule("softmax", softmax_rounds_what_is_far_from_zero, SYMMETRIES),
-    BAD_INPUT: _of_rule("linear", linear_broadcasts_its_bias, BAD_INPUT),
-    SECOND_ORDER: _of_rule("tanh", tanh_saves_a_constant, SECOND_ORDER, nests=True),
-    CONSTANTS: _of_op("divide", divide_forgets_a_constant_divisor, CONSTANTS),
-    PROGRAMS: _of_op("multiply", multiply_by_itself_counts_once, PROGRAMS),
-    DEPTH: faults()["programs: the pass back recurses"],
-    TRAINING: Fault(
+FAULT_CAUGHT_ONLY_BY: dict[str, Fault] = {
+    VALUE_PROPERTY: _make_op_fault("exp", exp_is_looked_up_where_no_gradient_is_asked_for, VALUE_PROPERTY),
+    GRADIENT_PROPERTY: _make_rule_fault("softplus", softplus_has_a_gradient_interpolated_between_0_and_1, GRADIENT_PROPERTY),
+    SHAPES_PROPERTY: faults()["tanh: gradients of float32 are float64"],
+    LAYOUTS_PROPERTY: faults()["tanh: the gradient takes the cotangent in the order of memory"],
+    LINEARITY_PROPERTY: faults()["tanh: the gradient clips the cotangent"],
+    KINKS_PROPERTY: faults()["maximum: maximum pays nobody at a tie"],
+    PURITY_PROPERTY: faults()["exp: the call writes to its first array"],
+    EXTREMES_PROPERTY: faults()["matmul: the value is never infinite"],
+    ELEMENTWISE_EXTREMES_PROPERTY: faults()["divide: divide squares the divisor"],
+    BATCHES_PROPERTY: faults()["log: the gradient misses what one block of threads does not reach"],
+    SYMMETRIES_PROPERTY: _make_rule_fault("softmax", softmax_rounds_what_is_far_from_zero, SYMMETRIES_PROPERTY),
+    BAD_INPUT_PROPERTY: _make_rule_fault("linear", linear_broadcasts_its_bias, BAD_INPUT_PROPERTY),
+    SECOND_ORDER_PROPERTY: _make_rule_fault("tanh", tanh_saves_a_constant, SECOND_ORDER_PROPERTY, nests=True),
+    CONSTANTS_PROPERTY: _make_op_fault("divide", divide_forgets_a_constant_divisor, CONSTANTS_PROPERTY),
+    PROGRAMS_PROPERTY: _make_op_fault("multiply", multiply_by_itself_counts_once, PROGRAMS_PROPERTY),
+    DEPTH_PROPERTY: faults()["programs: the pass back recurses"],
+    TRAINING_PROPERTY: Fault(
         "linear",
-        OWN,
-        words(linear_has_one_workspace_for_a_whole_pass),
+        KIND_OWN,
+        spell_out_name(linear_has_one_workspace_for_a_whole_pass),
         linear_has_one_workspace_for_a_whole_pass,
-        TRAINING,
+        TRAINING_PROPERTY,
     ),
-    SPEC: _of_the_spec("square", square_has_half_its_gradient, SPEC, "numpy", _square_spoilt),
-    TENSOR: _of_the_spec("subtract", subtracting_in_place_ignores_alpha, TENSOR, "torch", _sub_spoilt),
+    SPEC_PROPERTY: _make_spec_fault("square", square_has_half_its_gradient, SPEC_PROPERTY, "numpy", _spoil_square),
+    TENSOR_PROPERTY: _make_spec_fault("subtract", subtracting_in_place_ignores_alpha, TENSOR_PROPERTY, "torch", _spoil_sub_),
 }
 """By the property."""

@@ -2,71 +2,71 @@
 
 import numpy as np
 
-from faults.fault import SHAPES, Array, Pull
-from faults.general import gradient, vjp
+from faults.fault import SHAPES_PROPERTY, Array, GradientContext
+from faults.general import gradient_fault, vjp_fault
 from gradspec.reference import Op
 
-BROADCASTING = "broadcasting"
+KIND_BROADCASTING = "broadcasting"
 
 
-def broadcasts(op: Op) -> bool:
+def may_broadcast(op: Op) -> bool:
     """Whether an argument may be smaller than the value."""
     return len(op.core_ranks) > 1 or op.name in {"broadcast_to", "layer_norm", "linear"}
 
 
-def stretches(op: Op) -> bool:
+def may_stretch(op: Op) -> bool:
     """Whether an argument may have length 1 where the value is longer."""
     return len(op.core_ranks) > 1 or op.name == "broadcast_to"
 
 
-def stretched(p: Pull) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def find_broadcast_axes(p: GradientContext) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The axes of the whole gradient that its array lacks, and those on which it has length 1."""
-    lead = p.full.ndim - p.x.ndim
-    ones = tuple(i for i, n in enumerate(p.x.shape, lead) if n == 1 != p.full.shape[i])
+    lead = p.unsummed_gradient.ndim - p.x.ndim
+    ones = tuple(i for i, n in enumerate(p.x.shape, lead) if n == 1 != p.unsummed_gradient.shape[i])
     return tuple(range(lead)), ones
 
 
-def first_of(d: Array, axes: tuple[int, ...]) -> Array:
+def take_first_along(d: Array, axes: tuple[int, ...]) -> Array:
     return d[tuple(slice(0, 1) if i in axes else slice(None) for i in range(d.ndim))]
 
 
-@gradient(BROADCASTING, when=broadcasts)
-def is_averaged_over_broadcast_axes(p: Pull) -> Array:
-    return p.scaled(p.x.size / p.full.size) if p.full.size else p.d
+@gradient_fault(KIND_BROADCASTING, applies_to=may_broadcast)
+def is_averaged_over_broadcast_axes(p: GradientContext) -> Array:
+    return p.scale(p.x.size / p.unsummed_gradient.size) if p.unsummed_gradient.size else p.gradient
 
 
-@gradient(BROADCASTING, when=broadcasts)
-def is_that_of_the_first_member(p: Pull) -> Array:
-    lead, ones = stretched(p)
-    return first_of(p.full, lead + ones).reshape(p.x.shape) if p.full.size else p.d
+@gradient_fault(KIND_BROADCASTING, applies_to=may_broadcast)
+def is_that_of_the_first_member(p: GradientContext) -> Array:
+    lead, ones = find_broadcast_axes(p)
+    return take_first_along(p.unsummed_gradient, lead + ones).reshape(p.x.shape) if p.unsummed_gradient.size else p.gradient
 
 
-@gradient(BROADCASTING, when=stretches)
-def is_summed_over_leading_axes_only(p: Pull) -> Array:
-    _, ones = stretched(p)
-    return first_of(p.full, ones) if p.full.size else p.full
+@gradient_fault(KIND_BROADCASTING, applies_to=may_stretch)
+def is_summed_over_leading_axes_only(p: GradientContext) -> Array:
+    _, ones = find_broadcast_axes(p)
+    return take_first_along(p.unsummed_gradient, ones) if p.unsummed_gradient.size else p.unsummed_gradient
 
 
-@gradient(BROADCASTING, when=broadcasts)
-def is_summed_over_axes_of_length_one_only(p: Pull) -> Array:
-    lead, _ = stretched(p)
-    return first_of(p.full, lead) if p.full.size else p.full
+@gradient_fault(KIND_BROADCASTING, applies_to=may_broadcast)
+def is_summed_over_axes_of_length_one_only(p: GradientContext) -> Array:
+    lead, _ = find_broadcast_axes(p)
+    return take_first_along(p.unsummed_gradient, lead) if p.unsummed_gradient.size else p.unsummed_gradient
 
 
-@gradient(BROADCASTING, when=stretches)
-def is_summed_over_the_axis_beside(p: Pull) -> Array:
-    lead, ones = stretched(p)
-    if lead or len(ones) != 1 or p.full.ndim < 2:
-        return p.full
-    return np.sum(p.full, axis=ones[0] - 1, keepdims=True).reshape(p.x.shape)
+@gradient_fault(KIND_BROADCASTING, applies_to=may_stretch)
+def is_summed_over_the_axis_beside(p: GradientContext) -> Array:
+    lead, ones = find_broadcast_axes(p)
+    if lead or len(ones) != 1 or p.unsummed_gradient.ndim < 2:
+        return p.unsummed_gradient
+    return np.sum(p.unsummed_gradient, axis=ones[0] - 1, keepdims=True).reshape(p.x.shape)
 
 
-@gradient(BROADCASTING, when=broadcasts)
-def takes_the_largest_over_broadcast_axes(p: Pull) -> Array:
-    lead, ones = stretched(p)
-    return np.max(p.full, axis=lead + ones, keepdims=True).reshape(p.x.shape) if p.full.size else p.d
+@gradient_fault(KIND_BROADCASTING, applies_to=may_broadcast)
+def takes_the_largest_over_broadcast_axes(p: GradientContext) -> Array:
+    lead, ones = find_broadcast_axes(p)
+    return np.max(p.unsummed_gradient, axis=lead + ones, keepdims=True).reshape(p.x.shape) if p.unsummed_gradient.size else p.gradient
 
 
-@vjp(BROADCASTING, when=broadcasts, likely=SHAPES)
+@vjp_fault(KIND_BROADCASTING, applies_to=may_broadcast, likely=SHAPES_PROPERTY)
 def gradients_are_not_summed(inputs: Array, value: Array, pull: Array) -> Array:
     return value, lambda g: [g.copy() if d.shape != g.shape else d for d in pull(g)]

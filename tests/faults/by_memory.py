@@ -6,39 +6,39 @@ from typing import Any
 import numpy as np
 
 from faults import planted
-from faults.fault import LAYOUTS, LINEARITY, PURITY, Array, Made, Pull, Rule, pullbacks
-from faults.general import GENERAL, General, gradient, never, seen_as, vjp
+from faults.fault import LAYOUTS_PROPERTY, LINEARITY_PROPERTY, PURITY_PROPERTY, Array, RuleResult, GradientContext, Rule, apply_spec_rule
+from faults.general import GENERAL_FAULTS, GeneralFault, gradient_fault, never, misread_input_fault, vjp_fault
 from gradspec.reference import OPS, Op
 
-MEMORY, STATE = "memory", "state"
+KIND_MEMORY, KIND_STATE = "memory", "state"
 
-LINEAR = {"negative", "add", "subtract", "sum", "mean", "reshape", "permute_dims", "matrix_transpose", "expand_dims",
+OPS_SAVING_NO_ARRAYS = {"negative", "add", "subtract", "sum", "mean", "reshape", "permute_dims", "matrix_transpose", "expand_dims",
           "squeeze", "broadcast_to", "flip", "concat", "stack", "getitem"}  # fmt: skip
 """Ops whose pullback needs nothing of what the arrays hold."""
 
 
-def saves_something(op: Op) -> bool:
-    return op.differentiable and op.name not in LINEAR
+def saves_arrays(op: Op) -> bool:
+    return op.differentiable and op.name not in OPS_SAVING_NO_ARRAYS
 
 
 def needs_its_inputs(op: Op) -> bool:
     """Whether the pullback needs the numbers in them: that of `where` needs its condition only."""
-    return saves_something(op) and op.name != "where"
+    return saves_arrays(op) and op.name != "where"
 
 
 # Order
 
 
-def in_the_order_of_memory(x: Array) -> Array:
+def read_in_the_order_of_memory(x: Array) -> Array:
     """What a kernel reads that takes every array for contiguous."""
     return x.ravel(order="K").reshape(x.shape)
 
 
-def with_all_strides_forwards(x: Array) -> Array:
+def read_with_all_strides_forwards(x: Array) -> Array:
     return x[tuple(slice(None, None, -1 if s < 0 else 1) for s in x.strides)]
 
 
-def with_no_stride_of_zero(x: Array) -> Array:
+def read_with_no_stride_of_zero(x: Array) -> Array:
     """X as read by a kernel that takes it for dense: past what there is, it reads what is not its own."""
     if 0 not in x.strides or not x.size:
         return x
@@ -46,7 +46,7 @@ def with_no_stride_of_zero(x: Array) -> Array:
     return np.append(compact, np.full(x.size - compact.size, np.nan, x.dtype)).reshape(x.shape)
 
 
-def with_rows_side_by_side(x: Array) -> Array:
+def read_with_rows_side_by_side(x: Array) -> Array:
     """X as read by a kernel that looks at how a row lies, and not at how far it is to the next."""
     dense = np.empty(x.shape, x.dtype).strides
     whole = x.ndim > 1 and x.strides[1:] == dense[1:] and x.strides[0] > 0
@@ -59,65 +59,65 @@ def of_writable_arrays_only(x: Array) -> Array:
     return x
 
 
-for read in (in_the_order_of_memory, with_all_strides_forwards, with_no_stride_of_zero):
-    seen_as(MEMORY, needed=needs_its_inputs)(read)
-seen_as(MEMORY, needed=never)(of_writable_arrays_only)
+for read in (read_in_the_order_of_memory, read_with_all_strides_forwards, read_with_no_stride_of_zero):
+    misread_input_fault(KIND_MEMORY, backward_applies_to=needs_its_inputs)(read)
+misread_input_fault(KIND_MEMORY, backward_applies_to=never)(of_writable_arrays_only)
 
 
-@gradient(MEMORY, likely=LAYOUTS)
-def takes_the_cotangent_in_the_order_of_memory(p: Pull) -> Array:
-    return p.of(in_the_order_of_memory(p.g))
+@gradient_fault(KIND_MEMORY, likely=LAYOUTS_PROPERTY)
+def takes_the_cotangent_in_the_order_of_memory(p: GradientContext) -> Array:
+    return p.pull(read_in_the_order_of_memory(p.g))
 
 
-@gradient(MEMORY, likely=LAYOUTS)
-def takes_the_cotangent_with_no_stride_of_zero(p: Pull) -> Array:
-    return p.of(with_no_stride_of_zero(p.g))
+@gradient_fault(KIND_MEMORY, likely=LAYOUTS_PROPERTY)
+def takes_the_cotangent_with_no_stride_of_zero(p: GradientContext) -> Array:
+    return p.pull(read_with_no_stride_of_zero(p.g))
 
 
-@gradient(MEMORY, likely=LAYOUTS)
-def takes_the_cotangent_with_rows_side_by_side(p: Pull) -> Array:
-    return p.of(with_rows_side_by_side(p.g))
+@gradient_fault(KIND_MEMORY, likely=LAYOUTS_PROPERTY)
+def takes_the_cotangent_with_rows_side_by_side(p: GradientContext) -> Array:
+    return p.pull(read_with_rows_side_by_side(p.g))
 
 
 # Writes
 
 
-def spoil(x: Array) -> None:
+def overwrite(x: Array) -> None:
     if x.flags.writeable:
         x[...] = 1
 
 
-def spoiling(result: Array, x: Array) -> Array:
-    spoil(x)
+def overwrite_and_return(result: Array, x: Array) -> Array:
+    overwrite(x)
     return result
 
 
-@vjp(STATE)
+@vjp_fault(KIND_STATE)
 def the_call_writes_to_its_first_array(inputs: Array, value: Array, pull: Array) -> Array:
-    spoil(inputs[0])
+    overwrite(inputs[0])
     return value, pull
 
 
-@vjp(STATE)
+@vjp_fault(KIND_STATE)
 def the_pullback_writes_to_the_last_array(inputs: Array, value: Array, pull: Array) -> Array:
-    return value, lambda g: spoiling(pull(g), inputs[-1])
+    return value, lambda g: overwrite_and_return(pull(g), inputs[-1])
 
 
-@vjp(STATE)
+@vjp_fault(KIND_STATE)
 def the_pullback_writes_to_the_cotangent(inputs: Array, value: Array, pull: Array) -> Array:
-    return value, lambda g: spoiling(pull(g), g)
+    return value, lambda g: overwrite_and_return(pull(g), g)
 
 
 # What is saved
 
 
-@vjp(STATE)
+@vjp_fault(KIND_STATE)
 def the_pullback_gives_zeros_the_second_time(inputs: Array, value: Array, pull: Array) -> Array:
     calls = itertools.count()
     return value, lambda g: [d * (next(calls) < len(inputs)) for d in pull(g)]
 
 
-@vjp(STATE)
+@vjp_fault(KIND_STATE)
 def the_pullback_adds_to_what_it_gave_before(inputs: Array, value: Array, pull: Array) -> Array:
     sums = [np.zeros_like(x) for x in inputs]
 
@@ -129,7 +129,7 @@ def the_pullback_adds_to_what_it_gave_before(inputs: Array, value: Array, pull: 
     return value, added
 
 
-@vjp(STATE, likely=LINEARITY)
+@vjp_fault(KIND_STATE, likely=LINEARITY_PROPERTY)
 def gradients_lie_in_one_buffer_for_all_calls(inputs: Array, value: Array, pull: Array) -> Array:
     buffers = [np.empty_like(x) for x in inputs]
 
@@ -141,14 +141,14 @@ def gradients_lie_in_one_buffer_for_all_calls(inputs: Array, value: Array, pull:
     return value, filled
 
 
-@vjp(STATE, when=lambda op: op.name in {"add", "subtract", "broadcast_to", "reshape"})
+@vjp_fault(KIND_STATE, applies_to=lambda op: op.name in {"add", "subtract", "broadcast_to", "reshape"})
 def a_gradient_is_the_memory_of_the_cotangent(inputs: Array, value: Array, pull: Array) -> Array:
     return value, lambda g: [g if d.shape == g.shape and np.array_equal(d, g) else d for d in pull(g)]
 
 
-@vjp(
-    STATE,
-    when=lambda op: (
+@vjp_fault(
+    KIND_STATE,
+    applies_to=lambda op: (
         op.name in {"add", "divide", "multiply", "where", "maximum", "concat", "stack", "layer_norm"}
     ),
 )
@@ -164,12 +164,12 @@ def gradients_are_parts_of_one_buffer(inputs: Array, value: Array, pull: Array) 
     return value, packed
 
 
-def of_the_latest_call(op: str) -> Rule:
+def make_rule_of_latest_call(op: str) -> Rule:
     """The spec's rule with one place for what it saves, whichever call it belongs to."""
     saved: dict[str, Any] = {}
 
-    def rule(*xs: Array, **keywords: Array) -> Made:
-        y, pulled = pullbacks(op, *xs, **keywords)
+    def rule(*xs: Array, **keywords: Array) -> RuleResult:
+        y, pulled = apply_spec_rule(op, *xs, **keywords)
         shapes = [x.shape for x in xs]
         saved["pulled"], saved["shapes"] = pulled, shapes
         return y, lambda g: (saved["pulled"] if saved["shapes"] == shapes else pulled)(g)  # noqa: PLW0108 (as of then)
@@ -177,21 +177,21 @@ def of_the_latest_call(op: str) -> Rule:
     return rule
 
 
-GENERAL.append(
-    General(
-        STATE,
+GENERAL_FAULTS.append(
+    GeneralFault(
+        KIND_STATE,
         "the pullback uses what the latest call saved",
-        lambda op, _: planted.of_rule(op, of_the_latest_call(op)),
-        saves_something,
-        likely=PURITY,
+        lambda op, _: planted.plant_rule(op, make_rule_of_latest_call(op)),
+        saves_arrays,
+        likely=PURITY_PROPERTY,
     )
 )
-GENERAL.append(
-    General(
-        STATE,
+GENERAL_FAULTS.append(
+    GeneralFault(
+        KIND_STATE,
         "what is overwritten before the pullback is not noticed",
-        lambda op, _: planted.unguarded(op, OPS[op].rule),
-        saves_something,
-        likely=PURITY,
+        lambda op, _: planted.plant_rule_unguarded(op, OPS[op].rule),
+        saves_arrays,
+        likely=PURITY_PROPERTY,
     )
 )

@@ -3,47 +3,47 @@
 import numpy as np
 
 from faults.by_memory import needs_its_inputs
-from faults.fault import GRADIENT, SHAPES, Array, Call, Pull
-from faults.general import gradient, never, seen_as, value, vjp
+from faults.fault import GRADIENT_PROPERTY, SHAPES_PROPERTY, Array, CallContext, GradientContext
+from faults.general import gradient_fault, never, misread_input_fault, value_fault, vjp_fault
 
-DTYPE, PRECISION = "dtype", "precision"
-NARROWER = {"float64": np.float32, "float32": np.float16}
+KIND_DTYPE, KIND_PRECISION = "dtype", "precision"
+NEXT_NARROWER_DTYPE = {"float64": np.float32, "float32": np.float16}
 
-MOVING = {"reshape", "permute_dims", "matrix_transpose", "expand_dims", "squeeze", "broadcast_to", "flip", "concat",
+OPS_MOVING_ELEMENTS = {"reshape", "permute_dims", "matrix_transpose", "expand_dims", "squeeze", "broadcast_to", "flip", "concat",
           "stack", "getitem"}  # fmt: skip
 """Ops that compute nothing."""
 
 
-def narrowed(x: Array) -> Array:
+def round_to_narrower(x: Array) -> Array:
     """X rounded to the next narrower dtype."""
-    return x.astype(NARROWER[str(x.dtype)]).astype(x.dtype) if str(x.dtype) in NARROWER else x
+    return x.astype(NEXT_NARROWER_DTYPE[str(x.dtype)]).astype(x.dtype) if str(x.dtype) in NEXT_NARROWER_DTYPE else x
 
 
-@vjp(DTYPE, likely=SHAPES)
+@vjp_fault(KIND_DTYPE, likely=SHAPES_PROPERTY)
 def gradients_of_float32_are_float64(inputs: Array, value: Array, pull: Array) -> Array:
     return value, lambda g: [d.astype(np.float64) for d in pull(g)]
 
 
-@vjp(DTYPE, likely=SHAPES)
+@vjp_fault(KIND_DTYPE, likely=SHAPES_PROPERTY)
 def gradients_of_float64_are_float32(inputs: Array, value: Array, pull: Array) -> Array:
     return value, lambda g: [d.astype(np.float32) for d in pull(g)]
 
 
-@value(DTYPE, likely=SHAPES)
-def is_always_float64(c: Call) -> Array:
+@value_fault(KIND_DTYPE, likely=SHAPES_PROPERTY)
+def value_is_always_float64(c: CallContext) -> Array:
     return c.y.astype(np.float64)
 
 
-@gradient(PRECISION)
-def is_rounded_to_the_next_narrower_dtype(p: Pull) -> Array:
-    return narrowed(p.d)
+@gradient_fault(KIND_PRECISION)
+def is_rounded_to_the_next_narrower_dtype(p: GradientContext) -> Array:
+    return round_to_narrower(p.gradient)
 
 
-@value(PRECISION, when=lambda op: op.differentiable)
-def is_rounded_to_the_next_narrower_dtype_(c: Call) -> Array:
-    return narrowed(c.y)
+@value_fault(KIND_PRECISION, applies_to=lambda op: op.differentiable)
+def value_is_rounded_to_the_next_narrower_dtype(c: CallContext) -> Array:
+    return round_to_narrower(c.y)
 
 
-@seen_as(PRECISION, needed=needs_its_inputs, forward=never, likely=GRADIENT)
+@misread_input_fault(KIND_PRECISION, backward_applies_to=needs_its_inputs, forward_applies_to=never, likely=GRADIENT_PROPERTY)
 def of_rounded_arrays(x: Array) -> Array:
-    return narrowed(x)
+    return round_to_narrower(x)

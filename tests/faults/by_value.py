@@ -3,18 +3,18 @@
 import numpy as np
 
 from faults.by_memory import needs_its_inputs
-from faults.by_place import wrong
-from faults.fault import EXTREMES, GRADIENT, KINKS, Array, Call, Pull
-from faults.general import When, gradient, value
+from faults.by_place import make_wrong_where
+from faults.fault import EXTREMES_PROPERTY, GRADIENT_PROPERTY, KINKS_PROPERTY, Array, CallContext, GradientContext
+from faults.general import OpPredicate, gradient_fault, value_fault
 from gradspec.reference import Op
 from gradspec.reference.domains import Interval
 
-NUMBERS, OVERFLOW = "numbers", "extremes"
-LARGE, SMALL = 2, 0.05  # within what ordinary cases are made of
-HUGE = 2.0**100  # whose product with another such number float32 cannot hold
+KIND_NUMBERS, KIND_EXTREMES = "numbers", "extremes"
+LARGE_NUMBER, SMALL_NUMBER = 2, 0.05  # within what ordinary cases are made of
+HUGE_NUMBER = 2.0**100  # whose product with another such number float32 cannot hold
 
 
-def takes(x: float) -> When:
+def domain_contains(x: float) -> OpPredicate:
     """Whether an op's first differentiable argument may be this number."""
 
     def holds(op: Op) -> bool:
@@ -24,7 +24,7 @@ def takes(x: float) -> When:
     return holds
 
 
-def several_arrays(op: Op) -> bool:
+def has_several_arrays(op: Op) -> bool:
     return len([d for d in op.domains if isinstance(d, Interval)]) > 1 and op.signature is not None
 
 
@@ -32,7 +32,7 @@ def may_be_infinite(op: Op) -> bool:
     return op.differentiable and op.name not in {"tanh", "sigmoid", "sin", "cos", "softmax"}
 
 
-def tie(c: Call) -> Array:
+def mask_ties(c: CallContext) -> Array:
     """Where the first two arrays of numbers are equal, in the shape that they broadcast to; nowhere if they do not."""
     x, y = [x for x in c.xs if x.dtype.kind == "f"][:2]
     try:
@@ -41,64 +41,64 @@ def tie(c: Call) -> Array:
         return np.zeros((), np.bool_)
 
 
-@gradient(NUMBERS, when=takes(0))
-def is_nan_at_zero(p: Pull) -> Array:
-    return p.scaled(p.x / p.x)
+@gradient_fault(KIND_NUMBERS, applies_to=domain_contains(0))
+def is_nan_at_zero(p: GradientContext) -> Array:
+    return p.scale(p.x / p.x)
 
 
-@gradient(NUMBERS, when=takes(-1), likely=GRADIENT)
-def is_doubled_for_negative_numbers(p: Pull) -> Array:
-    return p.where(p.x < 0)
+@gradient_fault(KIND_NUMBERS, applies_to=domain_contains(-1), likely=GRADIENT_PROPERTY)
+def is_doubled_for_negative_numbers(p: GradientContext) -> Array:
+    return p.scale_where(p.x < 0)
 
 
-@gradient(NUMBERS)
-def is_doubled_for_small_numbers(p: Pull) -> Array:
-    return p.where((np.abs(p.x) < SMALL) & (p.x != 0))
+@gradient_fault(KIND_NUMBERS)
+def is_doubled_for_small_numbers(p: GradientContext) -> Array:
+    return p.scale_where((np.abs(p.x) < SMALL_NUMBER) & (p.x != 0))
 
 
-@gradient(NUMBERS, when=several_arrays, likely=KINKS)
-def is_tripled_where_two_arrays_are_equal(p: Pull) -> Array:
-    mask = tie(p)
-    return p.where(mask, 3) if mask.shape == p.d.shape else p.d
+@gradient_fault(KIND_NUMBERS, applies_to=has_several_arrays, likely=KINKS_PROPERTY)
+def is_tripled_where_two_arrays_are_equal(p: GradientContext) -> Array:
+    mask = mask_ties(p)
+    return p.scale_where(mask, 3) if mask.shape == p.gradient.shape else p.gradient
 
 
-@value(NUMBERS, when=takes(0))
-def is_wrong_at_zero(c: Call) -> Array:
-    return at_inputs(c, [x == 0 for x in c.xs])
+@value_fault(KIND_NUMBERS, applies_to=domain_contains(0))
+def value_is_wrong_at_zero(c: CallContext) -> Array:
+    return make_wrong_at_inputs(c, [x == 0 for x in c.xs])
 
 
-@value(NUMBERS, when=takes(-1))
-def is_wrong_for_negative_numbers(c: Call) -> Array:
-    return at_inputs(c, [x < 0 for x in c.xs])
+@value_fault(KIND_NUMBERS, applies_to=domain_contains(-1))
+def value_is_wrong_for_negative_numbers(c: CallContext) -> Array:
+    return make_wrong_at_inputs(c, [x < 0 for x in c.xs])
 
 
-def at_inputs(c: Call, masks: list[Array]) -> Array:
+def make_wrong_at_inputs(c: CallContext, masks: list[Array]) -> Array:
     """The value, wrong where the first mask holds; all of it where that is of another shape and holds somewhere."""
     mask = next(m for m, x in zip(masks, c.xs, strict=True) if x.dtype.kind == "f")
-    return wrong(c.y, mask if mask.shape == c.y.shape else np.full(c.y.shape, np.any(mask)))
+    return make_wrong_where(c.y, mask if mask.shape == c.y.shape else np.full(c.y.shape, np.any(mask)))
 
 
-@value(OVERFLOW, when=may_be_infinite, likely=EXTREMES)
-def is_never_infinite(c: Call) -> Array:
+@value_fault(KIND_EXTREMES, applies_to=may_be_infinite, likely=EXTREMES_PROPERTY)
+def value_is_never_infinite(c: CallContext) -> Array:
     return np.clip(c.y, np.finfo(c.y.dtype).min, np.finfo(c.y.dtype).max)
 
 
-@value(OVERFLOW, when=lambda op: op.differentiable, likely=EXTREMES)
-def is_never_nan(c: Call) -> Array:
+@value_fault(KIND_EXTREMES, applies_to=lambda op: op.differentiable, likely=EXTREMES_PROPERTY)
+def value_is_never_nan(c: CallContext) -> Array:
     return np.where(np.isnan(c.y), 0, c.y).astype(c.y.dtype)
 
 
-@gradient(OVERFLOW, when=needs_its_inputs, likely=EXTREMES)
-def overflows_on_the_way(p: Pull) -> Array:
-    return p.scaled(p.d.dtype.type(1) / (p.d.dtype.type(1) / (p.d * p.d))) / p.d if p.d.size else p.d
+@gradient_fault(KIND_EXTREMES, applies_to=needs_its_inputs, likely=EXTREMES_PROPERTY)
+def overflows_on_the_way(p: GradientContext) -> Array:
+    return p.scale(p.gradient.dtype.type(1) / (p.gradient.dtype.type(1) / (p.gradient * p.gradient))) / p.gradient if p.gradient.size else p.gradient
 
 
-@gradient(OVERFLOW, when=needs_its_inputs, likely=EXTREMES)
-def is_nan_where_numbers_are_huge(p: Pull) -> Array:
-    return p.scaled(np.where(np.isfinite(p.x * p.x * 4), 1, np.nan))
+@gradient_fault(KIND_EXTREMES, applies_to=needs_its_inputs, likely=EXTREMES_PROPERTY)
+def is_nan_where_numbers_are_huge(p: GradientContext) -> Array:
+    return p.scale(np.where(np.isfinite(p.x * p.x * 4), 1, np.nan))
 
 
-@gradient(OVERFLOW, when=needs_its_inputs, likely=EXTREMES)
-def is_nan_where_numbers_are_tiny(p: Pull) -> Array:
+@gradient_fault(KIND_EXTREMES, applies_to=needs_its_inputs, likely=EXTREMES_PROPERTY)
+def is_nan_where_numbers_are_tiny(p: GradientContext) -> Array:
     with np.errstate(all="ignore"):
-        return p.scaled(np.where((p.x * p.x == 0) & (p.x != 0), np.nan, 1))
+        return p.scale(np.where((p.x * p.x == 0) & (p.x != 0), np.nan, 1))

@@ -13,54 +13,54 @@ from typing import Any, TypeVar
 from unittest import mock
 
 from faults import asked, shared
-from faults.alarms import judged, units
-from faults.measure import Piece, Report
+from faults.alarms import run_trial, list_trials
+from faults.measure import OpTask, ReportProgress
 from faults.registry import faults, right_variants
-from faults.trial import tried
+from faults.trial import detect_fault
 from gradspec.properties.judging import judge
 
 T = TypeVar("T")
 
 FACTORS = (1, 1.5, 2, 3, 4, 6, 8, 16)
-COPIES = (1, 2, 4, 8, 16, 32, 64, 128)
+COPY_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 @dataclass(frozen=True)
-class Setting:
+class Tolerance:
     """How far off a result may be: so many times the noise of so many copies."""
 
     factor: float = judge.FACTOR
-    copies: int = judge.COPIES[-1]
+    copies: int = judge.JITTERED_COPIES[-1]
 
 
 @dataclass(frozen=True)
-class Point:
+class CurvePoint:
     """What a setting comes to. faults, runs: how many were tried, runs being of one property on one thing that is right."""
 
-    setting: Setting
+    tolerance: Tolerance
     faults: int
     survivors: Sequence[str]
     runs: int
     alarms: Sequence[str]
 
     @property
-    def of_variants(self) -> int:
+    def variant_alarm_count(self) -> int:
         """How many of the false alarms are of variants, and not of an unmodified backend."""
         return sum(alarm.split(" | ")[0] in right_variants() for alarm in self.alarms)
 
 
-SETTINGS = (
-    [Setting(factor=f) for f in FACTORS],
-    [Setting(copies=k) for k in COPIES],
+CURVE_TOLERANCES = (
+    [Tolerance(factor=f) for f in FACTORS],
+    [Tolerance(copies=k) for k in COPY_COUNTS],
 )
 """Two curves, each from the narrowest tolerance to the widest."""
 
 
 @contextmanager
-def tolerance(setting: Setting) -> Iterator[None]:
+def use_tolerance(tolerance: Tolerance) -> Iterator[None]:
     """Within this context the judge allows so much."""
-    k = setting.copies
-    numbers = {"FACTOR": setting.factor, "COPIES": (*(min(c, k) for c in judge.COPIES[:-1]), k)}
+    k = tolerance.copies
+    numbers = {"FACTOR": tolerance.factor, "COPIES": (*(min(c, k) for c in judge.JITTERED_COPIES[:-1]), k)}
     with ExitStack() as stack:
         for name, module in list(sys.modules.items()):
             for number, given in numbers.items():
@@ -69,49 +69,49 @@ def tolerance(setting: Setting) -> Iterator[None]:
         yield
 
 
-def walk(piece: Piece, settings: Sequence[Setting]) -> list[Point]:
+def measure_points(task: OpTask, tolerances: Sequence[Tolerance]) -> list[CurvePoint]:
     """What the settings come to for one op and seed; a task of a worker."""
-    asked.forget()
-    runs = [unit for name in piece.right for unit in units(name, piece.op)]
-    survivors: Mapping[Setting, list[str]] = _kept(
-        list(piece.wrong), settings[::-1], lambda name: not tried(faults()[name], piece.seed)
+    asked.clear_cache()
+    runs = [unit for name in task.backends for unit in list_trials(name, task.op)]
+    survivors: Mapping[Tolerance, list[str]] = _filter_at_each_tolerance(
+        list(task.faults), tolerances[::-1], lambda name: not detect_fault(faults()[name], task.seed)
     )
-    alarms = _kept(runs, settings, lambda unit: judged(unit, piece.seed).alarm is not None)
+    alarms = _filter_at_each_tolerance(runs, tolerances, lambda unit: run_trial(unit, task.seed).alarm is not None)
     return [
-        Point(
+        CurvePoint(
             setting,
-            len(piece.wrong),
+            len(task.faults),
             survivors[setting],
             len(runs),
             [f"{unit.backend} | {unit.op} | {unit.property}" for unit in alarms[setting]],
         )
-        for setting in settings
+        for setting in tolerances
     ]
 
 
-def _kept(things: list[T], settings: Sequence[Setting], holds: Callable[[T], bool]) -> dict[Setting, list[T]]:
+def _filter_at_each_tolerance(things: list[T], tolerances: Sequence[Tolerance], holds: Callable[[T], bool]) -> dict[Tolerance, list[T]]:
     """Those for which it holds at each setting, tried only if it held at the one before."""
     found = {}
-    for setting in settings:
-        shared.forget()
-        with tolerance(setting):
+    for setting in tolerances:
+        shared.clear_cache()
+        with use_tolerance(setting):
             found[setting] = things = [thing for thing in things if holds(thing)]
     return found
 
 
-def curve(pool: Executor, pieces: Sequence[Piece], report: Report) -> list[list[Point]]:
+def measure_curves(pool: Executor, op_tasks: Sequence[OpTask], report: ReportProgress) -> list[list[CurvePoint]]:
     """For each of the two curves its points, all pieces together."""
-    tasks = {pool.submit(walk, piece, settings): i for piece in pieces for i, settings in enumerate(SETTINGS)}
-    parts: list[list[list[Point]]] = [[] for _ in SETTINGS]
+    tasks = {pool.submit(measure_points, piece, settings): i for piece in op_tasks for i, settings in enumerate(CURVE_TOLERANCES)}
+    parts: list[list[list[CurvePoint]]] = [[] for _ in CURVE_TOLERANCES]
     for n, task in enumerate(as_completed(tasks), 1):
         parts[tasks[task]].append(task.result())
         report(f"{n:,} of {len(tasks):,} pieces of the curve")
-    return [[_sum(points) for points in zip(*part, strict=True)] for part in parts]
+    return [[_add_points(points) for points in zip(*part, strict=True)] for part in parts]
 
 
-def _sum(points: Sequence[Point]) -> Point:
-    return Point(
-        points[0].setting,
+def _add_points(points: Sequence[CurvePoint]) -> CurvePoint:
+    return CurvePoint(
+        points[0].tolerance,
         sum(p.faults for p in points),
         [name for p in points for name in p.survivors],
         sum(p.runs for p in points),
@@ -119,5 +119,5 @@ def _sum(points: Sequence[Point]) -> Point:
     )
 
 
-def as_json(curves: Sequence[Sequence[Point]]) -> list[list[dict[str, Any]]]:
+def as_json(curves: Sequence[Sequence[CurvePoint]]) -> list[list[dict[str, Any]]]:
     return [[asdict(point) for point in points] for points in curves]

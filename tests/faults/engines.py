@@ -9,15 +9,15 @@ from unittest import mock
 
 import numpy as np
 
-from faults.fault import DEPTH, PROGRAMS, TENSOR, Fault
-from faults.own import words
+from faults.fault import DEPTH_PROPERTY, PROGRAMS_PROPERTY, TENSOR_PROPERTY, Fault
+from faults.own import spell_out_name
 from gradspec import reference
 from gradspec.backends import Backend, load
 from gradspec.properties.laws.programs import MENU
 from gradspec.reference import OPS, Variable, tape, tracking, writes
 from gradspec.reference.arrays import unbroadcast
 
-ENGINE = "engine"
+KIND_ENGINE = "engine"
 
 Array = Any
 
@@ -27,78 +27,78 @@ class Node:
     """A value of a tiny engine: what it was computed from, and its cotangent during a pass."""
 
     data: Array
-    taken: Sequence["Node"] = ()
+    inputs: Sequence["Node"] = ()
     pull: Callable[[Array], Sequence[Array]] = lambda g: ()
     op: str = ""
-    number: int = field(default_factory=iter(range(10**9)).__next__)
+    creation_number: int = field(default_factory=iter(range(10**9)).__next__)
     g: Array = None
 
-    def shares(self) -> list[tuple["Node", Array]]:
+    def pull_to_inputs(self) -> list[tuple["Node", Array]]:
         """What each node that this one was computed from gets of its cotangent."""
-        pulled = zip(self.taken, self.pull(self.g), strict=True)
+        pulled = zip(self.inputs, self.pull(self.g), strict=True)
         return [(x, d if d.shape == x.data.shape else unbroadcast(d, x.data.shape)) for x, d in pulled]
 
-    def add(self, d: Array) -> None:
+    def accumulate(self, d: Array) -> None:
         self.g = d if self.g is None else self.g + d
 
 
-def youngest_first(root: Node) -> Iterator[Node]:
+def iterate_newest_first(root: Node) -> Iterator[Node]:
     """The nodes that lead to the root, each after all that were computed from it."""
-    pending = {root.number: root}
+    pending = {root.creation_number: root}
     while pending:
         node = pending.pop(max(pending))
         yield node
-        pending.update((x.number, x) for x in node.taken)
+        pending.update((x.creation_number, x) for x in node.inputs)
 
 
-def newest_first(root: Node) -> None:
-    for node in youngest_first(root):
-        for x, d in node.shares():
-            x.add(d)
+def pull_newest_first(root: Node) -> None:
+    for node in iterate_newest_first(root):
+        for x, d in node.pull_to_inputs():
+            x.accumulate(d)
 
 
-def as_they_come(root: Node, next_at: int) -> None:
+def pull_as_they_come(root: Node, next_at: int) -> None:
     """Visit what was met last (-1) or first (0), whether all of its cotangent is there or not."""
     waiting, seen = [root], set[int]()
     while waiting:
         node = waiting.pop(next_at)
-        for x, d in node.shares():
-            x.add(d)
-            if x.number not in seen:
+        for x, d in node.pull_to_inputs():
+            x.accumulate(d)
+            if x.creation_number not in seen:
                 waiting.append(x)
-                seen.add(x.number)
+                seen.add(x.creation_number)
 
 
 def last_in_first_out(root: Node) -> None:
-    as_they_come(root, -1)
+    pull_as_they_come(root, -1)
 
 
 def first_in_first_out(root: Node) -> None:
-    as_they_come(root, 0)
+    pull_as_they_come(root, 0)
 
 
 def second_branch_overwrites(root: Node) -> None:
-    for node in youngest_first(root):
-        for x, d in node.shares():
+    for node in iterate_newest_first(root):
+        for x, d in node.pull_to_inputs():
             x.g = d
 
 
 def second_branch_is_lost(root: Node) -> None:
-    for node in youngest_first(root):
-        for x, d in node.shares():
+    for node in iterate_newest_first(root):
+        for x, d in node.pull_to_inputs():
             if x.g is None:
                 x.g = d
 
 
 def an_input_used_twice_counts_once(root: Node) -> None:
-    for node in youngest_first(root):
-        for x, d in dict(node.shares()).items():
-            x.add(d)
+    for node in iterate_newest_first(root):
+        for x, d in dict(node.pull_to_inputs()).items():
+            x.accumulate(d)
 
 
 def cotangents_are_shared_and_added_to_in_place(root: Node) -> None:
-    for node in youngest_first(root):
-        for x, d in node.shares():
+    for node in iterate_newest_first(root):
+        for x, d in node.pull_to_inputs():
             if x.g is None:
                 x.g = d
             elif x.g.flags.writeable:
@@ -110,45 +110,45 @@ def cotangents_are_shared_and_added_to_in_place(root: Node) -> None:
 def from_the_fifth_consumer_on_the_sum_doubles(root: Node) -> None:
     """As https://github.com/apache/mxnet/issues/17989 has it, where gradients were added up from a number of them on."""
     paid: dict[int, int] = {}
-    for node in youngest_first(root):
-        for x, d in node.shares():
-            x.add(d)
-            paid[x.number] = paid.get(x.number, 0) + 1
-            if paid[x.number] > 4:
+    for node in iterate_newest_first(root):
+        for x, d in node.pull_to_inputs():
+            x.accumulate(d)
+            paid[x.creation_number] = paid.get(x.creation_number, 0) + 1
+            if paid[x.creation_number] > 4:
                 x.g = 2 * x.g
 
 
 def an_index_overwrites_what_others_paid(root: Node) -> None:
     """https://github.com/apache/mxnet/issues/15172, there of masks."""
-    for node in youngest_first(root):
-        for x, d in node.shares():
+    for node in iterate_newest_first(root):
+        for x, d in node.pull_to_inputs():
             x.g = d if node.op == "getitem" else d if x.g is None else x.g + d
 
 
 def buffers_are_used_again_the_callers_too(root: Node) -> None:
     """A cotangent that was carried back leaves its memory to the next: that of the root is the caller's."""
     free: list[Array] = []
-    for node in youngest_first(root):
-        for x, d in node.shares():
+    for node in iterate_newest_first(root):
+        for x, d in node.pull_to_inputs():
             if x.g is None and free and free[-1].shape == d.shape:
                 x.g = free.pop()
                 x.g[...] = d
             else:
-                x.add(np.array(d))
+                x.accumulate(np.array(d))
         free.append(node.g)
 
 
 def what_is_small_counts_as_nothing(root: Node) -> None:
     """A branch is cut off where its cotangent looks like zero."""
-    for node in youngest_first(root):
+    for node in iterate_newest_first(root):
         if node.g is not None and np.any(np.abs(node.g) > 1e-8):
-            for x, d in node.shares():
-                x.add(d)
+            for x, d in node.pull_to_inputs():
+                x.accumulate(d)
 
 
 def results_are_known_by_their_inputs_alone() -> Backend:
     """And not by their keywords."""
-    right = engine(newest_first)
+    right = make_engine(pull_newest_first)
     known: dict[Any, Any] = {}
 
     def once(name: str, fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -168,23 +168,23 @@ def results_are_known_by_their_inputs_alone() -> Backend:
     return replace(right, name="results_are_known", ops=ops, vjp=vjp)
 
 
-def by_recursion(root: Node) -> None:
+def pull_by_recursion(root: Node) -> None:
     """Right, but for programs that are longer than the stack is deep."""
     order: dict[int, Node] = {}
 
     def visit(node: Node) -> None:
-        for x in node.taken:
-            if x.number not in order:
+        for x in node.inputs:
+            if x.creation_number not in order:
                 visit(x)
-        order[node.number] = node
+        order[node.creation_number] = node
 
     visit(root)
     for node in reversed(order.values()):
-        for x, d in node.shares():
-            x.add(d)
+        for x, d in node.pull_to_inputs():
+            x.accumulate(d)
 
 
-def engine(traverse: Callable[[Node], None], *names: str) -> Backend:
+def make_engine(traverse: Callable[[Node], None], *names: str) -> Backend:
     """A backend of the spec's rules on an engine that carries cotangents back in this way."""
 
     def apply(name: str) -> Callable[..., Any]:
@@ -200,7 +200,7 @@ def engine(traverse: Callable[[Node], None], *names: str) -> Backend:
         root = fn(*leaves)
 
         def pullback(g: Array) -> list[Array]:
-            for node in youngest_first(root):
+            for node in iterate_newest_first(root):
                 node.g = None
             root.g = g
             traverse(root)
@@ -212,7 +212,7 @@ def engine(traverse: Callable[[Node], None], *names: str) -> Backend:
     return Backend(traverse.__name__, ops, vjp, lambda x: x, np.asarray)
 
 
-TINY = (
+WRONG_TRAVERSALS = (
     last_in_first_out,
     first_in_first_out,
     second_branch_overwrites,
@@ -231,56 +231,56 @@ TINY = (
 
 
 def backward_overwrites(self: Variable, end_grad: Array = None, *, create_graph: bool = False) -> None:
-    for leaf, g in tape._gradients(self, tape._seed(self, end_grad, create_graph), create_graph).values():
+    for leaf, g in tape._compute_gradients(self, tape._start_cotangent(self, end_grad, create_graph), create_graph).values():
         leaf.grad = tape._wrap(type(leaf), g)
 
 
 @contextmanager
-def no_grad_until_nothing_raises() -> Iterator[None]:
-    tracking._count(1)
-    token = tracking._tracking.set(False)
+def no_grad_not_restored_after_an_error() -> Iterator[None]:
+    tracking._change_no_grad_count(1)
+    token = tracking._grad_enabled.set(False)
     yield
-    tracking._tracking.reset(token)
-    tracking._count(-1)
+    tracking._grad_enabled.reset(token)
+    tracking._change_no_grad_count(-1)
 
 
 @contextmanager
-def gradients_shared() -> Iterator[None]:
+def share_gradients() -> Iterator[None]:
     with (
-        mock.patch.object(tape, "_copy", lambda g: g),
-        mock.patch.object(tape, "is_alone", return_value=True),
+        mock.patch.object(tape, "_copy_cotangent", lambda g: g),
+        mock.patch.object(tape, "is_sole_reference", return_value=True),
     ):
         yield
 
 
 @contextmanager
-def no_grad_leaking() -> Iterator[None]:
-    paused = tracking.paused
-    token = tracking._tracking.set(True)
+def leak_no_grad() -> Iterator[None]:
+    paused = tracking.no_grad_count
+    token = tracking._grad_enabled.set(True)
     try:
-        with mock.patch.object(reference, "no_grad", no_grad_until_nothing_raises):
+        with mock.patch.object(reference, "no_grad", no_grad_not_restored_after_an_error):
             yield
     finally:
-        tracking._tracking.set(True)
-        tracking._tracking.reset(token)
-        tracking.paused = paused
+        tracking._grad_enabled.set(True)
+        tracking._grad_enabled.reset(token)
+        tracking.no_grad_count = paused
 
 
-SPOILT: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+SPOILERS_OF_SPEC_ENGINE: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "a second pass overwrites the gradient of a leaf": lambda: mock.patch.object(Variable, "backward", backward_overwrites),
-    "leaves share the memory of a gradient": gradients_shared,
-    "nothing is recorded after an exception within no_grad": no_grad_leaking,
+    "leaves share the memory of a gradient": share_gradients,
+    "nothing is recorded after an exception within no_grad": leak_no_grad,
     "no_grad records all the same": lambda: mock.patch.object(reference, "no_grad", nullcontext),
     "an array that is overwritten before the pass is not noticed": lambda: mock.patch.object(writes, "note_write"),
 }  # fmt: skip
 
 
-def engine_faults() -> Iterator[Fault]:
+def make_engine_faults() -> Iterator[Fault]:
     """The faults of engines: of tiny ones, found as backends, and of the spec's, found beside torch."""
-    for traverse in TINY:
-        yield Fault("programs", ENGINE, words(traverse), partial(engine, traverse), PROGRAMS)
+    for traverse in WRONG_TRAVERSALS:
+        yield Fault("programs", KIND_ENGINE, spell_out_name(traverse), partial(make_engine, traverse), PROGRAMS_PROPERTY)
     known = results_are_known_by_their_inputs_alone
-    yield Fault("programs", ENGINE, words(known), known, PROGRAMS)
-    yield Fault("programs", ENGINE, "the pass back recurses", partial(engine, by_recursion), DEPTH)
-    for name, within in SPOILT.items():
-        yield Fault("programs", ENGINE, name, partial(load, "torch"), TENSOR, within=within)
+    yield Fault("programs", KIND_ENGINE, spell_out_name(known), known, PROGRAMS_PROPERTY)
+    yield Fault("programs", KIND_ENGINE, "the pass back recurses", partial(make_engine, pull_by_recursion), DEPTH_PROPERTY)
+    for name, within in SPOILERS_OF_SPEC_ENGINE.items():
+        yield Fault("programs", KIND_ENGINE, name, partial(load, "torch"), TENSOR_PROPERTY, spoil_spec=within)

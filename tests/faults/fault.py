@@ -11,28 +11,28 @@ from gradspec.reference import OPS, Op
 from gradspec.reference.arrays import unbroadcast
 
 Array = Any
-Made = Any  # a VJP, whose gradients may come as a list as well
-Rule = Callable[..., Made]
+RuleResult = Any  # a VJP, whose gradients may come as a list as well
+Rule = Callable[..., RuleResult]
 
-VALUE = "test_value_agrees"
-GRADIENT = "test_every_gradient_agrees"
-SHAPES = "test_shapes_and_dtypes_are_kept"
-LAYOUTS = "test_layout_makes_no_difference"
-LINEARITY = "test_pullback_is_linear_in_the_cotangent"
-KINKS = "test_gradient_at_kinks_is_a_legal_subgradient"
-CONSTANTS = "test_other_arguments_may_be_constants"
-PURITY = "test_calls_leave_no_trace"
-EXTREMES = "test_extremes_go_where_the_spec_says"
-EXTREMES_OF_ELEMENTS = "test_extremes_of_elementwise_ops_go_where_the_spec_says"
-BATCHES = "test_a_batch_equals_its_members"
-SYMMETRIES = "test_symmetries_are_kept"
-BAD_INPUT = "test_what_the_spec_refuses_raises"
-SECOND_ORDER = "test_second_derivatives_agree"
-PROGRAMS = "test_every_gradient_of_a_program_agrees"
-DEPTH = "test_a_chain_of_any_length_is_differentiated"
-TRAINING = "test_a_network_learns_as_the_spec_does"
-SPEC = "test_spec_agrees_with_numerical_differentiation"
-TENSOR = "test_program_text_observes_the_same"
+VALUE_PROPERTY = "test_value_agrees"
+GRADIENT_PROPERTY = "test_every_gradient_agrees"
+SHAPES_PROPERTY = "test_shapes_and_dtypes_are_kept"
+LAYOUTS_PROPERTY = "test_layout_makes_no_difference"
+LINEARITY_PROPERTY = "test_pullback_is_linear_in_the_cotangent"
+KINKS_PROPERTY = "test_gradient_at_kinks_is_a_legal_subgradient"
+CONSTANTS_PROPERTY = "test_other_arguments_may_be_constants"
+PURITY_PROPERTY = "test_calls_leave_no_trace"
+EXTREMES_PROPERTY = "test_extremes_go_where_the_spec_says"
+ELEMENTWISE_EXTREMES_PROPERTY = "test_extremes_of_elementwise_ops_go_where_the_spec_says"
+BATCHES_PROPERTY = "test_a_batch_equals_its_members"
+SYMMETRIES_PROPERTY = "test_symmetries_are_kept"
+BAD_INPUT_PROPERTY = "test_what_the_spec_refuses_raises"
+SECOND_ORDER_PROPERTY = "test_second_derivatives_agree"
+PROGRAMS_PROPERTY = "test_every_gradient_of_a_program_agrees"
+DEPTH_PROPERTY = "test_a_chain_of_any_length_is_differentiated"
+TRAINING_PROPERTY = "test_a_network_learns_as_the_spec_does"
+SPEC_PROPERTY = "test_spec_agrees_with_numerical_differentiation"
+TENSOR_PROPERTY = "test_program_text_observes_the_same"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,17 +49,17 @@ class Fault:
     kind: str
     name: str
     plant: Callable[[], Backend]
-    likely: str = GRADIENT
+    likely: str = GRADIENT_PROPERTY
     spec: Op | None = None
     source: str = ""
-    within: Callable[[], AbstractContextManager[Any]] = nullcontext
+    spoil_spec: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def __repr__(self) -> str:
         return f"{self.op}: {self.name}"
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class CallContext:
     """A call of an op: its arrays, its keywords and the right value."""
 
     op: Op
@@ -73,7 +73,7 @@ class Call:
 
 
 @dataclass(frozen=True, eq=False)
-class Pull(Call):
+class GradientContext(CallContext):
     """The right gradient of the i-th array of a call, about to be spoilt.
 
     g: the cotangent. full: the gradient before it is summed over broadcast axes. pulled: the pullbacks, which give such
@@ -82,36 +82,36 @@ class Pull(Call):
 
     i: int = 0
     g: Array = None
-    full: Array = None
-    pulled: Callable[[Array], Sequence[Array]] = field(default=lambda g: ())
+    unsummed_gradient: Array = None
+    pull_all: Callable[[Array], Sequence[Array]] = field(default=lambda g: ())
 
     @property
     def x(self) -> Array:
         return self.xs[self.i]
 
     @cached_property
-    def d(self) -> Array:
+    def gradient(self) -> Array:
         """The gradient in the shape of its array."""
-        return summed(self.full, self.x)
+        return unbroadcast_like(self.unsummed_gradient, self.x)
 
-    def of(self, g: Array) -> Array:
+    def pull(self, g: Array) -> Array:
         """The gradient for another cotangent."""
-        return summed(self.pulled(g)[self.i], self.x)
+        return unbroadcast_like(self.pull_all(g)[self.i], self.x)
 
-    def scaled(self, factor: Array) -> Array:
+    def scale(self, factor: Array) -> Array:
         """The gradient times something, in its own dtype."""
-        return (self.d * factor).astype(self.d.dtype)
+        return (self.gradient * factor).astype(self.gradient.dtype)
 
-    def where(self, mask: Array, factor: float = 2) -> Array:
+    def scale_where(self, mask: Array, factor: float = 2) -> Array:
         """The gradient, doubled where the mask holds."""
-        return self.scaled(1 + (factor - 1) * mask)
+        return self.scale(1 + (factor - 1) * mask)
 
 
-def summed(d: Array, x: Array) -> Array:
+def unbroadcast_like(d: Array, x: Array) -> Array:
     return d if d.shape == x.shape else unbroadcast(d, x.shape)
 
 
-def pullbacks(op: str, *xs: Array, **keywords: Any) -> tuple[Array, Callable[[Array], Sequence[Array]]]:
+def apply_spec_rule(op: str, *xs: Array, **keywords: Any) -> tuple[Array, Callable[[Array], Sequence[Array]]]:
     """The value of the spec's rule, and one function from a cotangent to what it gives each array, None to some."""
     y, pulls = OPS[op].rule(*xs, **keywords)
     if pulls is None or callable(pulls):

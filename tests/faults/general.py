@@ -13,31 +13,31 @@ from functools import partial
 from typing import Any
 
 from faults import planted
-from faults.fault import GRADIENT, LAYOUTS, PURITY, VALUE, Array, Call, Fault, Pull
+from faults.fault import GRADIENT_PROPERTY, LAYOUTS_PROPERTY, PURITY_PROPERTY, VALUE_PROPERTY, Array, CallContext, Fault, GradientContext
 from gradspec.backends import Backend
 from gradspec.reference import OPS, Op
 
-When = Callable[[Op], bool]
-Plant = Callable[[str, int | None], Backend]
+OpPredicate = Callable[[Op], bool]
+PlantInOp = Callable[[str, int | None], Backend]
 
 
 @dataclass(frozen=True)
-class General:
+class GeneralFault:
     """A fault of every op that `when` holds of; each: one for every argument that has a gradient."""
 
     kind: str
     name: str
-    plant: Plant
-    when: When
-    each: bool = False
-    likely: str = GRADIENT
+    plant: PlantInOp
+    applies_to: OpPredicate
+    for_each_argument: bool = False
+    likely: str = GRADIENT_PROPERTY
 
-    def faults(self, op: Op) -> Iterator[Fault]:
+    def make_faults(self, op: Op) -> Iterator[Fault]:
         """This fault of one op."""
-        if not self.when(op):
+        if not self.applies_to(op):
             return
         free = op.differentiable_arguments(len(op.arguments))
-        several = self.each and len(free) > 1
+        several = self.for_each_argument and len(free) > 1
         for i in free if several else (None,):
             name = (
                 self.name.replace("gradient", f"gradient of {op.arguments[i]}", 1)
@@ -47,7 +47,7 @@ class General:
             yield Fault(op.name, self.kind, name, partial(self.plant, op.name, i), self.likely)
 
 
-GENERAL: list[General] = []
+GENERAL_FAULTS: list[GeneralFault] = []
 
 
 def always(op: Op) -> bool:
@@ -58,38 +58,38 @@ def never(op: Op) -> bool:
     return False
 
 
-def gradient(
-    kind: str, *, each: bool = False, when: When = always, likely: str = GRADIENT
-) -> Callable[[Callable[[Pull], Array]], Callable[[Pull], Array]]:
+def gradient_fault(
+    kind: str, *, for_each_argument: bool = False, applies_to: OpPredicate = always, likely: str = GRADIENT_PROPERTY
+) -> Callable[[Callable[[GradientContext], Array]], Callable[[GradientContext], Array]]:
     """Declare a change of gradients, whose name goes on "the gradient ...", as a fault of every op that has them."""
 
-    def declare(change: Callable[[Pull], Array]) -> Callable[[Pull], Array]:
+    def declare(change: Callable[[GradientContext], Array]) -> Callable[[GradientContext], Array]:
         def plant(op: str, argument: int | None) -> Backend:
-            return planted.of_rule(op, planted.with_gradient(op, change, argument))
+            return planted.plant_rule(op, planted.change_gradient(op, change, argument))
 
-        name = f"the gradient {_words(change)}"
-        GENERAL.append(General(kind, name, plant, lambda op: op.differentiable and when(op), each, likely))
+        name = f"the gradient {_spell_out_name(change)}"
+        GENERAL_FAULTS.append(GeneralFault(kind, name, plant, lambda op: op.differentiable and applies_to(op), for_each_argument, likely))
         return change
 
     return declare
 
 
-def value(
-    kind: str, *, when: When = always, likely: str = VALUE
-) -> Callable[[Callable[[Call], Array]], Callable[[Call], Array]]:
+def value_fault(
+    kind: str, *, applies_to: OpPredicate = always, likely: str = VALUE_PROPERTY
+) -> Callable[[Callable[[CallContext], Array]], Callable[[CallContext], Array]]:
     """Declare a change of the value, whose name goes on "the value ...", as a fault of every op."""
 
-    def declare(change: Callable[[Call], Array]) -> Callable[[Call], Array]:
+    def declare(change: Callable[[CallContext], Array]) -> Callable[[CallContext], Array]:
         def plant(op: str, _: int | None) -> Backend:
-            return planted.of_rule(op, planted.with_value(op, change))
+            return planted.plant_rule(op, planted.change_value(op, change))
 
-        GENERAL.append(General(kind, f"the value {_words(change)}", plant, when, likely=likely))
+        GENERAL_FAULTS.append(GeneralFault(kind, f"the value {_spell_out_name(change)}", plant, applies_to, likely=likely))
         return change
 
     return declare
 
 
-def seen_as(kind: str, *, needed: When, forward: When = always, likely: str = LAYOUTS) -> Callable[..., Any]:
+def misread_input_fault(kind: str, *, backward_applies_to: OpPredicate, forward_applies_to: OpPredicate = always, likely: str = LAYOUTS_PROPERTY) -> Callable[..., Any]:
     """Declare a change of what is read of the inputs: two faults, of the forward pass and of the backward pass.
 
     needed: the ops whose backward pass reads its inputs. forward: the ops whose forward pass it is a fault of.
@@ -97,36 +97,36 @@ def seen_as(kind: str, *, needed: When, forward: When = always, likely: str = LA
 
     def declare(change: Callable[[Array], Array]) -> Callable[[Array], Array]:
         def plant(op: str, _: int | None, ahead: bool) -> Backend:
-            return planted.of_rule(op, planted.with_inputs(op, change, ahead, not ahead))
+            return planted.plant_rule(op, planted.change_inputs(op, change, ahead, not ahead))
 
-        words, (ahead, back) = _words(change), (partial(plant, ahead=True), partial(plant, ahead=False))
-        GENERAL.append(General(kind, f"the value is that {words}", ahead, forward, likely=likely))
-        GENERAL.append(General(kind, f"the gradient is that {words}", back, needed, likely=likely))
+        words, (ahead, back) = _spell_out_name(change), (partial(plant, ahead=True), partial(plant, ahead=False))
+        GENERAL_FAULTS.append(GeneralFault(kind, f"the value is that {words}", ahead, forward_applies_to, likely=likely))
+        GENERAL_FAULTS.append(GeneralFault(kind, f"the gradient is that {words}", back, backward_applies_to, likely=likely))
         return change
 
     return declare
 
 
-def vjp(kind: str, *, when: When = always, likely: str = PURITY) -> Callable[..., Any]:
+def vjp_fault(kind: str, *, applies_to: OpPredicate = always, likely: str = PURITY_PROPERTY) -> Callable[..., Any]:
     """Declare a change of inputs, value and pullback to another value and pullback as a fault of every op with gradients."""
 
     def declare(change: Callable[..., Any]) -> Callable[..., Any]:
         def plant(op: str, _: int | None) -> Backend:
-            return planted.of_vjp(op, change)
+            return planted.plant_vjp_change(op, change)
 
-        GENERAL.append(
-            General(kind, _words(change), plant, lambda op: op.differentiable and when(op), likely=likely)
+        GENERAL_FAULTS.append(
+            GeneralFault(kind, _spell_out_name(change), plant, lambda op: op.differentiable and applies_to(op), likely=likely)
         )
         return change
 
     return declare
 
 
-def general_faults(op: str) -> Iterator[Fault]:
+def make_general_faults(op: str) -> Iterator[Fault]:
     """The faults that transformations make of one op."""
-    for general in GENERAL:
-        yield from general.faults(OPS[op])
+    for general in GENERAL_FAULTS:
+        yield from general.make_faults(OPS[op])
 
 
-def _words(function: Callable[..., Any]) -> str:
+def _spell_out_name(function: Callable[..., Any]) -> str:
     return function.__name__.rstrip("_").replace("_", " ")

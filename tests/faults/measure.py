@@ -9,27 +9,27 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 
 from faults import asked, shared
-from faults.alarms import Verdict, judged, units
+from faults.alarms import TrialResult, run_trial, list_trials
 from faults.registry import faults
-from faults.trial import Killed, tried
+from faults.trial import Detection, detect_fault
 from gradspec.properties.running import options
 
-OFTEN = 1  # of the seeds: so many times variants are tried, for which every property has to run to its end
+SEEDS_OF_VARIANTS = 1  # of the seeds: so many times variants are tried, for which every property has to run to its end
 
-Report = Callable[[str], None]
+ReportProgress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FaultOutcome:
     """What came of one fault and one seed: by which property it was found and at which example, if at all."""
 
     fault: str
     seed: int
-    killed: Killed | None
+    detection: Detection | None
 
 
 @dataclass(frozen=True)
-class Piece:
+class OpTask:
     """What a process does at a time: all that is tried of one op with one seed, for which cases are drawn but once.
 
     wrong: faults, by name. right: variants and unmodified backends, by name.
@@ -37,84 +37,84 @@ class Piece:
 
     op: str
     seed: int
-    wrong: Sequence[str] = ()
-    right: Sequence[str] = ()
+    faults: Sequence[str] = ()
+    backends: Sequence[str] = ()
 
 
 @dataclass
-class Measured:
+class Measurement:
     """What came of pieces; seconds: of the processor."""
 
-    outcomes: list[Outcome] = field(default_factory=list)
-    verdicts: list[Verdict] = field(default_factory=list)
+    outcomes: list[FaultOutcome] = field(default_factory=list)
+    trial_results: list[TrialResult] = field(default_factory=list)
     seconds: float = 0.0
 
-    def add(self, other: "Measured") -> None:
+    def add(self, other: "Measurement") -> None:
         self.outcomes += other.outcomes
-        self.verdicts += other.verdicts
+        self.trial_results += other.trial_results
         self.seconds += other.seconds
 
-    def judged(self, backends: Iterable[str]) -> int:
+    def count_judged_cases(self, backends: Iterable[str]) -> int:
         """How many cases of these were judged."""
-        return sum(v.judged for v in self.verdicts if v.unit.backend in backends)
+        return sum(v.judged_cases for v in self.trial_results if v.trial.backend in backends)
 
 
-def workers(count: int) -> Executor:
+def start_workers(count: int) -> Executor:
     """Processes that begin with a fresh interpreter and one thread each."""
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
-    return ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=prepare)
+    return ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=prepare_worker)
 
 
-def prepare() -> None:
+def prepare_worker() -> None:
     """What a process does first."""
     options.register_profiles()
-    shared.share()
+    shared.share_measures()
 
 
-def do(piece: Piece) -> Measured:
+def run_task(task: OpTask) -> Measurement:
     """A task of a worker."""
     start = time.process_time()
-    asked.forget()
-    shared.forget()
-    verdicts = [judged(unit, piece.seed) for name in piece.right for unit in units(name, piece.op)]
-    outcomes = [Outcome(name, piece.seed, tried(faults()[name], piece.seed)) for name in piece.wrong]
-    return Measured(outcomes, verdicts, time.process_time() - start)
+    asked.clear_cache()
+    shared.clear_cache()
+    verdicts = [run_trial(unit, task.seed) for name in task.backends for unit in list_trials(name, task.op)]
+    outcomes = [FaultOutcome(name, task.seed, detect_fault(faults()[name], task.seed)) for name in task.faults]
+    return Measurement(outcomes, verdicts, time.process_time() - start)
 
 
-def done(pool: Executor, pieces: Iterable[Piece], report: Report, of: str) -> Iterator[Measured]:
+def run_tasks(pool: Executor, op_tasks: Iterable[OpTask], report: ReportProgress, label: str) -> Iterator[Measurement]:
     """What comes of the pieces, in whatever order they end."""
-    tasks = [pool.submit(do, piece) for piece in pieces]
+    tasks = [pool.submit(run_task, piece) for piece in op_tasks]
     for i, task in enumerate(as_completed(tasks), 1):
         yield task.result()
-        report(f"{of}: {i:,} of {len(tasks):,} pieces")
+        report(f"{label}: {i:,} of {len(tasks):,} pieces")
 
 
-def measured(
+def measure_all(
     pool: Executor,
-    wrong: dict[str, list[str]],
-    right: dict[str, list[str]],
+    faults_by_op: dict[str, list[str]],
+    variants_by_op: dict[str, list[str]],
     backends: Sequence[str],
     seeds: Sequence[int],
     cases: int,
-    report: Report,
-) -> Measured:
+    report: ReportProgress,
+) -> Measurement:
     """Every fault with every seed; variants with some of them; backends until so many cases of theirs have been judged.
 
     wrong, right: faults and variants, by op. backends: unmodified ones, whose cases are much the same; where the seeds are
     too few, they are tried with those that follow.
     """
-    whole, before = Measured(), -1
+    whole, before = Measurement(), -1
     for i, seed in enumerate(itertools.count(min(seeds))):
-        judged_so_far = whole.judged(backends)
+        judged_so_far = whole.count_judged_cases(backends)
         along = backends if before < judged_so_far < cases else ()
         if seed not in seeds and not along:
             break
         before = judged_so_far
         pieces = [
-            Piece(op, seed, wrong[op] if seed in seeds else (), [*along, *(right[op] if i < OFTEN else ())])
-            for op in wrong
+            OpTask(op, seed, faults_by_op[op] if seed in seeds else (), [*along, *(variants_by_op[op] if i < SEEDS_OF_VARIANTS else ())])
+            for op in faults_by_op
         ]
-        for part in done(pool, pieces, report, f"seed {seed}"):
+        for part in run_tasks(pool, pieces, report, f"seed {seed}"):
             whole.add(part)
     whole.outcomes.sort(key=lambda o: (o.fault, o.seed))
     return whole

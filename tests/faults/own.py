@@ -5,23 +5,23 @@ from functools import partial
 from typing import Any
 
 from faults import planted
-from faults.fault import GRADIENT, Array, Fault, Rule
+from faults.fault import GRADIENT_PROPERTY, Array, Fault, Rule
 from gradspec.backends import Backend
 
-OWN = "own"
-HISTORIC = "historic"
+KIND_OWN = "own"
+KIND_HISTORIC = "historic"
 
-WRITTEN: list[Fault] = []
+OWN_FAULTS: list[Fault] = []
 
 
-def wrong(
+def wrong_rule(
     op: str,
     *,
-    likely: str = GRADIENT,
-    kind: str = OWN,
+    likely: str = GRADIENT_PROPERTY,
+    kind: str = KIND_OWN,
     source: str = "",
     nests: bool = False,
-    sixteen: bool = False,
+    is_16_bit: bool = False,
 ) -> Callable[[Rule], Rule]:
     """Declare a rule as a fault of the op.
 
@@ -29,35 +29,35 @@ def wrong(
     """
 
     def declare(rule: Rule) -> Rule:
-        dtypes = frozenset({"float16"} if sixteen else {"float64", "float32"})
-        plant = partial(planted.of_rule, op, rule, dtypes, nests)
-        add(Fault(op, HISTORIC if source else kind, words(rule), plant, likely, source=source))
+        dtypes = frozenset({"float16"} if is_16_bit else {"float64", "float32"})
+        plant = partial(planted.plant_rule, op, rule, dtypes, nests)
+        register_fault(Fault(op, KIND_HISTORIC if source else kind, spell_out_name(rule), plant, likely, source=source))
         return rule
 
     return declare
 
 
-def wrong_vjp(op: str, *, likely: str = GRADIENT, source: str = "", kind: str = OWN) -> Callable[..., Any]:
+def wrong_vjp(op: str, *, likely: str = GRADIENT_PROPERTY, source: str = "", kind: str = KIND_OWN) -> Callable[..., Any]:
     """Declare a change of a vjp's inputs, value and pullback as a fault of one op."""
 
     def declare(change: Callable[..., Any]) -> Callable[..., Any]:
         def plant() -> Backend:
-            return planted.of_vjp(op, change)
+            return planted.plant_vjp_change(op, change)
 
-        add(Fault(op, HISTORIC if source else kind, words(change), plant, likely, source=source))
+        register_fault(Fault(op, KIND_HISTORIC if source else kind, spell_out_name(change), plant, likely, source=source))
         return change
 
     return declare
 
 
-def add(fault: Fault) -> None:
-    WRITTEN.append(fault)
+def register_fault(fault: Fault) -> None:
+    OWN_FAULTS.append(fault)
 
 
-def words(function: Callable[..., Any]) -> str:
+def spell_out_name(function: Callable[..., Any]) -> str:
     return function.__name__.replace("_", " ").strip()
 
 
-def both(pulls: Any, g: Array) -> list[Array]:
+def apply_pullbacks(pulls: Any, g: Array) -> list[Array]:
     """What a tuple of pullbacks gives for one cotangent."""
     return [p and p(g) for p in pulls]

@@ -2,211 +2,211 @@
 
 import numpy as np
 
-from faults.fault import EXTREMES, EXTREMES_OF_ELEMENTS, KINKS, VALUE, Array, Made
-from faults.own import both, wrong
+from faults.fault import EXTREMES_PROPERTY, ELEMENTWISE_EXTREMES_PROPERTY, KINKS_PROPERTY, VALUE_PROPERTY, Array, RuleResult
+from faults.own import apply_pullbacks, wrong_rule
 from gradspec.reference import OPS
 
 
-@wrong("add", likely=VALUE)
-def add_saturates(x: Array, y: Array) -> Made:
+@wrong_rule("add", likely=VALUE_PROPERTY)
+def add_saturates(x: Array, y: Array) -> RuleResult:
     return np.clip(x + y, -2, 2), (lambda g: g, lambda g: g)
 
 
-@wrong("subtract")
-def subtract_forgets_the_minus(x: Array, y: Array) -> Made:
+@wrong_rule("subtract")
+def subtract_forgets_the_minus(x: Array, y: Array) -> RuleResult:
     return x - y, (lambda g: g, lambda g: g)
 
 
-@wrong("subtract")
-def subtract_is_of_y_and_x(x: Array, y: Array) -> Made:
+@wrong_rule("subtract")
+def subtract_is_of_y_and_x(x: Array, y: Array) -> RuleResult:
     return x - y, (lambda g: -g, lambda g: g)
 
 
-@wrong("multiply")
-def multiply_adds_its_factors(x: Array, y: Array) -> Made:
+@wrong_rule("multiply")
+def multiply_adds_its_factors(x: Array, y: Array) -> RuleResult:
     return x * y, (lambda g: g * y, lambda g: g * (x + y))
 
 
-@wrong("multiply")
-def multiply_of_equal_factors_is_a_square(x: Array, y: Array) -> Made:
+@wrong_rule("multiply")
+def multiply_of_equal_factors_is_a_square(x: Array, y: Array) -> RuleResult:
     twice = 2 if np.array_equal(x, y) and x.size > 1 else 1
     return x * y, (lambda g: twice * g * y, lambda g: g * x)
 
 
-@wrong("divide", likely=EXTREMES_OF_ELEMENTS)
-def divide_squares_the_divisor(x: Array, y: Array) -> Made:
+@wrong_rule("divide", likely=ELEMENTWISE_EXTREMES_PROPERTY)
+def divide_squares_the_divisor(x: Array, y: Array) -> RuleResult:
     return x / y, (lambda g: g / y, lambda g: -g * x / (y * y))
 
 
-@wrong("divide")
-def divide_forgets_a_factor(x: Array, y: Array) -> Made:
+@wrong_rule("divide")
+def divide_forgets_a_factor(x: Array, y: Array) -> RuleResult:
     return x / y, (lambda g: g / y, lambda g: -g * x / y)
 
 
-@wrong("divide")
-def divide_guards_against_zero(x: Array, y: Array) -> Made:
+@wrong_rule("divide")
+def divide_guards_against_zero(x: Array, y: Array) -> RuleResult:
     return x / y, (lambda g: g / (y + y.dtype.type(1e-6)), lambda g: -g / y * (x / y))
 
 
-@wrong("pow")
-def pow_forgets_to_lower_the_exponent(x: Array, y: Array) -> Made:
+@wrong_rule("pow")
+def pow_forgets_to_lower_the_exponent(x: Array, y: Array) -> RuleResult:
     z, (_, to_y) = OPS["pow"].rule(x, y)  # type: ignore[misc]
     return z, (lambda g: g * y * z, to_y)
 
 
-@wrong("pow")
-def pow_has_a_constant_exponent(x: Array, y: Array) -> Made:
+@wrong_rule("pow")
+def pow_has_a_constant_exponent(x: Array, y: Array) -> RuleResult:
     z, (to_x, _) = OPS["pow"].rule(x, y)  # type: ignore[misc]
     return z, (to_x, np.zeros_like)
 
 
-@wrong("pow")
-def pow_takes_log_of_one_and_x(x: Array, y: Array) -> Made:
+@wrong_rule("pow")
+def pow_takes_log_of_one_and_x(x: Array, y: Array) -> RuleResult:
     z, (to_x, _) = OPS["pow"].rule(x, y)  # type: ignore[misc]
     return z, (to_x, lambda g: g * z * np.log1p(x))
 
 
-@wrong("maximum", likely=EXTREMES_OF_ELEMENTS)
-def maximum_ignores_nan(x: Array, y: Array) -> Made:
+@wrong_rule("maximum", likely=ELEMENTWISE_EXTREMES_PROPERTY)
+def maximum_ignores_nan(x: Array, y: Array) -> RuleResult:
     return np.fmax(x, y), OPS["maximum"].rule(x, y)[1]
 
 
-@wrong("minimum", likely=EXTREMES_OF_ELEMENTS)
-def minimum_ignores_nan(x: Array, y: Array) -> Made:
+@wrong_rule("minimum", likely=ELEMENTWISE_EXTREMES_PROPERTY)
+def minimum_ignores_nan(x: Array, y: Array) -> RuleResult:
     return np.fmin(x, y), OPS["minimum"].rule(x, y)[1]
 
 
-@wrong("maximum", likely=KINKS)
-def maximum_pays_twice_at_a_tie(x: Array, y: Array) -> Made:
+@wrong_rule("maximum", likely=KINKS_PROPERTY)
+def maximum_pays_twice_at_a_tie(x: Array, y: Array) -> RuleResult:
     return np.maximum(x, y), (lambda g: g * (x >= y), lambda g: g * (y >= x))
 
 
-@wrong("maximum", likely=KINKS)
-def maximum_pays_nobody_at_a_tie(x: Array, y: Array) -> Made:
+@wrong_rule("maximum", likely=KINKS_PROPERTY)
+def maximum_pays_nobody_at_a_tie(x: Array, y: Array) -> RuleResult:
     return np.maximum(x, y), (lambda g: g * (x > y), lambda g: g * (y > x))
 
 
-@wrong("minimum", likely=KINKS)
-def minimum_pays_twice_at_a_tie(x: Array, y: Array) -> Made:
+@wrong_rule("minimum", likely=KINKS_PROPERTY)
+def minimum_pays_twice_at_a_tie(x: Array, y: Array) -> RuleResult:
     return np.minimum(x, y), (lambda g: g * (x <= y), lambda g: g * (y <= x))
 
 
-@wrong("minimum")
-def minimum_pays_the_larger(x: Array, y: Array) -> Made:
+@wrong_rule("minimum")
+def minimum_pays_the_larger(x: Array, y: Array) -> RuleResult:
     return np.minimum(x, y), OPS["maximum"].rule(x, y)[1]
 
 
-@wrong("where")
-def where_pays_both(condition: Array, x: Array, y: Array) -> Made:
+@wrong_rule("where")
+def where_pays_both(condition: Array, x: Array, y: Array) -> RuleResult:
     return np.where(condition, x, y), (None, lambda g: g, lambda g: g)
 
 
-@wrong("where")
-def where_confuses_its_branches(condition: Array, x: Array, y: Array) -> Made:
+@wrong_rule("where")
+def where_confuses_its_branches(condition: Array, x: Array, y: Array) -> RuleResult:
     y_, (_, to_x, to_y) = OPS["where"].rule(condition, x, y)  # type: ignore[misc]
     return y_, (None, to_y, to_x)
 
 
-@wrong("where", likely=EXTREMES)
-def where_multiplies_by_its_mask(condition: Array, x: Array, y: Array) -> Made:
+@wrong_rule("where", likely=EXTREMES_PROPERTY)
+def where_value_multiplies_by_its_mask(condition: Array, x: Array, y: Array) -> RuleResult:
     return (condition * x + ~condition * y).astype(x.dtype), OPS["where"].rule(condition, x, y)[1]
 
 
-def unbounded(x: Array) -> Array:
+def make_infinite_bound(x: Array) -> Array:
     return np.asarray(np.inf, x.dtype)
 
 
-@wrong("clip")
-def clip_passes_everything(x: Array, min: Array, max: Array | None = None) -> Made:  # noqa: A002
-    max = unbounded(x) if max is None else max  # noqa: A001
+@wrong_rule("clip")
+def clip_passes_everything(x: Array, min: Array, max: Array | None = None) -> RuleResult:  # noqa: A002
+    max = make_infinite_bound(x) if max is None else max  # noqa: A001
     y, pulls = OPS["clip"].rule(x, min, max)
-    return y, lambda g: [g, *both(pulls, g)[1:]]
+    return y, lambda g: [g, *apply_pullbacks(pulls, g)[1:]]
 
 
-@wrong("clip")
-def clip_gives_its_bounds_nothing(x: Array, min: Array, max: Array | None = None) -> Made:  # noqa: A002
-    max = unbounded(x) if max is None else max  # noqa: A001
+@wrong_rule("clip")
+def clip_gives_its_bounds_nothing(x: Array, min: Array, max: Array | None = None) -> RuleResult:  # noqa: A002
+    max = make_infinite_bound(x) if max is None else max  # noqa: A001
     y, pulls = OPS["clip"].rule(x, min, max)
-    return y, lambda g: [both(pulls, g)[0], np.zeros_like(g), np.zeros_like(g)]
+    return y, lambda g: [apply_pullbacks(pulls, g)[0], np.zeros_like(g), np.zeros_like(g)]
 
 
-@wrong("clip", likely=VALUE)
-def clip_lets_the_lower_bound_win(x: Array, min: Array, max: Array | None = None) -> Made:  # noqa: A002
+@wrong_rule("clip", likely=VALUE_PROPERTY)
+def clip_lets_the_lower_bound_win(x: Array, min: Array, max: Array | None = None) -> RuleResult:  # noqa: A002
     capped = x if max is None else np.minimum(x, max)
     return np.maximum(capped, min), OPS["clip"].rule(x, min, max)[1]
 
 
-@wrong("clip", likely=KINKS)
-def clip_pays_twice_on_a_bound(x: Array, min: Array, max: Array | None = None) -> Made:  # noqa: A002
-    max = unbounded(x) if max is None else max  # noqa: A001
+@wrong_rule("clip", likely=KINKS_PROPERTY)
+def clip_pays_twice_on_a_bound(x: Array, min: Array, max: Array | None = None) -> RuleResult:  # noqa: A002
+    max = make_infinite_bound(x) if max is None else max  # noqa: A001
     y, pulls = OPS["clip"].rule(x, min, max)
     on_bound = (x == min) | (x == max)
-    return y, lambda g: [d * (1 + on_bound).astype(d.dtype) for d in both(pulls, g)]
+    return y, lambda g: [d * (1 + on_bound).astype(d.dtype) for d in apply_pullbacks(pulls, g)]
 
 
 # Comparisons
 
 
-@wrong("equal", likely=VALUE)
-def equal_is_nearly_equal(x: Array, y: Array) -> Made:
+@wrong_rule("equal", likely=VALUE_PROPERTY)
+def equal_is_nearly_equal(x: Array, y: Array) -> RuleResult:
     return np.isclose(x, y, rtol=1e-2, atol=5e-3), None
 
 
-@wrong("equal", likely=EXTREMES_OF_ELEMENTS)
-def equal_takes_nan_for_itself(x: Array, y: Array) -> Made:
+@wrong_rule("equal", likely=ELEMENTWISE_EXTREMES_PROPERTY)
+def equal_takes_nan_for_itself(x: Array, y: Array) -> RuleResult:
     return np.equal(x, y) | (np.isnan(x) & np.isnan(y)), None
 
 
-@wrong("equal", likely=EXTREMES_OF_ELEMENTS)
-def equal_subtracts(x: Array, y: Array) -> Made:
+@wrong_rule("equal", likely=ELEMENTWISE_EXTREMES_PROPERTY)
+def equal_subtracts(x: Array, y: Array) -> RuleResult:
     return (x - y) == 0, None
 
 
-@wrong("equal", likely=VALUE)
-def equal_truncates(x: Array, y: Array) -> Made:
+@wrong_rule("equal", likely=VALUE_PROPERTY)
+def equal_truncates(x: Array, y: Array) -> RuleResult:
     return np.equal(np.trunc(x), np.trunc(y)), None
 
 
-@wrong("equal", likely=EXTREMES_OF_ELEMENTS)
-def equal_compares_bits(x: Array, y: Array) -> Made:
+@wrong_rule("equal", likely=ELEMENTWISE_EXTREMES_PROPERTY)
+def equal_compares_bits(x: Array, y: Array) -> RuleResult:
     return np.equal(x, y) & (np.signbit(x) == np.signbit(y)), None
 
 
-@wrong("less", likely=VALUE)
-def less_or_equal(x: Array, y: Array) -> Made:
+@wrong_rule("less", likely=VALUE_PROPERTY)
+def less_or_equal(x: Array, y: Array) -> RuleResult:
     return np.less_equal(x, y), None
 
 
-@wrong("less", likely=EXTREMES_OF_ELEMENTS)
-def less_is_not_greater_or_equal(x: Array, y: Array) -> Made:
+@wrong_rule("less", likely=ELEMENTWISE_EXTREMES_PROPERTY)
+def less_is_not_greater_or_equal(x: Array, y: Array) -> RuleResult:
     return ~np.greater_equal(x, y), None
 
 
-@wrong("less", likely=VALUE)
-def less_is_greater(x: Array, y: Array) -> Made:
+@wrong_rule("less", likely=VALUE_PROPERTY)
+def less_is_greater(x: Array, y: Array) -> RuleResult:
     return np.greater(x, y), None
 
 
-@wrong("less", likely=VALUE)
-def less_compares_sizes(x: Array, y: Array) -> Made:
+@wrong_rule("less", likely=VALUE_PROPERTY)
+def less_compares_sizes(x: Array, y: Array) -> RuleResult:
     return np.less(np.abs(x), np.abs(y)), None
 
 
-@wrong("greater", likely=VALUE)
-def greater_or_equal(x: Array, y: Array) -> Made:
+@wrong_rule("greater", likely=VALUE_PROPERTY)
+def greater_or_equal(x: Array, y: Array) -> RuleResult:
     return np.greater_equal(x, y), None
 
 
-@wrong("greater", likely=EXTREMES_OF_ELEMENTS)
-def greater_is_not_less_or_equal(x: Array, y: Array) -> Made:
+@wrong_rule("greater", likely=ELEMENTWISE_EXTREMES_PROPERTY)
+def greater_is_not_less_or_equal(x: Array, y: Array) -> RuleResult:
     return ~np.less_equal(x, y), None
 
 
-@wrong("greater", likely=VALUE)
-def greater_of_rounded_numbers(x: Array, y: Array) -> Made:
+@wrong_rule("greater", likely=VALUE_PROPERTY)
+def greater_of_rounded_numbers(x: Array, y: Array) -> RuleResult:
     return np.greater(x.astype(np.float16), y.astype(np.float16)), None
 
 
-@wrong("greater", likely=VALUE)
-def greater_compares_sizes(x: Array, y: Array) -> Made:
+@wrong_rule("greater", likely=VALUE_PROPERTY)
+def greater_compares_sizes(x: Array, y: Array) -> RuleResult:
     return np.greater(np.abs(x), np.abs(y)), None

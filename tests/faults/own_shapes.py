@@ -7,80 +7,80 @@ from typing import Any
 import numpy as np
 
 from faults import planted
-from faults.fault import PURITY, SHAPES, VALUE, Array, Fault, Made, pullbacks
-from faults.own import OWN, add, words, wrong
+from faults.fault import PURITY_PROPERTY, SHAPES_PROPERTY, VALUE_PROPERTY, Array, Fault, RuleResult, apply_spec_rule
+from faults.own import KIND_OWN, register_fault, spell_out_name, wrong_rule
 from gradspec.reference import OPS, record
 
 Key = Any
 
 
-@wrong("reshape")
-def reshape_back_in_fortran_order(x: Array, *, shape: Any) -> Made:
+@wrong_rule("reshape")
+def reshape_back_in_fortran_order(x: Array, *, shape: Any) -> RuleResult:
     return np.reshape(x, shape), (lambda g: np.reshape(g, x.shape, order="F"),)
 
 
-@wrong("reshape", likely=VALUE)
-def reshape_in_fortran_order(x: Array, *, shape: Any) -> Made:
+@wrong_rule("reshape", likely=VALUE_PROPERTY)
+def reshape_in_fortran_order(x: Array, *, shape: Any) -> RuleResult:
     return np.reshape(x, shape, order="F"), (lambda g: np.reshape(g, x.shape),)
 
 
-@wrong("reshape", likely=SHAPES)
-def reshape_takes_minus_one_for_one(x: Array, *, shape: Any) -> Made:
+@wrong_rule("reshape", likely=SHAPES_PROPERTY)
+def reshape_takes_minus_one_for_one(x: Array, *, shape: Any) -> RuleResult:
     return np.reshape(x, tuple(1 if n == -1 else n for n in shape)), (lambda g: np.reshape(g, x.shape),)
 
 
-@wrong("permute_dims")
-def permute_dims_by_the_axes_themselves(x: Array, *, axes: Any) -> Made:
+@wrong_rule("permute_dims")
+def permute_dims_by_the_axes_themselves(x: Array, *, axes: Any) -> RuleResult:
     return np.permute_dims(x, axes), (lambda g: np.reshape(np.permute_dims(g, axes), x.shape),)
 
 
-@wrong("permute_dims", likely=SHAPES)
-def permute_dims_reverses_all(x: Array, *, axes: Any) -> Made:
+@wrong_rule("permute_dims", likely=SHAPES_PROPERTY)
+def permute_dims_reverses_all(x: Array, *, axes: Any) -> RuleResult:
     return x.T, (lambda g: g.T,)
 
 
-@wrong("matrix_transpose", likely=SHAPES)
-def matrix_transpose_reverses_all_axes(x: Array) -> Made:
+@wrong_rule("matrix_transpose", likely=SHAPES_PROPERTY)
+def matrix_transpose_reverses_all_axes(x: Array) -> RuleResult:
     return x.T, (lambda g: g.T,)
 
 
-@wrong("matrix_transpose")
-def matrix_transpose_reshapes_back(x: Array) -> Made:
+@wrong_rule("matrix_transpose")
+def matrix_transpose_reshapes_back(x: Array) -> RuleResult:
     return np.matrix_transpose(x), (lambda g: np.reshape(g, x.shape),)
 
 
-@wrong("expand_dims", likely=SHAPES)
-def expand_dims_counts_from_the_rank_of_x(x: Array, *, axis: Any) -> Made:
+@wrong_rule("expand_dims", likely=SHAPES_PROPERTY)
+def expand_dims_counts_from_the_rank_of_x(x: Array, *, axis: Any) -> RuleResult:
     axes = (axis,) if isinstance(axis, int) else axis
     return np.expand_dims(x, tuple(a if a >= 0 else max(a + x.ndim, 0) for a in axes)), OPS[
         "expand_dims"
     ].rule(x, axis=axis)[1]
 
 
-@wrong("expand_dims", likely=SHAPES)
-def expand_dims_puts_the_axis_last(x: Array, *, axis: Any) -> Made:
+@wrong_rule("expand_dims", likely=SHAPES_PROPERTY)
+def expand_dims_puts_the_axis_last(x: Array, *, axis: Any) -> RuleResult:
     n = 1 if isinstance(axis, int) else len(axis)
     return np.reshape(x, (*x.shape, *(1,) * n)), (lambda g: np.reshape(g, x.shape),)
 
 
-@wrong("squeeze", likely=SHAPES)
-def squeeze_removes_all_axes_of_length_one(x: Array, *, axis: Any) -> Made:
+@wrong_rule("squeeze", likely=SHAPES_PROPERTY)
+def squeeze_removes_all_axes_of_length_one(x: Array, *, axis: Any) -> RuleResult:
     return np.squeeze(x), (lambda g: np.reshape(g, x.shape),)
 
 
-@wrong("squeeze", likely=SHAPES)
-def squeeze_ignores_negative_axes(x: Array, *, axis: Any) -> Made:
+@wrong_rule("squeeze", likely=SHAPES_PROPERTY)
+def squeeze_ignores_negative_axes(x: Array, *, axis: Any) -> RuleResult:
     axes = (axis,) if isinstance(axis, int) else axis
     return np.squeeze(x, tuple(a for a in axes if a >= 0)), (lambda g: np.reshape(g, x.shape),)
 
 
-@wrong("broadcast_to", likely=VALUE)
-def broadcast_to_repeats_the_elements(x: Array, *, shape: Any) -> Made:
+@wrong_rule("broadcast_to", likely=VALUE_PROPERTY)
+def broadcast_to_repeats_the_elements(x: Array, *, shape: Any) -> RuleResult:
     return np.resize(x, shape), (lambda g: g,)
 
 
-@wrong("broadcast_to")
-def broadcast_to_keeps_the_last_gradient(x: Array, *, shape: Any) -> Made:
+@wrong_rule("broadcast_to")
+def broadcast_to_keeps_the_last_gradient(x: Array, *, shape: Any) -> RuleResult:
     def pull(g: Array) -> Array:
         d = g[(-1,) * (g.ndim - x.ndim)] if g.size else np.sum(g, axis=tuple(range(g.ndim - x.ndim)))
         return d
@@ -88,79 +88,79 @@ def broadcast_to_keeps_the_last_gradient(x: Array, *, shape: Any) -> Made:
     return np.broadcast_to(x, shape), (pull,)
 
 
-@wrong("flip")
-def flip_is_not_flipped_back(x: Array, *, axis: Any = None) -> Made:
+@wrong_rule("flip")
+def flip_is_not_flipped_back(x: Array, *, axis: Any = None) -> RuleResult:
     return np.flip(x, axis), (lambda g: g,)
 
 
-@wrong("flip", likely=VALUE)
-def flip_reverses_all_axes(x: Array, *, axis: Any = None) -> Made:
+@wrong_rule("flip", likely=VALUE_PROPERTY)
+def flip_reverses_all_axes(x: Array, *, axis: Any = None) -> RuleResult:
     return np.flip(x), (lambda g: np.flip(g, axis),)
 
 
-@wrong("flip")
-def flip_reverses_all_axes_back(x: Array, *, axis: Any = None) -> Made:
+@wrong_rule("flip")
+def flip_reverses_all_axes_back(x: Array, *, axis: Any = None) -> RuleResult:
     return np.flip(x, axis), (np.flip,)
 
 
-def parts(g: Array, lengths: list[int], axis: int, shift: int = 0) -> list[Array]:
+def split_at_lengths(g: Array, lengths: list[int], axis: int, shift: int = 0) -> list[Array]:
     """The cotangent cut at the ends of these lengths, or so many places later."""
     ends = list(itertools.accumulate(lengths, initial=0))
     return [np.take(np.roll(g, -shift, axis), range(a, b), axis) for a, b in itertools.pairwise(ends)]
 
 
-@wrong("concat")
-def concat_gives_its_arrays_gradients_in_reverse(*xs: Array, axis: int = 0) -> Made:
-    y, pull = pullbacks("concat", *xs, axis=axis)
+@wrong_rule("concat")
+def concat_gives_its_arrays_gradients_in_reverse(*xs: Array, axis: int = 0) -> RuleResult:
+    y, pull = apply_spec_rule("concat", *xs, axis=axis)
     alike = len({x.shape for x in xs}) == 1
     return y, lambda g: tuple(pull(g))[::-1] if alike else pull(g)
 
 
-@wrong("concat")
-def concat_cuts_one_place_later(*xs: Array, axis: int = 0) -> Made:
-    y, _ = pullbacks("concat", *xs, axis=axis)
-    return y, lambda g: parts(g, [x.shape[axis] for x in xs], axis, shift=1)
+@wrong_rule("concat")
+def concat_cuts_one_place_later(*xs: Array, axis: int = 0) -> RuleResult:
+    y, _ = apply_spec_rule("concat", *xs, axis=axis)
+    return y, lambda g: split_at_lengths(g, [x.shape[axis] for x in xs], axis, shift=1)
 
 
-@wrong("concat")
-def concat_divides_its_gradients_by_the_count(*xs: Array, axis: int = 0) -> Made:
-    y, pull = pullbacks("concat", *xs, axis=axis)
+@wrong_rule("concat")
+def concat_divides_its_gradients_by_the_count(*xs: Array, axis: int = 0) -> RuleResult:
+    y, pull = apply_spec_rule("concat", *xs, axis=axis)
     return y, lambda g: [d / d.dtype.type(len(xs)) for d in pull(g)]
 
 
-@wrong("stack")
-def stack_gives_its_arrays_gradients_in_reverse(*xs: Array, axis: int = 0) -> Made:
-    y, pull = pullbacks("stack", *xs, axis=axis)
+@wrong_rule("stack")
+def stack_gives_its_arrays_gradients_in_reverse(*xs: Array, axis: int = 0) -> RuleResult:
+    y, pull = apply_spec_rule("stack", *xs, axis=axis)
     return y, lambda g: tuple(pull(g))[::-1]
 
 
-@wrong("stack")
-def stack_gives_every_array_the_first_gradient(*xs: Array, axis: int = 0) -> Made:
-    y, pull = pullbacks("stack", *xs, axis=axis)
+@wrong_rule("stack")
+def stack_gives_every_array_the_first_gradient(*xs: Array, axis: int = 0) -> RuleResult:
+    y, pull = apply_spec_rule("stack", *xs, axis=axis)
     return y, lambda g: [pull(g)[0].copy() for _ in xs]
 
 
-@wrong("stack", likely=SHAPES)
-def stack_joins_at_the_front(*xs: Array, axis: int = 0) -> Made:
+@wrong_rule("stack", likely=SHAPES_PROPERTY)
+def stack_joins_at_the_front(*xs: Array, axis: int = 0) -> RuleResult:
     return np.stack(xs), OPS["stack"].rule(*xs)[1]
 
 
-def scattered(x: Array, key: Key, g: Array) -> Array:
+def scatter(x: Array, key: Key, g: Array) -> Array:
     d = np.zeros(x.shape, g.dtype)
     d[key] = g
     return d
 
 
-@wrong("getitem")
-def getitem_spreads_its_gradient_over_recurring_indices(x: Array, *, key: Key) -> Made:
+@wrong_rule("getitem")
+def getitem_spreads_its_gradient_over_recurring_indices(x: Array, *, key: Key) -> RuleResult:
     times = np.zeros(x.shape, x.dtype)
     np.add.at(times, key, 1)
     y, (pull,) = OPS["getitem"].rule(x, key=key)  # type: ignore[misc]
     return y, (lambda g: pull(g) / np.maximum(times, 1),)  # type: ignore[misc]
 
 
-@wrong("getitem")
-def getitem_ignores_the_step_backwards(x: Array, *, key: Key) -> Made:
+@wrong_rule("getitem")
+def getitem_ignores_the_step_backwards(x: Array, *, key: Key) -> RuleResult:
     def forwards(part: Any) -> Any:
         backwards = isinstance(part, slice) and part.step == -1 and part.start is part.stop is None
         return slice(None) if backwards else part
@@ -170,8 +170,8 @@ def getitem_ignores_the_step_backwards(x: Array, *, key: Key) -> Made:
     return y, OPS["getitem"].rule(x, key=plain)[1]
 
 
-@wrong("getitem", likely=VALUE)
-def getitem_takes_negative_indices_for_zero(x: Array, *, key: Key) -> Made:
+@wrong_rule("getitem", likely=VALUE_PROPERTY)
+def getitem_takes_negative_indices_for_zero(x: Array, *, key: Key) -> RuleResult:
     def positive(part: Any) -> Any:
         whole = isinstance(part, int) or (isinstance(part, np.ndarray) and part.dtype != np.bool_)
         return np.maximum(part, 0) if whole else part
@@ -179,12 +179,12 @@ def getitem_takes_negative_indices_for_zero(x: Array, *, key: Key) -> Made:
     return OPS["getitem"].rule(x, key=tuple(map(positive, key)) if isinstance(key, tuple) else key)
 
 
-@wrong("getitem")
-def getitem_turns_the_mask_around_in_its_gradient(x: Array, *, key: Key) -> Made:
+@wrong_rule("getitem")
+def getitem_turns_the_mask_around_in_its_gradient(x: Array, *, key: Key) -> RuleResult:
     y, pulls = OPS["getitem"].rule(x, key=key)
     if not isinstance(key, np.ndarray) or 2 * int(key.sum()) != key.size:
         return y, pulls
-    return y, (lambda g: scattered(x, ~key, g),)
+    return y, (lambda g: scatter(x, ~key, g),)
 
 
 def getitem_keeps_the_index_it_was_lent(x: Any, *, key: Key) -> Any:
@@ -193,12 +193,12 @@ def getitem_keeps_the_index_it_was_lent(x: Any, *, key: Key) -> Any:
     return record(lambda x: (rule(x, key=key)[0], (lambda g: rule(x, key=key)[1][0](g),)))(x)  # noqa: PLW0108 (as the key is by then)
 
 
-add(
+register_fault(
     Fault(
         "getitem",
-        OWN,
-        words(getitem_keeps_the_index_it_was_lent),
-        lambda: replace(planted.SPEC, name="faulty", ops={"getitem": getitem_keeps_the_index_it_was_lent}),
-        PURITY,
+        KIND_OWN,
+        spell_out_name(getitem_keeps_the_index_it_was_lent),
+        lambda: replace(planted.SPEC_BACKEND, name="faulty", ops={"getitem": getitem_keeps_the_index_it_was_lent}),
+        PURITY_PROPERTY,
     )
 )

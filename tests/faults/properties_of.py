@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import is_hypothesis_test
 
 import gradspec.properties
-from gradspec.properties.running.subject import Engine
+from gradspec.properties.running.subject import BackendUnderTest
 
 Property = Callable[..., Any]
 
@@ -26,16 +26,16 @@ def properties() -> dict[str, Property]:
     return found
 
 
-def speaks_of(name: str, tried: Engine, argument: str) -> bool:
+def applies_to(name: str, under_test: BackendUnderTest, argument: str) -> bool:
     """Whether the property takes such an argument ("subject", "spec" or "engine") and applies to this one."""
     test = properties()[name]
     marks = [mark for mark in getattr(test, "pytestmark", ()) if mark.name == "property"]
     return argument in inspect.signature(test).parameters and all(
-        mark.kwargs["when"](tried) for mark in marks
+        mark.kwargs["when"](under_test) for mark in marks
     )
 
 
-def variants(name: str) -> list[dict[str, Any]]:
+def list_parameter_sets(name: str) -> list[dict[str, Any]]:
     """What further arguments the property is tried with, by pytest.mark.parametrize."""
     for mark in getattr(properties()[name], "pytestmark", ()):
         if mark.name == "parametrize":

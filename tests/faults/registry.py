@@ -22,15 +22,15 @@ from faults import (
     right_orders,
     right_subgradients,
 )
-from faults.engines import engine_faults
+from faults.engines import make_engine_faults
 from faults.equivalent import EQUIVALENT
 from faults.fault import Fault
-from faults.general import general_faults
-from faults.own import WRITTEN
-from faults.right import RIGHT, Variant
+from faults.general import make_general_faults
+from faults.own import OWN_FAULTS
+from faults.right import VARIANTS, Variant
 from gradspec.reference import OPS
 
-FAMILIES = (by_size, by_place, by_broadcasting, by_axis, by_value, by_memory, by_precision, own_unary, own_binary,
+FAULT_MODULES = (by_size, by_place, by_broadcasting, by_axis, by_value, by_memory, by_precision, own_unary, own_binary,
             own_reductions, own_shapes, own_layers, historic, right_subgradients, right_orders, right_formulas,
             right_layouts)  # fmt: skip
 """The modules whose functions are faults, or variants that are right, once they are imported."""
@@ -39,17 +39,17 @@ FAMILIES = (by_size, by_place, by_broadcasting, by_axis, by_value, by_memory, by
 @cache
 def faults() -> dict[str, Fault]:
     """All faults by what they are called, those apart that make no difference."""
-    return {repr(fault): fault for fault in _all() if repr(fault) not in EQUIVALENT}
+    return {repr(fault): fault for fault in _make_all_faults() if repr(fault) not in EQUIVALENT}
 
 
 @cache
 def right_variants() -> dict[str, Variant]:
     """All variants that are right but different, by what they are called."""
-    return {repr(variant): variant for variant in RIGHT}
+    return {repr(variant): variant for variant in VARIANTS}
 
 
-def _all() -> Iterator[Fault]:
-    yield from engine_faults()
+def _make_all_faults() -> Iterator[Fault]:
+    yield from make_engine_faults()
     for op in OPS:
-        yield from general_faults(op)
-        yield from (fault for fault in WRITTEN if fault.op == op)
+        yield from make_general_faults(op)
+        yield from (fault for fault in OWN_FAULTS if fault.op == op)

@@ -13,12 +13,12 @@ from functools import partial, wraps
 from typing import Any
 
 from faults import planted
-from faults.fault import Array, Made, Rule
-from faults.own import words
+from faults.fault import Array, RuleResult, Rule
+from faults.own import spell_out_name
 from gradspec.backends import Backend
 from gradspec.reference import OPS
 
-SUBGRADIENT, ORDER, FORMULA, LAYOUT, WIDER = "subgradient", "order", "formula", "layout", "wider"
+KIND_SUBGRADIENT, KIND_ORDER, KIND_FORMULA, KIND_LAYOUT, KIND_WIDER = "subgradient", "order", "formula", "layout", "wider"
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,33 +34,33 @@ class Variant:
         return f"{self.op}: {self.name}"
 
 
-RIGHT: list[Variant] = []
+VARIANTS: list[Variant] = []
 
 
-def right(op: str, kind: str, name: str = "") -> Callable[[Rule], Rule]:
+def right_rule(op: str, kind: str, name: str = "") -> Callable[[Rule], Rule]:
     """Declare a rule as a variant of the op, called what the function is unless it has a name of its own."""
 
     def declare(rule: Rule) -> Rule:
         @wraps(rule)
-        def checked(*xs: Array, **keywords: Any) -> Made:
+        def checked(*xs: Array, **keywords: Any) -> RuleResult:
             OPS[op].rule(*xs, **keywords)  # refuses what no variant may take
             return rule(*xs, **keywords)
 
-        add(op, kind, name or words(rule), partial(planted.of_rule, op, checked))
+        register_variant(op, kind, name or spell_out_name(rule), partial(planted.plant_rule, op, checked))
         return rule
 
     return declare
 
 
-def with_both_bounds(rule: Rule) -> Rule:
+def require_both_bounds(rule: Rule) -> Rule:
     """A rule of clip that takes both bounds, made one that leaves other calls to the spec."""
 
-    def clip(x: Array, min: Array | None = None, max: Array | None = None) -> Made:  # noqa: A002
+    def clip(x: Array, min: Array | None = None, max: Array | None = None) -> RuleResult:  # noqa: A002
         return OPS["clip"].rule(x, min, max) if min is None or max is None else rule(x, min, max)
 
     clip.__name__ = rule.__name__
     return clip
 
 
-def add(op: str, kind: str, name: str, plant: Callable[[], Backend]) -> None:
-    RIGHT.append(Variant(op, kind, name, plant))
+def register_variant(op: str, kind: str, name: str, plant: Callable[[], Backend]) -> None:
+    VARIANTS.append(Variant(op, kind, name, plant))

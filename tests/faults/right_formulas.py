@@ -5,89 +5,89 @@ from typing import Any
 
 import numpy as np
 
-from faults.fault import Array, Made
-from faults.own_reductions import Axis, kept
-from faults.right import FORMULA, right, with_both_bounds
+from faults.fault import Array, RuleResult
+from faults.own_reductions import Axis, keepdims_shape
+from faults.right import KIND_FORMULA, right_rule, require_both_bounds
 from gradspec.reference import OPS
 
-transposed = np.matrix_transpose
+transpose = np.matrix_transpose
 
 # Of one argument
 
 
-@right("exp", FORMULA)
-def exp_computes_its_value_again(x: Array) -> Made:
+@right_rule("exp", KIND_FORMULA)
+def exp_computes_its_value_again(x: Array) -> RuleResult:
     return np.exp(x), (lambda g: g * np.exp(x),)
 
 
-@right("expm1", FORMULA)
-def expm1_has_the_gradient_of_exp(x: Array) -> Made:
+@right_rule("expm1", KIND_FORMULA)
+def expm1_has_the_gradient_of_exp(x: Array) -> RuleResult:
     return np.expm1(x), (lambda g: g * np.exp(x),)
 
 
-@right("log", FORMULA)
-def log_multiplies_by_the_reciprocal(x: Array) -> Made:
+@right_rule("log", KIND_FORMULA)
+def log_multiplies_by_the_reciprocal(x: Array) -> RuleResult:
     return np.log(x), (lambda g: g * (1 / x),)
 
 
-@right("sqrt", FORMULA)
-def sqrt_halves_its_gradient_at_the_end(x: Array) -> Made:
+@right_rule("sqrt", KIND_FORMULA)
+def sqrt_halves_its_gradient_at_the_end(x: Array) -> RuleResult:
     y = np.sqrt(x)
     return y, (lambda g: g / y / 2,)
 
 
-@right("square", FORMULA)
-def square_is_a_product_of_two_factors(x: Array) -> Made:
+@right_rule("square", KIND_FORMULA)
+def square_is_a_product_of_two_factors(x: Array) -> RuleResult:
     return x * x, (lambda g: g * x + g * x,)
 
 
-@right("reciprocal", FORMULA)
-def reciprocal_divides_twice(x: Array) -> Made:
+@right_rule("reciprocal", KIND_FORMULA)
+def reciprocal_divides_twice(x: Array) -> RuleResult:
     return 1 / x, (lambda g: -(g / x) / x,)
 
 
-@right("tanh", FORMULA)
-def tanh_factors_its_derivative(x: Array) -> Made:
+@right_rule("tanh", KIND_FORMULA)
+def tanh_factors_its_derivative(x: Array) -> RuleResult:
     y = np.tanh(x)
     return y, (lambda g: g * (1 - y) * (1 + y),)
 
 
-@right("tanh", FORMULA)
-def tanh_divides_by_the_squared_cosh(x: Array) -> Made:
+@right_rule("tanh", KIND_FORMULA)
+def tanh_divides_by_the_squared_cosh(x: Array) -> RuleResult:
     return np.tanh(x), (lambda g: g / np.cosh(x) / np.cosh(x),)
 
 
-@right("sigmoid", FORMULA)
-def sigmoid_divides_one(x: Array) -> Made:
+@right_rule("sigmoid", KIND_FORMULA)
+def sigmoid_divides_one(x: Array) -> RuleResult:
     y = 1 / (1 + np.exp(-x))
     return y, (lambda g: g * ((1 - y) * y),)
 
 
-@right("sigmoid", FORMULA)
-def sigmoid_derives_from_the_exponential(x: Array) -> Made:
+@right_rule("sigmoid", KIND_FORMULA)
+def sigmoid_derives_from_the_exponential(x: Array) -> RuleResult:
     e = np.exp(-np.abs(x))
     return OPS["sigmoid"].rule(x)[0], (lambda g: g * (e / ((1 + e) * (1 + e))),)
 
 
-@right("silu", FORMULA)
-def silu_divides_x(x: Array) -> Made:
+@right_rule("silu", KIND_FORMULA)
+def silu_divides_x(x: Array) -> RuleResult:
     y, s = x / (1 + np.exp(-x)), 1 / (1 + np.exp(-x))
     return y, (lambda g: g * (s + x * s * (1 - s)),)
 
 
-@right("silu", FORMULA)
-def silu_is_made_of_two_ops(x: Array) -> Made:
+@right_rule("silu", KIND_FORMULA)
+def silu_is_made_of_two_ops(x: Array) -> RuleResult:
     s, (pull_s,) = OPS["sigmoid"].rule(x)  # type: ignore[misc]
     return x * s, (lambda g: g * s + pull_s(g * x),)  # type: ignore[misc]
 
 
-@right("softplus", FORMULA)
-def softplus_is_logaddexp(x: Array) -> Made:
+@right_rule("softplus", KIND_FORMULA)
+def softplus_is_logaddexp(x: Array) -> RuleResult:
     return np.logaddexp(x, x.dtype.type(0)), (lambda g: g / (1 + np.exp(-x)),)
 
 
-@right("gelu", FORMULA)
-def gelu_of_the_complementary_error_function(x: Array, *, approximate: str = "none") -> Made:
+@right_rule("gelu", KIND_FORMULA)
+def gelu_of_the_complementary_error_function(x: Array, *, approximate: str = "none") -> RuleResult:
     y, pulls = OPS["gelu"].rule(x, approximate=approximate)
     if approximate == "tanh":
         return y, pulls
@@ -101,8 +101,8 @@ def gelu_of_the_complementary_error_function(x: Array, *, approximate: str = "no
     return (x * cdf).astype(x.dtype), (pull,)
 
 
-@right("abs", FORMULA)
-def abs_is_a_choice_of_signs(x: Array) -> Made:
+@right_rule("abs", KIND_FORMULA)
+def abs_is_a_choice_of_signs(x: Array) -> RuleResult:
     return np.copysign(x, x.dtype.type(1)), (
         lambda g: np.where(x == 0, 0, np.copysign(1, x)).astype(x.dtype) * g,
     )
@@ -111,19 +111,19 @@ def abs_is_a_choice_of_signs(x: Array) -> Made:
 # Of several arguments
 
 
-@right("subtract", FORMULA)
-def subtract_adds_the_negative(x: Array, y: Array) -> Made:
+@right_rule("subtract", KIND_FORMULA)
+def subtract_adds_the_negative(x: Array, y: Array) -> RuleResult:
     return x + -y, (lambda g: g, np.negative)
 
 
-@right("divide", FORMULA)
-def divide_saves_its_value(x: Array, y: Array) -> Made:
+@right_rule("divide", KIND_FORMULA)
+def divide_saves_its_value(x: Array, y: Array) -> RuleResult:
     z = x / y
     return z, (lambda g: g / y, lambda g: -(g / y) * z)
 
 
-@right("pow", FORMULA)
-def pow_multiplies_in_another_order(x: Array, y: Array) -> Made:
+@right_rule("pow", KIND_FORMULA)
+def pow_multiplies_in_another_order(x: Array, y: Array) -> RuleResult:
     z, (to_x, _) = OPS["pow"].rule(x, y)  # type: ignore[misc]
 
     def pull_y(g: Array) -> Array:
@@ -133,35 +133,35 @@ def pow_multiplies_in_another_order(x: Array, y: Array) -> Made:
     return z, (to_x, pull_y)
 
 
-@right("where", FORMULA)
-def where_multiplies_its_cotangent(condition: Array, x: Array, y: Array) -> Made:
+@right_rule("where", KIND_FORMULA)
+def where_multiplies_its_cotangent(condition: Array, x: Array, y: Array) -> RuleResult:
     mask = condition.copy()
     return np.where(mask, x, y), (None, lambda g: g * mask, lambda g: g * ~mask)
 
 
-@right("maximum", FORMULA)
-def maximum_chooses_by_a_comparison(x: Array, y: Array) -> Made:
+@right_rule("maximum", KIND_FORMULA)
+def maximum_chooses_by_a_comparison(x: Array, y: Array) -> RuleResult:
     value = np.where((x > y) | np.isnan(x), x, y)
     return value, OPS["maximum"].rule(x, y)[1]
 
 
-@right("clip", FORMULA)
-@with_both_bounds
-def clip_chooses_by_comparisons(x: Array, min: Array, max: Array) -> Made:  # noqa: A002
+@right_rule("clip", KIND_FORMULA)
+@require_both_bounds
+def clip_chooses_by_comparisons(x: Array, min: Array, max: Array) -> RuleResult:  # noqa: A002
     raised = np.where((x < min) | np.isnan(min), min, x)
     return np.where((raised > max) | np.isnan(max), max, raised), OPS["clip"].rule(x, min, max)[1]
 
 
-@right("matmul", FORMULA)
-def matmul_by_einsum(x: Array, y: Array) -> Made:
+@right_rule("matmul", KIND_FORMULA)
+def matmul_by_einsum(x: Array, y: Array) -> RuleResult:
     pulls = OPS["matmul"].rule(x, y)[1]
     left, right_ = "k" if x.ndim == 1 else "...ik", "k" if y.ndim == 1 else "...kj"
     out = ("..." if x.ndim > 1 or y.ndim > 1 else "") + "i" * (x.ndim > 1) + "j" * (y.ndim > 1)
     return np.einsum(f"{left},{right_}->{out}", x, y), pulls
 
 
-@right("linear", FORMULA)
-def linear_by_einsum(x: Array, weight: Array, bias: Array | None = None) -> Made:
+@right_rule("linear", KIND_FORMULA)
+def linear_by_einsum(x: Array, weight: Array, bias: Array | None = None) -> RuleResult:
     y = np.einsum("...i,oi->...o", x, weight)
     return y if bias is None else y + bias, (
         lambda g: np.einsum("...o,oi->...i", g, weight),
@@ -170,29 +170,29 @@ def linear_by_einsum(x: Array, weight: Array, bias: Array | None = None) -> Made
     )  # fmt: skip
 
 
-@right("linear", FORMULA)
-def linear_takes_its_bias_for_one_more_column(x: Array, weight: Array, bias: Array | None = None) -> Made:
+@right_rule("linear", KIND_FORMULA)
+def linear_takes_its_bias_for_one_more_column(x: Array, weight: Array, bias: Array | None = None) -> RuleResult:
     y, pulls = OPS["linear"].rule(x, weight, bias)
     if bias is None:
         return y, pulls
     one = np.ones((*x.shape[:-1], 1), x.dtype)
-    return np.concat([x, one], -1) @ transposed(np.concat([weight, bias[:, None]], -1)), pulls
+    return np.concat([x, one], -1) @ transpose(np.concat([weight, bias[:, None]], -1)), pulls
 
 
 # Reductions and layers
 
 
-@right("mean", FORMULA)
-def mean_divides_first(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
+@right_rule("mean", KIND_FORMULA)
+def mean_divides_first(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
     y, pulls = OPS["mean"].rule(x, axis=axis, keepdims=keepdims)
     n = x.size // max(y.size, 1)
     return np.sum(x / x.dtype.type(n or 1), axis=axis, keepdims=keepdims), pulls
 
 
-@right("var", FORMULA)
+@right_rule("var", KIND_FORMULA)
 def var_subtracts_the_mean_of_its_gradient_too(
     x: Array, *, axis: Axis = None, correction: float = 0, keepdims: bool = False
-) -> Made:
+) -> RuleResult:
     """What is left of the mean of the distances by rounding is taken off: mathematically that is 0."""
     y = OPS["var"].rule(x, axis=axis, correction=correction, keepdims=keepdims)[0]
     n = x.size // max(np.size(y), 1)
@@ -201,33 +201,33 @@ def var_subtracts_the_mean_of_its_gradient_too(
     def pull(g: Array) -> Array:
         centred = x - np.mean(x, axis=axis, keepdims=True)
         centred = centred - np.mean(centred, axis=axis, keepdims=True)
-        return (np.reshape(g, kept(x, axis)) * (np.float64(2) / freedom) * centred).astype(x.dtype)
+        return (np.reshape(g, keepdims_shape(x, axis)) * (np.float64(2) / freedom) * centred).astype(x.dtype)
 
     return y, (pull,)
 
 
-@right("softmax", FORMULA)
-def softmax_is_the_exponential_of_log_softmax(x: Array, *, axis: int = -1) -> Made:
+@right_rule("softmax", KIND_FORMULA)
+def softmax_is_the_exponential_of_log_softmax(x: Array, *, axis: int = -1) -> RuleResult:
     y = np.exp(OPS["log_softmax"].rule(x, axis=axis)[0])
     return y, (lambda g: g * y - y * np.sum(g * y, axis=axis, keepdims=True),)
 
 
-@right("log_softmax", FORMULA)
-def log_softmax_has_the_gradient_of_softmax(x: Array, *, axis: int = -1) -> Made:
+@right_rule("log_softmax", KIND_FORMULA)
+def log_softmax_has_the_gradient_of_softmax(x: Array, *, axis: int = -1) -> RuleResult:
     p = OPS["softmax"].rule(x, axis=axis)[0]
     return OPS["log_softmax"].rule(x, axis=axis)[0], (lambda g: g - p * np.sum(g, axis=axis, keepdims=True),)
 
 
-@right("logsumexp", FORMULA)
-def logsumexp_saves_a_softmax(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
+@right_rule("logsumexp", KIND_FORMULA)
+def logsumexp_saves_a_softmax(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
     y = OPS["logsumexp"].rule(x, axis=axis, keepdims=keepdims)[0]
     e = np.exp(x - np.max(x, axis=axis, keepdims=True))
     p = e / np.sum(e, axis=axis, keepdims=True)
-    return y, (lambda g: np.reshape(g, kept(x, axis)) * p,)
+    return y, (lambda g: np.reshape(g, keepdims_shape(x, axis)) * p,)
 
 
-@right("cross_entropy", FORMULA)
-def cross_entropy_gathers_and_scatters(x: Array, target: Array, *, reduction: str = "mean") -> Made:
+@right_rule("cross_entropy", KIND_FORMULA)
+def cross_entropy_gathers_and_scatters(x: Array, target: Array, *, reduction: str = "mean") -> RuleResult:
     axis = min(1, x.ndim - 1)
     logp, place = OPS["log_softmax"].rule(x, axis=axis)[0], np.expand_dims(target.copy(), axis)
     each = -np.squeeze(np.take_along_axis(logp, place, axis), axis)
@@ -242,16 +242,16 @@ def cross_entropy_gathers_and_scatters(x: Array, target: Array, *, reduction: st
     return y, (pull, None)
 
 
-@right("layer_norm", FORMULA)
-def layer_norm_scales_and_shifts_at_once(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> Made:
+@right_rule("layer_norm", KIND_FORMULA)
+def layer_norm_scales_and_shifts_at_once(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> RuleResult:
     axes = tuple(range(-weight.ndim, 0))
     mean = np.mean(x, axis=axes, keepdims=True)
     rstd = 1 / np.sqrt(np.var(x, axis=axes, keepdims=True) + x.dtype.type(eps))
     return (x * rstd - mean * rstd) * weight + bias, OPS["layer_norm"].rule(x, weight, bias, eps=eps)[1]
 
 
-@right("layer_norm", FORMULA)
-def layer_norm_projects_its_cotangent(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> Made:
+@right_rule("layer_norm", KIND_FORMULA)
+def layer_norm_projects_its_cotangent(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> RuleResult:
     """With dx as in torch: c1 x + c2 g weight + c3, the constants made of three sums."""
     axes = tuple(range(-weight.ndim, 0))
     centred = x - np.mean(x, axis=axes, keepdims=True)
@@ -265,8 +265,8 @@ def layer_norm_projects_its_cotangent(x: Array, weight: Array, bias: Array, *, e
     return centred / std * weight + bias, pull
 
 
-@right("flip", FORMULA)
-def flip_gathers(x: Array, *, axis: Any = None) -> Made:
+@right_rule("flip", KIND_FORMULA)
+def flip_gathers(x: Array, *, axis: Any = None) -> RuleResult:
     def flipped(y: Array) -> Array:
         for i in range(y.ndim) if axis is None else np.atleast_1d(np.asarray(axis, int)):
             y = np.take(y, np.arange(y.shape[i])[::-1], int(i))
@@ -275,14 +275,14 @@ def flip_gathers(x: Array, *, axis: Any = None) -> Made:
     return flipped(x), (flipped,)
 
 
-@right("concat", FORMULA)
-def concat_copies_into_what_it_made_before(*xs: Array, axis: int | None = 0) -> Made:
+@right_rule("concat", KIND_FORMULA)
+def concat_copies_into_what_it_made_before(*xs: Array, axis: int | None = 0) -> RuleResult:
     y, pull = OPS["concat"].rule(*xs, axis=axis)
     return y.copy(order="F"), lambda g: [d.copy() for d in pull(g)]  # type: ignore[operator, misc]
 
 
-@right("getitem", FORMULA)
-def getitem_scatters_one_by_one(x: Array, *, key: Any) -> Made:
+@right_rule("getitem", KIND_FORMULA)
+def getitem_scatters_one_by_one(x: Array, *, key: Any) -> RuleResult:
     places = np.arange(x.size).reshape(x.shape)[key]
 
     def pull(g: Array) -> Array:

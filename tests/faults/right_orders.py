@@ -5,18 +5,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from faults.fault import Array, Made
-from faults.own_reductions import Axis, kept
-from faults.right import ORDER, right
+from faults.fault import Array, RuleResult
+from faults.own_reductions import Axis, keepdims_shape
+from faults.right import KIND_ORDER, right_rule
 from gradspec.reference import OPS
 from gradspec.reference.axes import normalize_axes
 
-BLOCK = 8  # elements that are added up first
+VECTOR_LANES = 8  # elements that are added up first
 Reduction = Callable[[Array], Array]
 """From (..., n) to (...)."""
 
 
-def rows(x: Array, axis: Axis) -> Array:
+def flatten_reduced_axes(x: Array, axis: Axis) -> Array:
     """X with the axes to be reduced last, and as one."""
     axes = normalize_axes(axis, x.ndim)
     moved = np.moveaxis(x, axes, range(-len(axes), 0)) if axes else x[..., None]
@@ -24,16 +24,16 @@ def rows(x: Array, axis: Axis) -> Array:
     return moved.reshape(*moved.shape[:lead], int(np.prod(moved.shape[lead:], dtype=int)))
 
 
-def one_by_one(x: Array) -> Array:
+def sum_one_by_one(x: Array) -> Array:
     """One after the other."""
     return functools.reduce(np.add, np.moveaxis(x, -1, 0), np.zeros(x.shape[:-1], x.dtype))
 
 
-def backwards(x: Array) -> Array:
-    return one_by_one(x[..., ::-1])
+def sum_backwards(x: Array) -> Array:
+    return sum_one_by_one(x[..., ::-1])
 
 
-def by_pairs(x: Array) -> Array:
+def sum_by_pairs(x: Array) -> Array:
     """Neighbours first, then neighbours of these."""
     while x.shape[-1] > 1:
         odd = x[..., 2 * (x.shape[-1] // 2) :]
@@ -41,12 +41,12 @@ def by_pairs(x: Array) -> Array:
     return x[..., 0] if x.shape[-1] else np.zeros(x.shape[:-1], x.dtype)
 
 
-def by_eights(x: Array) -> Array:
+def sum_by_eights(x: Array) -> Array:
     """As vector registers do it: every eighth element together."""
-    return by_pairs(np.stack([one_by_one(x[..., i::BLOCK]) for i in range(BLOCK)], axis=-1))
+    return sum_by_pairs(np.stack([sum_one_by_one(x[..., i::VECTOR_LANES]) for i in range(VECTOR_LANES)], axis=-1))
 
 
-def with_compensation(x: Array) -> Array:
+def sum_with_compensation(x: Array) -> Array:
     """With the rounding of each addition carried on (Neumaier, 1974)."""
     total, lost = np.zeros((2, *x.shape[:-1]), x.dtype)
     for term in np.moveaxis(x, -1, 0):
@@ -56,80 +56,80 @@ def with_compensation(x: Array) -> Array:
     return total + lost
 
 
-SUMS: tuple[Reduction, ...] = (one_by_one, backwards, by_pairs, by_eights, with_compensation)
+SUM_ORDERS: tuple[Reduction, ...] = (sum_one_by_one, sum_backwards, sum_by_pairs, sum_by_eights, sum_with_compensation)
 
 
-def reduced(op: str, x: Array, y: Array, axis: Axis, keepdims: bool) -> Array:
+def reshape_like_value(op: str, x: Array, y: Array, axis: Axis, keepdims: bool) -> Array:
     """The rows' results in the shape of the op's value."""
     return np.reshape(y, np.shape(OPS[op].rule(x, axis=axis, keepdims=keepdims)[0])).astype(x.dtype)
 
 
-def count(x: Array, axis: Axis) -> int:
-    n: int = rows(x, axis).shape[-1]
+def count_reduced(x: Array, axis: Axis) -> int:
+    n: int = flatten_reduced_axes(x, axis).shape[-1]
     return n
 
 
-def in_order(how: Reduction) -> None:
+def register_sum_order(add_up: Reduction) -> None:
     """The ops that sum, with this for their sums."""
-    adds = f"adds up {how.__name__.replace('_', ' ')}"
+    adds = f"adds up {add_up.__name__.replace('_', ' ')}"
 
-    @right("sum", ORDER, f"sum {adds}")
-    def sum_(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
+    @right_rule("sum", KIND_ORDER, f"sum {adds}")
+    def sum_(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
         _, pulls = OPS["sum"].rule(x, axis=axis, keepdims=keepdims)
-        return reduced("sum", x, how(rows(x, axis)), axis, keepdims), pulls
+        return reshape_like_value("sum", x, add_up(flatten_reduced_axes(x, axis)), axis, keepdims), pulls
 
-    @right("mean", ORDER, f"mean {adds}")
-    def mean_(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
+    @right_rule("mean", KIND_ORDER, f"mean {adds}")
+    def mean_(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
         _, pulls = OPS["mean"].rule(x, axis=axis, keepdims=keepdims)
-        return reduced("mean", x, how(rows(x, axis)) / count(x, axis), axis, keepdims), pulls
+        return reshape_like_value("mean", x, add_up(flatten_reduced_axes(x, axis)) / count_reduced(x, axis), axis, keepdims), pulls
 
-    @right("softmax", ORDER, f"softmax {adds}")
-    def softmax_(x: Array, *, axis: int = -1) -> Made:
+    @right_rule("softmax", KIND_ORDER, f"softmax {adds}")
+    def softmax_(x: Array, *, axis: int = -1) -> RuleResult:
         e = np.exp(x - np.max(x, axis=axis, keepdims=True, initial=-np.inf))
 
         def total(t: Array) -> Array:
-            return np.expand_dims(how(np.moveaxis(t, axis, -1)), axis)
+            return np.expand_dims(add_up(np.moveaxis(t, axis, -1)), axis)
 
         y = e / total(e)
         return y, (lambda g: y * (g - total(g * y)),)
 
-    @right("matmul", ORDER, f"matmul {adds}")
-    def matmul_(x: Array, y: Array) -> Made:
+    @right_rule("matmul", KIND_ORDER, f"matmul {adds}")
+    def matmul_(x: Array, y: Array) -> RuleResult:
         z, pulls = OPS["matmul"].rule(x, y)
         left = x if x.ndim > 1 else x[None, :]
         right_ = y if y.ndim > 1 else y[:, None]
         terms = left[..., :, None, :] * np.swapaxes(right_, -1, -2)[..., None, :, :]
-        return np.reshape(how(terms), z.shape), pulls
+        return np.reshape(add_up(terms), z.shape), pulls
 
 
-for how in SUMS:
-    in_order(how)
+for how in SUM_ORDERS:
+    register_sum_order(how)
 
 
-@right("prod", ORDER)
-def prod_multiplies_backwards(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
+@right_rule("prod", KIND_ORDER)
+def prod_multiplies_backwards(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
     _, pulls = OPS["prod"].rule(x, axis=axis, keepdims=keepdims)
-    terms = np.moveaxis(rows(x, axis)[..., ::-1], -1, 0)
+    terms = np.moveaxis(flatten_reduced_axes(x, axis)[..., ::-1], -1, 0)
     y = functools.reduce(np.multiply, terms, np.ones(terms.shape[1:], x.dtype))
-    return reduced("prod", x, y, axis, keepdims), pulls
+    return reshape_like_value("prod", x, y, axis, keepdims), pulls
 
 
-@right("prod", ORDER)
+@right_rule("prod", KIND_ORDER)
 def prod_multiplies_what_is_before_by_what_is_behind(
     x: Array, *, axis: Axis = None, keepdims: bool = False
-) -> Made:
+) -> RuleResult:
     value, _ = OPS["prod"].rule(x, axis=axis, keepdims=keepdims)
     axes = normalize_axes(axis, x.ndim)
 
     def pull(g: Array) -> Array:
-        t = rows(x, axis)
+        t = flatten_reduced_axes(x, axis)
         one = np.ones((*t.shape[:-1], 1), x.dtype)
         before = np.cumprod(np.concat([one, t[..., :-1]], axis=-1), axis=-1)
         behind = np.cumprod(np.concat([one, t[..., :0:-1]], axis=-1), axis=-1)[..., ::-1]
         others = (before * behind)[..., : t.shape[-1]]
         lead = [i for i in range(x.ndim) if i not in axes]
         moved = others.reshape([x.shape[i] for i in (*lead, *axes)])
-        return np.reshape(g, kept(x, axis)) * np.permute_dims(moved, np.argsort((*lead, *axes)))
+        return np.reshape(g, keepdims_shape(x, axis)) * np.permute_dims(moved, np.argsort((*lead, *axes)))
 
     return value, (pull,)
 
@@ -137,7 +137,7 @@ def prod_multiplies_what_is_before_by_what_is_behind(
 # Statistics in one pass
 
 
-def running(x: Array) -> tuple[Array, Array]:
+def compute_running_statistics(x: Array) -> tuple[Array, Array]:
     """Mean and sum of squared distances from it, updated with each element (Welford, 1962)."""
     mean, m2 = np.zeros((2, *x.shape[:-1]), x.dtype)
     for n, term in enumerate(np.moveaxis(x, -1, 0), 1):
@@ -147,39 +147,39 @@ def running(x: Array) -> tuple[Array, Array]:
     return mean, m2
 
 
-def merged(x: Array) -> tuple[Array, Array]:
+def compute_merged_statistics(x: Array) -> tuple[Array, Array]:
     """The same, merged from halves (Chan, Golub and LeVeque, 1979)."""
     n = x.shape[-1]
     if n < 2:
         return x.sum(-1), (x - x).sum(-1)  # NaN of an infinity
-    (a, m2_a), (b, m2_b) = merged(x[..., : n // 2]), merged(x[..., n // 2 :])
+    (a, m2_a), (b, m2_b) = compute_merged_statistics(x[..., : n // 2]), compute_merged_statistics(x[..., n // 2 :])
     d, k = b - a, n // 2
     return a + d * (n - k) / n, m2_a + m2_b + d * d * (k * (n - k)) / n
 
 
-def shifted(x: Array) -> tuple[Array, Array]:
+def compute_shifted_statistics(x: Array) -> tuple[Array, Array]:
     """The sums of x - x[0] and of its square, which do not cancel where x is far from zero and narrow."""
     d = x - x[..., :1]
     total, n = d.sum(-1), x.shape[-1]
     return x[..., 0] + total / n, np.maximum((d * d).sum(-1) - total * total / n, 0)
 
 
-def of_statistics(how: Callable[[Array], tuple[Array, Array]]) -> None:
+def register_statistics(compute: Callable[[Array], tuple[Array, Array]]) -> None:
     """The ops of mean and variance, with these for both."""
 
-    @right("var", ORDER, f"var of {how.__name__} statistics")
-    def var_(x: Array, *, axis: Axis = None, correction: float = 0, keepdims: bool = False) -> Made:
+    @right_rule("var", KIND_ORDER, f"var of {compute.__name__} statistics")
+    def var_(x: Array, *, axis: Axis = None, correction: float = 0, keepdims: bool = False) -> RuleResult:
         y, pulls = OPS["var"].rule(x, axis=axis, correction=correction, keepdims=keepdims)
-        n = count(x, axis)
-        value = how(rows(x, axis))[1] / (n - correction if n > correction else 0)
+        n = count_reduced(x, axis)
+        value = compute(flatten_reduced_axes(x, axis))[1] / (n - correction if n > correction else 0)
         return np.reshape(value, np.shape(y)).astype(x.dtype), pulls
 
-    @right("layer_norm", ORDER, f"layer_norm of {how.__name__} statistics")
-    def layer_norm_(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> Made:
+    @right_rule("layer_norm", KIND_ORDER, f"layer_norm of {compute.__name__} statistics")
+    def layer_norm_(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> RuleResult:
         axes = tuple(range(-weight.ndim, 0))
         n = weight.size
         keep = (*x.shape[: x.ndim - weight.ndim], *(1,) * weight.ndim)
-        mean, m2 = (np.reshape(s, keep) for s in how(rows(x, axes)))
+        mean, m2 = (np.reshape(s, keep) for s in compute(flatten_reduced_axes(x, axes)))
         rstd = (1 / np.sqrt(m2 / n + eps)).astype(x.dtype)
         xhat = (x - mean) * rstd
 
@@ -192,34 +192,34 @@ def of_statistics(how: Callable[[Array], tuple[Array, Array]]) -> None:
         return xhat * weight + bias, pull
 
 
-for statistics in (running, merged):
-    of_statistics(statistics)
+for statistics in (compute_running_statistics, compute_merged_statistics):
+    register_statistics(statistics)
 
 
-@right("logsumexp", ORDER)
-def logsumexp_of_one_pass(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
+@right_rule("logsumexp", KIND_ORDER)
+def logsumexp_of_one_pass(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
     """With the largest element so far subtracted (Milakov and Gimelshein, 2018)."""
     _, pulls = OPS["logsumexp"].rule(x, axis=axis, keepdims=keepdims)
-    top, total = online(rows(x, axis))
+    top, total = compute_online_max_and_sum(flatten_reduced_axes(x, axis))
     with np.errstate(divide="ignore"):
-        return reduced("logsumexp", x, np.log(total) + top, axis, keepdims), pulls
+        return reshape_like_value("logsumexp", x, np.log(total) + top, axis, keepdims), pulls
 
 
-@right("softmax", ORDER)
-def softmax_of_one_pass(x: Array, *, axis: int = -1) -> Made:
-    top, total = (np.expand_dims(s, axis) for s in online(np.moveaxis(x, axis, -1)))
+@right_rule("softmax", KIND_ORDER)
+def softmax_of_one_pass(x: Array, *, axis: int = -1) -> RuleResult:
+    top, total = (np.expand_dims(s, axis) for s in compute_online_max_and_sum(np.moveaxis(x, axis, -1)))
     y = np.exp(x - top) / total
     return y, (lambda g: y * (g - (g * y).sum(axis=axis, keepdims=True)),)
 
 
-@right("log_softmax", ORDER)
-def log_softmax_of_one_pass(x: Array, *, axis: int = -1) -> Made:
-    top, total = (np.expand_dims(s, axis) for s in online(np.moveaxis(x, axis, -1)))
+@right_rule("log_softmax", KIND_ORDER)
+def log_softmax_of_one_pass(x: Array, *, axis: int = -1) -> RuleResult:
+    top, total = (np.expand_dims(s, axis) for s in compute_online_max_and_sum(np.moveaxis(x, axis, -1)))
     y = x - top - np.log(total)
     return y, (lambda g: g - np.exp(y) * g.sum(axis=axis, keepdims=True),)
 
 
-def online(x: Array) -> tuple[Array, Array]:
+def compute_online_max_and_sum(x: Array) -> tuple[Array, Array]:
     """The largest element of each row, and the sum of the exponentials of all less it."""
     top, total = np.full(x.shape[:-1], -np.inf, x.dtype), np.zeros(x.shape[:-1], x.dtype)
     for term in np.moveaxis(x, -1, 0):

@@ -4,93 +4,93 @@ from typing import Any
 
 import numpy as np
 
-from faults.fault import Array, Made, Rule
-from faults.own_reductions import Axis, kept
-from faults.right import SUBGRADIENT, right, with_both_bounds
+from faults.fault import Array, RuleResult, Rule
+from faults.own_reductions import Axis, keepdims_shape
+from faults.right import KIND_SUBGRADIENT, right_rule, require_both_bounds
 from gradspec.reference import OPS
 
 
-def where(mask: Array, g: Array) -> Array:
+def zero_unless(mask: Array, g: Array) -> Array:
     return np.where(mask, g, 0)
 
 
-@right("relu", SUBGRADIENT)
-def relu_is_flat_at_zero(x: Array) -> Made:
-    return np.maximum(x, 0), (lambda g: where(x > 0, g),)
+@right_rule("relu", KIND_SUBGRADIENT)
+def relu_is_flat_at_zero(x: Array) -> RuleResult:
+    return np.maximum(x, 0), (lambda g: zero_unless(x > 0, g),)
 
 
-@right("relu", SUBGRADIENT)
-def relu_is_steep_at_zero(x: Array) -> Made:
-    return np.where(x < 0, 0, x), (lambda g: where(x >= 0, g),)
+@right_rule("relu", KIND_SUBGRADIENT)
+def relu_is_steep_at_zero(x: Array) -> RuleResult:
+    return np.where(x < 0, 0, x), (lambda g: zero_unless(x >= 0, g),)
 
 
-@right("relu", SUBGRADIENT)
-def relu_slopes_by_a_quarter_at_zero(x: Array) -> Made:
-    return np.maximum(x, 0), (lambda g: where(x > 0, g) + where(x == 0, g / 4),)
+@right_rule("relu", KIND_SUBGRADIENT)
+def relu_slopes_by_a_quarter_at_zero(x: Array) -> RuleResult:
+    return np.maximum(x, 0), (lambda g: zero_unless(x > 0, g) + zero_unless(x == 0, g / 4),)
 
 
-@right("abs", SUBGRADIENT)
-def abs_falls_at_zero(x: Array) -> Made:
+@right_rule("abs", KIND_SUBGRADIENT)
+def abs_falls_at_zero(x: Array) -> RuleResult:
     return np.abs(x), (lambda g: np.where(x > 0, g, -g),)
 
 
-@right("abs", SUBGRADIENT)
-def abs_rises_at_zero(x: Array) -> Made:
+@right_rule("abs", KIND_SUBGRADIENT)
+def abs_rises_at_zero(x: Array) -> RuleResult:
     return np.maximum(x, -x), (lambda g: np.where(x < 0, -g, g),)
 
 
-@right("maximum", SUBGRADIENT)
-def maximum_pays_the_first_at_a_tie(x: Array, y: Array) -> Made:
-    return np.maximum(x, y), (lambda g: where(x >= y, g), lambda g: where(x < y, g))
+@right_rule("maximum", KIND_SUBGRADIENT)
+def maximum_pays_the_first_at_a_tie(x: Array, y: Array) -> RuleResult:
+    return np.maximum(x, y), (lambda g: zero_unless(x >= y, g), lambda g: zero_unless(x < y, g))
 
 
-@right("maximum", SUBGRADIENT)
-def maximum_pays_the_second_at_a_tie(x: Array, y: Array) -> Made:
-    return np.maximum(x, y), (lambda g: where(x > y, g), lambda g: where(x <= y, g))
+@right_rule("maximum", KIND_SUBGRADIENT)
+def maximum_pays_the_second_at_a_tie(x: Array, y: Array) -> RuleResult:
+    return np.maximum(x, y), (lambda g: zero_unless(x > y, g), lambda g: zero_unless(x <= y, g))
 
 
-@right("maximum", SUBGRADIENT)
-def maximum_pays_the_first_three_quarters_at_a_tie(x: Array, y: Array) -> Made:
+@right_rule("maximum", KIND_SUBGRADIENT)
+def maximum_pays_the_first_three_quarters_at_a_tie(x: Array, y: Array) -> RuleResult:
     share = np.where(x == y, 0.75, x > y).astype(x.dtype)
     return np.maximum(x, y), (lambda g: g * share, lambda g: g * (1 - share))
 
 
-@right("minimum", SUBGRADIENT)
-def minimum_pays_the_first_at_a_tie(x: Array, y: Array) -> Made:
-    return np.minimum(x, y), (lambda g: where(x <= y, g), lambda g: where(x > y, g))
+@right_rule("minimum", KIND_SUBGRADIENT)
+def minimum_pays_the_first_at_a_tie(x: Array, y: Array) -> RuleResult:
+    return np.minimum(x, y), (lambda g: zero_unless(x <= y, g), lambda g: zero_unless(x > y, g))
 
 
-@right("minimum", SUBGRADIENT)
-def minimum_pays_the_second_at_a_tie(x: Array, y: Array) -> Made:
-    return np.minimum(x, y), (lambda g: where(x < y, g), lambda g: where(x >= y, g))
+@right_rule("minimum", KIND_SUBGRADIENT)
+def minimum_pays_the_second_at_a_tie(x: Array, y: Array) -> RuleResult:
+    return np.minimum(x, y), (lambda g: zero_unless(x < y, g), lambda g: zero_unless(x >= y, g))
 
 
-@right("clip", SUBGRADIENT)
-@with_both_bounds
-def clip_pays_x_on_its_bounds(x: Array, min: Array, max: Array) -> Made:  # noqa: A002
+@right_rule("clip", KIND_SUBGRADIENT)
+@require_both_bounds
+def clip_pays_x_on_its_bounds(x: Array, min: Array, max: Array) -> RuleResult:  # noqa: A002
     raised = np.maximum(x, min)
     return np.minimum(raised, max), (
-        lambda g: where((x >= min) & (raised <= max), g),
-        lambda g: where((x < min) & (raised <= max), g),
-        lambda g: where(raised > max, g),
+        lambda g: zero_unless((x >= min) & (raised <= max), g),
+        lambda g: zero_unless((x < min) & (raised <= max), g),
+        lambda g: zero_unless(raised > max, g),
     )
 
 
-@right("clip", SUBGRADIENT)
-@with_both_bounds
-def clip_pays_the_bounds_on_its_bounds(x: Array, min: Array, max: Array) -> Made:  # noqa: A002
+@right_rule("clip", KIND_SUBGRADIENT)
+@require_both_bounds
+def clip_pays_the_bounds_on_its_bounds(x: Array, min: Array, max: Array) -> RuleResult:  # noqa: A002
     raised = np.maximum(x, min)
     return np.minimum(raised, max), (
-        lambda g: where((x > min) & (raised < max), g),
-        lambda g: where((x <= min) & (raised < max), g),
-        lambda g: where(raised >= max, g),
+        lambda g: zero_unless((x > min) & (raised < max), g),
+        lambda g: zero_unless((x <= min) & (raised < max), g),
+        lambda g: zero_unless(raised >= max, g),
     )
 
 
-def one_winner(op: str, last: bool) -> Rule:
+def make_one_winner_rule(op: str, last: bool) -> Rule:
     """An extreme whose first or last winner takes all."""
 
-    def rule(x: Array, *, axis: Axis = None, keepdims: bool = False) -> Made:
+    def rule(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
         y = getattr(np, op)(x, axis=axis, keepdims=True)
         wins = x == y
         places = np.broadcast_to(np.arange(x.size).reshape(x.shape), x.shape)
@@ -98,18 +98,18 @@ def one_winner(op: str, last: bool) -> Rule:
         chosen = np.where(wins, places, losers)
         best = (np.max if last else np.min)(chosen, axis=axis, keepdims=True, initial=losers)
         value = OPS[op].rule(x, axis=axis, keepdims=keepdims)[0]
-        return value, (lambda g: where(wins & (places == best), np.reshape(g, kept(x, axis))),)
+        return value, (lambda g: zero_unless(wins & (places == best), np.reshape(g, keepdims_shape(x, axis))),)
 
     return rule
 
 
 for extreme in ("max", "min"):
-    right(extreme, SUBGRADIENT, f"{extreme} pays its first winner")(one_winner(extreme, last=False))
-    right(extreme, SUBGRADIENT, f"{extreme} pays its last winner")(one_winner(extreme, last=True))
+    right_rule(extreme, KIND_SUBGRADIENT, f"{extreme} pays its first winner")(make_one_winner_rule(extreme, last=False))
+    right_rule(extreme, KIND_SUBGRADIENT, f"{extreme} pays its last winner")(make_one_winner_rule(extreme, last=True))
 
 
-@right("max", SUBGRADIENT)
-def max_over_axes_in_turn_shares_ties_at_each(x: Array, *, axis: Any = None, keepdims: bool = False) -> Made:
+@right_rule("max", KIND_SUBGRADIENT)
+def max_over_axes_in_turn_shares_ties_at_each(x: Array, *, axis: Any = None, keepdims: bool = False) -> RuleResult:
     """Winners share evenly along each axis, and so not evenly over all of them."""
     axes = (
         tuple(range(x.ndim)) if axis is None else tuple(np.atleast_1d(np.asarray(axis, int)) % max(x.ndim, 1))
@@ -123,7 +123,7 @@ def max_over_axes_in_turn_shares_ties_at_each(x: Array, *, axis: Any = None, kee
     def pull(g: Array) -> Array:
         g = np.reshape(g, y.shape)
         for share in reversed(steps):
-            g = where(share > 0, g * share)
+            g = zero_unless(share > 0, g * share)
         return np.broadcast_to(g, x.shape)
 
     return np.reshape(y, OPS["max"].rule(x, axis=axis, keepdims=keepdims)[0].shape), (pull,)

@@ -9,124 +9,124 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from faults.alarms import Verdict
+from faults.alarms import TrialResult
 from faults.equivalent import EQUIVALENT
 from faults.fault import Fault
-from faults.measure import Measured, Outcome
+from faults.measure import Measurement, FaultOutcome
 from faults.registry import faults, right_variants
 
-ENOUGH = 0.8  # of the seeds: a fault that they find counts as found
+MIN_SHARE_OF_SEEDS = 0.8  # of the seeds: a fault that they find counts as found
 
 
 @dataclass
-class Found:
+class FaultResult:
     """One fault over all seeds."""
 
     fault: Fault
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[FaultOutcome] = field(default_factory=list)
 
     @property
-    def kills(self) -> int:
-        return sum(o.killed is not None for o in self.outcomes)
+    def detection_count(self) -> int:
+        return sum(o.detection is not None for o in self.outcomes)
 
     @property
-    def is_found(self) -> bool:
-        return self.kills >= ENOUGH * len(self.outcomes)
+    def is_detected(self) -> bool:
+        return self.detection_count >= MIN_SHARE_OF_SEEDS * len(self.outcomes)
 
     @property
-    def by(self) -> Counter[str]:
-        return Counter(o.killed.by for o in self.outcomes if o.killed)
+    def detections_by_property(self) -> Counter[str]:
+        return Counter(o.detection.property for o in self.outcomes if o.detection)
 
     @property
-    def examples(self) -> float:
+    def median_examples(self) -> float:
         """The median of the examples that it took, inf for those that did not do."""
-        return statistics.median(o.killed.examples if o.killed else float("inf") for o in self.outcomes)
+        return statistics.median(o.detection.example if o.detection else float("inf") for o in self.outcomes)
 
 
 @dataclass
 class Summary:
     """A measurement. seconds: of wall-clock time; processes: how many worked; work: seconds of the processor in all of them."""
 
-    found: list[Found]
-    verdicts: list[Verdict]
+    fault_results: list[FaultResult]
+    trial_results: list[TrialResult]
     seconds: float
     processes: int
-    work: float
+    processor_seconds: float
 
     @property
     def seeds(self) -> list[int]:
-        return sorted({o.seed for f in self.found for o in f.outcomes})
+        return sorted({o.seed for f in self.fault_results for o in f.outcomes})
 
-    def rate(self, seed: int) -> float:
+    def detection_rate(self, seed: int) -> float:
         """The share of the faults that this seed finds."""
-        of_seed = [o.killed is not None for f in self.found for o in f.outcomes if o.seed == seed]
+        of_seed = [o.detection is not None for f in self.fault_results for o in f.outcomes if o.seed == seed]
         return statistics.mean(of_seed)
 
     @property
-    def survivors(self) -> list[Found]:
-        return sorted((f for f in self.found if f.kills < len(f.outcomes)), key=lambda f: f.kills)
+    def survivors(self) -> list[FaultResult]:
+        return sorted((f for f in self.fault_results if f.detection_count < len(f.outcomes)), key=lambda f: f.detection_count)
 
     @property
-    def alarms(self) -> list[Verdict]:
-        return [v for v in self.verdicts if v.alarm]
+    def alarms(self) -> list[TrialResult]:
+        return [v for v in self.trial_results if v.alarm]
 
     @property
-    def of_backends(self) -> list[Verdict]:
+    def backend_results(self) -> list[TrialResult]:
         """What was said of unmodified backends."""
-        return [v for v in self.verdicts if v.unit.backend not in right_variants()]
+        return [v for v in self.trial_results if v.trial.backend not in right_variants()]
 
     @property
-    def of_variants(self) -> list[Verdict]:
+    def variant_results(self) -> list[TrialResult]:
         """What was said of variants that are right but different."""
-        return [v for v in self.verdicts if v.unit.backend in right_variants()]
+        return [v for v in self.trial_results if v.trial.backend in right_variants()]
 
-    def by_property(self) -> Counter[str]:
-        return sum((f.by for f in self.found), Counter())
+    def count_by_property(self) -> Counter[str]:
+        return sum((f.detections_by_property for f in self.fault_results), Counter())
 
     def as_json(self) -> dict[str, Any]:
         return {
             "seconds": round(self.seconds, 1),
             "processes": self.processes,
-            "faults": len(self.found),
+            "faults": len(self.fault_results),
             "equivalent": EQUIVALENT,
-            "found": sum(f.is_found for f in self.found),
-            "rate by seed": {seed: self.rate(seed) for seed in self.seeds},
-            "processor seconds": round(self.work, 1),
-            "judged cases of unmodified backends": judged(self.of_backends),
-            "right variants": sorted({v.unit.backend for v in self.of_variants}),
-            "judged cases of right variants": judged(self.of_variants),
+            "found": sum(f.is_detected for f in self.fault_results),
+            "rate by seed": {seed: self.detection_rate(seed) for seed in self.seeds},
+            "processor seconds": round(self.processor_seconds, 1),
+            "judged cases of unmodified backends": count_judged_cases(self.backend_results),
+            "right variants": sorted({v.trial.backend for v in self.variant_results}),
+            "judged cases of right variants": count_judged_cases(self.variant_results),
             "false alarms": [asdict(v) for v in self.alarms],
-            "by fault": [_described(f) for f in self.found],
+            "by fault": [_describe(f) for f in self.fault_results],
         }
 
 
-def save(found: Any, file: Path) -> None:
+def save_json(data: Any, file: Path) -> None:
     """Write it as JSON, whole or not at all."""
     with NamedTemporaryFile("w", dir=file.parent, prefix=file.name, delete=False) as whole:
-        json.dump(found, whole, indent=1)
+        json.dump(data, whole, indent=1)
     Path(whole.name).replace(file)
 
 
-def judged(verdicts: Iterable[Verdict]) -> int:
+def count_judged_cases(results: Iterable[TrialResult]) -> int:
     """How many cases they are of."""
-    return sum(v.judged for v in verdicts)
+    return sum(v.judged_cases for v in results)
 
 
-def summed_up(whole: Measured, seconds: float, processes: int) -> Summary:
-    found: dict[str, Found] = {}
-    for outcome in whole.outcomes:
-        found.setdefault(outcome.fault, Found(faults()[outcome.fault])).outcomes.append(outcome)
-    return Summary([*found.values()], whole.verdicts, seconds, processes, whole.seconds)
+def summarize(measurement: Measurement, seconds: float, processes: int) -> Summary:
+    found: dict[str, FaultResult] = {}
+    for outcome in measurement.outcomes:
+        found.setdefault(outcome.fault, FaultResult(faults()[outcome.fault])).outcomes.append(outcome)
+    return Summary([*found.values()], measurement.trial_results, seconds, processes, measurement.seconds)
 
 
-def _described(f: Found) -> dict[str, Any]:
+def _describe(f: FaultResult) -> dict[str, Any]:
     return {
         "op": f.fault.op,
         "kind": f.fault.kind,
         "fault": f.fault.name,
         "source": f.fault.source,
-        "found by": dict(f.by),
+        "found by": dict(f.detections_by_property),
         "seeds": len(f.outcomes),
-        "found with": f.kills,
-        "examples": [o.killed and o.killed.examples for o in f.outcomes],
+        "found with": f.detection_count,
+        "examples": [o.detection and o.detection.example for o in f.outcomes],
     }
