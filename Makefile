@@ -41,7 +41,7 @@ everything: asv  ## All that .ci/run tries in part, in full: an hour or two
 	$(MAKE) sensitivity
 
 sensitivity: $(STAMP)  ## Measure which faults the properties find, and whether any finds fault with what is right
-	PYTHONPATH=tests $(BIN)/python -m faults $(ARGS)
+	PYTHONPATH=. $(BIN)/python -m tests.faults $(ARGS)
 
 lint: $(STAMP)  ## Check style and formatting
 	$(BIN)/ruff check
@@ -63,26 +63,26 @@ bench: asv  ## Benchmark the last commit: asv run, with the samples that compari
 
 bench-quick: asv  ## Run benchmarks once, for errors, by turns; saves nothing. ARGS="--everything -k tanh" for some
 	$(BIN)/asv check --python=same
-	GRADSPEC_BENCH_QUICK=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/every_benchmark.py -q -rs -n auto $(ARGS)
+	GRADSPEC_BENCH_QUICK=1 OMP_NUM_THREADS=1 $(BIN)/pytest tests/asv_bench/every_benchmark.py -q -rs -n auto $(ARGS)
 
 pages: $(STAMP)  ## Make the pages of all results: .asv/html/index.html, and plots beside it
 	$(BIN)/asv publish --no-pull
 	$(BIN)/python -m asv_bench.pages.make
 
 ratios: $(STAMP)  ## Time the tape beside hand-written NumPy, HIPS autograd and torch, and check what is promised
-	$(BIN)/python -m asv_bench.ratios --check $(ARGS)
+	$(BIN)/python -m asv_bench.tools.ratios --check $(ARGS)
 
 picture: $(STAMP)  ## Draw the README's picture of a run anew
-	$(BIN)/python docs/picture.py
+	$(BIN)/python docs/draw_run.py
 
 gate: $(STAMP)  ## Compare calls, arrays and bytes of every op with those of BASE
-	$(BIN)/python -m asv_bench.gate $(BASE)
+	$(BIN)/python -m asv_bench.tools.gate $(BASE)
 
 clean:  ## Remove .venv, builds and caches
 	rm -rf .venv .venv-* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-STAND_INS := --backend cupy_stand_in:composed $(if $(shell command -v $${CXX:-g++}),--backend cupy_stand_in:gpu)
+STAND_INS := --backend tests.stand_ins.fake_cupy:composed $(if $(shell command -v $${CXX:-g++}),--backend tests.stand_ins.fake_cupy:gpu)
 
 # The first interpreter named that gradspec supports and that can make an environment.
 SUPPORTED := import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))

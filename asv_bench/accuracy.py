@@ -5,8 +5,14 @@ The calls and the numbers are the same each time, so that a change in the series
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from asv_bench.errors import measure_worst_error
-from asv_bench.subjects import BACKENDS, get_backend, get_implementation, get_op, make_benchmark_classes
+from asv_bench.measuring.numerical_errors import measure_worst_error
+from asv_bench.workloads.ops_and_backends import (
+    BACKENDS,
+    get_backend,
+    get_implementation,
+    get_op,
+    make_benchmark_classes,
+)
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 

@@ -2,8 +2,8 @@
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from asv_bench.counted import DIRECTIONS, measure_cost
-from asv_bench.subjects import get_op, make_benchmark_classes
+from asv_bench.measuring.op_costs import DIRECTIONS, measure_cost
+from asv_bench.workloads.ops_and_backends import get_op, make_benchmark_classes
 
 
 class _OpBenchmark:

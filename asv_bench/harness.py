@@ -4,11 +4,11 @@ from itertools import cycle
 from time import process_time
 from typing import Any
 
-from asv_bench import clock, runs
-from asv_bench.errors import make_case
-from asv_bench.faults import FAULTS
-from asv_bench.subjects import get_backend, get_op, make_benchmark_classes
-from asv_bench.timed import TimedBenchmark
+from asv_bench.measuring import clock, pytest_runs
+from asv_bench.measuring.numerical_errors import make_case
+from asv_bench.measuring.timed_benchmark import TimedBenchmark
+from asv_bench.workloads.faults import FAULTS
+from asv_bench.workloads.ops_and_backends import get_backend, get_op, make_benchmark_classes
 from gradspec.reference.cases import SeededChoices
 
 CASES_PER_OP = 8  # judged in turn: of different shapes and ranks
@@ -43,12 +43,12 @@ class Verification(TimedBenchmark):
 
     def time_judged_case(self, op: str) -> None:
         """Seconds of the run for each case that it judged, start and Hypothesis included."""
-        ran = runs.run_properties("--backend=numpy", f"--op={op}", "--hypothesis-profile=quick")
+        ran = pytest_runs.run_properties("--backend=numpy", f"--op={op}", "--hypothesis-profile=quick")
         self._elapsed_seconds += ran.seconds / ran.cases
 
     def track_share_of_hypothesis(self, op: str) -> float:
         """The share of the time that Hypothesis itself takes."""
-        share = runs.run_properties(
+        share = pytest_runs.run_properties(
             "--backend=numpy", f"--op={op}", "--hypothesis-profile=quick", use_cprofile=True
         ).hypothesis_share
         assert share is not None
@@ -73,10 +73,12 @@ class Finding(TimedBenchmark):
 
     track_cases_until_found.unit = "cases"  # type: ignore[attr-defined]
 
-    def _run_until_found(self, fault: str) -> runs.FinishedRun:
-        backend = f"--backend=asv_bench.faults:{fault}"
-        ran = runs.run_properties(backend, "--no-isolate", "-x", properties=f"gradspec.properties.{FAULTS[fault]}")
-        if ran.status != runs.EXIT_TESTS_FAILED:
+    def _run_until_found(self, fault: str) -> pytest_runs.FinishedRun:
+        backend = f"--backend=asv_bench.workloads.faults:{fault}"
+        ran = pytest_runs.run_properties(
+            backend, "--no-isolate", "-x", properties=f"gradspec.properties.{FAULTS[fault]}"
+        )
+        if ran.status != pytest_runs.EXIT_TESTS_FAILED:
             raise AssertionError(f"the properties found nothing wrong with {fault}")
         return ran
 
@@ -108,7 +110,10 @@ def _measure_both_seconds(count: int) -> tuple[float, float]:
     for name, op in OPS.items():
         if op.differentiable and op.kinks is None and name not in backend.known:
             start = process_time()
-            cases = [make_case(op, "float64", seed, BoundedSizeChoices(seed, AXIS_LENGTHS)) for seed in range(count)]
+            cases = [
+                make_case(op, "float64", seed, BoundedSizeChoices(seed, AXIS_LENGTHS))
+                for seed in range(count)
+            ]
             cases = [case for case in cases if all(x.size for x in case.inputs)]  # or gradcheck refuses
             for case in cases:
                 _judge_case(backend, case)

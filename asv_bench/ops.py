@@ -4,11 +4,19 @@ from typing import Any
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from asv_bench.calls import make_arrays, make_cotangent, make_typical_call
-from asv_bench.memory import fix_memory_placement
-from asv_bench.subjects import BACKENDS, SIZES, get_backend, get_implementation, get_op, make_benchmark_classes, preload
-from asv_bench.timed import TimedBenchmark
-from asv_bench.verified import require_right_result
+from asv_bench.measuring.memory_placement import fix_memory_placement
+from asv_bench.measuring.result_check import require_right_result
+from asv_bench.measuring.timed_benchmark import TimedBenchmark
+from asv_bench.workloads.calls import make_arrays, make_cotangent, make_typical_call
+from asv_bench.workloads.ops_and_backends import (
+    BACKENDS,
+    SIZES,
+    get_backend,
+    get_implementation,
+    get_op,
+    make_benchmark_classes,
+    preload,
+)
 from gradspec.backends import call
 
 preload()

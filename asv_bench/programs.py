@@ -3,14 +3,20 @@
 from types import SimpleNamespace
 from typing import Any
 
-from asv_bench.memory import fix_memory_placement
-from asv_bench.subjects import BACKENDS, get_backend, preload
-from asv_bench.timed import TimedBenchmark
-from asv_bench.workloads import make_workloads_without_hand_gradients, make_workloads_with_hand_gradients
+from asv_bench.measuring.memory_placement import fix_memory_placement
+from asv_bench.measuring.timed_benchmark import TimedBenchmark
+from asv_bench.workloads.ops_and_backends import BACKENDS, get_backend, preload
+from asv_bench.workloads.programs import (
+    make_workloads_with_hand_gradients,
+    make_workloads_without_hand_gradients,
+)
 
 preload()
 
-WORKLOAD_BY_KEY = {work.key: work for work in [*make_workloads_with_hand_gradients(), *make_workloads_without_hand_gradients()]}
+WORKLOAD_BY_KEY = {
+    work.key: work
+    for work in [*make_workloads_with_hand_gradients(), *make_workloads_without_hand_gradients()]
+}
 
 
 class _Program(TimedBenchmark):

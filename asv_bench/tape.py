@@ -7,9 +7,9 @@ from typing import Any
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from asv_bench.ratios import prepare_engines, measure_ratio_samples
-from asv_bench.subjects import preload
-from asv_bench.workloads import make_workloads_with_hand_gradients
+from asv_bench.tools.ratios import measure_ratio_samples, prepare_engines
+from asv_bench.workloads.ops_and_backends import preload
+from asv_bench.workloads.programs import make_workloads_with_hand_gradients
 
 preload()
 

@@ -92,7 +92,9 @@ class Backend:
         _check_names(f"backend {self.name!r}: the spec has no op", self.ops, OPS)
         deviations = self.deviations
         known = [d.op for d in deviations]
-        _check_names(f"backend {self.name!r}: a deviation is known of what is not among its ops:", known, self.ops)
+        _check_names(
+            f"backend {self.name!r}: a deviation is known of what is not among its ops:", known, self.ops
+        )
         dtypes = [name for d in deviations for name in sorted(d.dtypes)]
         _check_names(
             f"backend {self.name!r}: a deviation is known in a dtype it is not verified in:",

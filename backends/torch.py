@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812 (the name everyone gives it)
 
 from gradspec.backends.array_api import ops_from
 from gradspec.backends.backend import Backend, Unavailable
-from gradspec.backends.torch_keys import getitem
+from gradspec.backends.torch_indexing import getitem
 
 BFLOAT16 = np.dtype(
     ml_dtypes.bfloat16
@@ -143,7 +143,9 @@ def _clip(x: torch.Tensor, min: torch.Tensor, max: torch.Tensor | None = None) -
     # The backward pass of torch 2.13 combines `x < min` and `min < max` in place, and raises where the second has more
     # axes or elements (clamp_backward_min_max in torch/csrc/autograd/FunctionsManual.cpp): so both get one shape.
     return (
-        _standard_ops["clip"](x, min) if max is None else _standard_ops["clip"](x, *torch.broadcast_tensors(min, max))  # type: ignore[no-untyped-call]
+        _standard_ops["clip"](x, min)
+        if max is None
+        else _standard_ops["clip"](x, *torch.broadcast_tensors(min, max))  # type: ignore[no-untyped-call]
     )
 
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradspec.properties.generating.spoilt import bad_input_cases
+from gradspec.properties.drawing.bad_input import bad_input_cases
 from gradspec.properties.laws.bad_input import what_the_spec_refuses_raises
-from gradspec.properties.running.subject import OpUnderTest
+from gradspec.properties.running.under_test import OpUnderTest
 
 
 @pytest.mark.property(

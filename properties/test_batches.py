@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gradspec.properties.laws.batches import AXIS_OPS, ROW_OPS, a_batch_equals_its_members, find_batch_axes
 from gradspec.properties.laws.second_order import make_moderate
-from gradspec.properties.running.subject import OpUnderTest
+from gradspec.properties.running.under_test import OpUnderTest
 
 
 @pytest.mark.property(when=lambda s: s.op.signature or s.op.name in AXIS_OPS | ROW_OPS)
@@ -16,4 +16,6 @@ def test_a_batch_equals_its_members(op_under_test: OpUnderTest, data: st.DataObj
     cases = data.draw(op_under_test.cases(cases_per_example=1, max_elements=60))
     assume(find_batch_axes(cases[0]) and cases[0].cotangent.size)
     for case in cases:
-        op_under_test.check_law(a_batch_equals_its_members, case, adapt=make_moderate)  # the question is not of precision
+        op_under_test.check_law(
+            a_batch_equals_its_members, case, adapt=make_moderate
+        )  # the question is not of precision

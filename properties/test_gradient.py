@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.laws.gradient import every_gradient_agrees
-from gradspec.properties.running.subject import OpUnderTest
+from gradspec.properties.running.under_test import OpUnderTest
 
 
 @pytest.mark.property(when=lambda s: s.op.differentiable or s.op.flat)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradspec.properties.generating.kinked import kinked_cases
+from gradspec.properties.drawing.kinked import kinked_cases
 from gradspec.properties.laws.kinks import gradient_at_kinks_is_a_legal_subgradient
-from gradspec.properties.running.subject import OpUnderTest
+from gradspec.properties.running.under_test import OpUnderTest
 
 
 @pytest.mark.property(when=lambda s: s.op.differentiable and s.op.kinks)

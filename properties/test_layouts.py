@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradspec.properties.case import Case
-from gradspec.properties.generating.layouts import LAYOUTS, list_layout_names
+from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.layouts import LAYOUTS, list_layout_names
 from gradspec.properties.laws.layouts import layout_makes_no_difference
-from gradspec.properties.running.subject import OpUnderTest
+from gradspec.properties.running.under_test import OpUnderTest
 from gradspec.reference.tape import Array
 
 LAYOUT_CASES_PER_EXAMPLE = 9  # cases per example: each array meets every layout
@@ -46,13 +46,20 @@ def laid_out_cases(draw, op_under_test: OpUnderTest) -> list[Case]:  # type: ign
 
     Layouts drawn one by one would leave some out: what Hypothesis draws, it likes to draw again.
     """
-    cases: list[Case] = draw(op_under_test.cases(smooth=op_under_test.op.differentiable, cases_per_example=LAYOUT_CASES_PER_EXAMPLE, prefer_many_axes=True))
+    cases: list[Case] = draw(
+        op_under_test.cases(
+            smooth=op_under_test.op.differentiable,
+            cases_per_example=LAYOUT_CASES_PER_EXAMPLE,
+            prefer_many_axes=True,
+        )
+    )
     n = max(len(case.inputs) for case in cases) + 1
     code = draw(st.integers(0, len(LAYOUTS) ** n - 1))
     first = [code // len(LAYOUTS) ** j for j in range(n)]
     which = [[f + k * step for f, step in zip(first, cycle(LAYOUT_STEPS))] for k in range(len(cases))]
     return [
-        lay_out_case(case, numbers[: len(case.inputs) + 1]) for case, numbers in zip(cases, which, strict=True)
+        lay_out_case(case, numbers[: len(case.inputs) + 1])
+        for case, numbers in zip(cases, which, strict=True)
     ]
 
 

@@ -3,13 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradspec.properties.case import Case
+from gradspec.properties.cases.case import Case
 from gradspec.properties.laws.value import value_agrees
-from gradspec.properties.running.subject import OpUnderTest
+from gradspec.properties.running.under_test import OpUnderTest
 
 
 def cases_without_defaults(op_under_test: OpUnderTest) -> st.SearchStrategy[list[Case]]:
-    return op_under_test.cases(allow_long_axes=True).map(lambda cases: [case.without_defaults for case in cases])
+    return op_under_test.cases(allow_long_axes=True).map(
+        lambda cases: [case.without_defaults for case in cases]
+    )
 
 
 @given(data=st.data())

@@ -6,11 +6,11 @@ properties, benchmarks, tables) is derived from that.
 
 from gradspec.reference import ops
 from gradspec.reference.constructors import arange, empty, ones, tensor, zeros
+from gradspec.reference.grad_mode import no_grad
 from gradspec.reference.op import OPS, Op, op
 from gradspec.reference.record import record
 from gradspec.reference.tape import VJP, Variable
 from gradspec.reference.tensor import Tensor, vjp
-from gradspec.reference.tracking import no_grad
 
 __all__ = [
     "OPS",

@@ -86,7 +86,9 @@ def is_sole_reference(holder: list[Any], i: int) -> bool:
         owner = [x.base]
         if type(owner[0]) is not type(x) or owner[0].nbytes != x.nbytes or not x.flags.c_contiguous:
             return False
-        if not owner[0].flags.owndata or _count_references(owner, 0) != _SOLE_REFCOUNT + 1:  # x refers to it too
+        if (
+            not owner[0].flags.owndata or _count_references(owner, 0) != _SOLE_REFCOUNT + 1
+        ):  # x refers to it too
             return False
     elif not x.flags.owndata:
         return False

@@ -44,7 +44,11 @@ class NumPyVariable(Variable):
     __slots__ = ()
     ops_by_function: ClassVar[Mapping[Any, Op]] = index_by_function(OPS)
 
-    __ne__, __le__, __ge__ = make_comparison_method(np.not_equal), make_comparison_method(np.less_equal), make_comparison_method(np.greater_equal)
+    __ne__, __le__, __ge__ = (
+        make_comparison_method(np.not_equal),
+        make_comparison_method(np.less_equal),
+        make_comparison_method(np.greater_equal),
+    )
     __hash__ = object.__hash__
 
     @property
@@ -71,7 +75,9 @@ class NumPyVariable(Variable):
             return type(self)(as_array(truths))
         if method == "reduce" and ufunc is np.add:
             return self.ops_by_function[np.sum].apply(*inputs, **kwargs)
-        raise TypeError(f"np.{ufunc.__name__} ({method}) has no rule for tensors; {_SUPPORTED_FUNCTIONS_HINT}")
+        raise TypeError(
+            f"np.{ufunc.__name__} ({method}) has no rule for tensors; {_SUPPORTED_FUNCTIONS_HINT}"
+        )
 
     def __array_function__(
         self, function: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -83,4 +89,6 @@ class NumPyVariable(Variable):
         return op(*args[:n], **dict(zip(op.keywords, args[n:], strict=False)), **kwargs)
 
 
-_SUPPORTED_FUNCTIONS_HINT = f"those with one are {', '.join(sorted(op.name for op in NumPyVariable.ops_by_function.values()))}"
+_SUPPORTED_FUNCTIONS_HINT = (
+    f"those with one are {', '.join(sorted(op.name for op in NumPyVariable.ops_by_function.values()))}"
+)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from gradspec.reference.cases import Cases, SmallestChoices, parse_core_dimensions, from_signature
+from gradspec.reference.cases import Cases, SmallestChoices, from_signature, parse_core_dimensions
 from gradspec.reference.domains import Booleans, Domain, Integers, Interval
-from gradspec.reference.kinks import KinkDistances
+from gradspec.reference.kink_distances import KinkDistances
 from gradspec.reference.record import record
 from gradspec.reference.tape import VJP, Array
 

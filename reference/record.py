@@ -7,10 +7,10 @@ from typing import Any
 
 from numpy import ndarray
 
-from gradspec.reference import tracking
+from gradspec.reference import grad_mode
 from gradspec.reference.arrays import as_array
-from gradspec.reference.pull import UNKNOWN_SHAPE_DTYPE
-from gradspec.reference.tape import VJP, Variable, sequence_numbers, get_shape_dtype
+from gradspec.reference.backward import UNKNOWN_SHAPE_DTYPE
+from gradspec.reference.tape import VJP, Variable, get_shape_dtype, sequence_numbers
 
 _new = object.__new__
 
@@ -51,7 +51,7 @@ def _record_general(rule: Callable[..., VJP], variadic: bool = False) -> Callabl
         result._form = result._parents = None
         if (
             pullbacks is not None
-            and tracking.is_grad_enabled()
+            and grad_mode.is_grad_enabled()
             and any(x._parents is not None for x in variables)
         ):
             inputs = [x._data if isinstance(x, Variable) and x._parents is None else x for x in args]
@@ -85,7 +85,7 @@ def _record_unary(rule: Callable[..., VJP]) -> Callable[..., Any]:
         result = _new(type(x))
         result._data = value if type(value) is ndarray else as_array(value)
         result._order = next(sequence_numbers)
-        if grad is None or pullbacks is None or (tracking.no_grad_count and not tracking.is_grad_enabled()):
+        if grad is None or pullbacks is None or (grad_mode.no_grad_count and not grad_mode.is_grad_enabled()):
             result._form = result._parents = None
         else:
             result._form = result._pulled = x._form or get_shape_dtype(x)
@@ -117,7 +117,7 @@ def _record_binary(rule: Callable[..., VJP]) -> Callable[..., Any]:
                 pullbacks = None
             call = rule, tuple([v._data if v._parents is None else v for v in parents]), {}
             parents = tuple([None if v._parents is None else v for v in parents])
-        if pullbacks is None or (tracking.no_grad_count and not tracking.is_grad_enabled()):
+        if pullbacks is None or (grad_mode.no_grad_count and not grad_mode.is_grad_enabled()):
             result._form = result._parents = None
             return result
         form = x._form or get_shape_dtype(x)

@@ -13,9 +13,16 @@ from typing import Any, Self
 
 import numpy as np
 
-from gradspec.reference.arrays import as_array, copy_writable, as_cotangent, is_sole_reference, is_changed, copy_with_layout
-from gradspec.reference.pull import UNKNOWN_SHAPE_DTYPE, run_backward
-from gradspec.reference.tracking import set_grad_enabled
+from gradspec.reference.arrays import (
+    as_array,
+    as_cotangent,
+    copy_with_layout,
+    copy_writable,
+    is_changed,
+    is_sole_reference,
+)
+from gradspec.reference.backward import UNKNOWN_SHAPE_DTYPE, run_backward
+from gradspec.reference.grad_mode import set_grad_enabled
 
 Array = Any
 """An array of the library the rules are written for; a `Variable` where a pullback is itself recorded."""
@@ -50,7 +57,16 @@ class Variable:
     accumulated so far, a variable of the shape and dtype of `data`, or None.
     """
 
-    __slots__ = ("_rule_call", "_data", "_shape_dtype", "_grad", "_sequence_nr", "_parents", "_pullbacks", "_gradient_shape_dtype")
+    __slots__ = (
+        "_data",
+        "_grad",
+        "_gradient_shape_dtype",
+        "_parents",
+        "_pullbacks",
+        "_rule_call",
+        "_sequence_nr",
+        "_shape_dtype",
+    )
 
     # Copies an array with its layout; a library may have its own way.
     copy_with_layout: Callable[[Array], Array] = staticmethod(copy_with_layout)
@@ -154,7 +170,10 @@ def vjp(
     """
     nested = any(isinstance(x, Variable) for x in inputs)
     leaves = [
-        _make_alias(x) if isinstance(x, Variable) else variable_class(variable_class.copy_with_layout(x), requires_grad=True) for x in inputs
+        _make_alias(x)
+        if isinstance(x, Variable)
+        else variable_class(variable_class.copy_with_layout(x), requires_grad=True)
+        for x in inputs
     ]
     with set_grad_enabled(True):
         value = fn(*leaves)
@@ -167,8 +186,12 @@ def vjp(
         found: dict[int, tuple[Variable, Array]] = {}
         if isinstance(value, Variable) and value.requires_grad:
             ends = frozenset(x._sequence_nr for x in leaves)
-            found = _compute_gradients(value, _start_cotangent(value, g, differentiable), differentiable, ends)
-        gradients = [found[x._sequence_nr][1] if x._sequence_nr in found else np.zeros_like(x.data) for x in leaves]
+            found = _compute_gradients(
+                value, _start_cotangent(value, g, differentiable), differentiable, ends
+            )
+        gradients = [
+            found[x._sequence_nr][1] if x._sequence_nr in found else np.zeros_like(x.data) for x in leaves
+        ]
         return tuple(_wrap(variable_class, d) if nested else d for d in gradients)
 
     return (copy_writable(value.data) if isinstance(value, Variable) and not nested else value), pullback
@@ -179,7 +202,10 @@ def _compute_gradients(
 ) -> dict[int, tuple[Variable, Array]]:
     """What `pull` finds, each gradient in memory of its own."""
     found = run_backward(root, g, create_graph, inputs)
-    return {key: (a[0], a[1] if a[2] or is_sole_reference(a, 1) else _copy_cotangent(a[1])) for key, a in found.items()}
+    return {
+        key: (a[0], a[1] if a[2] or is_sole_reference(a, 1) else _copy_cotangent(a[1]))
+        for key, a in found.items()
+    }
 
 
 def _start_cotangent(root: Variable, g: Array, create_graph: bool) -> Array:

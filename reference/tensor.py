@@ -5,15 +5,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from gradspec.reference import tape, writes
+from gradspec.reference import inplace_writes, tape
 from gradspec.reference.dispatch import NumPyVariable, unwrap
+from gradspec.reference.grad_mode import is_grad_enabled
 from gradspec.reference.op import Op
 from gradspec.reference.ops import elementwise as e
 from gradspec.reference.ops import linalg, nn, shapes
 from gradspec.reference.ops import reductions as r
 from gradspec.reference.record import record
 from gradspec.reference.tape import VJP, Array, sequence_numbers
-from gradspec.reference.tracking import is_grad_enabled
 
 _generator = np.random.default_rng()
 
@@ -73,8 +73,16 @@ class Tensor(NumPyVariable):
     __truediv__ = div = e.divide.apply
     __pow__ = pow = e.pow.apply
     __matmul__ = matmul = linalg.matmul.apply
-    __radd__, __rsub__, __rmul__ = _swap_arguments(__add__), _swap_arguments(__sub__), _swap_arguments(__mul__)
-    __rtruediv__, __rpow__, __rmatmul__ = _swap_arguments(__truediv__), _swap_arguments(__pow__), _swap_arguments(__matmul__)
+    __radd__, __rsub__, __rmul__ = (
+        _swap_arguments(__add__),
+        _swap_arguments(__sub__),
+        _swap_arguments(__mul__),
+    )
+    __rtruediv__, __rpow__, __rmatmul__ = (
+        _swap_arguments(__truediv__),
+        _swap_arguments(__pow__),
+        _swap_arguments(__matmul__),
+    )
     __eq__ = eq = e.equal.apply
     __lt__ = lt = e.less.apply
     __gt__ = gt = e.greater.apply
@@ -90,8 +98,18 @@ class Tensor(NumPyVariable):
     tanh, sigmoid, relu = e.tanh.apply, e.sigmoid.apply, e.relu.apply
     maximum, minimum = e.maximum.apply, e.minimum.apply
 
-    sum, mean, prod, logsumexp = _make_reduction_method(r.sum), _make_reduction_method(r.mean), _make_reduction_method(r.prod), _make_reduction_method(r.logsumexp)
-    amax, amin, argmax, argmin = _make_reduction_method(r.max), _make_reduction_method(r.min), _make_reduction_method(r.argmax), _make_reduction_method(r.argmin)
+    sum, mean, prod, logsumexp = (
+        _make_reduction_method(r.sum),
+        _make_reduction_method(r.mean),
+        _make_reduction_method(r.prod),
+        _make_reduction_method(r.logsumexp),
+    )
+    amax, amin, argmax, argmin = (
+        _make_reduction_method(r.max),
+        _make_reduction_method(r.min),
+        _make_reduction_method(r.argmax),
+        _make_reduction_method(r.argmin),
+    )
 
     def max(self) -> Self:
         """The largest of all elements; amax(dim) is the one along axes."""
@@ -243,14 +261,16 @@ class Tensor(NumPyVariable):
 
     def _write(self, new: Any, *others: Any) -> Self:
         """Overwrite the elements; the tape will refuse to run a pullback that needed the old ones."""
-        if is_grad_enabled() and (self.requires_grad or any(getattr(y, "requires_grad", False) for y in others)):
+        if is_grad_enabled() and (
+            self.requires_grad or any(getattr(y, "requires_grad", False) for y in others)
+        ):
             raise RuntimeError(
                 "an in-place update is not recorded: put it under no_grad(), or write x = x + y"
             )
         if np.shape(new) not in ((), self.shape):
             raise ValueError(f"an in-place update cannot change the shape {self.shape} to {np.shape(new)}")
         np.copyto(self.data, new, casting="same_kind")
-        writes.note_write(self.data, next(sequence_numbers))
+        inplace_writes.note_write(self.data, next(sequence_numbers))
         return self
 
     def add_(self, other: Any, *, alpha: Any = 1) -> Self:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.properties_of import properties
 
-from asv_bench import ratios
-from asv_bench.workloads import make_workloads_with_hand_gradients
+from asv_bench.tools import ratios
+from asv_bench.workloads.programs import make_workloads_with_hand_gradients
 from gradspec.properties.running.matrix import to_sentence
 from gradspec.reference import OPS
+from tests.faults.collected_properties import properties
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,7 +36,7 @@ def test_the_picture_shows_every_property() -> None:
 
 @pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md"])
 def test_nobody_is_told_that_kernels_ran_on_a_gpu(name: str) -> None:
-    """Until a table that `asv_bench.on_gpu` printed stands in the documents."""
+    """Until a table that `asv_bench.tools.on_gpu` printed stands in the documents."""
     said = re.search(r"not yet run on a GPU|[Nn]othing[\w ]* has run on a GPU yet", text_of(name))
     table = any("H100" in path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md"))
     assert bool(said) != table
@@ -53,8 +53,14 @@ def promised(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
                 return [over_hand * work.over_hand[1]]
             return [hips_over_tape * work.hips_over_tape[0]] if work.hips_over_tape else [1.0]
 
-        by_run = {f"{work.name} {engine}": work for work in make_workloads_with_hand_gradients() for engine in ratios.ENGINE_BY_NAME}
-        monkeypatch.setattr(ratios, "prepare_engines", lambda work: {e: f"{work.name} {e}" for e in ratios.ENGINE_BY_NAME})
+        by_run = {
+            f"{work.name} {engine}": work
+            for work in make_workloads_with_hand_gradients()
+            for engine in ratios.ENGINE_BY_NAME
+        }
+        monkeypatch.setattr(
+            ratios, "prepare_engines", lambda work: {e: f"{work.name} {e}" for e in ratios.ENGINE_BY_NAME}
+        )
         monkeypatch.setattr(ratios, "measure_ratio_samples", side_by_side)
         monkeypatch.setattr(ratios, "measure_one_call", lambda _: 0.001)
         monkeypatch.setattr(ratios, "measure_deep_chain", lambda *_: deep * ratios.MAX_MICROSECONDS_PER_OP)

@@ -41,14 +41,21 @@ def _is_within(name: str, packages: tuple[str, ...]) -> bool:
     return any(f"{name}.".startswith(f"{package}.") for package in packages)
 
 
-JUDGING_MODULES = ("gradspec.properties.case", "gradspec.properties.judging", "gradspec.properties.laws")
+JUDGING_MODULES = (
+    "gradspec.properties.cases.case",
+    "gradspec.properties.judging",
+    "gradspec.properties.laws",
+)
 """What of the properties knows neither pytest nor Hypothesis."""
 
 IMPORT_RULE_BY_FOLDER: dict[str, ImportRule] = {
     "reference": allow_only("numpy", "gradspec.reference", *sys.stdlib_module_names),
     "backends": forbid("gradspec.properties", "asv_bench", "hypothesis", "pytest"),
     "properties": forbid("asv_bench", *LIBRARIES),
-    "asv_bench": require_all(forbid("hypothesis", "pytest"), require_any(forbid("gradspec.properties"), allow_only(*JUDGING_MODULES))),
+    "asv_bench": require_all(
+        forbid("hypothesis", "pytest"),
+        require_any(forbid("gradspec.properties"), allow_only(*JUDGING_MODULES)),
+    ),
 }
 
 
@@ -117,8 +124,8 @@ def test_every_module_keeps_to_its_layer(folder: str) -> None:
         ("asv_bench", "import hypothesis"),
         ("asv_bench", "from hypothesis import strategies"),
         ("asv_bench", "import pytest"),
-        ("asv_bench", "from gradspec.properties.generating.strategies import cases"),
-        ("asv_bench", "def f():\n    import gradspec.properties.running.subject"),
+        ("asv_bench", "from gradspec.properties.drawing.strategies import cases"),
+        ("asv_bench", "def f():\n    import gradspec.properties.running.under_test"),
         ("asv_bench", "from gradspec import properties"),
     ],
 )

@@ -30,7 +30,11 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> BuiltArchives:
     checkout, sdist = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("sdist")
     _run_python("-m", "build", "--no-isolation", "--wheel", "--outdir", str(checkout), str(ROOT))
     _run_python("-m", "build", "--no-isolation", "--outdir", str(sdist), str(ROOT))
-    return BuiltArchives(_find_only_file(sdist, "*.tar.gz"), _find_only_file(checkout, "*.whl"), _find_only_file(sdist, "*.whl"))
+    return BuiltArchives(
+        _find_only_file(sdist, "*.tar.gz"),
+        _find_only_file(checkout, "*.whl"),
+        _find_only_file(sdist, "*.whl"),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -133,7 +137,9 @@ def _collect_properties(*args: str, cwd: Path, probe_folder: Path, path: Sequenc
     return {line.rpartition("/")[2] for line in lines if "::" in line}
 
 
-def test_the_properties_run_in_a_bare_clone_as_in_an_installed_wheel(unpacked_wheel: Path, tmp_path: Path) -> None:
+def test_the_properties_run_in_a_bare_clone_as_in_an_installed_wheel(
+    unpacked_wheel: Path, tmp_path: Path
+) -> None:
     clone = _collect_properties("properties/", cwd=ROOT, probe_folder=tmp_path)
     shipped = ("-p", "gradspec.properties.plugin", "--pyargs", "gradspec.properties")
     wheel = _collect_properties(*shipped, cwd=tmp_path, probe_folder=tmp_path, path=[str(unpacked_wheel)])

@@ -15,12 +15,12 @@ from typing import Any
 from asv.config import Config
 from jinja2 import Environment, FileSystemLoader
 
-from asv_bench.clock import UNDISTURBED_TIMES_FILE
+from asv_bench.measuring.clock import UNDISTURBED_TIMES_FILE
 from asv_bench.pages import plots
-from asv_bench.pages.found import Point, select_latest, load_points
-from asv_bench.pages.traffic import compute_bandwidth_share
-from asv_bench.subjects import BACKENDS, ROOT, SIZES
-from asv_bench.workloads import make_workloads_with_hand_gradients
+from asv_bench.pages.bandwidth import compute_bandwidth_share
+from asv_bench.pages.results import Point, load_points, select_latest
+from asv_bench.workloads.ops_and_backends import BACKENDS, ROOT, SIZES
+from asv_bench.workloads.programs import make_workloads_with_hand_gradients
 
 SIZE_TITLES = dict(
     zip(SIZES, ("8 elements", "64 KiB, products of 64 x 64", "16 MiB, products of 512 x 512"), strict=True)
@@ -40,7 +40,12 @@ class Section:
 
 def make_sections(latest_points: list[Point]) -> list[Section]:
     """Those plots for which there is anything to show."""
-    made = [*(_make_times_section(latest_points, d) for d in DIRECTION_TITLES), _make_ratios_section(latest_points), _make_bandwidth_section(latest_points), _make_errors_section(latest_points)]
+    made = [
+        *(_make_times_section(latest_points, d) for d in DIRECTION_TITLES),
+        _make_ratios_section(latest_points),
+        _make_bandwidth_section(latest_points),
+        _make_errors_section(latest_points),
+    ]
     return [section for section in made if section]
 
 
@@ -54,7 +59,9 @@ def _make_times_section(now: list[Point], direction: str) -> Section | None:
         for size in SIZES
     }
     text = "Seconds of one call in float32, on one thread. What is far to the right of its neighbours is worth a look."
-    return _make_section(direction, f"{DIRECTION_TITLES[direction]}, op by op", text, panels, "", log=True, are_seconds=True)
+    return _make_section(
+        direction, f"{DIRECTION_TITLES[direction]}, op by op", text, panels, "", log=True, are_seconds=True
+    )
 
 
 def _make_ratios_section(now: list[Point]) -> Section | None:
@@ -64,20 +71,27 @@ def _make_ratios_section(now: list[Point]) -> Section | None:
         for p in _select_points(now, "tape", "track_ratio")
         if p.parameters[0].endswith("/ by hand") and p.benchmark_class in names
     ]
-    series = _group_into_series((p.parameters[0].partition(" /")[0], names[p.benchmark_class], p.value) for p in found)
+    series = _group_into_series(
+        (p.parameters[0].partition(" /")[0], names[p.benchmark_class], p.value) for p in found
+    )
     promised = {w.name: w.over_hand[1] for w in make_workloads_with_hand_gradients() if w.over_hand}
     text = "Forward and backward, side by side in one process; 1 is what the same work takes where a person has written the gradient out in NumPy."
     panels = {"": {**series, f"{plots.PROMISE_PREFIX} of the tape, at most": promised}} if series else {}
-    return _make_section("ratios", "Against NumPy by hand", text, panels, "times as long", log=True, marked_value=1.0)
+    return _make_section(
+        "ratios", "Against NumPy by hand", text, panels, "times as long", log=True, marked_value=1.0
+    )
 
 
 def _make_bandwidth_section(now: list[Point]) -> Section | None:
     undisturbed = json.loads(UNDISTURBED_TIMES_FILE.read_text()) if UNDISTURBED_TIMES_FILE.exists() else {}
     panels = {}
     for direction, title in DIRECTION_TITLES.items():
-        at_memory = [p for p in _select_points(now, "ops", f"time_{direction}") if p.parameters[1] == "memory"]
+        at_memory = [
+            p for p in _select_points(now, "ops", f"time_{direction}") if p.parameters[1] == "memory"
+        ]
         shares = (
-            (p.parameters[0], p.benchmark_class, compute_bandwidth_share(p, direction, undisturbed)) for p in at_memory
+            (p.parameters[0], p.benchmark_class, compute_bandwidth_share(p, direction, undisturbed))
+            for p in at_memory
         )
         panels[title] = _group_into_series((b, op, s) for b, op, s in shares if s is not None)
     text = (
@@ -92,7 +106,9 @@ def _make_bandwidth_section(now: list[Point]) -> Section | None:
 def _make_errors_section(now: list[Point]) -> Section | None:
     found = [p for p in _select_points(now, "accuracy", "track_worst_error") if p.value > 0]
     panels = {
-        b: _group_into_series((p.parameters[1], p.benchmark_class, p.value) for p in found if p.parameters[0] == b)
+        b: _group_into_series(
+            (p.parameters[1], p.benchmark_class, p.value) for p in found if p.parameters[0] == b
+        )
         for b in BACKENDS
     }
     text = "The largest error of value and gradients over the same cases each time; 1 is what is allowed. What is always exact is left out."

@@ -51,7 +51,9 @@ def draw_dots(
     line: a value to be marked. time: whether the values are seconds.
     """
     rows = _sort_rows(panels)
-    figure, axes = plt.subplots(1, len(panels), sharey=True, squeeze=False, figsize=(11, 1 + ROW_INCHES * len(rows)))
+    figure, axes = plt.subplots(
+        1, len(panels), sharey=True, squeeze=False, figsize=(11, 1 + ROW_INCHES * len(rows))
+    )
     for ax, (title, series) in zip(axes[0], panels.items(), strict=True):
         for colour, (name, values) in zip(COLOURS, series.items(), strict=False):
             there = [row for row in rows if row in values]

@@ -10,7 +10,7 @@ in `kernels/`).
 """
 
 from gradspec.backends.cupy.backend import Tensor, composed, gpu
+from gradspec.backends.cupy.cuda_graph import capture_graph
 from gradspec.backends.cupy.fused import bias_activation, multiply_add
-from gradspec.backends.cupy.graph import capture_graph
 
 __all__ = ["Tensor", "bias_activation", "capture_graph", "composed", "gpu", "multiply_add"]

@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import cupy
 
-from gradspec.backends.cupy import pairs, rows
+from gradspec.backends.cupy import binary, rows
 from gradspec.backends.cupy.elementwise import elementwise_rule
-from gradspec.backends.cupy.launch import ACTIVATIONS, UNARY_FUNCTIONS, BINARY_FUNCTIONS, are_supported
+from gradspec.backends.cupy.launch import ACTIVATIONS, BINARY_FUNCTIONS, UNARY_FUNCTIONS, are_supported
 from gradspec.backends.cupy.rules import OWN_RULES, Rule, widen_rule
-from gradspec.backends.cupy.sums import reduction_rule, sum_to_shape, sum_table
+from gradspec.backends.cupy.sums import reduction_rule, sum_table, sum_to_shape
 from gradspec.reference import OPS
 from gradspec.reference.record import record
 from gradspec.reference.tape import VJP, Array, Pullback
@@ -44,7 +44,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> VJP | None:
         return None
     value, pullbacks = OPS["linear"].rule(x, weight)
     to_x, to_weight, _ = cast(tuple[Pullback, ...], pullbacks)
-    y = cast(Array, pairs.launch_binary(BINARY_FUNCTIONS["add"], value, bias))
+    y = cast(Array, binary.launch_binary(BINARY_FUNCTIONS["add"], value, bias))
     return y, (to_x, to_weight, lambda g: sum_to_shape(g, bias.shape))
 
 
@@ -66,7 +66,7 @@ def _fused_bias_activation(x: Array, bias: Array, *, activation: str = "relu") -
     if not are_supported(x, bias) or bias.ndim != 1 or x.ndim < 1 or x.shape[-1] != bias.size:
         return None
     n, x, bias = bias.size, cupy.ascontiguousarray(x), cupy.ascontiguousarray(bias)
-    y = cast(Array, pairs.launch_binary(f"biased<{UNARY_FUNCTIONS[activation]}>", x, bias))
+    y = cast(Array, binary.launch_binary(f"biased<{UNARY_FUNCTIONS[activation]}>", x, bias))
 
     def pull(g: Array) -> tuple[Array, Array]:
         dx = cupy.empty(x.shape, x.dtype)
@@ -80,10 +80,14 @@ def _fused_bias_activation(x: Array, bias: Array, *, activation: str = "relu") -
 FUSED_RULES: dict[str, Rule] = {name: widen_rule(op.rule, sum_to_shape) for name, op in OPS.items()}
 FUSED_RULES |= {name: widen_rule(rule, sum_to_shape) for name, rule in OWN_RULES.items()}
 FUSED_RULES |= {
-    name: with_fallback(elementwise_rule(name), OWN_RULES.get(name, OPS[name].rule)) for name in UNARY_FUNCTIONS if name in OPS
+    name: with_fallback(elementwise_rule(name), OWN_RULES.get(name, OPS[name].rule))
+    for name in UNARY_FUNCTIONS
+    if name in OPS
 }
-FUSED_RULES |= {name: with_fallback(pairs.binary_rule(name), OPS[name].rule) for name in BINARY_FUNCTIONS}
-FUSED_RULES |= {name: with_fallback(rows.softmax_rule(name), OPS[name].rule) for name in ("softmax", "log_softmax")}
+FUSED_RULES |= {name: with_fallback(binary.binary_rule(name), OPS[name].rule) for name in BINARY_FUNCTIONS}
+FUSED_RULES |= {
+    name: with_fallback(rows.softmax_rule(name), OPS[name].rule) for name in ("softmax", "log_softmax")
+}
 FUSED_RULES |= {
     "cross_entropy": with_fallback(rows.cross_entropy_rule(eager_gradient=False), OWN_RULES["cross_entropy"]),
     "layer_norm": with_fallback(rows.layer_norm, OPS["layer_norm"].rule),
@@ -94,7 +98,9 @@ FUSED_RULES |= {
 }
 """Every op, fused where that pays."""
 
-EAGER_GRADIENT_RULES = {"cross_entropy": with_fallback(rows.cross_entropy_rule(eager_gradient=True), OWN_RULES["cross_entropy"])}
+EAGER_GRADIENT_RULES = {
+    "cross_entropy": with_fallback(rows.cross_entropy_rule(eager_gradient=True), OWN_RULES["cross_entropy"])
+}
 """What takes their place where gradients will be asked for: rules that compute them in the forward pass."""
 
 bias_activation = record(with_fallback(_fused_bias_activation, _bias_activation))
@@ -103,5 +109,5 @@ bias_activation = record(with_fallback(_fused_bias_activation, _bias_activation)
 activation: one of `ACTIVATIONS`. Takes arrays of CuPy and variables, as every op does.
 """
 
-multiply_add = record(with_fallback(pairs.fused_multiply_add, pairs.multiply_add))
+multiply_add = record(with_fallback(binary.fused_multiply_add, binary.multiply_add))
 """`a * b + c`; where a is a column and b and c are rows, all three gradients come from one pass over the cotangent."""

@@ -44,10 +44,19 @@ KERNELS: dict[str, list[str]] = {
             f"value_of_two<T,V,{f}>"
             for f in (*BINARY_FUNCTIONS.values(), *(f"biased<{UNARY_FUNCTIONS[a]}>" for a in ACTIVATIONS))
         ),
-        *(f"pull_of_two<T,V,{BINARY_FUNCTIONS[f]},{first}>" for f in BINARY_PULLBACK_OPS for first in CPP_BOOLS),
+        *(
+            f"pull_of_two<T,V,{BINARY_FUNCTIONS[f]},{first}>"
+            for f in BINARY_PULLBACK_OPS
+            for first in CPP_BOOLS
+        ),
     ],
     "softmax": [
-        *(f"softmax_{k}<T,V,{w},{whole}>" for k in STAGES for w in SOFTMAX_ENUMS.values() for whole in CPP_BOOLS),
+        *(
+            f"softmax_{k}<T,V,{w},{whole}>"
+            for k in STAGES
+            for w in SOFTMAX_ENUMS.values()
+            for whole in CPP_BOOLS
+        ),
         *(f"cross_entropy_{k}<T,V,{whole}>" for k in STAGES for whole in CPP_BOOLS),
     ],
     "columns": [

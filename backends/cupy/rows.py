@@ -8,8 +8,16 @@ import cupy
 import numpy as np
 
 from gradspec.backends.cupy.arrays import get_error_flag
-from gradspec.backends.cupy.launch import NULL, SOFTMAX_ENUMS, compile_kernel, count_multiprocessors, are_supported, wide_dtype, choose_vector_width
-from gradspec.backends.cupy.sums import sum_over_strips, sum_of_all
+from gradspec.backends.cupy.launch import (
+    NULL,
+    SOFTMAX_ENUMS,
+    are_supported,
+    choose_vector_width,
+    compile_kernel,
+    count_multiprocessors,
+    wide_dtype,
+)
+from gradspec.backends.cupy.sums import sum_of_all, sum_over_strips
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.ops.nn import check_and_count_classes, describe_bad_targets
 from gradspec.reference.tape import VJP, Array
@@ -89,7 +97,9 @@ def softmax_rule(name: str) -> Callable[..., VJP | None]:
         def pull(g: Array) -> Array:
             gs = split_into_lines(g, along)[0]
             dx = cupy.empty(xs.shape, x.dtype)
-            lines.launch("softmax_backward", SOFTMAX_ENUMS[name], arrays=(xs, gs, dx), args=(xs, stats, gs, dx))
+            lines.launch(
+                "softmax_backward", SOFTMAX_ENUMS[name], arrays=(xs, gs, dx), args=(xs, stats, gs, dx)
+            )
             return put_back(dx)
 
         return put_back(y), (pull,)
@@ -115,7 +125,9 @@ def cross_entropy_rule(eager_gradient: bool) -> Callable[..., VJP | None]:
         losses, stats = cupy.empty(target.shape, wide), cupy.empty((count, 2), wide)
         bad, each = get_error_flag(describe_bad_targets(x)), reduction == "none"
         divisor = np.float64(count if reduction == "mean" else 1)
-        left = [cupy.empty(xs.shape, x.dtype)] if eager_gradient else []  # goes to the first who asks, and is theirs
+        left = (
+            [cupy.empty(xs.shape, x.dtype)] if eager_gradient else []
+        )  # goes to the first who asks, and is theirs
         args = xs, targets, losses, stats, bad, left[0] if eager_gradient else NULL, divisor
         lines.launch("cross_entropy_forward", arrays=(xs, *left), args=args)
 
@@ -156,7 +168,9 @@ def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> VJ
         name = "layer_norm_backward" if whole else "layer_norm_backward_of_long_rows"
         backward = compile_kernel("layer_norm", f"{name}<T,V>", dtype, vector)
         backward((blocks,), (threads,), (x, weight, stats, g, dx, partial, *sizes))
-        dweight, dbias = (sum_over_strips(partial[i : i + 1], dtype) for i in (0, 1))  # each in memory of its own
+        dweight, dbias = (
+            sum_over_strips(partial[i : i + 1], dtype) for i in (0, 1)
+        )  # each in memory of its own
         return dx, dweight.reshape(weight.shape), dbias.reshape(weight.shape)
 
     return y, pull
@@ -167,4 +181,6 @@ def _count_resident_blocks(threads: int, dtype: np.dtype[Any]) -> int:
 
     Their registers let 512 threads of a multiprocessor run, or 1,024 for 16-bit floats.
     """
-    return count_multiprocessors() * max(1, (2 if dtype.itemsize == 2 else 1) * MAX_THREADS_PER_BLOCK // threads)
+    return count_multiprocessors() * max(
+        1, (2 if dtype.itemsize == 2 else 1) * MAX_THREADS_PER_BLOCK // threads
+    )

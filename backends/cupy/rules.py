@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from gradspec.backends.cupy.arrays import raise_later_where
-from gradspec.backends.cupy.keys import SplitKey, apply_basic_part, split_key
+from gradspec.backends.cupy.indexing import SplitKey, apply_basic_part, split_key
 from gradspec.reference import OPS
 from gradspec.reference.arrays import unbroadcast
 from gradspec.reference.ops.nn import check_and_count_classes, cross_entropy_unchecked, describe_bad_targets

@@ -7,7 +7,15 @@ from typing import Any, NamedTuple
 import cupy
 import numpy as np
 
-from gradspec.backends.cupy.launch import UNARY_FUNCTIONS, NULL, compile_kernel, count_multiprocessors, are_supported, wide_dtype, choose_vector_width
+from gradspec.backends.cupy.launch import (
+    NULL,
+    UNARY_FUNCTIONS,
+    are_supported,
+    choose_vector_width,
+    compile_kernel,
+    count_multiprocessors,
+    wide_dtype,
+)
 from gradspec.reference.arrays import unbroadcast
 from gradspec.reference.axes import Axes
 from gradspec.reference.ops.reductions import reduced_shape
@@ -16,9 +24,13 @@ from gradspec.reference.tape import VJP, Array
 Shape = tuple[int, ...]
 
 WARPS_PER_BLOCK = 8  # of a block, as in table.cu
-MIN_ROWS_PER_STRIP = 64  # rows that one strip of a table has at the least: with fewer, blocks have next to nothing to do
+MIN_ROWS_PER_STRIP = (
+    64  # rows that one strip of a table has at the least: with fewer, blocks have next to nothing to do
+)
 MAX_PARTIAL_SUMS = 1024  # partial sums: more are summed in two steps
-MAX_ELEMENTS_ONE_BLOCK = 65536  # elements: a block that adds them up alone is no slower than several kernels are to start
+MAX_ELEMENTS_ONE_BLOCK = (
+    65536  # elements: a block that adds them up alone is no slower than several kernels are to start
+)
 BLOCKS_PER_MULTIPROCESSOR = 8  # for each multiprocessor, so that all are busy to the end
 MAX_GRID_YZ = 65535  # blocks of a grid along its second and third axis
 
@@ -63,7 +75,9 @@ def sum_table(
     table = f"activated<{UNARY_FUNCTIONS[function]}>" if function in UNARY_FUNCTIONS else function
     launch = compile_kernel("table", f"sums_of_table<T,V,{table}>", g.dtype, vector)
     launch(
-        (tiles, strips, min(batch, MAX_GRID_YZ)), (32 * WARPS_PER_BLOCK,), (*arrays, np.int64(batch), np.int64(m), np.int64(n))
+        (tiles, strips, min(batch, MAX_GRID_YZ)),
+        (32 * WARPS_PER_BLOCK,),
+        (*arrays, np.int64(batch), np.int64(m), np.int64(n)),
     )
     rows, *columns = partial
     by_column_and_plain = (p if p is None else sum_over_strips(p, dtype) for p in columns)
@@ -72,7 +86,14 @@ def sum_table(
 
 def _count_strips(m: int, others: int) -> int:
     """Into how many strips of rows a table is cut, with so many blocks to each."""
-    return max(1, min(-(-m // MIN_ROWS_PER_STRIP), -(-BLOCKS_PER_MULTIPROCESSOR * count_multiprocessors() // others), MAX_GRID_YZ))
+    return max(
+        1,
+        min(
+            -(-m // MIN_ROWS_PER_STRIP),
+            -(-BLOCKS_PER_MULTIPROCESSOR * count_multiprocessors() // others),
+            MAX_GRID_YZ,
+        ),
+    )
 
 
 def sum_over_strips(partial: Array, dtype: np.dtype[Any]) -> Array:

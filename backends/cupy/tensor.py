@@ -10,8 +10,8 @@ from gradspec.backends.cupy.arrays import copy_with_layout
 from gradspec.backends.cupy.rules import Rule, cast
 from gradspec.reference import OPS, Op
 from gradspec.reference.dispatch import NumPyVariable, index_by_function
+from gradspec.reference.grad_mode import is_grad_enabled
 from gradspec.reference.record import record
-from gradspec.reference.tracking import is_grad_enabled
 
 
 class CuPyVariable(NumPyVariable):
@@ -61,7 +61,9 @@ def make_variable_class(
     }
     members: dict[str, Any] = {"__slots__": (), "__hash__": object.__hash__}
     members |= {"ops": ops, "offered": index_by_function(ops)}
-    members |= {f"__{mark}__": ops[name].apply for mark, name in (_BINARY_OPERATORS | _OTHER_OPERATORS).items()}
+    members |= {
+        f"__{mark}__": ops[name].apply for mark, name in (_BINARY_OPERATORS | _OTHER_OPERATORS).items()
+    }
     members |= {f"__r{mark}__": _swap_arguments(ops[name].apply) for mark, name in _BINARY_OPERATORS.items()}
     return type("CuPyTensor", (CuPyVariable,), members)
 

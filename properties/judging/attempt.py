@@ -115,7 +115,9 @@ def _wrap_without_cache(backend: Backend) -> Backend:
         try:
             array = backend.to_numpy(x)
         except Exception as error:
-            raise TypeError(f"{_describe_object(x)} is no array of {backend.name}: {get_message_line(error)}") from error
+            raise TypeError(
+                f"{_describe_object(x)} is no array of {backend.name}: {get_message_line(error)}"
+            ) from error
         if not isinstance(array, np.ndarray | np.generic) or array.dtype.kind in "OSU":
             raise TypeError(f"{_describe_object(x)} is no array of {backend.name}")
         return array
@@ -126,7 +128,9 @@ def _wrap_without_cache(backend: Backend) -> Backend:
         def checked_pullback(g: Any) -> Any:
             gradients = pullback(g)
             if not isinstance(gradients, Sequence) or len(gradients) != len(inputs):
-                raise TypeError(f"the pullback returned {_describe_object(gradients)} and not {len(inputs)} gradients")
+                raise TypeError(
+                    f"the pullback returned {_describe_object(gradients)} and not {len(inputs)} gradients"
+                )
             return gradients
 
         return value, checked_pullback

@@ -21,7 +21,8 @@ import ml_dtypes
 import numpy as np
 
 from gradspec.backends import load
-from gradspec.properties.case import Case, Result, dtype_of, run_spec, exact_dtype
+from gradspec.properties.cases.case import Case, dtype_of, exact_dtype
+from gradspec.properties.cases.evaluate import Result, run_spec
 from gradspec.properties.judging.rounding import JitteredArray, RandomRounding, use_rounding
 from gradspec.reference.tape import Array
 

@@ -17,7 +17,13 @@ import numpy as np
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.tape import Array
 
-_EXACT_UFUNCS = {np.negative, np.absolute, np.sign, np.maximum, np.minimum}  # never round, whatever the numbers
+_EXACT_UFUNCS = {
+    np.negative,
+    np.absolute,
+    np.sign,
+    np.maximum,
+    np.minimum,
+}  # never round, whatever the numbers
 
 
 class RandomRounding:

@@ -10,7 +10,8 @@ from functools import cache
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.case import Case, Result, run_on_backend
+from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.evaluate import Result, run_on_backend
 from gradspec.properties.judging.judge import SPEC_BACKEND, Judgement
 from gradspec.reference.cases import SmallestChoices
 from gradspec.reference.op import Op, fill_from_domain
@@ -19,12 +20,20 @@ from gradspec.reference.op import Op, fill_from_domain
 def what_the_spec_refuses_raises(backend: Backend, case: Case) -> Judgement:
     """The backend raises where the spec raises, and only there."""
     good = make_smallest_case(case.op, case.dtype)
-    refusal, before, error = _catch_error(SPEC_BACKEND, case), _run_or_none(backend, good), _catch_error(backend, case)
+    refusal, before, error = (
+        _catch_error(SPEC_BACKEND, case),
+        _run_or_none(backend, good),
+        _catch_error(backend, case),
+    )
     if refusal is None and error is not None:
         raise error
     if refusal is not None and error is None:
         return Judgement("disagree", f"nothing was raised; the spec says {type(refusal).__name__}: {refusal}")
-    if error is not None and before is not None and not _are_equal_results(before, _run_or_none(backend, good)):
+    if (
+        error is not None
+        and before is not None
+        and not _are_equal_results(before, _run_or_none(backend, good))
+    ):
         return Judgement(
             "disagree", f"it was refused, as it must be, but from then on {good.op.name} gives something else"
         )

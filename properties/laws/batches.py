@@ -7,8 +7,16 @@ import ml_dtypes
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.case import Case, dtype_of, run_on_backend, exact_dtype
-from gradspec.properties.judging.judge import JITTERED_COPIES, FACTOR, Judge, Judgement, combine_judgements, ulp
+from gradspec.properties.cases.case import Case, dtype_of, exact_dtype
+from gradspec.properties.cases.evaluate import run_on_backend
+from gradspec.properties.judging.judge import (
+    FACTOR,
+    JITTERED_COPIES,
+    Judge,
+    Judgement,
+    combine_judgements,
+    ulp,
+)
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.tape import Array
 

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from gradspec.backends import Backend
-from gradspec.properties.case import Case, value_and_pullback
+from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.evaluate import value_and_pullback
 from gradspec.properties.judging.judge import Judge, Judgement, combine_judgements
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.case import dtype_of
+from gradspec.properties.cases.case import dtype_of
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.running.failure import ReprCase
 from gradspec.reference.tape import Array

@@ -31,8 +31,15 @@ import ml_dtypes
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.case import Case, Result, differentiate, dtype_of, forward
-from gradspec.properties.judging.judge import JITTERED_COPIES, OVERFLOW_HEADROOM, Judge, Judgement, combine_judgements
+from gradspec.properties.cases.case import Case, dtype_of
+from gradspec.properties.cases.evaluate import Result, differentiate, forward
+from gradspec.properties.judging.judge import (
+    JITTERED_COPIES,
+    OVERFLOW_HEADROOM,
+    Judge,
+    Judgement,
+    combine_judgements,
+)
 from gradspec.reference.tape import Array
 
 ResultPart = Callable[[Result], Array]
@@ -66,7 +73,9 @@ def _copy_sign_at_zeros(got: Any, exact: Any, x: Any) -> Array:
     return signed
 
 
-def _judge_part(judge: Judge, what: str, got: Array, part: ResultPart, smooth: Array | bool = True) -> Judgement:
+def _judge_part(
+    judge: Judge, what: str, got: Array, part: ResultPart, smooth: Array | bool = True
+) -> Judgement:
     exact = part(judge.exact)
     if exact.dtype.kind in "biu" or got.shape != exact.shape:
         return judge.judge(what, got, part)
@@ -74,7 +83,9 @@ def _judge_part(judge: Judge, what: str, got: Array, part: ResultPart, smooth: A
     if not np.any(smooth & (classify(got) != kinds)):  # most often: no jittered copies are needed
         judgement = _judge_closeness(judge, what, got, part, smooth & (kinds == FINITE))
         if judgement.verdict == "agree":
-            return replace(judgement, informative=bool(np.any(smooth & _where_samples_agree(judge, part, kinds, 0))))
+            return replace(
+                judgement, informative=bool(np.any(smooth & _where_samples_agree(judge, part, kinds, 0)))
+            )
     agreed = wrong = np.zeros(exact.shape, np.bool_)
     for copies in JITTERED_COPIES:
         agreed = smooth & _where_samples_agree(judge, part, kinds, copies)
@@ -94,7 +105,9 @@ def _judge_part(judge: Judge, what: str, got: Array, part: ResultPart, smooth: A
 def _where_samples_agree(judge: Judge, part: ResultPart, kinds: Array, copies: int) -> Array:
     """Where the spec at this precision is of the same kind as the exact result, in all of so many jittered copies."""
     dtype = dtype_of(judge.dtype)
-    return np.logical_and.reduce([classify(part(s).astype(dtype)) == kinds for s in judge.compute_samples(copies)])
+    return np.logical_and.reduce(
+        [classify(part(s).astype(dtype)) == kinds for s in judge.compute_samples(copies)]
+    )
 
 
 def _where_undetermined(judge: Judge, got: Array, part: ResultPart, gradient: bool) -> Array:
@@ -109,7 +122,9 @@ def _where_undetermined(judge: Judge, got: Array, part: ResultPart, gradient: bo
     undone = np.logical_or(classify(got) == NAN, kinds == NAN if gradient else False) & (
         not alone and _has_element(judge, lambda x: ~np.isfinite(x))
     )
-    if not (gradient or judge.near_overflow or judge.share_lost_to_underflow or _has_element(judge, np.isnan)):
+    if not (
+        gradient or judge.near_overflow or judge.share_lost_to_underflow or _has_element(judge, np.isnan)
+    ):
         undone &= kinds == FINITE
     return (brink & ((kinds == FINITE) | (classify(got) == FINITE))) | undone
 

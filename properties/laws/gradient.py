@@ -3,7 +3,8 @@
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.case import Case, differentiate, call_backend_vjp
+from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.evaluate import call_backend_vjp, differentiate
 from gradspec.properties.judging.judge import Judge, Judgement
 
 

@@ -18,8 +18,9 @@ from functools import cached_property
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.case import Case, Result, differentiate, dtype_of, run_spec, exact_dtype
-from gradspec.properties.generating.kinked import move_off_kinks
+from gradspec.properties.cases.case import Case, dtype_of, exact_dtype
+from gradspec.properties.cases.evaluate import Result, differentiate, run_spec
+from gradspec.properties.cases.kinks import move_off_kinks
 from gradspec.properties.judging.judge import FACTOR, Judgement, ulp
 from gradspec.properties.judging.rounding import JitteredArray, RandomRounding, use_rounding
 from gradspec.reference.tape import Array
@@ -72,7 +73,11 @@ class GradientHull:
         got = _flatten_gradients(result, self.case.dtype)
         units = ulp(np.max(np.abs(self.side_gradients), axis=0), self.dtype)
         judgement = self._judge_within(got, FACTOR * units)
-        return judgement if judgement.verdict == "agree" else self._judge_within(got, FACTOR * (units + self.noise))
+        return (
+            judgement
+            if judgement.verdict == "agree"
+            else self._judge_within(got, FACTOR * (units + self.noise))
+        )
 
     def _judge_within(self, got: Array, allowed: Array) -> Judgement:
         low, high = np.min(self.side_gradients, axis=0), np.max(self.side_gradients, axis=0)

@@ -11,8 +11,9 @@ from dataclasses import replace
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.case import Case, value_and_pullback, run_spec, exact_dtype
-from gradspec.properties.judging.judge import Convert, Judgement, ComputationJudge, combine_judgements
+from gradspec.properties.cases.case import Case, exact_dtype
+from gradspec.properties.cases.evaluate import run_spec, value_and_pullback
+from gradspec.properties.judging.judge import ComputationJudge, Convert, Judgement, combine_judgements
 from gradspec.reference.tape import Array
 
 Gradients = dict[str, Array]

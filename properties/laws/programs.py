@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.case import Result, dtype_of
-from gradspec.properties.generating.values import COTANGENT_VALUES
-from gradspec.properties.judging.judge import SPEC_BACKEND, Judgement, ComputationJudge, combine_judgements
+from gradspec.properties.cases.case import dtype_of
+from gradspec.properties.cases.evaluate import Result
+from gradspec.properties.cases.values import COTANGENT_VALUES
+from gradspec.properties.judging.judge import SPEC_BACKEND, ComputationJudge, Judgement, combine_judgements
 from gradspec.properties.running.failure import ReprCase
 from gradspec.reference.tape import Array
 
@@ -65,7 +66,9 @@ MENU: dict[str, MenuItem] = {
     **_make_axis_ops("softmax"),
     **_make_axis_ops("flip"),
     "last row": MenuItem("getitem", 1, lambda _: {"key": (slice(-1, None),)}, _keep_one_row),
-    "last row by a mask": MenuItem("getitem", 1, lambda s: {"key": (np.arange(s[0]) == s[0] - 1,)}, _keep_one_row),
+    "last row by a mask": MenuItem(
+        "getitem", 1, lambda s: {"key": (np.arange(s[0]) == s[0] - 1,)}, _keep_one_row
+    ),
     "each second row twice": MenuItem("getitem", 1, lambda s: {"key": (np.arange(s[0]) // 2,)}),
 }
 """What a step may do. Any results broadcast with each other, and none of the ops has kinks, so that a program is smooth
@@ -97,7 +100,9 @@ class Program(ReprCase):
     def draw_cotangent(self, shape: tuple[int, ...]) -> Array:
         """Of ordinary numbers, or now and then of small ones: that is no reason to stop."""
         g = np.random.default_rng(self.seed + 1).choice(COTANGENT_VALUES, shape)
-        small = self.seed % SEEDS_PER_SMALL_COTANGENT == SEEDS_PER_SMALL_COTANGENT - 1 and self.dtype != "float16"  # which would lose them
+        small = (
+            self.seed % SEEDS_PER_SMALL_COTANGENT == SEEDS_PER_SMALL_COTANGENT - 1 and self.dtype != "float16"
+        )  # which would lose them
         return np.asarray(g * 2.0**-40 if small else g, dtype_of(self.dtype))
 
 
@@ -108,7 +113,9 @@ def filter_menu(backend: Backend) -> list[str]:
 
 def every_gradient_of_a_program_agrees(backend: Backend, program: Program) -> Judgement:
     """The value of the program and its gradient by every input are the spec's."""
-    exact = ComputationJudge(program.dtype, lambda convert: differentiate_program(SPEC_BACKEND, program, convert))
+    exact = ComputationJudge(
+        program.dtype, lambda convert: differentiate_program(SPEC_BACKEND, program, convert)
+    )
     got = differentiate_program(backend, program, pull_twice=True)
     gradients = [
         exact.judge(f"gradient of {name}", d, lambda r, name=name: r.gradients[name])  # type: ignore[misc]
@@ -120,7 +127,11 @@ def every_gradient_of_a_program_agrees(backend: Backend, program: Program) -> Ju
 
 
 def differentiate_program(
-    backend: Backend, program: Program, convert: Callable[[Array], Array] = np.copy, *, pull_twice: bool = False
+    backend: Backend,
+    program: Program,
+    convert: Callable[[Array], Array] = np.copy,
+    *,
+    pull_twice: bool = False,
 ) -> Result:
     """Value and gradients of the program on a backend.
 

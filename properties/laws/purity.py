@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from gradspec.backends import Backend, call
-from gradspec.properties.case import Case, call_backend_vjp
+from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.evaluate import call_backend_vjp
 from gradspec.properties.judging.judge import Judge, Judgement
 from gradspec.reference.tape import Array
 
@@ -76,7 +77,9 @@ def _judge_forward(backend: Backend, case: Case) -> Judgement:
     return changed or Judgement("agree", informative=any(map(np.any, before[:-1])))
 
 
-def _find_change(backend: Backend, case: Case, arrays: Sequence[Any], before: list[Array]) -> Judgement | None:
+def _find_change(
+    backend: Backend, case: Case, arrays: Sequence[Any], before: list[Array]
+) -> Judgement | None:
     """A disagreement if one of the inputs or the cotangent is no longer what it was."""
     names = [*map(case.op.argument_name, range(len(case.inputs))), "cotangent"]
     for name, x, saved in zip(names, arrays, before, strict=True):

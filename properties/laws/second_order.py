@@ -8,10 +8,17 @@ from typing import Any
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.case import Case, bind_constants
-from gradspec.properties.generating import values
-from gradspec.properties.generating.strategies import fill_case
-from gradspec.properties.judging.judge import SPEC_BACKEND, Judge, Judgement, ComputationJudge, combine_judgements
+from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.evaluate import bind_constants
+from gradspec.properties.drawing import values
+from gradspec.properties.drawing.strategies import fill_case
+from gradspec.properties.judging.judge import (
+    SPEC_BACKEND,
+    ComputationJudge,
+    Judge,
+    Judgement,
+    combine_judgements,
+)
 from gradspec.reference import Op
 from gradspec.reference.cases import SeededChoices
 from gradspec.reference.domains import Interval
@@ -37,7 +44,9 @@ def second_derivatives_agree(backend: Backend, case: Case) -> Judgement:
     where that by the cotangent is not. By symmetry a derivative by x is that of the gradient of x along v, g P / x^2 v
     for instance, and is given the rounding of a number of that size even where such numbers cancel.
     """
-    exact = ComputationJudge(case.dtype, lambda convert: compute_second_derivatives(SPEC_BACKEND, case, convert))
+    exact = ComputationJudge(
+        case.dtype, lambda convert: compute_second_derivatives(SPEC_BACKEND, case, convert)
+    )
     got, first = compute_second_derivatives(backend, case), Judge(case).exact.gradients
     by_inputs: list[Judgement] = []
     by_cotangent: list[Judgement] = []

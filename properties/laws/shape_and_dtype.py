@@ -1,7 +1,8 @@
 """Do value and gradients have the shape and dtype that they must have?"""
 
 from gradspec.backends import Backend
-from gradspec.properties.case import Case, differentiate, dtype_of, forward
+from gradspec.properties.cases.case import Case, dtype_of
+from gradspec.properties.cases.evaluate import differentiate, forward
 from gradspec.properties.judging.judge import Judge, Judgement, combine_judgements
 from gradspec.reference.tape import Array
 
@@ -14,14 +15,18 @@ def shapes_and_dtypes_are_kept(backend: Backend, case: Case) -> Judgement:
         judgements.append(judge_value_shape(case, result.value))
         for i in case.differentiable_inputs:
             name = case.op.argument_name(i)
-            judgements.append(judge_shape_and_dtype(f"gradient of {name}", result.gradients[name], case.inputs[i]))
+            judgements.append(
+                judge_shape_and_dtype(f"gradient of {name}", result.gradients[name], case.inputs[i])
+            )
     return combine_judgements(judgements)
 
 
 def judge_value_shape(case: Case, got: Array) -> Judgement:
     """Whether `got` has the shape of the spec's value, and its dtype, that of the case for numbers."""
     exact = Judge(case).exact.value
-    return judge_shape_and_dtype("value", got, exact if exact.dtype.kind in "biu" else exact.astype(dtype_of(case.dtype)))
+    return judge_shape_and_dtype(
+        "value", got, exact if exact.dtype.kind in "biu" else exact.astype(dtype_of(case.dtype))
+    )
 
 
 def judge_shape_and_dtype(what: str, got: Array, like: Array) -> Judgement:

@@ -3,9 +3,9 @@
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.case import Case
+from gradspec.properties.cases.case import Case
 from gradspec.properties.judging.judge import Judge, Judgement, combine_judgements
-from gradspec.properties.judging.oracle import numerical_gradient
+from gradspec.properties.judging.numerical_differentiation import numerical_gradient
 from gradspec.reference.tape import Array
 
 ERROR_ESTIMATE_FACTOR = 8  # of the error estimate, which is the difference of successive extrapolations and so an order of magnitude
@@ -14,7 +14,12 @@ ERROR_ESTIMATE_FACTOR = 8  # of the error estimate, which is the difference of s
 def spec_agrees_with_numerical_differentiation(_: Backend, case: Case) -> Judgement:
     """The spec's gradients in longdouble are the limits of difference quotients, within their error."""
     exact = Judge(case).exact
-    return combine_judgements([_judge_by_differences(case, i, exact.gradients[case.op.argument_name(i)]) for i in case.differentiable_inputs])
+    return combine_judgements(
+        [
+            _judge_by_differences(case, i, exact.gradients[case.op.argument_name(i)])
+            for i in case.differentiable_inputs
+        ]
+    )
 
 
 def _judge_by_differences(case: Case, i: int, gradient: Array) -> Judgement:

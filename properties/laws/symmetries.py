@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.case import Case, differentiate
+from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.evaluate import differentiate
 from gradspec.properties.judging.judge import Judge, Judgement, combine_judgements
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.tape import Array
@@ -100,7 +101,9 @@ def symmetries_are_kept(backend: Backend, case: Case) -> Judgement:
 
     Both answers are the backend's own, so that it is held to its own choices at kinks.
     """
-    return combine_judgements([_judge_symmetry(backend, case, symmetry) for symmetry in SYMMETRIES_BY_OP.get(case.op.name, ())])
+    return combine_judgements(
+        [_judge_symmetry(backend, case, symmetry) for symmetry in SYMMETRIES_BY_OP.get(case.op.name, ())]
+    )
 
 
 def _judge_symmetry(backend: Backend, case: Case, symmetry: Symmetry) -> Judgement:

@@ -142,12 +142,16 @@ def program_text_observes_the_same(torch: Backend, text: TensorProgramCase) -> J
     """The spec and torch observe the same facts, and the same numbers up to rounding."""
     program = TENSOR_PROGRAMS[text.program]
     a, b = np.random.default_rng(text.seed).standard_normal((2, *text.shape))
-    return compare_observations(program(spec, a.copy(), b.copy()), program(importlib.import_module(torch.name), a, b))
+    return compare_observations(
+        program(spec, a.copy(), b.copy()), program(importlib.import_module(torch.name), a, b)
+    )
 
 
 def compare_observations(ours: list[Any], theirs: list[Any]) -> Judgement:
     """Facts must be equal; numbers may differ by the rounding of the largest of their array."""
-    for i, (x, y) in enumerate(zip(map(_convert_observation, ours), map(_convert_observation, theirs), strict=True)):
+    for i, (x, y) in enumerate(
+        zip(map(_convert_observation, ours), map(_convert_observation, theirs), strict=True)
+    ):
         if not isinstance(x, np.ndarray):
             same = x == y
         else:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.case import dtype_of
-from gradspec.properties.judging.judge import SPEC_BACKEND, Judgement, ComputationJudge, combine_judgements
+from gradspec.properties.cases.case import dtype_of
+from gradspec.properties.judging.judge import SPEC_BACKEND, ComputationJudge, Judgement, combine_judgements
 from gradspec.properties.running.failure import ReprCase
 from gradspec.reference.tape import Array
 
@@ -65,7 +65,8 @@ def train(
         losses.append(backend.to_numpy(value))
         gradients = map(backend.to_numpy, pullback(backend.from_numpy(np.ones_like(losses[0]))))
         parameters = {
-            k: p - p.dtype.type(LEARNING_RATE) * d for (k, p), d in zip(parameters.items(), gradients, strict=True)
+            k: p - p.dtype.type(LEARNING_RATE) * d
+            for (k, p), d in zip(parameters.items(), gradients, strict=True)
         }
     return parameters, np.array(losses)
 

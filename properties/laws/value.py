@@ -1,7 +1,8 @@
 """Is the value right?"""
 
 from gradspec.backends import Backend
-from gradspec.properties.case import Case, forward, value_and_pullback
+from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.evaluate import forward, value_and_pullback
 from gradspec.properties.judging.judge import Judge, Judgement, combine_judgements
 
 

@@ -17,7 +17,9 @@ class Budget:
         self, seconds: float, items: Iterable[str], informative_cases: Mapping[str, int], workers: int = 1
     ) -> None:
         self.deadline = time.monotonic() + seconds
-        self.weights = {item: 1 / (1 + informative_cases.get(item, 0) / CASES_THAT_HALVE_WEIGHT) for item in items}
+        self.weights = {
+            item: 1 / (1 + informative_cases.get(item, 0) / CASES_THAT_HALVE_WEIGHT) for item in items
+        }
         self.weight_left = sum(self.weights.values()) / workers
 
     def allot_seconds(self, item: str) -> float:

@@ -74,7 +74,9 @@ class Collector:
         if self.stale_deviations and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if path := options.get_matrix_file(self.config):
-            self.report.save(path, interrupted=self.was_interrupted, gone=self.stale_deviations, **self._get_untested())
+            self.report.save(
+                path, interrupted=self.was_interrupted, gone=self.stale_deviations, **self._get_untested()
+            )
         self._save_informative_counts()
 
     def _get_untested(self) -> dict[str, Any]:
@@ -84,7 +86,10 @@ class Collector:
         """Keep what --budget needs to know next time."""
         cache = getattr(self.config, "cache", None)
         if cache and options.parse_budget(self.config):
-            cache.set(INFORMATIVE_CACHE_KEY, dict(Counter(cache.get(INFORMATIVE_CACHE_KEY, {})) + self.informative_counts))
+            cache.set(
+                INFORMATIVE_CACHE_KEY,
+                dict(Counter(cache.get(INFORMATIVE_CACHE_KEY, {})) + self.informative_counts),
+            )
 
     @pytest.hookimpl(specname="pytest_terminal_summary", wrapper=True, tryfirst=True)
     def pytest_hide_failures(self, terminalreporter: pytest.TerminalReporter) -> Generator[None]:

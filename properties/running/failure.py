@@ -21,7 +21,7 @@ from gradspec.backends.loading import BUILT_IN
 from gradspec.properties.judging.attempt import CrashOrTimeout, Law, make_printable
 from gradspec.properties.judging.judge import Judgement
 
-__all__ = ["ReprCase", "LawViolation", "Law", "FailingBackend", "ReproducibleCase"]
+__all__ = ["FailingBackend", "Law", "LawViolation", "ReprCase", "ReproducibleCase"]
 
 
 class ReproducibleCase(Protocol):
@@ -48,7 +48,9 @@ class FailingBackend:
 class LawViolation(AssertionError):
     """A backend breaks a law on a case."""
 
-    def __init__(self, law: Law, backend: FailingBackend, case: ReproducibleCase, judgement: Judgement) -> None:
+    def __init__(
+        self, law: Law, backend: FailingBackend, case: ReproducibleCase, judgement: Judgement
+    ) -> None:
         self.law, self.backend, self.case, self.judgement = law, backend, case, judgement
         super().__init__(self.as_text())
 
@@ -121,7 +123,9 @@ class LawViolation(AssertionError):
         parts = (self.law.__name__, self.case.target_name, self.backend.name, name_suffix)
         name = re.sub(r"[^\w.-]+", "-", "-".join(filter(None, parts)))
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / f"{name}.json", json.dumps(self.as_capsule(), indent=2, default=repr) + "\n")
+        write_atomically(
+            folder / f"{name}.json", json.dumps(self.as_capsule(), indent=2, default=repr) + "\n"
+        )
         write_atomically(folder / f"{name}.py", self.as_script())
         return folder / f"{name}.py"
 

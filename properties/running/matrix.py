@@ -80,7 +80,9 @@ def format_tables(entries: list[Entry], width: int) -> Iterator[Text]:
     """The lines of both tables, split where the backends do not fit side by side."""
     yield from format_table("op", {e.op: make_printable(e.op) for e in entries}, entries, width)
     yield Text()
-    yield from format_table("property", {e.property: to_sentence(e.property) for e in entries}, entries, width)
+    yield from format_table(
+        "property", {e.property: to_sentence(e.property) for e in entries}, entries, width
+    )
     yield Text()
     legend = Text.assemble(
         *(
@@ -108,13 +110,20 @@ def format_table(field_name: str, rows: dict[str, str], entries: list[Entry], wi
         if k:
             yield Text()
         yield Text(
-            field_name.ljust(first) + "".join(f"{COLUMN_GAP}{_shorten_name(make_printable(b)):<{len(CELL_HEADING) + 2}}" for b in group), "bold"
+            field_name.ljust(first)
+            + "".join(
+                f"{COLUMN_GAP}{_shorten_name(make_printable(b)):<{len(CELL_HEADING) + 2}}" for b in group
+            ),
+            "bold",
         )
         yield Text(" " * first + f"{COLUMN_GAP}  {CELL_HEADING}" * len(group), "dim")
         for row in sorted(
-            {getattr(e, field_name) for e in shown}, key=lambda r: (_rank_row(field_name, r, shown), *_get_sort_key(field_name, r, rows))
+            {getattr(e, field_name) for e in shown},
+            key=lambda r: (_rank_row(field_name, r, shown), *_get_sort_key(field_name, r, rows)),
         ):
-            yield _format_line(rows[row].ljust(first), [_select_entries(shown, b, field_name, row) for b in group])
+            yield _format_line(
+                rows[row].ljust(first), [_select_entries(shown, b, field_name, row) for b in group]
+            )
         yield _format_line("all".ljust(first), [_select_entries(shown, b) for b in group])
 
 

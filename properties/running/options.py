@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.errors import InvalidArgument
 
-from gradspec.backends import Backend, Unavailable, load_all, load
+from gradspec.backends import Backend, Unavailable, load, load_all
 from gradspec.backends.backend import DTYPES, suggest_nearest
-from gradspec.properties.judging.attempt import make_printable, describe_exception
+from gradspec.properties.judging.attempt import describe_exception, make_printable
 from gradspec.reference import OPS
 
 DEFAULT_TIME_LIMIT_SECONDS = 60.0  # seconds: a first call may compile kernels
@@ -77,7 +77,9 @@ def choose_names(option: str, names: list[str], allowed: Iterable[str]) -> list[
     allowed = list(allowed)
     for name in names:
         if name not in allowed:
-            raise pytest.UsageError(make_printable(f"--{option} {name}: no such {option}; {suggest_nearest(name, allowed)}"))
+            raise pytest.UsageError(
+                make_printable(f"--{option} {name}: no such {option}; {suggest_nearest(name, allowed)}")
+            )
     return [name for name in allowed if name in names or not names]
 
 
@@ -113,7 +115,9 @@ def parse_shard(config: pytest.Config) -> tuple[int, int]:
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     i, n = map(int, match.groups()) if match else (0, 0)
     if not 1 <= i <= n:
-        raise pytest.UsageError(f"--shard {make_printable(text)}: it is the part, a slash and their number, as in 2/4")
+        raise pytest.UsageError(
+            f"--shard {make_printable(text)}: it is the part, a slash and their number, as in 2/4"
+        )
     return i, n
 
 

@@ -12,7 +12,7 @@ from gradspec.backends.backend import Deviation
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.options import is_thorough
-from gradspec.properties.running.subject import BackendUnderTest
+from gradspec.properties.running.under_test import BackendUnderTest
 
 MIN_EXAMPLES_FOR_DEVIATION = (
     100  # at the least, of each property, before a deviation of an op that is declared counts as gone

@@ -72,7 +72,11 @@ class Report:
             **more,
             "entries": [e.as_json() for e in self.entries],
             "failures": [
-                {**asdict(g[0]), "same": [_describe_place(f) for f in g[1:]], "signature": list(g[0].signature)}
+                {
+                    **asdict(g[0]),
+                    "same": [_describe_place(f) for f in g[1:]],
+                    "signature": list(g[0].signature),
+                }
                 for g in self.group_failures()
             ],
             "versions": collect_versions(),
@@ -128,17 +132,30 @@ def show_matrix(
     for name, reason in unavailable.items():
         console.print()
         _print(
-            console, [Text.assemble(("unavailable  ", "yellow"), (make_printable(name), "bold"), f": {make_printable(reason)}")]
+            console,
+            [
+                Text.assemble(
+                    ("unavailable  ", "yellow"), (make_printable(name), "bold"), f": {make_printable(reason)}"
+                )
+            ],
         )
     for name, ops in not_offered.items():
         if ops:
             _print(
-                console, [Text.assemble(("not offered  ", "yellow"), (make_printable(name), "bold"), f": {_join_names(ops)}")]
+                console,
+                [
+                    Text.assemble(
+                        ("not offered  ", "yellow"), (make_printable(name), "bold"), f": {_join_names(ops)}"
+                    )
+                ],
             )
 
 
 def show_stale_deviations(complaints: Iterable[str], console: Console) -> None:
-    _print(console, [Text.assemble(("error  ", "bold red"), make_printable(complaint)) for complaint in complaints])
+    _print(
+        console,
+        [Text.assemble(("error  ", "bold red"), make_printable(complaint)) for complaint in complaints],
+    )
 
 
 def _print(console: Console, lines: Iterable[Text]) -> None:

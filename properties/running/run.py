@@ -13,12 +13,12 @@ from hypothesis import core, is_hypothesis_test
 from gradspec.backends.loading import BUILT_IN
 from gradspec.properties.running import options, report
 from gradspec.properties.running.budget import Budget
-from gradspec.properties.running.containment import IsolatedProcess, Task, UntestedPropertyError
 from gradspec.properties.running.failure import LawViolation
+from gradspec.properties.running.isolation import IsolatedProcess, Task, UntestedPropertyError
 from gradspec.properties.running.matrix import Entry, to_sentence
-from gradspec.properties.running.perform import perform_property, extract_settings
-from gradspec.properties.running.selection import Selection, split_shard, get_target
-from gradspec.properties.running.subject import BackendUnderTest
+from gradspec.properties.running.perform import extract_settings, perform_property
+from gradspec.properties.running.selection import Selection, get_target, split_shard
+from gradspec.properties.running.under_test import BackendUnderTest
 
 INFORMATIVE_CACHE_KEY = "gradspec/informative"  # what pytest's cache remembers for --budget
 
@@ -113,7 +113,11 @@ class Run:
         return made
 
     def _describe_failure(
-        self, item: pytest.Function, target: BackendUnderTest, error: BaseException, test_report: pytest.TestReport
+        self,
+        item: pytest.Function,
+        target: BackendUnderTest,
+        error: BaseException,
+        test_report: pytest.TestReport,
     ) -> dict[str, Any]:
         title = f"{target.name} on {target.backend.name}"
         rule = to_sentence(item.originalname)
@@ -122,7 +126,12 @@ class Run:
             script = os.path.relpath(error.save(item.config.invocation_params.dir / "failures", part))
             test_report.longrepr = f"{error.as_text()}\n  reproduce: python {script}"
             shown = report.ReportedFailure(
-                error.title, error.as_text(), script, error.signature, error.law_sentence, error.case.target_name
+                error.title,
+                error.as_text(),
+                script,
+                error.signature,
+                error.law_sentence,
+                error.case.target_name,
             )
         else:
             if isinstance(error, UntestedPropertyError) or type(error) is AssertionError:

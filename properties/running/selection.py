@@ -9,7 +9,7 @@ import pytest
 
 from gradspec.backends import Backend, Unavailable, load
 from gradspec.properties.running import options
-from gradspec.properties.running.subject import BackendUnderTest, OpUnderTest
+from gradspec.properties.running.under_test import BackendUnderTest, OpUnderTest
 from gradspec.reference import OPS
 
 TARGET_FIXTURES = {"subject", "spec", "engine"}
@@ -33,7 +33,11 @@ class Selection:
     @property
     def unavailable(self) -> dict[str, str]:
         """Of backends that cannot run here, why."""
-        return {n: str(b).removeprefix(f"{n}: ") for n, b in self.backends_by_source.items() if isinstance(b, Unavailable)}
+        return {
+            n: str(b).removeprefix(f"{n}: ")
+            for n, b in self.backends_by_source.items()
+            if isinstance(b, Unavailable)
+        }
 
     @property
     def not_offered(self) -> dict[str, list[str]]:
@@ -72,7 +76,11 @@ class Selection:
 
     def parametrize(self, metafunc: pytest.Metafunc) -> None:
         """Give a property what it speaks of."""
-        candidates = {"subject": self.iterate_ops_under_test, "spec": self.iterate_spec_ops, "engine": self.iterate_backends_under_test}
+        candidates = {
+            "subject": self.iterate_ops_under_test,
+            "spec": self.iterate_spec_ops,
+            "engine": self.iterate_backends_under_test,
+        }
         for argument in TARGET_FIXTURES & {*metafunc.fixturenames}:
             spoken_of = [s for s in candidates[argument]() if _property_applies(metafunc, s)]
             metafunc.parametrize(argument, [pytest.param(s, id=repr(s)) for s in spoken_of])
@@ -80,7 +88,9 @@ class Selection:
     def filter_items(self, items: list[pytest.Item]) -> list[pytest.Item]:
         """The items without properties that speak of nothing selected, which pytest would show as skipped."""
         return [
-            item for item in items if get_target(item) or not TARGET_FIXTURES & {*getattr(item, "fixturenames", ())}
+            item
+            for item in items
+            if get_target(item) or not TARGET_FIXTURES & {*getattr(item, "fixturenames", ())}
         ]
 
     def note_whole_run(self, before: list[pytest.Item], after: list[pytest.Item]) -> None:
@@ -93,7 +103,9 @@ def split_shard(items: list[pytest.Item], i: int, n: int) -> tuple[list[pytest.I
     """The items of the i-th of n shards, and the others. All properties of one op of one backend are in one shard."""
     keys = sorted({_get_shard_key(item) for item in items})
     mine = {key for k, key in enumerate(keys) if k % n == i - 1}
-    return [x for x in items if _get_shard_key(x) in mine], [x for x in items if _get_shard_key(x) not in mine]
+    return [x for x in items if _get_shard_key(x) in mine], [
+        x for x in items if _get_shard_key(x) not in mine
+    ]
 
 
 def get_target(item: pytest.Item) -> BackendUnderTest | None:

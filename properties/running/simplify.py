@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gradspec.properties.case import Case
+from gradspec.properties.cases.case import Case
 from gradspec.reference.domains import Interval
 from gradspec.reference.tape import Array
 
@@ -39,7 +39,9 @@ def simplify_case(
         for candidate in map(adapt, iterate_candidates(case)):
             if not tries or time.monotonic() > end:
                 return case
-            if count_characters_to_read(candidate) < count_characters_to_read(case) and is_legal(candidate, case, smooth):
+            if count_characters_to_read(candidate) < count_characters_to_read(case) and is_legal(
+                candidate, case, smooth
+            ):
                 tries -= 1
                 if fails(candidate):
                     case, improved = candidate, True

@@ -6,7 +6,7 @@ import numpy as np
 
 from gradspec.reference.domains import AboveMinusOne, Mask, NonZero, Positive, Real
 from gradspec.reference.erf import erf, pi
-from gradspec.reference.kinks import points, ties
+from gradspec.reference.kink_distances import points, ties
 from gradspec.reference.op import Op, op
 from gradspec.reference.tape import VJP, Array
 
@@ -183,13 +183,19 @@ def pow(x: Positive, y: Real) -> VJP:
 @op("(),()->()", kinks=ties)
 def maximum(x: Real, y: Real) -> VJP:
     tie = x == y
-    return np.maximum(x, y), (lambda g: _route_to_winner(g, x > y, tie), lambda g: _route_to_winner(g, y > x, tie))
+    return np.maximum(x, y), (
+        lambda g: _route_to_winner(g, x > y, tie),
+        lambda g: _route_to_winner(g, y > x, tie),
+    )
 
 
 @op("(),()->()", kinks=ties)
 def minimum(x: Real, y: Real) -> VJP:
     tie = x == y
-    return np.minimum(x, y), (lambda g: _route_to_winner(g, x < y, tie), lambda g: _route_to_winner(g, y < x, tie))
+    return np.minimum(x, y), (
+        lambda g: _route_to_winner(g, x < y, tie),
+        lambda g: _route_to_winner(g, y < x, tie),
+    )
 
 
 @op("(),(),()->()")

@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 
 from gradspec.reference.arrays import as_array
-from gradspec.reference.cases import IntegersBelow, Call, Choices, draw_along_axis, draw_shape
+from gradspec.reference.cases import Call, Choices, IntegersBelow, draw_along_axis, draw_shape
 from gradspec.reference.domains import Index, Real
 from gradspec.reference.op import op
 from gradspec.reference.ops.reductions import finite_max
@@ -94,7 +94,10 @@ def layer_norm(x: Real, weight: Real, bias: Real, *, eps: float = 1e-5) -> VJP:
             f"layer_norm: x {x.shape}, weight {weight.shape} and bias {bias.shape} do not fit; "
             "weight and bias must have the shape of the last axes of x, at least one"
         )
-    if all(type(a) is np.ndarray and a.itemsize >= 4 for a in (x, weight, bias)) and x.size > 2 * _MAX_BLOCK_ELEMENTS:
+    if (
+        all(type(a) is np.ndarray and a.itemsize >= 4 for a in (x, weight, bias))
+        and x.size > 2 * _MAX_BLOCK_ELEMENTS
+    ):
         return _layer_norm_in_blocks(x, weight, bias, eps)
     axes = tuple(range(-weight.ndim, 0))
     centred = x - np.mean(x, axis=axes, keepdims=True)

@@ -6,9 +6,16 @@ from typing import Any
 import numpy as np
 
 from gradspec.reference.axes import Axes, normalize_axes
-from gradspec.reference.cases import Call, Choices, draw_axis, draw_nonempty_reduction, draw_reduction, draw_shape
+from gradspec.reference.cases import (
+    Call,
+    Choices,
+    draw_axis,
+    draw_nonempty_reduction,
+    draw_reduction,
+    draw_shape,
+)
 from gradspec.reference.domains import Real
-from gradspec.reference.kinks import extreme_ties
+from gradspec.reference.kink_distances import extreme_ties
 from gradspec.reference.op import op
 from gradspec.reference.record import record
 from gradspec.reference.tape import VJP, Array

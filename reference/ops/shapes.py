@@ -11,13 +11,13 @@ from gradspec.reference.cases import (
     Call,
     Choices,
     Shape,
+    count_elements,
+    draw_axes,
     draw_axis,
+    draw_axis_signs,
     draw_broadcastable_shape,
     draw_permutation,
     draw_shape,
-    draw_axis_signs,
-    draw_axes,
-    count_elements,
 )
 from gradspec.reference.domains import Real
 from gradspec.reference.op import op
@@ -198,7 +198,9 @@ def _draw_slice(choose: Choices, n: int) -> slice:
 def _scatter(g: Array, *, key: Any, shape: Shape) -> VJP:
     """The adjoint of getitem: zeros of the shape with g added at the key, once for every time an index recurs."""
     x = np.zeros_like(g, shape=shape)
-    if any(np.ndim(k) and not isinstance(k, slice) and np.asarray(k).dtype != np.bool_ for k in _as_tuple(key)):
+    if any(
+        np.ndim(k) and not isinstance(k, slice) and np.asarray(k).dtype != np.bool_ for k in _as_tuple(key)
+    ):
         np.add.at(x, key, g)
     else:
         x[key] = g

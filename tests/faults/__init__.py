@@ -1,6 +1,6 @@
 """Faults on purpose: wrong implementations of every op, and the measure of how many of them the properties find.
 
-    python -m faults --help
+    python -m tests.faults --help
 
 A fault is one op done wrong in one way, on NumPy. Most are made by transformations that fit any op (the gradient is
 negated, the last column is dropped, the cotangent is read in the order of memory); the rest are written for one op, some

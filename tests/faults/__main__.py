@@ -10,14 +10,14 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from faults import curve, measure
-from faults.fault import Fault
-from faults.registry import faults, right_variants
-from faults.right import Variant
-from faults.show import print_summary, print_curves
-from faults.summary import save_json, summarize
 from gradspec.properties.running.options import choose_names
 from gradspec.reference import OPS
+from tests.faults import measurement, tolerance_curves
+from tests.faults.fault import Fault
+from tests.faults.registry import faults, right_variants
+from tests.faults.right import Variant
+from tests.faults.summary import save_json, summarize
+from tests.faults.tables import print_curves, print_summary
 
 DEFAULT_SEEDS = 5
 WIDTH_WITHOUT_TERMINAL = 140  # of what is written to no terminal
@@ -25,12 +25,15 @@ DEFAULT_CASES = 200_000  # cases of unmodified backends: three false alarms in s
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m faults", description=__doc__)
+    parser = argparse.ArgumentParser("python -m tests.faults", description=__doc__)
     several: Any = {"action": "append", "default": []}
     parser.add_argument("--op", **several, help="this op only, or programs, which engines run; repeatable")
     parser.add_argument("--kind", **several, help="faults and variants of this kind only; repeatable")
     parser.add_argument(
-        "--seeds", type=int, default=DEFAULT_SEEDS, help="how often each fault is tried (default: %(default)s)"
+        "--seeds",
+        type=int,
+        default=DEFAULT_SEEDS,
+        help="how often each fault is tried (default: %(default)s)",
     )
     parser.add_argument(
         "--first-seed", type=int, default=1, help="the others follow it (default: %(default)s)"
@@ -66,21 +69,21 @@ def main() -> int:
     seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
     cases = DEFAULT_CASES * len(wrong) // (1 + len(OPS)) if asked.cases is None else asked.cases
     start = time.monotonic()
-    whole, curves = measure.Measurement(), list[list[curve.CurvePoint]]()
+    whole, curves = measurement.Measurement(), list[list[tolerance_curves.CurvePoint]]()
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     with (
         Progress(*columns, console=Console(stderr=True), transient=True) as progress,
-        measure.start_workers(asked.processes) as pool,
+        measurement.start_workers(asked.processes) as pool,
     ):
         task = progress.add_task("starting")
         report = lambda text: progress.update(task, description=text)
         if asked.curve:
-            pieces = [measure.OpTask(op, seeds[0], wrong[op], [*backends, *right[op]]) for op in wrong]
-            curves = curve.measure_curves(pool, pieces, report)
+            pieces = [measurement.OpTask(op, seeds[0], wrong[op], [*backends, *right[op]]) for op in wrong]
+            curves = tolerance_curves.measure_curves(pool, pieces, report)
         else:
-            whole = measure.measure_all(pool, wrong, right, backends, seeds, cases, report)
+            whole = measurement.measure_all(pool, wrong, right, backends, seeds, cases, report)
     if asked.curve:
-        save_json(curve.as_json(curves), asked.json)
+        save_json(tolerance_curves.as_json(curves), asked.json)
         print_curves(curves, console)
         return 0
     summary = summarize(whole, time.monotonic() - start, asked.processes)

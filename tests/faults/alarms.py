@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from faults import trial
-from faults.properties_of import properties, applies_to, list_parameter_sets
-from faults.registry import right_variants
-from faults.trial import run_property, is_in_programs, derive_seed
 from gradspec.backends import Backend, load
-from gradspec.properties.running.subject import BackendUnderTest
+from gradspec.properties.running.under_test import BackendUnderTest
 from gradspec.reference import OPS
+from tests.faults import detection
+from tests.faults.collected_properties import applies_to, list_parameter_sets, properties
+from tests.faults.detection import derive_seed, is_in_programs, run_property
+from tests.faults.registry import right_variants
 
 OP_OF_PROGRAMS = "programs"
 
@@ -46,7 +46,9 @@ def list_trials(backend: str, op: str) -> Iterator[Trial]:
     for argument, tried in load_under_test(backend, op).items():
         for name in properties():
             if applies_to(name, tried, argument) and tried.list_sound_dtypes(name):
-                yield from (Trial(name, argument, backend, op, k) for k in range(len(list_parameter_sets(name))))
+                yield from (
+                    Trial(name, argument, backend, op, k) for k in range(len(list_parameter_sets(name)))
+                )
 
 
 def load_under_test(name: str, op: str) -> dict[str, BackendUnderTest]:
@@ -54,7 +56,7 @@ def load_under_test(name: str, op: str) -> dict[str, BackendUnderTest]:
     backend = load_backend_or_variant(name)
     if op in OPS and op not in backend.ops:
         return {}
-    found = trial.make_under_test(op, backend, OPS[op] if name == "numpy" and op in OPS else None)
+    found = detection.make_under_test(op, backend, OPS[op] if name == "numpy" and op in OPS else None)
     if op in OPS and not (name in right_variants() and is_in_programs(op)):
         del found["engine"]
     return found
@@ -62,10 +64,16 @@ def load_under_test(name: str, op: str) -> dict[str, BackendUnderTest]:
 
 def run_trial(trial: Trial, seed: int) -> TrialResult:
     """Try one unit with one seed."""
-    tried = load_under_test(trial.backend, trial.op)[trial.argument]
-    more = list_parameter_sets(trial.property)[trial.parameter_set]
-    with tried.restrict_dtypes(tried.list_sound_dtypes(trial.property)):
-        alarm = run_property(trial.property, trial.argument, tried, derive_seed(trial.op, trial.property, seed), more)
+    tried = load_under_test(detection.backend, detection.op)[detection.argument]
+    more = list_parameter_sets(detection.property)[detection.parameter_set]
+    with tried.restrict_dtypes(tried.list_sound_dtypes(detection.property)):
+        alarm = run_property(
+            detection.property,
+            detection.argument,
+            tried,
+            derive_seed(detection.op, detection.property, seed),
+            more,
+        )
     said = f"{alarm.reason}\n{tried.failure.case!r}" if alarm and tried.failure else None
     try:
         tried.require_informative_cases()

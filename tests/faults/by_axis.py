@@ -4,10 +4,17 @@ from typing import Any
 
 import numpy as np
 
-from faults.fault import SHAPES_PROPERTY, Array, CallContext, GradientContext, apply_spec_rule, unbroadcast_like
-from faults.general import gradient_fault, value_fault
 from gradspec.reference import Op
 from gradspec.reference.axes import normalize_axes
+from tests.faults.fault import (
+    SHAPES_PROPERTY,
+    Array,
+    CallContext,
+    GradientContext,
+    apply_spec_rule,
+    unbroadcast_like,
+)
+from tests.faults.general import gradient_fault, value_fault
 
 KIND_AXES = "axes"
 
@@ -36,7 +43,9 @@ def get_rank_for_axes(c: CallContext) -> int:
 
 def compute_along(c: CallContext, axes: Any) -> tuple[Array, Any]:
     """Value and pullbacks along other axes."""
-    return apply_spec_rule(c.op.name, *c.xs, **{**c.keywords, "axis" if "axis" in c.keywords else "axes": axes})
+    return apply_spec_rule(
+        c.op.name, *c.xs, **{**c.keywords, "axis" if "axis" in c.keywords else "axes": axes}
+    )
 
 
 def pull_along(p: GradientContext, axes: Any) -> Array:

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from faults.fault import SHAPES_PROPERTY, Array, GradientContext
-from faults.general import gradient_fault, vjp_fault
 from gradspec.reference import Op
+from tests.faults.fault import SHAPES_PROPERTY, Array, GradientContext
+from tests.faults.general import gradient_fault, vjp_fault
 
 KIND_BROADCASTING = "broadcasting"
 
@@ -38,7 +38,11 @@ def is_averaged_over_broadcast_axes(p: GradientContext) -> Array:
 @gradient_fault(KIND_BROADCASTING, applies_to=may_broadcast)
 def is_that_of_the_first_member(p: GradientContext) -> Array:
     lead, ones = find_broadcast_axes(p)
-    return take_first_along(p.unsummed_gradient, lead + ones).reshape(p.x.shape) if p.unsummed_gradient.size else p.gradient
+    return (
+        take_first_along(p.unsummed_gradient, lead + ones).reshape(p.x.shape)
+        if p.unsummed_gradient.size
+        else p.gradient
+    )
 
 
 @gradient_fault(KIND_BROADCASTING, applies_to=may_stretch)
@@ -64,7 +68,11 @@ def is_summed_over_the_axis_beside(p: GradientContext) -> Array:
 @gradient_fault(KIND_BROADCASTING, applies_to=may_broadcast)
 def takes_the_largest_over_broadcast_axes(p: GradientContext) -> Array:
     lead, ones = find_broadcast_axes(p)
-    return np.max(p.unsummed_gradient, axis=lead + ones, keepdims=True).reshape(p.x.shape) if p.unsummed_gradient.size else p.gradient
+    return (
+        np.max(p.unsummed_gradient, axis=lead + ones, keepdims=True).reshape(p.x.shape)
+        if p.unsummed_gradient.size
+        else p.gradient
+    )
 
 
 @vjp_fault(KIND_BROADCASTING, applies_to=may_broadcast, likely=SHAPES_PROPERTY)

@@ -5,10 +5,26 @@ from typing import Any
 
 import numpy as np
 
-from faults import planted
-from faults.fault import LAYOUTS_PROPERTY, LINEARITY_PROPERTY, PURITY_PROPERTY, Array, RuleResult, GradientContext, Rule, apply_spec_rule
-from faults.general import GENERAL_FAULTS, GeneralFault, gradient_fault, never, misread_input_fault, vjp_fault
 from gradspec.reference import OPS, Op
+from tests.faults import planted_backends
+from tests.faults.fault import (
+    LAYOUTS_PROPERTY,
+    LINEARITY_PROPERTY,
+    PURITY_PROPERTY,
+    Array,
+    GradientContext,
+    Rule,
+    RuleResult,
+    apply_spec_rule,
+)
+from tests.faults.general import (
+    GENERAL_FAULTS,
+    GeneralFault,
+    gradient_fault,
+    misread_input_fault,
+    never,
+    vjp_fault,
+)
 
 KIND_MEMORY, KIND_STATE = "memory", "state"
 
@@ -181,7 +197,7 @@ GENERAL_FAULTS.append(
     GeneralFault(
         KIND_STATE,
         "the pullback uses what the latest call saved",
-        lambda op, _: planted.plant_rule(op, make_rule_of_latest_call(op)),
+        lambda op, _: planted_backends.plant_rule(op, make_rule_of_latest_call(op)),
         saves_arrays,
         likely=PURITY_PROPERTY,
     )
@@ -190,7 +206,7 @@ GENERAL_FAULTS.append(
     GeneralFault(
         KIND_STATE,
         "what is overwritten before the pullback is not noticed",
-        lambda op, _: planted.plant_rule_unguarded(op, OPS[op].rule),
+        lambda op, _: planted_backends.plant_rule_unguarded(op, OPS[op].rule),
         saves_arrays,
         likely=PURITY_PROPERTY,
     )

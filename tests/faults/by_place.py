@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from faults.fault import BATCHES_PROPERTY, SHAPES_PROPERTY, Array, CallContext, GradientContext
-from faults.general import gradient_fault, value_fault, vjp_fault
 from gradspec.properties.laws.batches import AXIS_OPS, ROW_OPS
 from gradspec.reference import Op
+from tests.faults.fault import BATCHES_PROPERTY, SHAPES_PROPERTY, Array, CallContext, GradientContext
+from tests.faults.general import gradient_fault, value_fault, vjp_fault
 
 KIND_PLACE, KIND_SHAPE, KIND_RANK = "place", "shape", "rank"
 VECTOR_LANES = 8  # elements that a vectorized loop takes at once

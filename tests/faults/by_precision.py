@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from faults.by_memory import needs_its_inputs
-from faults.fault import GRADIENT_PROPERTY, SHAPES_PROPERTY, Array, CallContext, GradientContext
-from faults.general import gradient_fault, never, misread_input_fault, value_fault, vjp_fault
+from tests.faults.by_memory import needs_its_inputs
+from tests.faults.fault import GRADIENT_PROPERTY, SHAPES_PROPERTY, Array, CallContext, GradientContext
+from tests.faults.general import gradient_fault, misread_input_fault, never, value_fault, vjp_fault
 
 KIND_DTYPE, KIND_PRECISION = "dtype", "precision"
 NEXT_NARROWER_DTYPE = {"float64": np.float32, "float32": np.float16}
@@ -16,7 +16,11 @@ OPS_MOVING_ELEMENTS = {"reshape", "permute_dims", "matrix_transpose", "expand_di
 
 def round_to_narrower(x: Array) -> Array:
     """X rounded to the next narrower dtype."""
-    return x.astype(NEXT_NARROWER_DTYPE[str(x.dtype)]).astype(x.dtype) if str(x.dtype) in NEXT_NARROWER_DTYPE else x
+    return (
+        x.astype(NEXT_NARROWER_DTYPE[str(x.dtype)]).astype(x.dtype)
+        if str(x.dtype) in NEXT_NARROWER_DTYPE
+        else x
+    )
 
 
 @vjp_fault(KIND_DTYPE, likely=SHAPES_PROPERTY)
@@ -44,6 +48,8 @@ def value_is_rounded_to_the_next_narrower_dtype(c: CallContext) -> Array:
     return round_to_narrower(c.y)
 
 
-@misread_input_fault(KIND_PRECISION, backward_applies_to=needs_its_inputs, forward_applies_to=never, likely=GRADIENT_PROPERTY)
+@misread_input_fault(
+    KIND_PRECISION, backward_applies_to=needs_its_inputs, forward_applies_to=never, likely=GRADIENT_PROPERTY
+)
 def of_rounded_arrays(x: Array) -> Array:
     return round_to_narrower(x)

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from faults.fault import LINEARITY_PROPERTY, VALUE_PROPERTY, Array, CallContext, GradientContext
-from faults.general import gradient_fault, value_fault
 from gradspec.reference import Op
+from tests.faults.fault import LINEARITY_PROPERTY, VALUE_PROPERTY, Array, CallContext, GradientContext
+from tests.faults.general import gradient_fault, value_fault
 
 KIND_SIZE, KIND_COTANGENT, KIND_ARGUMENTS = "size", "cotangent", "arguments"
 SLIGHT_RELATIVE_ERROR = 1e-4  # more than float32 loses in most ops, less than anyone would see in a plot

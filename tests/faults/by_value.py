@@ -2,12 +2,19 @@
 
 import numpy as np
 
-from faults.by_memory import needs_its_inputs
-from faults.by_place import make_wrong_where
-from faults.fault import EXTREMES_PROPERTY, GRADIENT_PROPERTY, KINKS_PROPERTY, Array, CallContext, GradientContext
-from faults.general import OpPredicate, gradient_fault, value_fault
 from gradspec.reference import Op
 from gradspec.reference.domains import Interval
+from tests.faults.by_memory import needs_its_inputs
+from tests.faults.by_place import make_wrong_where
+from tests.faults.fault import (
+    EXTREMES_PROPERTY,
+    GRADIENT_PROPERTY,
+    KINKS_PROPERTY,
+    Array,
+    CallContext,
+    GradientContext,
+)
+from tests.faults.general import OpPredicate, gradient_fault, value_fault
 
 KIND_NUMBERS, KIND_EXTREMES = "numbers", "extremes"
 LARGE_NUMBER, SMALL_NUMBER = 2, 0.05  # within what ordinary cases are made of
@@ -90,7 +97,12 @@ def value_is_never_nan(c: CallContext) -> Array:
 
 @gradient_fault(KIND_EXTREMES, applies_to=needs_its_inputs, likely=EXTREMES_PROPERTY)
 def overflows_on_the_way(p: GradientContext) -> Array:
-    return p.scale(p.gradient.dtype.type(1) / (p.gradient.dtype.type(1) / (p.gradient * p.gradient))) / p.gradient if p.gradient.size else p.gradient
+    return (
+        p.scale(p.gradient.dtype.type(1) / (p.gradient.dtype.type(1) / (p.gradient * p.gradient)))
+        / p.gradient
+        if p.gradient.size
+        else p.gradient
+    )
 
 
 @gradient_fault(KIND_EXTREMES, applies_to=needs_its_inputs, likely=EXTREMES_PROPERTY)

@@ -9,13 +9,13 @@ from unittest import mock
 
 import numpy as np
 
-from faults.fault import DEPTH_PROPERTY, PROGRAMS_PROPERTY, TENSOR_PROPERTY, Fault
-from faults.own import spell_out_name
 from gradspec import reference
 from gradspec.backends import Backend, load
 from gradspec.properties.laws.programs import MENU
-from gradspec.reference import OPS, Variable, tape, tracking, writes
+from gradspec.reference import OPS, Variable, grad_mode, tape
 from gradspec.reference.arrays import unbroadcast
+from tests.faults.fault import DEPTH_PROPERTY, PROGRAMS_PROPERTY, TENSOR_PROPERTY, Fault
+from tests.faults.own import spell_out_name
 
 KIND_ENGINE = "engine"
 
@@ -231,17 +231,19 @@ WRONG_TRAVERSALS = (
 
 
 def backward_overwrites(self: Variable, end_grad: Array = None, *, create_graph: bool = False) -> None:
-    for leaf, g in tape._compute_gradients(self, tape._start_cotangent(self, end_grad, create_graph), create_graph).values():
+    for leaf, g in tape._compute_gradients(
+        self, tape._start_cotangent(self, end_grad, create_graph), create_graph
+    ).values():
         leaf.grad = tape._wrap(type(leaf), g)
 
 
 @contextmanager
 def no_grad_not_restored_after_an_error() -> Iterator[None]:
-    tracking._change_no_grad_count(1)
-    token = tracking._grad_enabled.set(False)
+    grad_mode._change_no_grad_count(1)
+    token = grad_mode._grad_enabled.set(False)
     yield
-    tracking._grad_enabled.reset(token)
-    tracking._change_no_grad_count(-1)
+    grad_mode._grad_enabled.reset(token)
+    grad_mode._change_no_grad_count(-1)
 
 
 @contextmanager
@@ -255,15 +257,15 @@ def share_gradients() -> Iterator[None]:
 
 @contextmanager
 def leak_no_grad() -> Iterator[None]:
-    paused = tracking.no_grad_count
-    token = tracking._grad_enabled.set(True)
+    paused = grad_mode.no_grad_count
+    token = grad_mode._grad_enabled.set(True)
     try:
         with mock.patch.object(reference, "no_grad", no_grad_not_restored_after_an_error):
             yield
     finally:
-        tracking._grad_enabled.set(True)
-        tracking._grad_enabled.reset(token)
-        tracking.no_grad_count = paused
+        grad_mode._grad_enabled.set(True)
+        grad_mode._grad_enabled.reset(token)
+        grad_mode.no_grad_count = paused
 
 
 SPOILERS_OF_SPEC_ENGINE: dict[str, Callable[[], AbstractContextManager[Any]]] = {
@@ -278,9 +280,21 @@ SPOILERS_OF_SPEC_ENGINE: dict[str, Callable[[], AbstractContextManager[Any]]] = 
 def make_engine_faults() -> Iterator[Fault]:
     """The faults of engines: of tiny ones, found as backends, and of the spec's, found beside torch."""
     for traverse in WRONG_TRAVERSALS:
-        yield Fault("programs", KIND_ENGINE, spell_out_name(traverse), partial(make_engine, traverse), PROGRAMS_PROPERTY)
+        yield Fault(
+            "programs",
+            KIND_ENGINE,
+            spell_out_name(traverse),
+            partial(make_engine, traverse),
+            PROGRAMS_PROPERTY,
+        )
     known = results_are_known_by_their_inputs_alone
     yield Fault("programs", KIND_ENGINE, spell_out_name(known), known, PROGRAMS_PROPERTY)
-    yield Fault("programs", KIND_ENGINE, "the pass back recurses", partial(make_engine, pull_by_recursion), DEPTH_PROPERTY)
+    yield Fault(
+        "programs",
+        KIND_ENGINE,
+        "the pass back recurses",
+        partial(make_engine, pull_by_recursion),
+        DEPTH_PROPERTY,
+    )
     for name, within in SPOILERS_OF_SPEC_ENGINE.items():
         yield Fault("programs", KIND_ENGINE, name, partial(load, "torch"), TENSOR_PROPERTY, spoil_spec=within)

@@ -12,10 +12,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from faults import planted
-from faults.fault import GRADIENT_PROPERTY, LAYOUTS_PROPERTY, PURITY_PROPERTY, VALUE_PROPERTY, Array, CallContext, Fault, GradientContext
 from gradspec.backends import Backend
 from gradspec.reference import OPS, Op
+from tests.faults import planted_backends
+from tests.faults.fault import (
+    GRADIENT_PROPERTY,
+    LAYOUTS_PROPERTY,
+    PURITY_PROPERTY,
+    VALUE_PROPERTY,
+    Array,
+    CallContext,
+    Fault,
+    GradientContext,
+)
 
 OpPredicate = Callable[[Op], bool]
 PlantInOp = Callable[[str, int | None], Backend]
@@ -59,16 +68,24 @@ def never(op: Op) -> bool:
 
 
 def gradient_fault(
-    kind: str, *, for_each_argument: bool = False, applies_to: OpPredicate = always, likely: str = GRADIENT_PROPERTY
+    kind: str,
+    *,
+    for_each_argument: bool = False,
+    applies_to: OpPredicate = always,
+    likely: str = GRADIENT_PROPERTY,
 ) -> Callable[[Callable[[GradientContext], Array]], Callable[[GradientContext], Array]]:
     """Declare a change of gradients, whose name goes on "the gradient ...", as a fault of every op that has them."""
 
     def declare(change: Callable[[GradientContext], Array]) -> Callable[[GradientContext], Array]:
         def plant(op: str, argument: int | None) -> Backend:
-            return planted.plant_rule(op, planted.change_gradient(op, change, argument))
+            return planted_backends.plant_rule(op, planted_backends.change_gradient(op, change, argument))
 
         name = f"the gradient {_spell_out_name(change)}"
-        GENERAL_FAULTS.append(GeneralFault(kind, name, plant, lambda op: op.differentiable and applies_to(op), for_each_argument, likely))
+        GENERAL_FAULTS.append(
+            GeneralFault(
+                kind, name, plant, lambda op: op.differentiable and applies_to(op), for_each_argument, likely
+            )
+        )
         return change
 
     return declare
@@ -81,15 +98,23 @@ def value_fault(
 
     def declare(change: Callable[[CallContext], Array]) -> Callable[[CallContext], Array]:
         def plant(op: str, _: int | None) -> Backend:
-            return planted.plant_rule(op, planted.change_value(op, change))
+            return planted_backends.plant_rule(op, planted_backends.change_value(op, change))
 
-        GENERAL_FAULTS.append(GeneralFault(kind, f"the value {_spell_out_name(change)}", plant, applies_to, likely=likely))
+        GENERAL_FAULTS.append(
+            GeneralFault(kind, f"the value {_spell_out_name(change)}", plant, applies_to, likely=likely)
+        )
         return change
 
     return declare
 
 
-def misread_input_fault(kind: str, *, backward_applies_to: OpPredicate, forward_applies_to: OpPredicate = always, likely: str = LAYOUTS_PROPERTY) -> Callable[..., Any]:
+def misread_input_fault(
+    kind: str,
+    *,
+    backward_applies_to: OpPredicate,
+    forward_applies_to: OpPredicate = always,
+    likely: str = LAYOUTS_PROPERTY,
+) -> Callable[..., Any]:
     """Declare a change of what is read of the inputs: two faults, of the forward pass and of the backward pass.
 
     needed: the ops whose backward pass reads its inputs. forward: the ops whose forward pass it is a fault of.
@@ -97,25 +122,42 @@ def misread_input_fault(kind: str, *, backward_applies_to: OpPredicate, forward_
 
     def declare(change: Callable[[Array], Array]) -> Callable[[Array], Array]:
         def plant(op: str, _: int | None, ahead: bool) -> Backend:
-            return planted.plant_rule(op, planted.change_inputs(op, change, ahead, not ahead))
+            return planted_backends.plant_rule(
+                op, planted_backends.change_inputs(op, change, ahead, not ahead)
+            )
 
-        words, (ahead, back) = _spell_out_name(change), (partial(plant, ahead=True), partial(plant, ahead=False))
-        GENERAL_FAULTS.append(GeneralFault(kind, f"the value is that {words}", ahead, forward_applies_to, likely=likely))
-        GENERAL_FAULTS.append(GeneralFault(kind, f"the gradient is that {words}", back, backward_applies_to, likely=likely))
+        words, (ahead, back) = (
+            _spell_out_name(change),
+            (partial(plant, ahead=True), partial(plant, ahead=False)),
+        )
+        GENERAL_FAULTS.append(
+            GeneralFault(kind, f"the value is that {words}", ahead, forward_applies_to, likely=likely)
+        )
+        GENERAL_FAULTS.append(
+            GeneralFault(kind, f"the gradient is that {words}", back, backward_applies_to, likely=likely)
+        )
         return change
 
     return declare
 
 
-def vjp_fault(kind: str, *, applies_to: OpPredicate = always, likely: str = PURITY_PROPERTY) -> Callable[..., Any]:
+def vjp_fault(
+    kind: str, *, applies_to: OpPredicate = always, likely: str = PURITY_PROPERTY
+) -> Callable[..., Any]:
     """Declare a change of inputs, value and pullback to another value and pullback as a fault of every op with gradients."""
 
     def declare(change: Callable[..., Any]) -> Callable[..., Any]:
         def plant(op: str, _: int | None) -> Backend:
-            return planted.plant_vjp_change(op, change)
+            return planted_backends.plant_vjp_change(op, change)
 
         GENERAL_FAULTS.append(
-            GeneralFault(kind, _spell_out_name(change), plant, lambda op: op.differentiable and applies_to(op), likely=likely)
+            GeneralFault(
+                kind,
+                _spell_out_name(change),
+                plant,
+                lambda op: op.differentiable and applies_to(op),
+                likely=likely,
+            )
         )
         return change
 

@@ -4,11 +4,20 @@ from typing import Any
 
 import numpy as np
 
-from faults.by_memory import read_in_the_order_of_memory, read_with_no_stride_of_zero
-from faults.fault import EXTREMES_PROPERTY, ELEMENTWISE_EXTREMES_PROPERTY, KINKS_PROPERTY, LAYOUTS_PROPERTY, SHAPES_PROPERTY, VALUE_PROPERTY, Array, RuleResult
-from faults.own import apply_pullbacks, wrong_rule, wrong_vjp
-from faults.own_reductions import keepdims_shape
 from gradspec.reference import OPS
+from tests.faults.by_memory import read_in_the_order_of_memory, read_with_no_stride_of_zero
+from tests.faults.fault import (
+    ELEMENTWISE_EXTREMES_PROPERTY,
+    EXTREMES_PROPERTY,
+    KINKS_PROPERTY,
+    LAYOUTS_PROPERTY,
+    SHAPES_PROPERTY,
+    VALUE_PROPERTY,
+    Array,
+    RuleResult,
+)
+from tests.faults.own import apply_pullbacks, wrong_rule, wrong_vjp
+from tests.faults.own_reductions import keepdims_shape
 
 GITHUB = "https://github.com"
 Axis = Any
@@ -51,7 +60,9 @@ def clip_turns_nan_into_a_bound(x: Array, min: Array, max: Array | None = None) 
 
 
 @wrong_rule("logsumexp", likely=EXTREMES_PROPERTY, source=f"{GITHUB}/HenrikBengtsson/matrixStats/issues/84")
-def logsumexp_of_minus_infinity_alone_is_nan(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
+def logsumexp_of_minus_infinity_alone_is_nan(
+    x: Array, *, axis: Axis = None, keepdims: bool = False
+) -> RuleResult:
     top = np.max(x, axis=axis, keepdims=True)
     y = np.log(np.sum(np.exp(x - np.where(top == np.inf, 0, top)), axis=axis, keepdims=True)) + np.where(
         top == np.inf, 0, top
@@ -121,7 +132,10 @@ def layer_norm_takes_the_first_axis_for_all_rows(
     flat = x.reshape(rows, -1)
     wide = np.resize(weight, flat.shape[-1]).astype(x.dtype)
     _, wrongly = OPS["layer_norm"].rule(flat, wide, wide, eps=eps)
-    return y, lambda g: [apply_pullbacks(wrongly, g.reshape(flat.shape))[0].reshape(x.shape), *apply_pullbacks(pulls, g)[1:]]
+    return y, lambda g: [
+        apply_pullbacks(wrongly, g.reshape(flat.shape))[0].reshape(x.shape),
+        *apply_pullbacks(pulls, g)[1:],
+    ]
 
 
 @wrong_rule("layer_norm", likely=VALUE_PROPERTY, source=f"{GITHUB}/pytorch/pytorch/issues/188372")
@@ -199,7 +213,9 @@ def log_softmax_adds_up_its_cotangent_in_sixteen_bits(x: Array, *, axis: int = -
 
 
 @wrong_rule("mean", likely=LAYOUTS_PROPERTY, source=f"{GITHUB}/torch/nn/pull/345")
-def mean_takes_its_cotangent_for_contiguous(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
+def mean_takes_its_cotangent_for_contiguous(
+    x: Array, *, axis: Axis = None, keepdims: bool = False
+) -> RuleResult:
     y, (pull,) = OPS["mean"].rule(x, axis=axis, keepdims=keepdims)  # type: ignore[misc]
     return y, (lambda g: pull(read_in_the_order_of_memory(g)),)  # type: ignore[misc]
 

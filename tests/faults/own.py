@@ -4,9 +4,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from faults import planted
-from faults.fault import GRADIENT_PROPERTY, Array, Fault, Rule
 from gradspec.backends import Backend
+from tests.faults import planted_backends
+from tests.faults.fault import GRADIENT_PROPERTY, Array, Fault, Rule
 
 KIND_OWN = "own"
 KIND_HISTORIC = "historic"
@@ -30,21 +30,27 @@ def wrong_rule(
 
     def declare(rule: Rule) -> Rule:
         dtypes = frozenset({"float16"} if is_16_bit else {"float64", "float32"})
-        plant = partial(planted.plant_rule, op, rule, dtypes, nests)
-        register_fault(Fault(op, KIND_HISTORIC if source else kind, spell_out_name(rule), plant, likely, source=source))
+        plant = partial(planted_backends.plant_rule, op, rule, dtypes, nests)
+        register_fault(
+            Fault(op, KIND_HISTORIC if source else kind, spell_out_name(rule), plant, likely, source=source)
+        )
         return rule
 
     return declare
 
 
-def wrong_vjp(op: str, *, likely: str = GRADIENT_PROPERTY, source: str = "", kind: str = KIND_OWN) -> Callable[..., Any]:
+def wrong_vjp(
+    op: str, *, likely: str = GRADIENT_PROPERTY, source: str = "", kind: str = KIND_OWN
+) -> Callable[..., Any]:
     """Declare a change of a vjp's inputs, value and pullback as a fault of one op."""
 
     def declare(change: Callable[..., Any]) -> Callable[..., Any]:
         def plant() -> Backend:
-            return planted.plant_vjp_change(op, change)
+            return planted_backends.plant_vjp_change(op, change)
 
-        register_fault(Fault(op, KIND_HISTORIC if source else kind, spell_out_name(change), plant, likely, source=source))
+        register_fault(
+            Fault(op, KIND_HISTORIC if source else kind, spell_out_name(change), plant, likely, source=source)
+        )
         return change
 
     return declare

@@ -2,9 +2,16 @@
 
 import numpy as np
 
-from faults.fault import EXTREMES_PROPERTY, ELEMENTWISE_EXTREMES_PROPERTY, KINKS_PROPERTY, VALUE_PROPERTY, Array, RuleResult
-from faults.own import apply_pullbacks, wrong_rule
 from gradspec.reference import OPS
+from tests.faults.fault import (
+    ELEMENTWISE_EXTREMES_PROPERTY,
+    EXTREMES_PROPERTY,
+    KINKS_PROPERTY,
+    VALUE_PROPERTY,
+    Array,
+    RuleResult,
+)
+from tests.faults.own import apply_pullbacks, wrong_rule
 
 
 @wrong_rule("add", likely=VALUE_PROPERTY)

@@ -2,10 +2,17 @@
 
 import numpy as np
 
-from faults.fault import EXTREMES_PROPERTY, GRADIENT_PROPERTY, SHAPES_PROPERTY, VALUE_PROPERTY, Array, RuleResult
-from faults.own import apply_pullbacks, wrong_rule, wrong_vjp
-from faults.own_reductions import sum_sequentially, compute_in_float32
 from gradspec.reference import OPS
+from tests.faults.fault import (
+    EXTREMES_PROPERTY,
+    GRADIENT_PROPERTY,
+    SHAPES_PROPERTY,
+    VALUE_PROPERTY,
+    Array,
+    RuleResult,
+)
+from tests.faults.own import apply_pullbacks, wrong_rule, wrong_vjp
+from tests.faults.own_reductions import compute_in_float32, sum_sequentially
 
 transpose = np.matrix_transpose
 
@@ -81,13 +88,17 @@ def linear_averages_over_the_batch(x: Array, weight: Array, bias: Array | None =
 
 
 @wrong_rule("linear", likely=VALUE_PROPERTY)
-def linear_multiplies_by_the_weight_where_square(x: Array, weight: Array, bias: Array | None = None) -> RuleResult:
+def linear_multiplies_by_the_weight_where_square(
+    x: Array, weight: Array, bias: Array | None = None
+) -> RuleResult:
     right = weight.shape[0] != weight.shape[1]
     return OPS["linear"].rule(x, weight if right else transpose(weight), bias)
 
 
 @wrong_rule("linear")
-def linear_learns_from_the_last_example_only(x: Array, weight: Array, bias: Array | None = None) -> RuleResult:
+def linear_learns_from_the_last_example_only(
+    x: Array, weight: Array, bias: Array | None = None
+) -> RuleResult:
     y, pulls = OPS["linear"].rule(x, weight, bias)
     rows = (
         np.arange(y.size // max(y.shape[-1], 1)).reshape(y.shape[:-1]) if y.size else np.zeros(y.shape[:-1])
@@ -154,7 +165,9 @@ def layer_norm_adds_eps_outside_of_the_root(
 
 
 @wrong_rule("layer_norm", likely=VALUE_PROPERTY)
-def layer_norm_corrects_the_variance(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> RuleResult:
+def layer_norm_corrects_the_variance(
+    x: Array, weight: Array, bias: Array, *, eps: float = 1e-5
+) -> RuleResult:
     y = normalize(x, weight, eps, correction=1) * weight + bias
     return y, OPS["layer_norm"].rule(x, weight, bias, eps=eps)[1]
 
@@ -164,7 +177,9 @@ def layer_norm_ignores_eps(x: Array, weight: Array, bias: Array, *, eps: float =
     return OPS["layer_norm"].rule(x, weight, bias)
 
 
-def apply_layer_norm_without_terms(x: Array, weight: Array, bias: Array, eps: float, has_mean_term: bool, has_variance_term: bool) -> RuleResult:
+def apply_layer_norm_without_terms(
+    x: Array, weight: Array, bias: Array, eps: float, has_mean_term: bool, has_variance_term: bool
+) -> RuleResult:
     """layer_norm whose gradient of x may lack the term of the mean and the term along the normalized x."""
     y, pulls = OPS["layer_norm"].rule(x, weight, bias, eps=eps)
     axes = tuple(range(-weight.ndim, 0))
@@ -181,7 +196,9 @@ def apply_layer_norm_without_terms(x: Array, weight: Array, bias: Array, eps: fl
 
 
 @wrong_rule("layer_norm")
-def layer_norm_drops_the_term_of_the_mean(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> RuleResult:
+def layer_norm_drops_the_term_of_the_mean(
+    x: Array, weight: Array, bias: Array, *, eps: float = 1e-5
+) -> RuleResult:
     return apply_layer_norm_without_terms(x, weight, bias, eps, has_mean_term=False, has_variance_term=True)
 
 

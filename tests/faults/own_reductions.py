@@ -5,11 +5,20 @@ from typing import Any
 
 import numpy as np
 
-from faults.fault import EXTREMES_PROPERTY, KINKS_PROPERTY, SECOND_ORDER_PROPERTY, SYMMETRIES_PROPERTY, VALUE_PROPERTY, Array, RuleResult, apply_spec_rule
-from faults.own import wrong_rule
 from gradspec.reference import OPS
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.dispatch import unwrap
+from tests.faults.fault import (
+    EXTREMES_PROPERTY,
+    KINKS_PROPERTY,
+    SECOND_ORDER_PROPERTY,
+    SYMMETRIES_PROPERTY,
+    VALUE_PROPERTY,
+    Array,
+    RuleResult,
+    apply_spec_rule,
+)
+from tests.faults.own import wrong_rule
 
 Axis = Any
 
@@ -43,7 +52,11 @@ def sum_sequentially(x: Array, axis: Axis) -> Array:
     axes = normalize_axes(axis, x.ndim)
     n = math.prod(x.shape[i] for i in axes)
     rows = np.moveaxis(x, axes, range(x.ndim - len(axes), x.ndim)).reshape(*keepdims_shape(x, axis), n)
-    return np.add.accumulate(rows, axis=-1, dtype=x.dtype)[..., -1] if n else np.zeros(keepdims_shape(x, axis), x.dtype)
+    return (
+        np.add.accumulate(rows, axis=-1, dtype=x.dtype)[..., -1]
+        if n
+        else np.zeros(keepdims_shape(x, axis), x.dtype)
+    )
 
 
 @wrong_rule("sum", likely=VALUE_PROPERTY, is_16_bit=True)
@@ -110,12 +123,16 @@ def min_starts_from_zero(x: Array, *, axis: Axis = None, keepdims: bool = False)
 
 @wrong_rule("max", likely=EXTREMES_PROPERTY)
 def max_ignores_nan(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
-    return reduce_ignoring_nan(np.fmax, x, axis, keepdims), OPS["max"].rule(x, axis=axis, keepdims=keepdims)[1]
+    return reduce_ignoring_nan(np.fmax, x, axis, keepdims), OPS["max"].rule(x, axis=axis, keepdims=keepdims)[
+        1
+    ]
 
 
 @wrong_rule("min", likely=EXTREMES_PROPERTY)
 def min_ignores_nan(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
-    return reduce_ignoring_nan(np.fmin, x, axis, keepdims), OPS["min"].rule(x, axis=axis, keepdims=keepdims)[1]
+    return reduce_ignoring_nan(np.fmin, x, axis, keepdims), OPS["min"].rule(x, axis=axis, keepdims=keepdims)[
+        1
+    ]
 
 
 @wrong_rule("min", likely=KINKS_PROPERTY)
@@ -150,7 +167,12 @@ def prod_knows_one_zero_only(x: Array, *, axis: Axis = None, keepdims: bool = Fa
     return y, (lambda g: np.reshape(g, others.shape) * d.astype(x.dtype),)
 
 
-@wrong_rule("prod", likely=SECOND_ORDER_PROPERTY, nests=True, source="https://github.com/pytorch/pytorch/issues/106789")
+@wrong_rule(
+    "prod",
+    likely=SECOND_ORDER_PROPERTY,
+    nests=True,
+    source="https://github.com/pytorch/pytorch/issues/106789",
+)
 def prod_of_several_zeros_has_a_constant_gradient(
     x: Any, *, axis: Axis = None, keepdims: bool = False
 ) -> RuleResult:
@@ -207,7 +229,9 @@ def logsumexp_overflows(x: Array, *, axis: Axis = None, keepdims: bool = False) 
 
 
 @wrong_rule("logsumexp", likely=EXTREMES_PROPERTY)
-def logsumexp_subtracts_the_largest_of_all(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
+def logsumexp_subtracts_the_largest_of_all(
+    x: Array, *, axis: Axis = None, keepdims: bool = False
+) -> RuleResult:
     top = np.max(x, initial=-np.inf)
     y = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=keepdims)) + top
     return np.asarray(y, x.dtype), OPS["logsumexp"].rule(x, axis=axis, keepdims=keepdims)[1]
@@ -250,7 +274,9 @@ def argmax_looks_at_sixteen_only(x: Array, *, axis: int, keepdims: bool = False)
 
 
 @wrong_rule("argmax", likely=VALUE_PROPERTY)
-def argmax_counts_from_the_start_of_a_block_of_64(x: Array, *, axis: int, keepdims: bool = False) -> RuleResult:
+def argmax_counts_from_the_start_of_a_block_of_64(
+    x: Array, *, axis: int, keepdims: bool = False
+) -> RuleResult:
     return find_extreme_index("argmax", x, axis, keepdims) % 64, None
 
 

@@ -6,10 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from faults import planted
-from faults.fault import PURITY_PROPERTY, SHAPES_PROPERTY, VALUE_PROPERTY, Array, Fault, RuleResult, apply_spec_rule
-from faults.own import KIND_OWN, register_fault, spell_out_name, wrong_rule
 from gradspec.reference import OPS, record
+from tests.faults import planted_backends
+from tests.faults.fault import (
+    PURITY_PROPERTY,
+    SHAPES_PROPERTY,
+    VALUE_PROPERTY,
+    Array,
+    Fault,
+    RuleResult,
+    apply_spec_rule,
+)
+from tests.faults.own import KIND_OWN, register_fault, spell_out_name, wrong_rule
 
 Key = Any
 
@@ -198,7 +206,9 @@ register_fault(
         "getitem",
         KIND_OWN,
         spell_out_name(getitem_keeps_the_index_it_was_lent),
-        lambda: replace(planted.SPEC_BACKEND, name="faulty", ops={"getitem": getitem_keeps_the_index_it_was_lent}),
+        lambda: replace(
+            planted_backends.SPEC_BACKEND, name="faulty", ops={"getitem": getitem_keeps_the_index_it_was_lent}
+        ),
         PURITY_PROPERTY,
     )
 )

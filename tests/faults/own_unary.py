@@ -2,9 +2,15 @@
 
 import numpy as np
 
-from faults.fault import ELEMENTWISE_EXTREMES_PROPERTY, KINKS_PROPERTY, VALUE_PROPERTY, Array, RuleResult
-from faults.own import wrong_rule
 from gradspec.reference import OPS
+from tests.faults.fault import (
+    ELEMENTWISE_EXTREMES_PROPERTY,
+    KINKS_PROPERTY,
+    VALUE_PROPERTY,
+    Array,
+    RuleResult,
+)
+from tests.faults.own import wrong_rule
 
 
 @wrong_rule("exp")
@@ -232,7 +238,9 @@ def negative_takes_the_size(x: Array) -> RuleResult:
     return -np.abs(x), (lambda g: -g,)
 
 
-@wrong_rule("gelu", likely=ELEMENTWISE_EXTREMES_PROPERTY, source="https://github.com/pytorch/executorch/issues/22323")
+@wrong_rule(
+    "gelu", likely=ELEMENTWISE_EXTREMES_PROPERTY, source="https://github.com/pytorch/executorch/issues/22323"
+)
 def gelu_takes_its_tanh_from_an_exp_that_overflows(x: Array, *, approximate: str = "none") -> RuleResult:
     y, pulls = OPS["gelu"].rule(x, approximate=approximate)
     if approximate == "none":

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from functools import cache
 
-from faults import (
+from gradspec.reference import OPS
+from tests.faults import (
     by_axis,
     by_broadcasting,
     by_memory,
@@ -22,13 +23,12 @@ from faults import (
     right_orders,
     right_subgradients,
 )
-from faults.engines import make_engine_faults
-from faults.equivalent import EQUIVALENT
-from faults.fault import Fault
-from faults.general import make_general_faults
-from faults.own import OWN_FAULTS
-from faults.right import VARIANTS, Variant
-from gradspec.reference import OPS
+from tests.faults.engines import make_engine_faults
+from tests.faults.equivalent import EQUIVALENT
+from tests.faults.fault import Fault
+from tests.faults.general import make_general_faults
+from tests.faults.own import OWN_FAULTS
+from tests.faults.right import VARIANTS, Variant
 
 FAULT_MODULES = (by_size, by_place, by_broadcasting, by_axis, by_value, by_memory, by_precision, own_unary, own_binary,
             own_reductions, own_shapes, own_layers, historic, right_subgradients, right_orders, right_formulas,

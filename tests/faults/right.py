@@ -12,13 +12,19 @@ from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any
 
-from faults import planted
-from faults.fault import Array, RuleResult, Rule
-from faults.own import spell_out_name
 from gradspec.backends import Backend
 from gradspec.reference import OPS
+from tests.faults import planted_backends
+from tests.faults.fault import Array, Rule, RuleResult
+from tests.faults.own import spell_out_name
 
-KIND_SUBGRADIENT, KIND_ORDER, KIND_FORMULA, KIND_LAYOUT, KIND_WIDER = "subgradient", "order", "formula", "layout", "wider"
+KIND_SUBGRADIENT, KIND_ORDER, KIND_FORMULA, KIND_LAYOUT, KIND_WIDER = (
+    "subgradient",
+    "order",
+    "formula",
+    "layout",
+    "wider",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +52,9 @@ def right_rule(op: str, kind: str, name: str = "") -> Callable[[Rule], Rule]:
             OPS[op].rule(*xs, **keywords)  # refuses what no variant may take
             return rule(*xs, **keywords)
 
-        register_variant(op, kind, name or spell_out_name(rule), partial(planted.plant_rule, op, checked))
+        register_variant(
+            op, kind, name or spell_out_name(rule), partial(planted_backends.plant_rule, op, checked)
+        )
         return rule
 
     return declare

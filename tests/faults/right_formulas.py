@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from faults.fault import Array, RuleResult
-from faults.own_reductions import Axis, keepdims_shape
-from faults.right import KIND_FORMULA, right_rule, require_both_bounds
 from gradspec.reference import OPS
+from tests.faults.fault import Array, RuleResult
+from tests.faults.own_reductions import Axis, keepdims_shape
+from tests.faults.right import KIND_FORMULA, require_both_bounds, right_rule
 
 transpose = np.matrix_transpose
 
@@ -171,7 +171,9 @@ def linear_by_einsum(x: Array, weight: Array, bias: Array | None = None) -> Rule
 
 
 @right_rule("linear", KIND_FORMULA)
-def linear_takes_its_bias_for_one_more_column(x: Array, weight: Array, bias: Array | None = None) -> RuleResult:
+def linear_takes_its_bias_for_one_more_column(
+    x: Array, weight: Array, bias: Array | None = None
+) -> RuleResult:
     y, pulls = OPS["linear"].rule(x, weight, bias)
     if bias is None:
         return y, pulls
@@ -243,7 +245,9 @@ def cross_entropy_gathers_and_scatters(x: Array, target: Array, *, reduction: st
 
 
 @right_rule("layer_norm", KIND_FORMULA)
-def layer_norm_scales_and_shifts_at_once(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> RuleResult:
+def layer_norm_scales_and_shifts_at_once(
+    x: Array, weight: Array, bias: Array, *, eps: float = 1e-5
+) -> RuleResult:
     axes = tuple(range(-weight.ndim, 0))
     mean = np.mean(x, axis=axes, keepdims=True)
     rstd = 1 / np.sqrt(np.var(x, axis=axes, keepdims=True) + x.dtype.type(eps))
@@ -251,7 +255,9 @@ def layer_norm_scales_and_shifts_at_once(x: Array, weight: Array, bias: Array, *
 
 
 @right_rule("layer_norm", KIND_FORMULA)
-def layer_norm_projects_its_cotangent(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> RuleResult:
+def layer_norm_projects_its_cotangent(
+    x: Array, weight: Array, bias: Array, *, eps: float = 1e-5
+) -> RuleResult:
     """With dx as in torch: c1 x + c2 g weight + c3, the constants made of three sums."""
     axes = tuple(range(-weight.ndim, 0))
     centred = x - np.mean(x, axis=axes, keepdims=True)

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from faults.fault import Array, RuleResult
-from faults.own_reductions import Axis, keepdims_shape
-from faults.right import KIND_ORDER, right_rule
 from gradspec.reference import OPS
 from gradspec.reference.axes import normalize_axes
+from tests.faults.fault import Array, RuleResult
+from tests.faults.own_reductions import Axis, keepdims_shape
+from tests.faults.right import KIND_ORDER, right_rule
 
 VECTOR_LANES = 8  # elements that are added up first
 Reduction = Callable[[Array], Array]
@@ -43,7 +43,9 @@ def sum_by_pairs(x: Array) -> Array:
 
 def sum_by_eights(x: Array) -> Array:
     """As vector registers do it: every eighth element together."""
-    return sum_by_pairs(np.stack([sum_one_by_one(x[..., i::VECTOR_LANES]) for i in range(VECTOR_LANES)], axis=-1))
+    return sum_by_pairs(
+        np.stack([sum_one_by_one(x[..., i::VECTOR_LANES]) for i in range(VECTOR_LANES)], axis=-1)
+    )
 
 
 def sum_with_compensation(x: Array) -> Array:
@@ -56,7 +58,13 @@ def sum_with_compensation(x: Array) -> Array:
     return total + lost
 
 
-SUM_ORDERS: tuple[Reduction, ...] = (sum_one_by_one, sum_backwards, sum_by_pairs, sum_by_eights, sum_with_compensation)
+SUM_ORDERS: tuple[Reduction, ...] = (
+    sum_one_by_one,
+    sum_backwards,
+    sum_by_pairs,
+    sum_by_eights,
+    sum_with_compensation,
+)
 
 
 def reshape_like_value(op: str, x: Array, y: Array, axis: Axis, keepdims: bool) -> Array:
@@ -81,7 +89,9 @@ def register_sum_order(add_up: Reduction) -> None:
     @right_rule("mean", KIND_ORDER, f"mean {adds}")
     def mean_(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
         _, pulls = OPS["mean"].rule(x, axis=axis, keepdims=keepdims)
-        return reshape_like_value("mean", x, add_up(flatten_reduced_axes(x, axis)) / count_reduced(x, axis), axis, keepdims), pulls
+        return reshape_like_value(
+            "mean", x, add_up(flatten_reduced_axes(x, axis)) / count_reduced(x, axis), axis, keepdims
+        ), pulls
 
     @right_rule("softmax", KIND_ORDER, f"softmax {adds}")
     def softmax_(x: Array, *, axis: int = -1) -> RuleResult:
@@ -152,7 +162,10 @@ def compute_merged_statistics(x: Array) -> tuple[Array, Array]:
     n = x.shape[-1]
     if n < 2:
         return x.sum(-1), (x - x).sum(-1)  # NaN of an infinity
-    (a, m2_a), (b, m2_b) = compute_merged_statistics(x[..., : n // 2]), compute_merged_statistics(x[..., n // 2 :])
+    (a, m2_a), (b, m2_b) = (
+        compute_merged_statistics(x[..., : n // 2]),
+        compute_merged_statistics(x[..., n // 2 :]),
+    )
     d, k = b - a, n // 2
     return a + d * (n - k) / n, m2_a + m2_b + d * d * (k * (n - k)) / n
 

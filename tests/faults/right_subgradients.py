@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from faults.fault import Array, RuleResult, Rule
-from faults.own_reductions import Axis, keepdims_shape
-from faults.right import KIND_SUBGRADIENT, right_rule, require_both_bounds
 from gradspec.reference import OPS
+from tests.faults.fault import Array, Rule, RuleResult
+from tests.faults.own_reductions import Axis, keepdims_shape
+from tests.faults.right import KIND_SUBGRADIENT, require_both_bounds, right_rule
 
 
 def zero_unless(mask: Array, g: Array) -> Array:
@@ -98,18 +98,26 @@ def make_one_winner_rule(op: str, last: bool) -> Rule:
         chosen = np.where(wins, places, losers)
         best = (np.max if last else np.min)(chosen, axis=axis, keepdims=True, initial=losers)
         value = OPS[op].rule(x, axis=axis, keepdims=keepdims)[0]
-        return value, (lambda g: zero_unless(wins & (places == best), np.reshape(g, keepdims_shape(x, axis))),)
+        return value, (
+            lambda g: zero_unless(wins & (places == best), np.reshape(g, keepdims_shape(x, axis))),
+        )
 
     return rule
 
 
 for extreme in ("max", "min"):
-    right_rule(extreme, KIND_SUBGRADIENT, f"{extreme} pays its first winner")(make_one_winner_rule(extreme, last=False))
-    right_rule(extreme, KIND_SUBGRADIENT, f"{extreme} pays its last winner")(make_one_winner_rule(extreme, last=True))
+    right_rule(extreme, KIND_SUBGRADIENT, f"{extreme} pays its first winner")(
+        make_one_winner_rule(extreme, last=False)
+    )
+    right_rule(extreme, KIND_SUBGRADIENT, f"{extreme} pays its last winner")(
+        make_one_winner_rule(extreme, last=True)
+    )
 
 
 @right_rule("max", KIND_SUBGRADIENT)
-def max_over_axes_in_turn_shares_ties_at_each(x: Array, *, axis: Any = None, keepdims: bool = False) -> RuleResult:
+def max_over_axes_in_turn_shares_ties_at_each(
+    x: Array, *, axis: Any = None, keepdims: bool = False
+) -> RuleResult:
     """Winners share evenly along each axis, and so not evenly over all of them."""
     axes = (
         tuple(range(x.ndim)) if axis is None else tuple(np.atleast_1d(np.asarray(axis, int)) % max(x.ndim, 1))

@@ -9,11 +9,11 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from faults.alarms import TrialResult
-from faults.equivalent import EQUIVALENT
-from faults.fault import Fault
-from faults.measure import Measurement, FaultOutcome
-from faults.registry import faults, right_variants
+from tests.faults.alarms import TrialResult
+from tests.faults.equivalent import EQUIVALENT
+from tests.faults.fault import Fault
+from tests.faults.measurement import FaultOutcome, Measurement
+from tests.faults.registry import faults, right_variants
 
 MIN_SHARE_OF_SEEDS = 0.8  # of the seeds: a fault that they find counts as found
 
@@ -64,7 +64,10 @@ class Summary:
 
     @property
     def survivors(self) -> list[FaultResult]:
-        return sorted((f for f in self.fault_results if f.detection_count < len(f.outcomes)), key=lambda f: f.detection_count)
+        return sorted(
+            (f for f in self.fault_results if f.detection_count < len(f.outcomes)),
+            key=lambda f: f.detection_count,
+        )
 
     @property
     def alarms(self) -> list[TrialResult]:

@@ -1,0 +1,86 @@
+"""The engines that the workloads run on: each turns a workload into a call that returns its gradients, as NumPy arrays."""
+
+# pyright: reportAttributeAccessIssue=false
+# HIPS autograd makes its functions when it is imported, where no type checker sees them.
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from asv_bench.workloads.programs import Array, Workload
+
+GradientFunction = Callable[[], tuple[Array, ...]]
+
+
+def by_hand(work: Workload) -> GradientFunction:
+    """NumPy without a tape."""
+    written = work.by_hand
+    assert written is not None, f"nobody has differentiated {work.name} by hand"
+    return lambda: written(*work.inputs, work.cotangent)
+
+
+def gradspec(work: Workload) -> GradientFunction:
+    """The spec's tape, through `backward`."""
+    from gradspec.reference import Tensor
+    from gradspec.reference.op import OPS
+
+    ops = SimpleNamespace(**{name: op.apply for name, op in OPS.items()})  # as Tensor's own methods do
+
+    def run() -> tuple[Array, ...]:
+        tensors = [Tensor(x, requires_grad=i < work.differentiable_count) for i, x in enumerate(work.inputs)]
+        work.program(ops, *tensors).backward(work.cotangent)
+        return tuple(x.grad.data for x in tensors[: work.differentiable_count] if x.grad is not None)
+
+    return run
+
+
+def hips(work: Workload) -> GradientFunction:
+    """HIPS autograd, with its layers written in its NumPy."""
+    import autograd.numpy as anp
+    from autograd import make_vjp
+
+    def log_softmax(x: Any) -> Any:
+        shifted = x - anp.max(x, axis=-1, keepdims=True)
+        return shifted - anp.log(anp.sum(anp.exp(shifted), axis=-1, keepdims=True))
+
+    def layer_norm(x: Any, weight: Any, bias: Any) -> Any:
+        centred = x - anp.mean(x, axis=-1, keepdims=True)
+        var = anp.mean(centred * centred, axis=-1, keepdims=True)
+        return centred / anp.sqrt(var + np.float32(1e-5)) * weight + bias
+
+    ops = SimpleNamespace(
+        log=anp.log,
+        relu=lambda x: anp.maximum(x, 0),
+        linear=lambda x, weight, bias: anp.dot(x, weight.T) + bias,
+        cross_entropy=lambda x, target: -anp.mean(log_softmax(x)[np.arange(len(target)), target]),
+        layer_norm=layer_norm,
+    )
+    n = work.differentiable_count
+    pulled = make_vjp(lambda xs: work.program(ops, *xs, *work.inputs[n:]), 0)
+    return lambda: tuple(map(np.asarray, pulled(tuple(work.inputs[:n]))[0](work.cotangent)))
+
+
+def torch(work: Workload) -> GradientFunction:
+    """Torch, op by op on the CPU."""
+    import torch
+    from torch.nn import functional
+
+    torch.set_num_threads(1)
+    ops = SimpleNamespace(
+        log=torch.log,
+        relu=torch.relu,
+        linear=functional.linear,
+        cross_entropy=functional.cross_entropy,
+        layer_norm=lambda x, weight, bias: functional.layer_norm(x, weight.shape, weight, bias),
+    )
+    inputs = [torch.tensor(x) for x in work.inputs]
+    cotangent = torch.tensor(work.cotangent)
+
+    def run() -> tuple[Array, ...]:
+        tensors = [x.detach().requires_grad_(i < work.differentiable_count) for i, x in enumerate(inputs)]
+        work.program(ops, *tensors).backward(cotangent)
+        return tuple(x.grad.numpy() for x in tensors[: work.differentiable_count] if x.grad is not None)
+
+    return run

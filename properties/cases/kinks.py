@@ -1,0 +1,71 @@
+"""TODO."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+import numpy as np
+from hypothesis import strategies as st
+from gradspec.properties.cases.case import Case, dtype_of, exact_dtype
+from gradspec.properties.drawing.strategies import Draw, cases
+from gradspec.reference.op import Op
+from gradspec.reference.tape import Array
+
+
+RANDOM_MOVES = 64  # ways off the kinks at random, besides the regular ones
+
+
+def move_onto_kinks(case: Case, rng: np.random.Generator) -> Case:
+    """The case with about half of the elements, argument by argument, moved by their distance to the nearest kink."""
+    inputs = list(case.inputs)
+    for i in case.differentiable_inputs:
+        distance = replace(case, inputs=tuple(inputs)).compute_kink_distances()[i]
+        picked = (rng.random(distance.shape) < 0.5) & np.isfinite(distance)
+        for way in (1, -1):
+            moved = inputs[i].astype(exact_dtype(case.dtype)) + np.where(picked, way * distance, 0)
+            tried = [*inputs[:i], moved.astype(dtype_of(case.dtype)), *inputs[i + 1 :]]
+            there = replace(case, inputs=tuple(tried)).compute_kink_distances()[i] == 0
+            inputs[i] = np.where(there, tried[i], inputs[i])
+    return replace(case, inputs=tuple(inputs))
+
+
+def move_off_kinks(case: Case) -> Iterator[Case]:
+    """The case in higher precision with its elements moved off the kinks by less than a unit in the last place.
+
+    Ties are broken in every case, so that it has a derivative. First all move up and all move down, in either order;
+    then one argument as a whole further than the next, in every order of three, so that each is the middle one everywhere;
+    then for each element it moves furthest up, and furthest down, with few or many others; then at random.
+    """
+    on = [d == 0 for d in case.compute_kink_distances()]
+    n = sum(int(np.sum(mask)) for mask in on)
+    rng, ranks = np.random.default_rng(n), np.arange(n)
+    orders: list[Array] = [ranks + 1, -1 - ranks, n - ranks, ranks - n]
+    if len(on) > 2:
+        blocks = np.split(ranks, np.cumsum([np.sum(mask) for mask in on])[:-1])
+        orders += [1 + np.argsort(np.concatenate(some)) for some in itertools.permutations(blocks)]
+    for k in range(n):
+        rank = (ranks + k) % n
+        orders += [rank - n + 1.5, rank - 0.5, rank - n / 2 + 0.25]
+    orders += [rng.permutation(n) - rng.integers(0, n + 1) + 0.5 for _ in range(RANDOM_MOVES)]
+    for order in orders:
+        yield _move_by_ulps(case, on, order / (n + 1))
+
+
+def _move_by_ulps(case: Case, on: Sequence[Array], steps: Array) -> Case:
+    """The case in higher precision with its elements on kinks moved by these many units in the last place."""
+    wide = case.map_float_arrays(lambda x: x.astype(exact_dtype(case.dtype)))
+    unit = max(float(np.finfo(exact_dtype(case.dtype)).eps) * 8 * len(steps), _epsilon(case.dtype))
+    inputs, begin = [], 0
+    for x, mask in zip(wide.inputs, on, strict=True):
+        end = begin + int(np.sum(mask))
+        if end > begin:
+            x = x.copy()
+            x[mask] += (steps[begin:end] * unit * np.maximum(np.abs(x[mask]), 1)).astype(x.dtype)
+        inputs.append(x)
+        begin = end
+    return replace(wide, inputs=tuple(inputs))
+
+
+def _epsilon(dtype: str) -> float:
+    """The spacing of the numbers of a dtype at 1."""
+    one = dtype_of(dtype).type(1)
+    return float(np.nextafter(one, dtype_of(dtype).type(2)) - one)

@@ -1,0 +1,69 @@
+"""TODO."""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+import ml_dtypes
+import numpy as np
+from gradspec.backends import Backend, call
+from gradspec.properties.cases.layouts import lay_out
+from gradspec.reference import OPS, Op
+from gradspec.reference.arrays import unbroadcast
+from gradspec.reference.domains import Booleans, Integers, Interval
+from gradspec.reference.tape import Array
+
+
+MAX_NUMBERS_SHOWN = 100  # numbers of an array that a report repeats
+
+
+def format_briefly(x: Any) -> str:
+    """A literal, or how many numbers there are if nobody would read them."""
+    if isinstance(x, np.ndarray) and x.size > MAX_NUMBERS_SHOWN:
+        return f"{x.size} numbers of shape {x.shape}, which the script has in full"
+    return literal(x)
+
+
+def literal(x: Any) -> str:
+    """A short Python literal that is exactly x: an array as nested lists, a number with as few digits as identify it."""
+    if isinstance(x, tuple):
+        return f"({', '.join(map(_format_key_part, x))}{',' if len(x) == 1 else ''})"
+    if not isinstance(x, np.ndarray):
+        return repr(x)
+    if x.size == 0:
+        return f"np.empty({x.shape}{f', np.{x.dtype}' if x.dtype.kind in 'biu' else ''})"
+    nested = _format_nested(x)
+    return f"np.array({nested})" if x.dtype.kind in "biu" else nested
+
+
+def _format_key_part(x: Any) -> str:
+    """A literal of what is in a key, where nobody knows of which dtype an array ought to be."""
+    floats = isinstance(x, np.ndarray) and x.dtype.kind not in "biu"
+    return f"np.array({_format_nested(x)}, np.{x.dtype})" if floats else literal(x)
+
+
+def _format_nested(x: Array) -> str:
+    if x.dtype.kind in "biu":
+        return str(x.tolist())
+
+    def format_part(part: Any) -> str:
+        if isinstance(part, list):
+            return f"[{', '.join(map(format_part, part))}]"
+        if part == 0:  # an integer 0 has no sign
+            return "-0.0" if math.copysign(1, part) < 0 else "0"
+        return _format_shortest(part, x.dtype)
+
+    return format_part(x.astype(np.float64).tolist())
+
+
+@lru_cache(4096)  # a large array has few different numbers
+def _format_shortest(x: float, dtype: np.dtype[Any]) -> str:
+    """With as few digits as identify the number in that dtype."""
+    with warnings.catch_warnings(action="ignore"):  # with few digits the largest number overflows
+        return next(s for digits in range(1, 40) if _is_same_number(dtype.type(s := f"{x:.{digits}g}"), x))
+
+
+def _is_same_number(x: Any, y: Any) -> bool:
+    return bool(x == y or (x != x and y != y))

@@ -1,0 +1,231 @@
+"""Calls with something wrong about them."""
+
+import itertools
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from gradspec.properties.cases.case import Case, dtype_of
+from gradspec.properties.cases.evaluate import run_on_backend
+from gradspec.properties.drawing.strategies import Draw, cases
+from gradspec.properties.judging.judge import SPEC_BACKEND
+from gradspec.reference.cases import SeededChoices
+from gradspec.reference.domains import Integers, Interval
+from gradspec.reference.op import Op
+from gradspec.reference.tape import Array
+
+Corruption = Callable[[Case, SeededChoices], Case | None]
+"""A case with something changed that may well be an error, or None where there is nothing to change."""
+
+MAX_ELEMENTS_BAD_INPUT = 60
+MAX_REFUSED_CASES = 2  # refused calls per good one
+
+
+@st.composite
+def bad_input_cases(draw: Draw, op: Op, dtypes: Sequence[str], allow_bad_indices: bool) -> list[Case]:
+    """A case as `cases` draws them, and as it is when spoilt in ways that the spec refuses.
+
+    indices: whether indices may be out of range. On CUDA these end the process's use of the device instead of raising.
+    """
+    (case,) = draw(
+        cases(op, [d for d in dtypes if d in ("float64", "float32")], 1, False, MAX_ELEMENTS_BAD_INPUT)
+    )
+    choose = SeededChoices(draw(st.integers(0, 2**16 - 1)))
+    ways = [spoil for spoil in CORRUPTIONS if allow_bad_indices or spoil not in INDEX_CORRUPTIONS]
+    choose.random.shuffle(ways)
+    spoilt = (
+        changed for spoil in ways if (changed := spoil(case, choose)) is not None and is_refused(changed)
+    )
+    return [case, *itertools.islice(spoilt, MAX_REFUSED_CASES)]
+
+
+def is_refused(case: Case) -> bool:
+    """Whether the spec raises, and not just it: torch takes 0 dimensions for 1, and skips what has no elements."""
+    scalar = any(x.ndim == 0 for x in case.inputs) and case.keywords.get("axis") in (0, -1, (0,), (-1,))
+    if scalar or any(x.size == 0 for x in (*case.inputs, case.cotangent)):
+        return False
+    try:
+        with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):  # 0/0 is an answer
+            run_on_backend(SPEC_BACKEND, case)
+    except Exception:
+        return True
+    return False
+
+
+def an_axis_longer_or_shorter(case: Case, choose: SeededChoices) -> Case | None:
+    return _change_one_axis(
+        case, choose, lambda s, i: (*s[:i], choose.of([s[i] + 1, 1, 2, max(s[i] - 1, 0)]), *s[i + 1 :])
+    )
+
+
+def one_axis_too_many(case: Case, choose: SeededChoices) -> Case | None:
+    return _resize_one_input(case, choose, lambda s: choose.of([(1, *s), (*s, 1), (2, *s), (*s, 3)]))
+
+
+def axes_that_do_not_fit(case: Case, choose: SeededChoices) -> Case | None:
+    """Two arrays that end in axes of length 2 and 3."""
+    if len(case.inputs) < 2:
+        return None
+    first, second = case.inputs[:2]
+    longer = _replace_input(case, 0, np.resize(first, (*first.shape, 2)))
+    return _replace_input(longer, 1, np.resize(second, (*second.shape, 3)))
+
+
+def one_axis_too_few(case: Case, choose: SeededChoices) -> Case | None:
+    return _change_one_axis(case, choose, lambda s, i: (*s[:i], *s[i + 1 :]))
+
+
+def a_cotangent_of_another_shape(case: Case, choose: SeededChoices) -> Case | None:
+    s = case.cotangent.shape
+    shapes = [
+        (1, *s),
+        (*s, 1),
+        (*s, 2),
+        s[1:],
+        s[:-1],
+        (1,) * len(s),
+        s[::-1],
+        (*s[:-1], s[-1] + 1) if s else (2,),
+    ]
+    return replace(case, cotangent=np.resize(case.cotangent, choose.of(shapes)))
+
+
+def an_axis_out_of_range(case: Case, choose: SeededChoices) -> Case | None:
+    n = max((x.ndim for x in case.inputs), default=0)
+    wrong = choose.of(
+        [n, n + 1, -n - 1, n + 3, -n - 3] if n else [1, -2, 3]
+    )  # torch lets 0 dimensions pass for 1
+    name = _get_axis_keyword(case)
+    if name is None:
+        return None
+    axes = case.keywords[name]
+    if isinstance(axes, tuple) and axes:
+        k = choose.integer(0, len(axes) - 1)
+        return _replace_keywords(case, **{name: (*axes[:k], wrong, *axes[k + 1 :])})
+    return _replace_keywords(case, **{name: wrong})
+
+
+def an_axis_named_twice(case: Case, choose: SeededChoices) -> Case | None:
+    n = max((x.ndim for x in case.inputs), default=0)
+    name = _get_axis_keyword(case)
+    if name is None or not n or not isinstance(case.keywords[name], tuple | None):
+        return None
+    axis = choose.integer(0, n - 1)
+    return _replace_keywords(case, **{name: choose.of([(axis, axis), (axis, axis - n)])})
+
+
+def a_shape_of_another_size(case: Case, choose: SeededChoices) -> Case | None:
+    if "shape" not in case.keywords:
+        return None
+    s = case.keywords["shape"]
+    size = math.prod(case.inputs[0].shape)
+    shapes = [(size + 1,), (*s, 2), (*s, size + 2)]
+    if case.op.name == "reshape":  # to broadcast_to of torch, -1 is an axis to be kept
+        shapes += [(-1, -1), (-2, *s), (3, -1)]
+    return _replace_keywords(case, shape=choose.of(shapes))
+
+
+def a_word_that_means_nothing(case: Case, choose: SeededChoices) -> Case | None:
+    words = [k for k, v in case.keywords.items() if isinstance(v, str)]
+    return (
+        _replace_keywords(case, **{choose.of(words): choose.of(["", "nonsense", "MEAN"])}) if words else None
+    )
+
+
+def an_index_out_of_range(case: Case, choose: SeededChoices) -> Case | None:
+    """A class label, or an element of a key."""
+    for i, x in enumerate(case.inputs):
+        if isinstance(case.op.domain(i), Integers) and x.size:
+            wrong = x.copy()
+            classes = case.inputs[0].shape[min(1, case.inputs[0].ndim - 1)]
+            wrong.flat[choose.integer(0, x.size - 1)] = choose.of([classes, -1, classes + 5, -100])
+            return _replace_input(case, i, wrong)
+    key = case.keywords.get("key")
+    if not isinstance(key, tuple):
+        return None
+    places = [k for k, part in enumerate(key) if isinstance(part, int | np.ndarray) and np.size(part)]
+    if not places:
+        return None
+    k = choose.of(places)
+    wrong = np.full(np.shape(key[k]), choose.of([50, -50, 300]))
+    return _replace_keywords(case, key=(*key[:k], int(wrong) if wrong.ndim == 0 else wrong, *key[k + 1 :]))
+
+
+def floats_for_labels(case: Case, choose: SeededChoices) -> Case | None:
+    """Class labels or truth values as floating-point numbers."""
+    places = [i for i in range(len(case.inputs)) if not isinstance(case.op.domain(i), Interval)]
+    if not places:
+        return None
+    i = choose.of(places)
+    return case.with_input(i, case.inputs[i].astype(dtype_of(case.dtype)))
+
+
+def floats_for_indices(case: Case, choose: SeededChoices) -> Case | None:
+    key = case.keywords.get("key")
+    if not isinstance(key, tuple):
+        return None
+    places = [k for k, part in enumerate(key) if isinstance(part, np.ndarray)]
+    if not places:
+        return None
+    k = choose.of(places)
+    return _replace_keywords(case, key=(*key[:k], key[k].astype(np.float64), *key[k + 1 :]))
+
+
+def a_key_that_does_not_fit(case: Case, choose: SeededChoices) -> Case | None:
+    if "key" not in case.keywords:
+        return None
+    x = case.inputs[0]
+    longer = np.ones((*x.shape[:-1], x.shape[-1] + 1) if x.ndim else (2,), bool)
+    return _replace_keywords(
+        case,
+        key=choose.of([(0,) * (x.ndim + 1), longer, (slice(None),) * (x.ndim + 1)]),
+    )
+
+
+CORRUPTIONS: tuple[Corruption, ...] = (
+    an_axis_longer_or_shorter, one_axis_too_many, axes_that_do_not_fit, one_axis_too_few, a_cotangent_of_another_shape, an_axis_out_of_range,
+    an_axis_named_twice, a_shape_of_another_size, a_word_that_means_nothing, an_index_out_of_range,
+    a_key_that_does_not_fit, floats_for_labels, floats_for_indices,
+)  # fmt: skip
+INDEX_CORRUPTIONS = {an_index_out_of_range, a_key_that_does_not_fit}
+
+
+def _get_axis_keyword(case: Case) -> str | None:
+    return next((k for k in ("axis", "axes") if k in case.keywords), None)
+
+
+def _change_one_axis(case: Case, choose: SeededChoices, change: Callable[[Any, int], Any]) -> Case | None:
+    """The case with a change to one axis of one input."""
+    candidates = [i for i, x in enumerate(case.inputs) if x.ndim]
+    if not candidates:
+        return None
+    i = choose.of(candidates)
+    s = case.inputs[i].shape
+    return _replace_input(case, i, np.resize(case.inputs[i], change(s, choose.integer(0, len(s) - 1))))
+
+
+def _resize_one_input(case: Case, choose: SeededChoices, change: Callable[[Any], Any]) -> Case | None:
+    i = choose.integer(0, len(case.inputs) - 1)
+    return _replace_input(case, i, np.resize(case.inputs[i], change(case.inputs[i].shape)))
+
+
+def _replace_input(case: Case, i: int, x: Array) -> Case:
+    """The case with another input, and a cotangent that fits the value wherever there is one."""
+    return _fit_cotangent(case.with_input(i, x))
+
+
+def _replace_keywords(case: Case, **keywords: Any) -> Case:
+    return _fit_cotangent(replace(case, keywords={**case.keywords, **keywords}))
+
+
+def _fit_cotangent(case: Case) -> Case:
+    try:
+        shape = np.shape(case.op.rule(*case.inputs, **case.keywords)[0])
+    except Exception:  # whatever the spec raises: then no cotangent is asked for
+        return case
+    return replace(case, cotangent=np.resize(case.cotangent, shape))

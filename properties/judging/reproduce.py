@@ -1,0 +1,57 @@
+"""A failure tried once more, in a fresh process, where it may take luck or earlier calls to come about."""
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gradspec.backends import Backend
+from gradspec.properties.cases.case import Case
+from gradspec.properties.judging.attempt import Law, judge_case
+from gradspec.properties.judging.judge import Judgement
+from gradspec.reference.domains import Interval
+from gradspec.reference.tape import Array
+
+REPRODUCE_SECONDS = 3.0
+MAX_REPRODUCE_TRIES = 300  # of what goes wrong once in fifty calls, all but one in 400 are seen
+
+
+def judge_case_repeatedly(law: Law, backend: Backend, case: Any) -> Judgement:
+    """What the law says of the case; if nothing is wrong, of the case again and again with others in between.
+
+    A backend that remembers earlier calls, by their shape or place in memory, or is right most of the time, passes a
+    single call. What is in between differs in its numbers alone, and obeys the law wherever the backend is right.
+    """
+    alone = judge_case(law, backend, case)
+    end = time.monotonic() + REPRODUCE_SECONDS
+    for k in range(0 if alone.verdict == "disagree" else MAX_REPRODUCE_TRIES):
+        found = judge_case(law, backend, case if k % 2 else vary_case(case, k))
+        if found.verdict == "disagree":
+            when = f"not at first, but in try {k + 2} with other numbers in between"
+            return replace(
+                found, reason=f"{found.reason}\n  {when}: it is nondeterministic, or depends on earlier calls"
+            )
+        if time.monotonic() > end:
+            break
+    return alone
+
+
+def vary_case(case: Any, k: int) -> Any:
+    """The k-th other one of its kind, if there is one: other numbers in the same shapes, or a program of another seed."""
+    if not isinstance(case, Case):
+        return replace(case, seed=case.seed + k + 1) if hasattr(case, "seed") else case
+    other = replace(case, cotangent=_vary_values(case.cotangent, Interval(), k))
+    for i, x in enumerate(case.inputs):
+        domain = case.op.domain(i)
+        if isinstance(domain, Interval) and x.dtype.kind not in "biu":
+            other = other.with_input(i, _vary_values(x, domain, k))
+    return other if other.is_smooth or not case.is_smooth else case
+
+
+def _vary_values(x: Array, domain: Interval, k: int) -> Array:
+    steps = (np.arange(x.size).reshape(x.shape) % 3 + k % 5) / 8
+    with np.errstate(all="ignore"):
+        new = (x.astype(np.float64) * 1.25 + steps).astype(x.dtype)
+    inside = np.reshape([float(v) in domain for v in new.reshape(-1)], x.shape).astype(np.bool_)
+    return np.where(inside, new, x)

@@ -1,0 +1,250 @@
+"""The benchmarks: every op has them, wrong ops have none, and what they count is right."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import numpy as np
+import pytest
+from asv_runner.benchmarks.mark import SkipNotImplemented
+from asv_runner.discovery import disc_benchmarks
+
+from asv_bench import accuracy, costs, ops
+from asv_bench.measuring import clock, result_check
+from asv_bench.measuring.allocations import count_allocations
+from asv_bench.measuring.numerical_errors import measure_worst_error
+from asv_bench.measuring.op_costs import count_calls
+from asv_bench.tools.gate import find_grown_costs, is_explained
+from asv_bench.workloads import ops_and_backends
+from asv_bench.workloads.calls import ELEMENTS_BY_SIZE, is_contraction, make_arrays, make_typical_call
+from gradspec.backends import load
+from gradspec.backends.loading import BUILT_IN
+from gradspec.reference import OPS, Tensor
+from tests.helpers.planting import make_backend_of_rules
+from tests.helpers.pytest_runs import ROOT, make_environment
+
+BENCHMARKS_OF_EACH_OP = {
+    ops: ("time_forward", "time_backward"),
+    accuracy: ("track_worst_error",),
+    costs: ("track_calls", "track_arrays", "track_bytes", "track_peak"),
+}
+
+
+@pytest.fixture(scope="module")
+def benchmark_names() -> set[str]:
+    """The names of all benchmarks, as asv finds them."""
+    return {benchmark.name for benchmark in disc_benchmarks(str(ops_and_backends.ROOT / "asv_bench"))}
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_every_op_has_its_benchmarks(op: str, benchmark_names: set[str]) -> None:
+    expected = {
+        f"{module.__name__.partition('.')[2]}.{op}.{name}"
+        for module, names in BENCHMARKS_OF_EACH_OP.items()
+        for name in names
+    }
+    assert expected <= benchmark_names, f"asv does not find {sorted(expected - benchmark_names)}"
+
+
+def test_only_ops_are_taken_for_ops() -> None:
+    assert ops_and_backends.list_declared_ops() == tuple(sorted(OPS))
+
+
+def test_every_backend_has_its_place() -> None:
+    assert set(BUILT_IN) <= set(ops_and_backends.BACKENDS)
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("size", ops_and_backends.SIZES)
+def test_a_typical_call_is_one_of_the_op_and_of_its_size(op: str, size: str) -> None:
+    spec = OPS[op]
+    call = make_typical_call(spec, size)
+    inputs = make_arrays(spec, call, "float32", seed=0)
+    assert max(x.size for x in inputs) <= ELEMENTS_BY_SIZE[size] * 2
+    if size != "memory":
+        value, _ = spec.rule(*inputs, **call.keywords)
+        assert np.all(np.isfinite(value))
+
+
+def test_products_are_told_from_what_reads_each_element_once() -> None:
+    assert {name for name, op in OPS.items() if is_contraction(op)} == {"linear", "matmul"}
+
+
+def test_a_fault_in_a_benchmark_is_reported_by_its_name(tmp_path: Path) -> None:
+    plugin = """
+        from asv_bench import costs
+
+        def track_calls(self, direction):
+            return None if direction == "forward" else 1 / 0
+
+        costs.tanh.track_calls = track_calls
+        costs.exp.track_calls = lambda self, direction: float("nan")
+    """
+    (tmp_path / "planted_benchmarks.py").write_text(dedent(plugin))
+    module = ROOT / "tests" / "asv_bench" / "every_benchmark.py"
+    command = [sys.executable, "-m", "pytest", str(module), "-p", "planted_benchmarks", "-q", "--tb=line"]
+    done = subprocess.run(
+        [*command, "-k", "costs.tanh or costs.exp.track_calls or costs.argmax.track_calls"],
+        cwd=ROOT,
+        env=make_environment() | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    failed = {
+        line.split("[")[1].split("]")[0] for line in done.stdout.splitlines() if line.startswith("FAILED")
+    }
+    assert failed == {
+        f"costs.{op}.track_calls({d})" for op in ("tanh", "exp") for d in ("forward", "backward")
+    }
+    assert "7 passed, 1 skipped" in done.stdout
+    assert "ZeroDivisionError" in done.stdout
+
+
+def test_what_is_absent_is_not_measured() -> None:
+    with pytest.raises(SkipNotImplemented, match="spec has no"):
+        ops_and_backends.get_op("no_such_op")
+    with pytest.raises(SkipNotImplemented, match="cupy"):
+        ops_and_backends.get_backend("cupy")
+
+
+def test_a_wrong_gradient_is_not_timed() -> None:
+    wrong = make_backend_of_rules(tanh=lambda x: (np.tanh(x), (lambda g: g * (1 - np.tanh(x)),)))
+    with pytest.raises(result_check.WrongResult, match="gradient of x"):
+        result_check.require_right_result(wrong, OPS["tanh"], "overhead")
+    result_check.require_right_result(load("numpy"), OPS["tanh"], "overhead")
+
+
+def test_an_error_is_in_units_of_what_is_allowed() -> None:
+    assert measure_worst_error(load("numpy"), OPS["tanh"], "float32") < 1
+    off = make_backend_of_rules(
+        tanh=lambda x: (np.tanh(x) * np.float32(1 + 1e-4), (lambda g: g * (1 - np.tanh(x) ** 2),))
+    )
+    assert measure_worst_error(off, OPS["tanh"], "float32") > 10
+
+
+def test_arrays_are_counted_with_their_bytes() -> None:
+    x = np.ones(1000)
+    with count_allocations() as found:
+        y = x * x + x  # the product is gone when the zeros come
+        z = np.zeros(10)
+    assert (found.array_count, found.total_nbytes, found.peak_nbytes) == (3, 16_080, 16_000)
+    with count_allocations() as found:
+        assert y[1:].sum() + z.reshape(2, 5).ndim > 0
+    assert found.total_nbytes < 100
+
+
+def test_arrays_outlive_the_count() -> None:
+    with count_allocations():
+        kept = [np.arange(n) for n in range(100)]
+    assert [len(x) for x in kept] == [*range(100)]
+
+
+def test_calls_are_counted() -> None:
+    def three() -> int:
+        return len([abs(-1)])
+
+    assert count_calls(three) == 3
+
+
+def test_what_is_counted_is_the_same_each_time() -> None:
+    for op in ("layer_norm", "getitem", "add"):
+        for direction in ("forward", "backward"):
+            bench: Any = getattr(costs, op)()
+            first = [getattr(bench, name)(direction) for name in BENCHMARKS_OF_EACH_OP[costs]]
+            assert first == [getattr(bench, name)(direction) for name in BENCHMARKS_OF_EACH_OP[costs]]
+
+
+def test_the_gate_lets_pass_what_is_explained() -> None:
+    before = {"tanh backward bytes": 100, "tanh forward bytes": 100, "gone forward calls": 1}
+    after = {"tanh backward bytes": 120, "tanh forward bytes": 105, "new forward calls": 9}
+    assert find_grown_costs(before, after) == ["tanh backward bytes"]
+    assert is_explained("tanh backward bytes", "A subject\n\nCosts: tanh backward, which now stores 1 - y\n")
+    assert not is_explained("tanh forward bytes", "Costs: tanh backward, which now stores 1 - y\n")
+    assert not is_explained("tanh backward bytes", "a tanh backward that Costs: nothing")
+
+
+def test_a_ratio_is_that_of_the_work() -> None:
+    """By a clock that counts calls, so that no machine can be too slow for it."""
+    now = 0.0
+
+    def advance_clock(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    assert clock.measure_ratio(
+        lambda: advance_clock(3e-3), lambda: advance_clock(1e-3), lambda: now
+    ) == pytest.approx(3)
+
+
+def test_what_was_first_measured_on_a_busy_machine_is_renewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "UNDISTURBED_TIMES_FILE", tmp_path / "of asv" / "undisturbed.json")
+    monkeypatch.setattr(
+        clock, "SLICE_SECONDS", 1e-4
+    )  # as where figures are asked for, whatever the environment
+    for seconds in (2e-6, 3e-6, 1e-6, 0.99e-6):  # busy, busier, undisturbed, and as fast as noise makes it
+        clock.save_undisturbed_time("numpy cache", seconds)
+    assert clock.load_undisturbed_times() == {"numpy cache": 1e-6}
+    monkeypatch.setattr(clock, "make_multiplication", lambda backend, size: lambda: None)
+    monkeypatch.setattr(clock, "IS_QUICK_RUN", False)
+    clock.measure_seconds(lambda: None, load("numpy"), "cache")
+    assert clock.load_undisturbed_times()["numpy cache"] < 0.9e-6, (
+        "a benchmark has seen faster ones and kept none"
+    )
+    assert [file.name for file in clock.UNDISTURBED_TIMES_FILE.parent.iterdir()] == ["undisturbed.json"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc's malloc")
+def test_memory_lies_alike_in_each_process() -> None:
+    script = """
+        import sys
+        from resource import RUSAGE_SELF, getrusage
+        import numpy as np
+        from asv_bench.measuring.memory_placement import settle
+
+        def faults():
+            before = getrusage(RUSAGE_SELF).ru_minflt
+            for _ in range(20):
+                np.ones(2**22, np.float32) * 2  # two arrays of 16 MiB
+            return getrusage(RUSAGE_SELF).ru_minflt - before
+
+        without = faults()
+        made_before = np.ones(2**14, np.float32)
+        settle("cache")
+        faults()
+        at = [(np.ones(2**14 + i, np.float32) * 2).ctypes.data for i in range(100)]
+        print(without, faults(), sum(address % 4096 for address in at), np.zeros(4000).sum() + made_before[0])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", dedent(script)],
+        cwd=ROOT,
+        env=make_environment(),
+        capture_output=True,
+        check=True,
+    )
+    without, kept, off_the_page, one = map(float, done.stdout.split())
+    assert (off_the_page, one) == (0, 1)
+    assert kept < 20 < without  # the pages of an array are eight in number, if they are of 2 MiB
+
+
+def test_a_device_is_waited_for() -> None:
+    waited = []
+    backend = load("numpy").with_ops(name="device", tanh=np.tanh)
+    object.__setattr__(backend, "device", "cuda")
+    object.__setattr__(backend, "synchronize", lambda: waited.append(True))
+    time = clock.make_clock(backend)
+    assert time() <= time()
+    assert len(waited) == 2
+
+
+def test_counting_does_not_change_what_is_computed() -> None:
+    x = Tensor(np.ones(100), requires_grad=True)
+    with count_allocations():
+        OPS["tanh"].apply(x).backward(np.ones(100))
+    assert x.grad is not None
+    np.testing.assert_allclose(x.grad.data, 1 - np.tanh(1) ** 2)

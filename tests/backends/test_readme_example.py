@@ -1,0 +1,86 @@
+"""The README's example does what the README says: agrees, or deviates where it declares to, in less than 60 lines."""
+
+import json
+from typing import Any
+
+import pytest
+
+from gradspec.backends import Backend
+from gradspec.properties.cases.case import Case
+from gradspec.properties.judging.attempt import Law, judge_case
+from gradspec.properties.laws.bad_input import what_the_spec_refuses_raises
+from gradspec.properties.laws.purity import calls_leave_no_trace
+from tests.helpers.pytest_runs import PytestRun, read_readme_backend, run_properties
+
+OPS_THAT_AGREE = ("exp", "getitem", "matrix_transpose", "var")
+OPS_THAT_DEVIATE = ("permute_dims", "pow", "where")
+
+
+def exec_backend(text: str) -> Backend:
+    module: dict[str, Any] = {}
+    exec(text, module)
+    return module["backend"]  # type: ignore[no-any-return]
+
+
+def replace_in_example(part: str, instead: str = "") -> str:
+    """The example with something else in the place of a part of it."""
+    text = read_readme_backend()
+    assert part in text
+    return text.replace(part, instead)
+
+
+def test_the_example_is_short() -> None:
+    assert len(read_readme_backend().splitlines()) < 60
+
+
+@pytest.fixture(scope="module")
+def example_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[PytestRun, list[dict[str, Any]]]:
+    """A run of the example over some ops, and its entries. With `quick`, a deviation may go unseen."""
+    folder = tmp_path_factory.mktemp("example")
+    (folder / "my_backend.py").write_text(read_readme_backend(), encoding="utf-8")
+    selected = [f"--op={op}" for op in (*OPS_THAT_AGREE, *OPS_THAT_DEVIATE)]
+    ran = run_properties(
+        folder,
+        "--backend=my_backend:backend",
+        "--matrix=matrix.json",
+        "-n2",
+        "--hypothesis-profile=default",
+        *selected,
+    )
+    return ran, json.loads((folder / "matrix.json").read_text(encoding="utf-8"))["entries"]
+
+
+def test_the_example_is_green(example_run: tuple[PytestRun, list[dict[str, Any]]]) -> None:
+    ran, entries = example_run
+    assert ran.status == 0, ran.output
+    assert not ran.failure_scripts
+    assert {e["op"] for e in entries} >= {*OPS_THAT_AGREE, *OPS_THAT_DEVIATE}
+
+
+def test_the_example_deviates_where_it_declares_to(
+    example_run: tuple[PytestRun, list[dict[str, Any]]],
+) -> None:
+    _, entries = example_run
+    assert {e["op"] for e in entries if e["outcome"] == "known"} == {*OPS_THAT_DEVIATE}
+    assert ("permute_dims", "test_every_gradient_agrees", "known") in {
+        (e["op"], e["property"], e["outcome"]) for e in entries
+    }
+    of_pow = {e["property"] for e in entries if e["op"] == "pow" and e["outcome"] == "known"}
+    assert of_pow == {
+        "test_second_derivatives_agree",
+        "test_extremes_of_elementwise_ops_go_where_the_spec_says",
+    }
+
+
+@pytest.mark.parametrize(
+    ("law", "cotangent", "part", "instead"),
+    [
+        (calls_leave_no_trace, [1, 10], "map(anp.array, inputs)", "inputs"),
+        (what_the_spec_refuses_raises, [1], "g.shape != value.shape", "False"),
+    ],
+)
+def test_what_an_adapter_owes_is_asked_for(law: Law, cotangent: Any, part: str, instead: str) -> None:
+    """A vjp that does not copy, or check the cotangent, is found out."""
+    case = Case.of("square", "float64", [[1, 2]], {}, cotangent)
+    assert judge_case(law, exec_backend(read_readme_backend()), case).verdict == "agree"
+    assert judge_case(law, exec_backend(replace_in_example(part, instead)), case).verdict == "disagree"

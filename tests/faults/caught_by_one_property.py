@@ -1,0 +1,179 @@
+"""The fault that each property alone must catch: without the property nobody would notice."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from gradspec.backends import Backend, load
+from gradspec.reference import OPS, Tensor, Variable, record
+from gradspec.reference.dispatch import unwrap
+from tests.faults import planted_backends
+from tests.faults.fault import (
+    BAD_INPUT_PROPERTY,
+    BATCHES_PROPERTY,
+    CONSTANTS_PROPERTY,
+    DEPTH_PROPERTY,
+    ELEMENTWISE_EXTREMES_PROPERTY,
+    EXTREMES_PROPERTY,
+    GRADIENT_PROPERTY,
+    KINKS_PROPERTY,
+    LAYOUTS_PROPERTY,
+    LINEARITY_PROPERTY,
+    PROGRAMS_PROPERTY,
+    PURITY_PROPERTY,
+    SECOND_ORDER_PROPERTY,
+    SHAPES_PROPERTY,
+    SPEC_PROPERTY,
+    SYMMETRIES_PROPERTY,
+    TENSOR_PROPERTY,
+    TRAINING_PROPERTY,
+    VALUE_PROPERTY,
+    Array,
+    Fault,
+    RuleResult,
+    apply_spec_rule,
+)
+from tests.faults.own import spell_out_name
+from tests.faults.registry import faults
+
+KIND_OWN = "own"
+
+SpoilSpec = Callable[[], AbstractContextManager[Any]]
+
+
+def exp_is_looked_up_where_no_gradient_is_asked_for(x: Any) -> Any:
+    """In steps of 1/64."""
+    if isinstance(x, Variable):
+        return OPS["exp"](x)
+    looked_up = (np.abs(x) > 1 / 4) & (np.abs(x) < 4)
+    return np.exp(np.where(looked_up, np.round(x * 64) / 64, x).astype(x.dtype))
+
+
+def softplus_has_a_gradient_interpolated_between_0_and_1(x: Array) -> RuleResult:
+    y, (pull,) = OPS["softplus"].rule(x)  # type: ignore[misc]
+    slope = x.dtype.type(1 / (1 + np.exp(-1)) - 1 / 2)
+    return y, (lambda g: np.where((x > 0) & (x < 1), g * (slope * x + 1 / 2), pull(g)),)  # type: ignore[misc]
+
+
+def softmax_rounds_what_is_far_from_zero(x: Array, *, axis: int = -1) -> RuleResult:
+    return OPS["softmax"].rule(np.where(np.abs(x) > 900, np.round(x), x).astype(x.dtype), axis=axis)
+
+
+def linear_broadcasts_its_bias(x: Array, weight: Array, bias: Array | None = None) -> RuleResult:
+    return OPS["linear"].rule(x, weight, bias if bias is None else np.resize(bias, weight.shape[:1]))
+
+
+def tanh_saves_a_constant(x: Any) -> RuleResult:
+    y = np.tanh(unwrap(x))
+    return np.tanh(x), (lambda g: g * (1 - y * y),)
+
+
+def multiply_by_itself_counts_once(x: Any, y: Any) -> Any:
+    return OPS["multiply"](x, unwrap(y) if x is y else y)
+
+
+def divide_forgets_a_constant_divisor(x: Any, y: Any) -> Any:
+    if isinstance(x, Variable) and not isinstance(y, Variable):
+        return record(lambda x: (x / y, (lambda g: g,)))(x)
+    return OPS["divide"](x, y)
+
+
+def linear_has_one_workspace_for_a_whole_pass() -> Backend:
+    """What the second `linear` of a program saves overwrites what the first one did."""
+    workspace: dict[str, Any] = {}
+
+    def linear(x: Array, weight: Array, bias: Array | None = None) -> RuleResult:
+        saved = workspace
+        y, saved["pulled"] = apply_spec_rule("linear", x, weight, *(() if bias is None else (bias,)))
+        return y, lambda g: saved["pulled"](g)  # noqa: PLW0108 (as of then)
+
+    def vjp(*given: Any) -> Any:
+        nonlocal workspace
+        workspace = {}
+        return planted_backends.SPEC_BACKEND.vjp(*given)
+
+    return replace(planted_backends.plant_rule("linear", linear), vjp=vjp)
+
+
+def square_has_half_its_gradient(x: Array) -> RuleResult:
+    return np.square(x), (lambda g: g * x,)
+
+
+def subtracting_in_place_ignores_alpha(self: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
+    return self._write(self.data - unwrap(other), other)
+
+
+def _make_rule_fault(op: str, rule: Any, likely: str, nests: bool = False) -> Fault:
+    return Fault(
+        op,
+        KIND_OWN,
+        spell_out_name(rule),
+        partial(planted_backends.plant_rule, op, rule, nests=nests),
+        likely,
+    )
+
+
+def _make_op_fault(op: str, function: Any, likely: str) -> Fault:
+    backend = replace(
+        planted_backends.SPEC_BACKEND, name="faulty", ops={**planted_backends.SPEC_BACKEND.ops, op: function}
+    )
+    return Fault(op, KIND_OWN, spell_out_name(function), lambda: backend, likely)
+
+
+def _make_spec_fault(op: str, change: Any, likely: str, backend: str, spoil_spec: SpoilSpec) -> Fault:
+    """A fault of the spec itself."""
+    return Fault(
+        op, KIND_OWN, spell_out_name(change), partial(load, backend), likely, OPS[op], spoil_spec=spoil_spec
+    )
+
+
+def _spoil_square() -> AbstractContextManager[Any]:
+    rule: Any = square_has_half_its_gradient
+    return mock.patch.dict(vars(OPS["square"]), rule=rule, apply=record(rule, elementwise=True))
+
+
+def _spoil_sub_() -> AbstractContextManager[Any]:
+    return mock.patch.object(Tensor, "sub_", subtracting_in_place_ignores_alpha)
+
+
+FAULT_CAUGHT_ONLY_BY: dict[str, Fault] = {
+    VALUE_PROPERTY: _make_op_fault("exp", exp_is_looked_up_where_no_gradient_is_asked_for, VALUE_PROPERTY),
+    GRADIENT_PROPERTY: _make_rule_fault(
+        "softplus", softplus_has_a_gradient_interpolated_between_0_and_1, GRADIENT_PROPERTY
+    ),
+    SHAPES_PROPERTY: faults()["tanh: gradients of float32 are float64"],
+    LAYOUTS_PROPERTY: faults()["tanh: the gradient takes the cotangent in the order of memory"],
+    LINEARITY_PROPERTY: faults()["tanh: the gradient clips the cotangent"],
+    KINKS_PROPERTY: faults()["maximum: maximum pays nobody at a tie"],
+    PURITY_PROPERTY: faults()["exp: the call writes to its first array"],
+    EXTREMES_PROPERTY: faults()["matmul: the value is never infinite"],
+    ELEMENTWISE_EXTREMES_PROPERTY: faults()["divide: divide squares the divisor"],
+    BATCHES_PROPERTY: faults()["log: the gradient misses what one block of threads does not reach"],
+    SYMMETRIES_PROPERTY: _make_rule_fault(
+        "softmax", softmax_rounds_what_is_far_from_zero, SYMMETRIES_PROPERTY
+    ),
+    BAD_INPUT_PROPERTY: _make_rule_fault("linear", linear_broadcasts_its_bias, BAD_INPUT_PROPERTY),
+    SECOND_ORDER_PROPERTY: _make_rule_fault("tanh", tanh_saves_a_constant, SECOND_ORDER_PROPERTY, nests=True),
+    CONSTANTS_PROPERTY: _make_op_fault("divide", divide_forgets_a_constant_divisor, CONSTANTS_PROPERTY),
+    PROGRAMS_PROPERTY: _make_op_fault("multiply", multiply_by_itself_counts_once, PROGRAMS_PROPERTY),
+    DEPTH_PROPERTY: faults()["programs: the pass back recurses"],
+    TRAINING_PROPERTY: Fault(
+        "linear",
+        KIND_OWN,
+        spell_out_name(linear_has_one_workspace_for_a_whole_pass),
+        linear_has_one_workspace_for_a_whole_pass,
+        TRAINING_PROPERTY,
+    ),
+    SPEC_PROPERTY: _make_spec_fault(
+        "square", square_has_half_its_gradient, SPEC_PROPERTY, "numpy", _spoil_square
+    ),
+    TENSOR_PROPERTY: _make_spec_fault(
+        "subtract", subtracting_in_place_ignores_alpha, TENSOR_PROPERTY, "torch", _spoil_sub_
+    ),
+}
+"""By the property."""

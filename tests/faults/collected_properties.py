@@ -1,0 +1,43 @@
+"""The properties, as the plugin finds them: which there are, and which of them speak of a subject."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from hypothesis import is_hypothesis_test
+
+import gradspec.properties
+from gradspec.properties.running.under_test import BackendUnderTest
+
+Property = Callable[..., Any]
+
+
+@cache
+def properties() -> dict[str, Property]:
+    """Every test function of the properties, by name."""
+    found: dict[str, Property] = {}
+    for module in pkgutil.iter_modules(gradspec.properties.__path__):
+        if module.name.startswith("test_"):
+            tests = vars(importlib.import_module(f"gradspec.properties.{module.name}"))
+            found |= {name: test for name, test in tests.items() if is_hypothesis_test(test)}
+    return found
+
+
+def applies_to(name: str, under_test: BackendUnderTest, argument: str) -> bool:
+    """Whether the property takes such an argument ("subject", "spec" or "engine") and applies to this one."""
+    test = properties()[name]
+    marks = [mark for mark in getattr(test, "pytestmark", ()) if mark.name == "property"]
+    return argument in inspect.signature(test).parameters and all(
+        mark.kwargs["when"](under_test) for mark in marks
+    )
+
+
+def list_parameter_sets(name: str) -> list[dict[str, Any]]:
+    """What further arguments the property is tried with, by pytest.mark.parametrize."""
+    for mark in getattr(properties()[name], "pytestmark", ()):
+        if mark.name == "parametrize":
+            return [{mark.args[0]: value} for value in mark.args[1]]
+    return [{}]

@@ -1,0 +1,127 @@
+"""The laws about batches and symmetries catch the faults they are for, some of which no other law can see."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import Phase, settings
+
+from gradspec.properties.laws.batches import a_batch_equals_its_members
+from gradspec.properties.laws.gradient import every_gradient_agrees
+from gradspec.properties.laws.symmetries import symmetries_are_kept
+from gradspec.properties.laws.value import value_agrees
+from gradspec.reference import OPS, VJP
+from tests.helpers.planting import QUIET_SETTINGS, find_violation, make_backend_of_rules
+
+Rule = Callable[..., VJP]
+tanh, relu, linear, layer_norm, softmax, var, max_ = (
+    OPS[name].rule for name in ("tanh", "relu", "linear", "layer_norm", "softmax", "var", "max")
+)
+
+
+FIRST_FAILURE_SETTINGS = settings(
+    QUIET_SETTINGS, phases=[Phase.generate]
+)  # without looking for the smallest case
+
+# Of batches
+
+
+def a_kernel_of_one_block(x: Any) -> VJP:
+    y, (pull,) = tanh(x)  # type: ignore[misc]
+    return y, (lambda g: np.where(np.arange(x.size).reshape(x.shape) < 1024, pull(g), 0),)  # type: ignore[misc]
+
+
+def a_vectorized_kernel_that_ends_otherwise(x: Any) -> VJP:
+    in_the_tail = (np.arange(x.size) >= x.size // 4 * 4).reshape(x.shape)
+    return np.maximum(x, 0), (lambda g: np.where((x > 0) | ((x == 0) & in_the_tail), g, 0),)
+
+
+def rows_past_the_grid_are_lost(x: Any, weight: Any, bias: Any = None) -> VJP:
+    y, (pull_x, pull_weight, pull_bias) = linear(x, weight, bias)  # type: ignore[misc]
+    return y, (
+        pull_x,
+        lambda g: pull_weight(np.where(np.arange(g.size).reshape(g.shape) < 512, g, 0)),  # type: ignore[misc]
+        pull_bias,
+    )
+
+
+def statistics_of_the_whole_batch(x: Any, weight: Any, bias: Any, *, eps: float = 1e-5) -> VJP:
+    y, pullbacks = layer_norm(x, weight, bias, eps=eps)
+    return (x - x.mean()) / np.sqrt(x.var() + eps) * weight + bias if x.size else y, pullbacks
+
+
+def sums_in_another_order(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJP:
+    y, pullbacks = OPS["sum"].rule(x, axis=axis, keepdims=keepdims)
+    return np.sum(np.flip(x), axis=axis, keepdims=True).reshape(y.shape) if y.ndim == 0 else y, pullbacks
+
+
+# Of symmetries
+
+
+def softmax_of_bounded_numbers(x: Any, *, axis: int = -1) -> VJP:
+    return softmax(np.clip(x, -1000, 1000), axis=axis)
+
+
+def softmax_that_overflows(x: Any, *, axis: int = -1) -> VJP:
+    y = np.exp(x) / np.sum(np.exp(x), axis=axis, keepdims=True)
+    return y, softmax(x, axis=axis)[1]
+
+
+def variance_of_squares(x: Any, *, axis: Any = None, correction: float = 0, keepdims: bool = False) -> VJP:
+    y, pullbacks = var(x, axis=axis, correction=correction, keepdims=keepdims)
+    n = x.size / max(y.size, 1)
+    mean = np.mean(x, axis=axis, keepdims=keepdims)
+    return (np.mean(x * x, axis=axis, keepdims=keepdims) - mean * mean) * n / (n - correction), pullbacks
+
+
+def gradient_by_place(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJP:
+    y, (pull,) = max_(x, axis=axis, keepdims=keepdims)  # type: ignore[misc]
+    return y, (lambda g: pull(g) * (np.arange(x.size).reshape(x.shape) != 1),)  # type: ignore[misc]
+
+
+BATCH_CASES: dict[str, Any] = {"fills": 2, "room": 60}
+SYMMETRY_CASES: dict[str, Any] = {"fills": 3, "smooth": True}
+FAULTS: list[tuple[str, Rule, Any, dict[str, Any]]] = [
+    ("tanh", a_kernel_of_one_block, a_batch_equals_its_members, BATCH_CASES),
+    ("relu", a_vectorized_kernel_that_ends_otherwise, a_batch_equals_its_members, BATCH_CASES),
+    ("linear", rows_past_the_grid_are_lost, a_batch_equals_its_members, BATCH_CASES),
+    ("layer_norm", statistics_of_the_whole_batch, a_batch_equals_its_members, BATCH_CASES),
+    ("softmax", softmax_of_bounded_numbers, symmetries_are_kept, SYMMETRY_CASES),
+    ("softmax", softmax_that_overflows, symmetries_are_kept, SYMMETRY_CASES),
+    ("var", variance_of_squares, symmetries_are_kept, SYMMETRY_CASES),
+    ("max", gradient_by_place, symmetries_are_kept, SYMMETRY_CASES),
+]
+UNSEEN_BY_OTHER_LAWS = (
+    a_kernel_of_one_block,
+    a_vectorized_kernel_that_ends_otherwise,
+    rows_past_the_grid_are_lost,
+    softmax_of_bounded_numbers,
+)
+
+
+@pytest.mark.parametrize(("op", "rule", "law", "cases"), FAULTS)
+def test_a_fault_of_batches_or_symmetries_is_found(
+    op: str, rule: Rule, law: Any, cases: dict[str, Any]
+) -> None:
+    assert find_violation(
+        law, make_backend_of_rules(**{op: rule}), example_settings=FIRST_FAILURE_SETTINGS, **cases
+    )
+
+
+@pytest.mark.rotating
+@pytest.mark.parametrize(
+    ("op", "rule"), [(op, rule) for op, rule, *_ in FAULTS if rule in UNSEEN_BY_OTHER_LAWS]
+)
+def test_some_faults_are_seen_by_no_other_law(op: str, rule: Rule) -> None:
+    assert not find_violation(value_agrees, make_backend_of_rules(**{op: rule}))
+    assert not find_violation(every_gradient_agrees, make_backend_of_rules(**{op: rule}), smooth=True)
+
+
+def test_sums_may_be_in_any_order() -> None:
+    assert not find_violation(
+        a_batch_equals_its_members, make_backend_of_rules(sum=sums_in_another_order), **BATCH_CASES
+    )
+    assert not find_violation(
+        symmetries_are_kept, make_backend_of_rules(sum=sums_in_another_order), **SYMMETRY_CASES
+    )

@@ -1,0 +1,134 @@
+"""Subgradients at kinks: the faults the law is for, and the conventions it leaves open."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradspec.backends import load
+from gradspec.properties.cases.case import Case
+from gradspec.properties.drawing.kinked import kinked_cases
+from gradspec.properties.laws.gradient import every_gradient_agrees
+from gradspec.properties.laws.kinks import gradient_at_kinks_is_a_legal_subgradient
+from gradspec.properties.laws.linearity import pullback_is_linear_in_the_cotangent
+from gradspec.properties.laws.value import value_agrees
+from gradspec.properties.running.under_test import OpUnderTest
+from gradspec.reference import OPS, VJP
+from tests.helpers.planting import find_violation, make_backend_of_rules
+
+
+def draw_kink_cases(subject: OpUnderTest) -> Any:
+    return kinked_cases(subject.op, subject.dtypes, fills=2)
+
+
+def relu_of_slope_two_at_zero(x: Any) -> VJP:
+    return np.maximum(x, 0), (lambda g: g * np.where(x == 0, 2, x > 0).astype(x.dtype),)
+
+
+def relu_of_no_slope_at_zero(x: Any) -> VJP:
+    return np.maximum(x, 0), (lambda g: g * (x / x) * (x > 0),)
+
+
+def abs_that_is_too_steep_at_zero(x: Any) -> VJP:
+    return np.abs(x), (lambda g: g * np.where(x == 0, -1.5, np.sign(x)).astype(x.dtype),)
+
+
+def maximum_that_pays_twice_at_a_tie(x: Any, y: Any) -> VJP:
+    return np.maximum(x, y), (lambda g: g * (x >= y), lambda g: g * (y >= x))
+
+
+def maximum_that_pays_nobody_at_a_tie(x: Any, y: Any) -> VJP:
+    return np.maximum(x, y), (lambda g: g * (x > y), lambda g: g * (y > x))
+
+
+def max_that_pays_every_winner(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJP:
+    y = np.max(x, axis=axis, keepdims=True)
+    value = np.max(x, axis=axis, keepdims=keepdims)
+    return value, (lambda g: np.reshape(g, y.shape) * (x == y),)
+
+
+FAULTS: dict[str, list[Callable[..., VJP]]] = {
+    "relu": [relu_of_slope_two_at_zero, relu_of_no_slope_at_zero],
+    "abs": [abs_that_is_too_steep_at_zero],
+    "maximum": [maximum_that_pays_twice_at_a_tie, maximum_that_pays_nobody_at_a_tie],
+    "max": [max_that_pays_every_winner],
+}
+
+
+@pytest.mark.rotating
+@pytest.mark.parametrize(("op", "rule"), [(op, rule) for op, rules in FAULTS.items() for rule in rules])
+def test_an_illegal_subgradient_is_caught_and_by_no_other_law(op: str, rule: Callable[..., VJP]) -> None:
+    backend = make_backend_of_rules(**{op: rule})
+    assert find_violation(gradient_at_kinks_is_a_legal_subgradient, backend, draw_cases=draw_kink_cases)
+    assert not find_violation(every_gradient_agrees, backend, smooth=True)
+    assert not find_violation(pullback_is_linear_in_the_cotangent, backend, smooth=True)
+    assert not find_violation(value_agrees, backend)
+
+
+def relu_flat_at_zero(x: Any) -> VJP:
+    return np.maximum(x, 0), (lambda g: g * (x > 0),)
+
+
+def relu_steep_at_zero(x: Any) -> VJP:
+    return np.maximum(x, 0), (lambda g: g * (x >= 0),)
+
+
+def abs_with_a_slope_at_zero(x: Any) -> VJP:
+    return np.abs(x), (lambda g: g * np.where(x == 0, 0.25, np.sign(x)).astype(x.dtype),)
+
+
+def maximum_that_prefers_the_first(x: Any, y: Any) -> VJP:
+    return np.maximum(x, y), (lambda g: g * (x >= y), lambda g: g * (y > x))
+
+
+def max_that_picks_an_index(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJP:
+    axes = tuple(range(x.ndim)) if axis is None else tuple(np.atleast_1d(axis).astype(int) % max(x.ndim, 1))
+    y = np.max(x, axis=axes, keepdims=True)
+    later = np.zeros(x.shape, bool)  # whether an element equal to it came before
+    for place in np.ndindex(x.shape):
+        earlier = [p for p in np.ndindex(x.shape) if p < place and _are_in_same_row(p, place, axes)]
+        later[place] = any(x[p] == x[place] for p in earlier)
+    return np.max(x, axis=axes, keepdims=keepdims), (lambda g: np.reshape(g, y.shape) * ((x == y) & ~later),)
+
+
+def _are_in_same_row(p: tuple[int, ...], q: tuple[int, ...], axes: tuple[int, ...]) -> bool:
+    return all(i in axes or a == b for i, (a, b) in enumerate(zip(p, q, strict=True)))
+
+
+RIGHT_RULES: dict[str, list[Callable[..., VJP]]] = {
+    "relu": [relu_flat_at_zero, relu_steep_at_zero, OPS["relu"].rule],
+    "abs": [abs_with_a_slope_at_zero],
+    "maximum": [maximum_that_prefers_the_first],
+    "clip": [OPS["clip"].rule],
+    "max": [max_that_picks_an_index, OPS["max"].rule],
+}
+
+
+@pytest.mark.parametrize(("op", "rule"), [(op, rule) for op, rules in RIGHT_RULES.items() for rule in rules])
+def test_every_convention_is_legal(op: str, rule: Callable[..., VJP]) -> None:
+    assert not find_violation(
+        gradient_at_kinks_is_a_legal_subgradient,
+        make_backend_of_rules(**{op: rule}),
+        draw_cases=draw_kink_cases,
+    )
+
+
+def make_clip_that_pays(*shares: float) -> Callable[..., VJP]:
+    def clip(x: Any, min: Any, max: Any) -> VJP:  # noqa: A002
+        return np.clip(x, min, max), tuple(lambda g, share=share: g * share for share in shares)
+
+    return clip
+
+
+@pytest.mark.parametrize("shares", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (0.25, 0.5, 0.25)], ids=str)
+def test_where_x_and_both_bounds_meet_any_of_them_may_be_paid_everywhere(shares: tuple[float, ...]) -> None:
+    case = Case.of("clip", "float64", [0.0, np.zeros(8), np.zeros(8)], {}, np.arange(1.0, 9))
+    law, twice = gradient_at_kinks_is_a_legal_subgradient, [2 * share for share in shares]
+    assert law(make_backend_of_rules(clip=make_clip_that_pays(*shares)), case).verdict == "agree"
+    assert law(make_backend_of_rules(clip=make_clip_that_pays(*twice)), case).verdict == "disagree"
+
+
+def test_a_case_without_a_kink_says_nothing() -> None:
+    case = Case.of("relu", "float32", [[1.0, -2.0]], {}, [1.0, 2.0])
+    assert not gradient_at_kinks_is_a_legal_subgradient(load("numpy"), case).informative

@@ -1,0 +1,62 @@
+"""The law about programs catches faults of engines, which no law about a single op can see."""
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from gradspec.backends import Backend
+from gradspec.properties.drawing.programs import PROGRAMS_PER_EXAMPLE, programs
+from gradspec.properties.laws.gradient import every_gradient_agrees
+from gradspec.properties.laws.programs import every_gradient_of_a_program_agrees
+from gradspec.properties.running.failure import LawViolation
+from gradspec.properties.running.under_test import BackendUnderTest
+from tests.faults.engines import (
+    WRONG_TRAVERSALS,
+    Node,
+    make_engine,
+    pull_by_recursion,
+    pull_newest_first,
+    second_branch_is_lost,
+)
+from tests.helpers.planting import QUIET_SETTINGS, find_violation
+
+
+def find_program_violation(backend: Backend, example_settings: settings) -> LawViolation | None:
+    """How the backend breaks the law, or None."""
+    tried_on = BackendUnderTest(backend=backend, dtypes=["float64", "float32"])
+
+    @example_settings
+    @given(data=st.data())
+    def tried(data: st.DataObject) -> None:
+        for _ in range(PROGRAMS_PER_EXAMPLE):
+            tried_on.check_law(every_gradient_of_a_program_agrees, data.draw(programs(tried_on)))
+
+    try:
+        tried()
+    except LawViolation as found:
+        return found
+    return None
+
+
+@pytest.mark.parametrize("right", [pull_newest_first, pull_by_recursion])
+def test_an_engine_of_another_kind_passes(right: Callable[[Node], None]) -> None:
+    assert not find_program_violation(make_engine(right), QUIET_SETTINGS)
+
+
+@pytest.mark.parametrize("fault", WRONG_TRAVERSALS)
+def test_a_fault_of_the_engine_is_found(fault: Callable[[Node], None]) -> None:
+    assert find_program_violation(make_engine(fault), settings(QUIET_SETTINGS, phases=[Phase.generate]))
+
+
+def test_a_violation_is_shown_on_the_smallest_program() -> None:
+    found = find_program_violation(make_engine(second_branch_is_lost), QUIET_SETTINGS)
+    assert found
+    assert found.case.steps == (("add", (0, 0)),)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("fault", WRONG_TRAVERSALS)
+@pytest.mark.parametrize("op", ["multiply", "add", "softmax"])
+def test_no_law_about_a_single_op_sees_it(fault: Callable[[Node], None], op: str) -> None:
+    assert not find_violation(every_gradient_agrees, make_engine(fault, op), smooth=True)

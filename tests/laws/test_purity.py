@@ -1,0 +1,120 @@
+"""The laws of layouts and of purity are broken by their faults and kept by what is right."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradspec.backends import Backend
+from gradspec.properties.cases.layouts import LAYOUTS, lay_out
+from gradspec.properties.laws.gradient import every_gradient_agrees
+from gradspec.properties.laws.layouts import layout_makes_no_difference
+from gradspec.properties.laws.purity import calls_leave_no_trace
+from gradspec.properties.laws.value import value_agrees
+from gradspec.properties.test_layouts import laid_out_cases
+from gradspec.reference import OPS, VJP
+from tests.helpers.planting import find_violation, make_backend_of_ops, make_backend_of_rules
+
+multiply, tanh, add = (OPS[name].rule for name in ("multiply", "tanh", "add"))
+
+
+def read_in_the_order_of_memory(g: Any) -> Any:
+    """What a kernel reads that takes every array for contiguous."""
+    return g.ravel(order="K").reshape(g.shape)
+
+
+def multiply_of_contiguous_cotangents(x: Any, y: Any) -> VJP:
+    return x * y, (lambda g: read_in_the_order_of_memory(g) * y, lambda g: read_in_the_order_of_memory(g) * x)
+
+
+def multiply_of_contiguous_inputs(x: Any, y: Any) -> VJP:
+    return x * y, (lambda g: g * y, lambda g: g * read_in_the_order_of_memory(x))
+
+
+def tanh_that_spends_its_cotangent(x: Any) -> VJP:
+    def pull(g: Any) -> Any:
+        if g.flags.writeable and g.ndim:
+            g *= 1 - np.tanh(x) ** 2
+            return g
+        return g * (1 - np.tanh(x) ** 2)
+
+    return np.tanh(x), (pull,)
+
+
+def tanh_that_writes_to_its_input(x: Any) -> VJP:
+    y = np.tanh(x)
+    if x.flags.writeable and x.ndim:
+        x[...] = y
+    return y, (lambda g: g * (1 - y * y),)
+
+
+def tanh_that_forgets(x: Any) -> VJP:
+    saved = [np.tanh(x)]
+    return saved[0], (lambda g: g * (1 - (y := saved.pop() if saved else 0 * g) * y),)
+
+
+def tanh_of_a_worn_buffer(x: Any) -> VJP:
+    y = np.tanh(x)
+    calls = iter(range(100))
+    return y, (lambda g: g * (1 - y * y) * (1 if next(calls) == 0 else 2),)
+
+
+def make_backend_with_one_gradient_buffer(**ops: Callable[..., Any]) -> Backend:
+    """A backend whose vjp returns one buffer as the gradient of every input."""
+
+    def vjp(fn: Any, *inputs: Any) -> Any:
+        value = fn(*inputs)
+        return value, lambda g: (d := np.array(g), d)
+
+    return replace(make_backend_of_ops(ops), vjp=vjp)
+
+
+@pytest.mark.parametrize("rule", [multiply_of_contiguous_cotangents, multiply_of_contiguous_inputs])
+def test_only_the_law_of_layouts_notices_an_order_taken_for_granted(rule: Callable[..., VJP]) -> None:
+    backend = make_backend_of_rules(multiply=rule)
+    assert find_violation(layout_makes_no_difference, backend, draw_cases=laid_out_cases)
+    assert not find_violation(every_gradient_agrees, backend, smooth=True)
+    assert not find_violation(value_agrees, backend)
+
+
+@pytest.mark.parametrize(
+    "rule", [tanh_that_spends_its_cotangent, tanh_that_writes_to_its_input, tanh_of_a_worn_buffer]
+)
+def test_what_is_left_behind_is_noticed(rule: Callable[..., VJP]) -> None:
+    backend = make_backend_of_rules(tanh=rule)
+    assert find_violation(calls_leave_no_trace, backend, smooth=True, fills=2)
+
+
+def test_only_the_law_of_purity_calls_a_pullback_twice() -> None:
+    assert not find_violation(
+        every_gradient_agrees, make_backend_of_rules(tanh=tanh_of_a_worn_buffer), smooth=True
+    )
+
+
+def test_one_buffer_for_two_gradients_is_noticed() -> None:
+    found = find_violation(
+        calls_leave_no_trace,
+        make_backend_with_one_gradient_buffer(add=OPS["add"].apply),
+        smooth=True,
+        fills=2,
+    )
+    assert found
+    assert "share memory" in str(found)
+
+
+@pytest.mark.parametrize("name", ["multiply", "tanh", "add", "sum", "reshape", "concat"])
+def test_the_spec_keeps_both_laws(name: str) -> None:
+    backend = make_backend_of_ops({name: OPS[name].apply}, "spec")
+    assert not find_violation(layout_makes_no_difference, backend, draw_cases=laid_out_cases)
+    assert not find_violation(calls_leave_no_trace, backend, smooth=True, fills=2)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_does_not_depend_on_how_an_array_lay_before(layout: str) -> None:
+    x = np.broadcast_to(np.arange(4.0).reshape(2, 2, 1), (2, 2, 3))
+    laid = [lay_out(y, layout) for y in (x, np.array(x), np.array(x, order="F"), np.array(x.tolist()))]
+    assert len({y.strides for y in laid}) == 1
+    memories = [y if y.base is None else y.base for y in laid]
+    assert len({m.tobytes("A") for m in memories}) == 1

@@ -1,0 +1,1 @@
+"""Tests of what draws cases, judges them, runs the properties and reports."""

@@ -1,0 +1,237 @@
+"""A failure is the product: the smallest case, told once, with a script that reproduces it anywhere."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from gradspec.backends import load
+from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.literals import literal
+from gradspec.properties.judging.attempt import CrashOrTimeout, describe_exception, judge_case, make_printable
+from gradspec.properties.judging.judge import Judgement
+from gradspec.properties.laws.gradient import every_gradient_agrees
+from gradspec.properties.laws.second_order import make_moderate
+from gradspec.properties.laws.value import value_agrees
+from gradspec.properties.running.failure import FailingBackend, LawViolation
+from gradspec.properties.running.simplify import count_characters_to_read, is_legal, simplify_case
+from gradspec.properties.running.under_test import OpUnderTest
+from gradspec.reference import OPS
+from tests.helpers.planting import make_backend_of_rules
+from tests.helpers.pytest_runs import PytestRun, make_environment, run_properties, run_script
+
+FAULTY_BACKEND_SOURCE = """
+from dataclasses import replace
+from gradspec.backends import load
+from gradspec.reference import record
+
+def multiply(x, y):
+    z, (pull_x, pull_y) = right.ops["multiply"].rule(x, y)
+    return z, (pull_y, pull_x)
+
+right = load("numpy")
+backend = replace(right, name="faulty", ops={"multiply": record(multiply), "tanh": right.ops["tanh"]})
+"""
+
+
+@pytest.fixture(scope="module")
+def faulty_run(tmp_path_factory: pytest.TempPathFactory) -> PytestRun:
+    folder = tmp_path_factory.mktemp("faulty")
+    (folder / "mine.py").write_text(FAULTY_BACKEND_SOURCE, encoding="utf-8")
+    return run_properties(
+        folder, "--backend=mine:backend", "-n2", "-k", "value or gradient_agrees or extremes"
+    )
+
+
+def test_a_failure_is_told_by_the_case(faulty_run: PytestRun) -> None:
+    told = faulty_run.output.split("what disagrees")[1].split("= gradspec")[0]
+    first = told.split("\n\n")[0]
+    assert first.index("multiply on faulty (cpu) breaks a law:") < first.index("in float") < first.index("x ")
+    assert "cotangent = " in first
+    assert "expected" in first
+    assert "allowed to be off by" in first
+    assert "reproduce: python failures/" in first
+    assert len(first.splitlines()) < 15
+
+
+def test_under_xdist_the_matrix_is_complete(faulty_run: PytestRun) -> None:
+    assert "multiply   ✗" in faulty_run.output
+    assert "tanh       ✓" in faulty_run.output
+    assert "not offered  faulty: " in faulty_run.output
+
+
+def test_every_script_reproduces_from_another_folder(faulty_run: PytestRun, tmp_path: Path) -> None:
+    assert faulty_run.failure_scripts
+    for script in faulty_run.failure_scripts:
+        done = run_script(script, tmp_path)
+        assert (done.returncode, done.stderr) == (1, ""), script
+        assert len(script.read_text(encoding="utf-8").splitlines()) < 20
+        capsule = json.loads(script.with_suffix(".json").read_text(encoding="utf-8"))
+        assert capsule["backend"] == "mine:backend"
+        assert capsule["case"]["op"] == "multiply"
+
+
+def test_identical_failures_are_told_once(faulty_run: PytestRun) -> None:
+    assert "breaks likewise: " in faulty_run.output
+    told = faulty_run.output.split("what disagrees")[1].split("= gradspec")[0]
+    assert len(faulty_run.failure_scripts) == told.count("reproduce: python")
+
+
+# What a script has to be able to write down.
+
+bfloat16 = np.dtype(ml_dtypes.bfloat16)
+CASES = {
+    "slices": Case.of(
+        "getitem", "float64", [[1, 2, 3]], {"key": (slice(None, None, -1), None, ...)}, [[1, 1, 1]]
+    ),
+    "arrays": Case.of("getitem", "float64", [[1, 2]], {"key": np.array([0, 0, 1])}, [1, 2, 3]),
+    "no elements": Case.of("getitem", "float64", [[1.0, 2]], {"key": np.empty(0, np.int64)}, []),
+    "masks": Case.of("getitem", "float64", [[1, 2]], {"key": (np.array([True, False]),)}, [1]),
+    "empty": Case.of("add", "float32", [np.empty((0, 3)), [1, 2, 3]], {}, np.empty((0, 3))),
+    "bfloat16": Case.of("multiply", "bfloat16", [[1.0078125], [-0.0]], {}, [3.5]),
+    "inf and nan": Case.of("multiply", "float64", [[np.inf], [np.nan]], {}, [-np.inf]),
+    "tiny": Case.of("exp", "float64", [[5e-324, 0.1]], {}, [1e308, 1 / 3]),
+    "sequences": Case.of("concat", "float16", [[1.0], [2.0]], {"axis": -1}, [1, 2]),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_script_writes_down_exactly_its_case(case: Case) -> None:
+    script = make_violation(case).as_script()
+    setting: dict[str, Any] = {}
+    exec(script.split("\njudgement")[0], setting)  # up to where the backend is called
+    written: Case = setting["case"]
+    for x, y in zip((*written.inputs, written.cotangent), (*case.inputs, case.cotangent), strict=True):
+        assert x.dtype == y.dtype
+        assert x.shape == y.shape
+        assert x.tobytes() == y.tobytes()
+    assert str(written.keywords) == str(case.keywords)
+    assert [getattr(k, "dtype", None) for k in written.keywords.values()] == [
+        getattr(k, "dtype", None) for k in case.keywords.values()
+    ]
+
+
+def make_violation(case: Case, judgement: Judgement | None = None) -> LawViolation:
+    judgement = judgement or Judgement("disagree", 'it said """no\\" and ended in a quote"')
+    return LawViolation(value_agrees, FailingBackend('qu"ote\\', "cpu", "numpy"), case, judgement)
+
+
+def test_a_script_of_a_right_backend_says_so(tmp_path: Path) -> None:
+    for judgement in (None, CrashOrTimeout("disagree", "was not done after 9 s", time_limit=9)):
+        script = make_violation(CASES["bfloat16"], judgement).save(tmp_path)
+        done = run_script(script, tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_failures_are_saved_whole_and_leave_nothing_else(tmp_path: Path) -> None:
+    make_violation(CASES["empty"]).save(tmp_path / "failures")
+    assert sorted(p.suffix for p in (tmp_path / "failures").iterdir()) == [".json", ".py"]
+
+
+# Simpler values
+
+
+def test_values_become_simple_for_as_long_as_the_failure_stays() -> None:
+    rng = np.random.default_rng(0)
+    x, y, g = rng.standard_normal((3, 4))
+    case = Case.of("multiply", "float64", [x, y], {}, g)
+
+    def fails(c: Case) -> bool:
+        return bool(c.inputs[0][2] < 0.5 and c.cotangent[1] != 0)
+
+    simple = simplify_case(case, fails, smooth=False)
+    assert fails(simple)
+    assert count_characters_to_read(simple) <= 1
+    assert np.array_equal(simple.inputs[1], np.zeros(4))
+
+
+def test_simpler_values_stay_in_the_domain_and_off_the_kinks() -> None:
+    log = Case.of("log", "float64", [[0.731, 2.25]], {}, [1, 1])
+    assert np.all(simplify_case(log, lambda _: True, smooth=False).inputs[0] > 0)
+    relu = Case.of("relu", "float64", [[0.731, -2.25]], {}, [1, 1])
+    assert is_legal(simplify_case(relu, lambda _: True, smooth=True), relu, smooth=True)
+    assert np.all(simplify_case(relu, lambda _: True, smooth=True).inputs[0] != 0)
+
+
+def test_what_is_extreme_on_purpose_may_stay_so() -> None:
+    case = Case.of(
+        "log", "float64", [[-0.731, np.nan, 2.25]], {}, [1, 1, 1]
+    )  # no number of its domain but the last
+    simple = simplify_case(case, lambda c: bool(np.isnan(c.inputs[0][1])), smooth=False)
+    assert np.array_equal(simple.inputs[0][:2], [-0.731, np.nan], equal_nan=True)
+    assert simple.inputs[0][2] == 1
+
+
+def test_every_law_on_cases_shows_simpler_values_within_its_reach() -> None:
+    subject = OpUnderTest(name="tanh", op=OPS["tanh"], backend=load("numpy"), dtypes=["float64"])
+    case = Case.of("tanh", "float64", [[0.731, 1.318]], {}, [0.917, 1.213])
+
+    def law(_: Any, case: Case) -> Judgement:
+        return Judgement("disagree" if case.inputs[0][1] > 1 / 2 else "agree")
+
+    with pytest.raises(LawViolation):
+        subject.check_law(law, case, adapt=make_moderate)
+    found = subject.simplify_failure()
+    assert found is not None
+    assert isinstance(found.case, Case)
+    assert found.case.inputs[0].tolist() == [0, 1]
+
+
+# What a backend says
+
+
+def test_what_a_backend_says_can_do_nothing() -> None:
+    assert make_printable("a\x1b[31m\x00\r\ud800é✓\nb") == "a\\x1b[31m\\x00\\r\\ud800é✓\nb"
+    assert len(make_printable("x" * 10_000)) < 600
+
+
+def test_an_exception_whose_message_raises_is_told() -> None:
+    class Rude(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    assert "raised Rude: (its message raised RuntimeError)" in describe_exception(Rude())
+
+
+def test_a_result_that_is_no_array_is_named() -> None:
+    case = CASES["tiny"]
+    for result, shown in ((None, "None (NoneType)"), ("a string", "'a string' (str)")):
+        backend = make_backend_of_rules(exp=lambda x, r=result: (r, (lambda g: g,)))
+        judgement = judge_case(value_agrees, backend, case)
+        assert judgement.verdict == "disagree"
+        assert shown in judgement.reason or result is not None
+
+
+def test_a_pullback_of_too_few_gradients_is_named() -> None:
+    right = make_backend_of_rules(multiply=OPS["multiply"].rule)
+    for returned in (None, (), (1, 2, 3)):
+        backend = replace(right, vjp=lambda fn, *xs, r=returned: (fn(*xs), lambda g: r))
+        judgement = judge_case(every_gradient_agrees, backend, CASES["inf and nan"])
+        assert f"the pullback returned {returned!r}" in judgement.reason
+
+
+def test_a_script_needs_no_hypothesis(tmp_path: Path) -> None:
+    script = make_violation(CASES["tiny"]).save(tmp_path)
+    code = f"import sys; sys.modules['hypothesis'] = None; sys.modules['pytest'] = None; exec(open({str(script)!r}).read())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=make_environment(), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_numbers_that_nobody_would_read_are_in_the_script_alone() -> None:
+    case = Case.of("exp", "float64", [np.linspace(0, 1, 400)], {}, np.ones(400))
+    assert max(map(len, case.as_lines())) < 100
+    assert case.as_python().count(",") > 400
+
+
+@pytest.mark.parametrize("array", [np.array(0.0), np.array([1.0, 0.0]), np.array([True]), np.array(2)])
+def test_the_literal_of_a_key_keeps_the_kind_of_its_arrays(array: np.ndarray[Any, Any]) -> None:
+    (read,) = eval(literal((array,)), {"np": np})
+    assert (read.dtype, read.tolist()) == (array.dtype, array.tolist())

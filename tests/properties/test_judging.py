@@ -1,0 +1,112 @@
+"""The judge: what it lets pass, what it finds wrong, and what it says it cannot tell."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradspec.properties.cases.case import Case, dtype_of
+from gradspec.properties.cases.evaluate import run_spec
+from gradspec.properties.judging.judge import Judge
+from gradspec.reference.tape import Array
+
+RNG = np.random.default_rng(0)
+
+
+def make_case(op: str, dtype: str, *inputs: Any, cotangent: Any, **keywords: Any) -> Case:
+    arrays = [x if np.asarray(x).dtype.kind == "i" else np.asarray(x).astype(dtype_of(dtype)) for x in inputs]
+    return Case.of(op, dtype, arrays, keywords, np.asarray(cotangent).astype(dtype_of(dtype)))
+
+
+def make_layer_norm_case(dtype: str, scale: float) -> Case:
+    x, g = RNG.normal(size=(2, 4, 33)) * [[[scale]], [[1]]]
+    return make_case("layer_norm", dtype, x, np.ones(33), np.zeros(33), cotangent=g)
+
+
+CASES = {
+    "a layer whose squares sum to more than float16 holds": make_layer_norm_case("float16", 100),
+    "a layer in bfloat16": make_layer_norm_case("bfloat16", 100),
+    "a layer in float32": make_layer_norm_case("float32", 1e-3),
+    "products": make_case(
+        "matmul", "float16", *RNG.normal(size=(2, 9, 9)), cotangent=RNG.normal(size=(9, 9))
+    ),
+    "powers": make_case(
+        "pow", "float64", RNG.random(9) + 0.5, RNG.normal(size=9) * 9, cotangent=RNG.normal(size=9)
+    ),
+    "classes": make_case("cross_entropy", "float32", RNG.normal(size=(5, 3)), np.arange(5) % 3, cotangent=1),
+}
+
+
+@pytest.fixture(params=list(CASES.values()), ids=list(CASES))
+def judge(request: pytest.FixtureRequest) -> Judge:
+    return Judge(request.param)
+
+
+def compute_right_gradients(judge: Judge) -> dict[str, Array]:
+    """Right ones: those of the spec, in higher precision and rounded once."""
+    dtype = dtype_of(judge.case.dtype)
+    return {name: d.astype(dtype) for name, d in judge.exact.gradients.items()}
+
+
+def test_what_is_right_but_for_one_rounding_agrees(judge: Judge) -> None:
+    found = judge.judge_gradients(compute_right_gradients(judge))
+    assert (found.verdict, found.informative) == ("agree", True)
+
+
+def test_zeros_are_found_wrong_whatever_the_noise(judge: Judge) -> None:
+    for name, d in compute_right_gradients(judge).items():
+        assert not np.any(d) or judge.judge_gradient(name, np.zeros_like(d)).verdict == "disagree"
+
+
+@pytest.mark.parametrize("spoilt", [np.nan, np.inf])
+def test_one_element_that_is_not_finite_is_found_wrong(judge: Judge, spoilt: float) -> None:
+    if judge.case.dtype == "float16" and judge.case.op.name == "layer_norm":
+        pytest.skip("another order of operations might overflow")
+    for name, d in compute_right_gradients(judge).items():
+        d[(-1,) * d.ndim] = spoilt
+        assert judge.judge_gradient(name, d).verdict == "disagree"
+
+
+def test_a_percent_off_is_found_wrong_where_the_dtype_tells_it_apart(judge: Judge) -> None:
+    if dtype_of(judge.case.dtype).itemsize > 2:
+        for name, d in compute_right_gradients(judge).items():
+            assert judge.judge_gradient(name, (d * 1.01).astype(d.dtype)).verdict == "disagree"
+
+
+def test_gradients_of_another_shape_are_found_wrong(judge: Judge) -> None:
+    for name, d in compute_right_gradients(judge).items():
+        assert "has shape" in judge.judge_gradient(name, d[..., None]).reason
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("scale", [1e-2, 1, 100])
+def test_statistics_saved_in_16_bits_are_no_fault(dtype: str, scale: float) -> None:
+    """As some libraries save them for the backward pass. The rest is in float32."""
+    for _ in range(20):
+        c = make_layer_norm_case(dtype, scale)
+        x, g = (a.astype(np.float32) for a in (c.inputs[0], c.cotangent))
+        mean = np.mean(x, axis=1, keepdims=True)
+        rstd = 1 / np.sqrt(np.var(x, axis=1, keepdims=True) + np.float32(1e-5))
+        mean, rstd = (a.astype(dtype_of(dtype)).astype(np.float32) for a in (mean, rstd))
+        xhat = (x - mean) * rstd
+        along = np.mean(g * xhat, axis=1, keepdims=True)
+        dx = rstd * (g - np.mean(g, axis=1, keepdims=True) - xhat * along)
+        judgement = Judge(c).judge_gradient("x", dx.astype(dtype_of(dtype)))
+        assert judgement.verdict != "disagree", judgement.reason
+        if scale == 100:  # smaller numbers have squares so small that float16 may lose them
+            assert judgement.informative
+
+
+def test_where_the_exact_result_overflows_nothing_is_said() -> None:
+    judge = Judge(make_case("exp", "float16", [20.0], cotangent=[1.0]))
+    for got in (np.inf, 65504, 0):
+        assert judge.judge_value(np.array([got], np.float16)).verdict == "undecidable"
+
+
+def test_where_everything_cancels_nothing_is_said_of_small_errors() -> None:
+    """Of numbers near 1,000 whose mean is subtracted, float16 leaves a variance of a few units at best."""
+    x = 1000 + np.array([0.0, 0.5, 0.0, 0.5])
+    judge = Judge(make_case("var", "float16", x, cotangent=1.0))
+    exact = run_spec(judge.case).gradients["x"]
+    assert judge.judge_gradient("x", exact).verdict in ("agree", "undecidable")
+    assert judge.judge_gradient("x", exact + np.float16(1000)).verdict == "disagree"

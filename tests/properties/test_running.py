@@ -1,0 +1,182 @@
+"""Running the properties: options, shards, budgets, and backends whose deviations are declared."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from gradspec.properties.running import options
+from gradspec.properties.running.budget import Budget
+from gradspec.properties.running.matrix import Entry, Tally, format_tables
+from gradspec.properties.running.report import Report, ReportedFailure, show_failures, show_matrix
+from gradspec.properties.running.selection import split_shard
+from tests.helpers.pytest_runs import copy_one_property, run_properties
+
+
+@pytest.mark.parametrize(
+    ("option", "line"),
+    [
+        ("--backend=tourch", "ERROR: --backend: no backend 'tourch'; did you mean 'torch'"),
+        ("--op=layernorm", "ERROR: --op layernorm: no such op; did you mean 'layer_norm'"),
+        ("--dtype=float8", "ERROR: --dtype float8: no such dtype; did you mean 'float"),
+        (
+            "--hypothesis-profile=quik",
+            "ERROR: --hypothesis-profile quik: no such profile; did you mean 'quick'",
+        ),
+        ("--shard=5/4", "ERROR: --shard 5/4: "),
+        ("--budget=soon", "ERROR: --budget soon: it is a time, as in 90s"),
+        ("--backend=broken:backend", "ERROR: --backend broken:backend raised ZeroDivisionError"),
+    ],
+)
+def test_what_does_not_exist_is_named_in_a_line(option: str, line: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("backend = 1 / 0", encoding="utf-8")
+    ran = run_properties(tmp_path, option, "--collect-only")
+    assert ran.status == 4
+    assert line in ran.output
+    assert "Traceback" not in ran.output
+    assert len(ran.output.split()) < 40
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("90", 90), ("10m", 600), ("1h30m", 5400)])
+def test_a_budget_is_a_time(text: str, seconds: float) -> None:
+    config: Any = SimpleNamespace(getoption=lambda _: text)
+    assert options.parse_budget(config) == seconds
+
+
+def test_shards_are_disjoint_and_complete() -> None:
+    items: Any = [SimpleNamespace(nodeid=f"test_{i}", callspec=None) for i in range(17)]
+    parts = [split_shard(items, i, 4)[0] for i in (1, 2, 3, 4)]
+    assert sorted(x.nodeid for part in parts for x in part) == sorted(x.nodeid for x in items)
+    assert parts == [split_shard(items[::-1], i, 4)[0][::-1] for i in (1, 2, 3, 4)]
+    assert {len(part) for part in parts} == {4, 5}
+
+
+def test_a_budget_goes_to_what_has_told_least() -> None:
+    budget = Budget(100, ["new", "old"], {"old": 4000})
+    assert budget.allot_seconds("new") > 80
+    assert Budget(100, ["old", "new"], {"old": 4000}).allot_seconds("old") < 20
+    assert 45 < Budget(100, ["a", "b"], {}).allot_seconds("a") <= 50
+    assert Budget(100, ["a", "b", "c", "d"], {}, workers=2).allot_seconds("a") > 45
+
+
+KNOWN_DEVIATIONS_SOURCE = """
+from dataclasses import replace
+from gradspec.backends import load
+
+right = load("numpy")
+backend = replace(
+    right,
+    name="mine",
+    ops={"tanh": lambda x: 1.5 * right.ops["tanh"](x), "square": right.ops["square"], "exp": right.ops["exp"]},
+    known={"tanh": "a \\x1b[31mbug", "square": "fixed since"},
+)
+"""
+
+
+def test_deviations_that_are_declared_are_expected_and_missed_when_gone(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(KNOWN_DEVIATIONS_SOURCE, encoding="utf-8")
+    one = copy_one_property(tmp_path)
+    mine = ("--backend=mine:backend", "--no-isolate", "--hypothesis-profile=default")
+    ran = run_properties(tmp_path, *mine, "--matrix=found.json", properties=one)
+    assert ran.status == 1
+    assert "error  mine: square is declared to deviate (fixed since)" in ran.output
+    assert "tanh is declared" not in ran.output
+    assert " failed" not in ran.output
+    assert not (tmp_path / "failures").exists()
+    entries = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["entries"]
+    assert {e["outcome"] for e in entries if e["op"] == "tanh"} >= {"known"}
+    assert "\x1b" not in ran.output
+    again = run_properties(tmp_path, *mine, "-k", "square", properties=one)
+    assert again.status == 0  # a part of the properties cannot tell that a deviation is gone
+    quick = run_properties(tmp_path, *mine[:2], "--hypothesis-profile=quick", properties=one)
+    assert quick.status == 0  # nor can a few examples
+
+
+KNOWN_IN_FLOAT32_SOURCE = """
+from dataclasses import replace
+from gradspec.backends import load
+
+right = load("numpy")
+
+
+def tanh(x):
+    return 1.5 * right.ops["tanh"](x) if x.dtype in WRONG_IN else right.ops["tanh"](x)
+
+
+backend = replace(right, name="mine", ops={"tanh": tanh}, known={"tanh[float32]: value agrees": "reduced"})
+"""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "profile", "status", "said"),
+    [
+        ("float32", "default", 0, "1 xfailed"),
+        ("float64", "default", 1, "tanh on mine (cpu) breaks a law: value agrees"),
+        ("float64 float32", "default", 1, "tanh on mine (cpu) breaks a law: value agrees"),
+        ("", "default", 1, "mine: tanh[float32]: value agrees is declared to deviate (reduced)"),
+        ("", "quick", 0, "1 passed"),  # too few examples to say so
+    ],
+)
+def test_a_deviation_declared_in_one_dtype_excuses_no_other(
+    tmp_path: Path, wrong: str, profile: str, status: int, said: str
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        f"WRONG_IN = {wrong.split()}\n{KNOWN_IN_FLOAT32_SOURCE}", encoding="utf-8"
+    )
+    how = ("--backend=mine:backend", "--no-isolate", f"--hypothesis-profile={profile}")
+    ran = run_properties(tmp_path, *how, properties=copy_one_property(tmp_path))
+    assert ran.status == status
+    assert said in ran.output
+
+
+def test_a_budget_and_a_shard_run(tmp_path: Path) -> None:
+    how = ("--backend=numpy", "--op=tanh", "--op=exp", "--matrix=m.json", "--shard=1/2", "--budget=3s")
+    ran = run_properties(tmp_path, *how, properties=copy_one_property(tmp_path))
+    assert ran.status == 0
+    (entry,) = json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))["entries"]
+    assert entry["tally"]["judged"] > 100  # quick alone makes 18
+
+
+def make_entries(backends: list[str], ops: int = 3) -> list[Entry]:
+    return [
+        Entry(f"test_{name}", f"op{i}", b, "failed" if i == 2 else "passed", Tally(12_345, 12_000, 0, 0.5))
+        for b in backends
+        for i in range(ops)
+        for name in ("every_gradient_agrees", "spec_agrees_with_numerical_differentiation")
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_tables_fit_a_hundred_columns(count: int) -> None:
+    lines = [line.plain for line in format_tables(make_entries([f"backend{i}" for i in range(count)]), 100)]
+    assert max(map(len, lines)) <= 100
+    assert all(any(f"backend{i}" in line for line in lines) for i in range(count))
+    assert lines[2].startswith("op2")  # what failed comes first
+    assert any(line.startswith("every gradient agrees") for line in lines)
+
+
+def test_tables_of_nasty_names_do_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(width=100, force_terminal=False)
+    report = Report(make_entries(["[red]\x1b[31mevil\n"]), [])
+    show_matrix(report, console, {"[b]gone": "why\x1b\nnot"}, {"[red]evil": ["op\x00"]})
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "[red]" in out
+
+
+def test_failures_of_one_cause_are_one(capsys: pytest.CaptureFixture[str]) -> None:
+    found = [
+        ReportedFailure(
+            f"op{i} fails", f"op{i} fails" + "\n  x" * i, f"f{i}.py", ("same",), "value agrees", f"op{i}"
+        )
+        for i in (3, 1, 2)
+    ]
+    report = Report([], found)
+    assert [[f.target_name for f in group] for group in report.group_failures()] == [["op1", "op2", "op3"]]
+    show_failures(report, Console(width=100))
+    out = capsys.readouterr().out
+    assert "fails likewise: op2, op3" in out
+    assert out.count("reproduce: python") == 1

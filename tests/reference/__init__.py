@@ -1,0 +1,1 @@
+"""Tests of the spec: its ops and their declaration, the tape, `Tensor`."""

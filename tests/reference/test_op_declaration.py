@@ -1,0 +1,181 @@
+"""A missing or contradictory fact is an error at import, and says what is wrong."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradspec.reference import OPS, Tensor, op, ops
+from gradspec.reference.cases import Call, Choices, IntegersBelow, SmallestChoices
+from gradspec.reference.domains import Booleans, Index, Integers, Interval, Positive, Real
+from gradspec.reference.op import fill_from_domain
+from gradspec.reference.tape import VJP
+
+
+@pytest.fixture(autouse=True)
+def restored_registry() -> Iterator[None]:
+    """Whatever a test declares is forgotten after it; nothing that is refused is remembered."""
+    before = dict(OPS)
+    yield
+    OPS.clear()
+    OPS.update(before)
+
+
+def double(x: Real) -> VJP:
+    return 2 * x, (lambda g: 2 * g,)
+
+
+def test_a_declared_op_is_found_by_its_name() -> None:
+    declared = op("()->()")(double)
+    assert OPS["double"] is declared is ops.__getattr__("double")
+    assert (declared.arguments, declared.keywords, declared.variadic) == (("x",), (), False)
+    assert declared.differentiable
+    assert declared.domain(0) == Interval()
+    assert repr(declared) == "<op double>"
+    assert declared(3.0) == 6
+
+
+def test_an_op_that_is_not_declared_is_named_with_those_that_are() -> None:
+    with pytest.raises(AttributeError, match=r"'treble'.*log"):
+        ops.__getattr__("treble")
+
+
+def test_a_rule_without_pullbacks_is_not_differentiable() -> None:
+    def floor(x: Real) -> VJP:
+        return np.floor(x), None
+
+    declared = op("()->()")(floor)
+    assert not declared.differentiable
+    assert declared.differentiable_arguments(1) == ()
+
+
+def test_one_function_may_return_every_gradient() -> None:
+    def twice(x: Real, i: Index, y: Real) -> VJP:
+        return x + y, lambda g: (g, None, g)
+
+    declared = op(lambda _: Call(((), IntegersBelow((), 1), ())))(twice)
+    assert declared.differentiable_arguments(3) == (0, 2)
+
+
+def catch_refusal_message(rule: Callable[..., Any], cases: Any = "()->()", **facts: Any) -> str:
+    """The message with which the declaration is refused."""
+    with pytest.raises((TypeError, ValueError)) as caught:
+        op(cases, **facts)(rule)
+    assert OPS.get(rule.__name__) is None or rule.__name__ == "log"
+    return str(caught.value)
+
+
+def test_a_name_declared_twice_is_refused() -> None:
+    def log(x: Real) -> VJP:
+        return double(x)
+
+    assert "'log' is declared twice" in catch_refusal_message(log)
+
+
+def test_an_argument_without_a_domain_is_refused() -> None:
+    def untyped(x: Real, y) -> VJP:  # type: ignore[no-untyped-def]
+        return x + y, (lambda g: g, lambda g: g)
+
+    def mistyped(x: float) -> VJP:
+        return double(x)
+
+    assert "'y' needs a domain" in catch_refusal_message(untyped, "(),()->()")
+    assert "'x' needs a domain" in catch_refusal_message(mistyped)
+
+
+def test_metadata_that_is_not_keyword_only_is_refused() -> None:
+    def scaled(x: Real, factor: float = 2) -> VJP:
+        return factor * x, (lambda g: factor * g,)
+
+    assert "'factor' needs a domain" in catch_refusal_message(scaled)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_a_wrong_number_of_pullbacks_is_refused(count: int) -> None:
+    def add_up(x: Real, y: Real) -> VJP:
+        return x + y, (lambda g: g,) * count
+
+    assert "one pullback for each of its 2 arrays" in catch_refusal_message(add_up, "(),()->()")
+
+
+def test_a_pullback_for_an_integer_argument_is_refused() -> None:
+    def take(x: Real, i: Index) -> VJP:
+        return x, (lambda g: g, lambda g: g)
+
+    assert "None" in catch_refusal_message(take, lambda _: Call(((), IntegersBelow((), 1))))
+
+
+def test_an_argument_without_a_pullback_is_refused() -> None:
+    def left(x: Real, y: Real) -> VJP:
+        return x + y, (lambda g: g, None)
+
+    assert "has ['pullback', 'None']" in catch_refusal_message(left, "(),()->()")
+
+
+def test_cases_of_another_number_of_arrays_are_refused() -> None:
+    assert "1 arguments, but cases of 2" in catch_refusal_message(double, "(),()->()")
+
+
+def test_cases_with_a_keyword_that_the_rule_does_not_take_are_refused() -> None:
+    assert "keywords ['axis']" in catch_refusal_message(double, lambda _: Call(((),), {"axis": 0}))
+
+
+def test_kinks_of_another_shape_are_refused() -> None:
+    assert "kinks" in catch_refusal_message(double, kinks=lambda x: (np.zeros(7),))
+
+
+def test_an_unknown_fact_is_refused() -> None:
+    assert "tolerance" in catch_refusal_message(double, tolerance=1e-3)
+
+
+@pytest.mark.parametrize(
+    "signature", ["", "()", "n->n", "(n)->", "(n)->(n),(n)", "(n,)->(n)", "(n) (n)->(n)"]
+)
+def test_a_string_that_is_no_gufunc_signature_is_refused(signature: str) -> None:
+    assert "gufunc signature" in catch_refusal_message(double, signature)
+
+
+def test_arrays_may_be_given_by_name() -> None:
+    x, low, high = np.array([-3.0, 0, 3]), np.array(-1.0), Tensor(np.array(2.0), requires_grad=True)
+    assert ops.clip(x, max=high, min=low).tolist() == [-1, 0, 2]
+    ops.clip(x, max=high).sum().backward()
+    assert high.grad is not None
+    assert high.grad.item() == 1
+    assert ops.divide(y=2.0, x=3.0) == 1.5
+    with pytest.raises(TypeError, match="missing"):
+        ops.divide(y=2.0)
+
+
+@pytest.mark.parametrize(
+    "domain", [Interval(), Interval(0.0), Interval(-1.0, 0.0), Interval(2.0, 2.25), Interval(high=-7.0)]
+)
+def test_a_sample_is_inside_its_domain(domain: Interval) -> None:
+    x = fill_from_domain(domain, (2, 0, 1))
+    assert (x.shape, x.dtype) == ((2, 0, 1), np.float64)
+    assert float(fill_from_domain(domain, ())) in domain
+    assert float(fill_from_domain(Interval(hole=(1.0, 0.5)), ())) not in (1.0, 0.5)
+
+
+def test_samples_of_integers_and_truth_values() -> None:
+    assert fill_from_domain(Integers(), IntegersBelow((2,), 5)).tolist() == [0, 0]
+    assert fill_from_domain(Booleans(), (2,)).tolist() == [True, True]
+
+
+def test_an_interval_leaves_out_its_ends_and_holes() -> None:
+    assert [x in Interval(0.0, 3.0, hole=(1.0,)) for x in (0, 0.5, 1, 2, 3, np.nan)] == [0, 1, 0, 1, 0, 0]
+
+
+def test_a_variadic_op_takes_any_number_of_arrays() -> None:
+    def total(*xs: Positive) -> VJP:
+        return sum(xs), (lambda g: g,) * len(xs)
+
+    def cases(choose: Choices) -> Call:
+        return Call(((),) * choose.integer(1, 3))
+
+    declared = op(cases)(total)
+    assert declared.variadic
+    assert declared.cases(SmallestChoices()) == Call(((),))
+    assert declared.differentiable_arguments(3) == (0, 1, 2)
+    assert [declared.argument_name(1), declared.domain(2)] == ["xs[1]", Interval(0.0)]
+    assert declared([1.0, 2.0]) == 3

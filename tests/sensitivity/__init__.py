@@ -1,0 +1,1 @@
+"""Tests of `tests.faults`, which measures how many planted faults the properties find."""

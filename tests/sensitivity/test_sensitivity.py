@@ -1,0 +1,134 @@
+"""The measurement of sensitivity: that sharing changes nothing, that tolerances reach every law, that engines are tried."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gradspec.properties.cases.case import Case
+from gradspec.properties.judging import judge
+from gradspec.properties.judging.judge import ComputationJudge, Judge
+from gradspec.properties.laws import batches, extremes, kinks, tensor
+from gradspec.reference import no_grad
+from tests.faults import drawn_cases, measurement, shared_measures, tolerance_curves
+from tests.faults.detection import detect_fault
+from tests.faults.engines import make_engine_faults
+from tests.faults.fault import Fault
+from tests.faults.measurement import OpTask
+from tests.faults.registry import faults
+from tests.faults.tolerance_curves import Tolerance, measure_points, use_tolerance
+from tests.helpers.pytest_runs import ROOT
+
+
+@pytest.fixture
+def measure_sharing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(ComputationJudge, "__init__", ComputationJudge.__init__)
+    shared_measures.share_measures()
+    yield
+    shared_measures.clear_cache()
+    drawn_cases.clear_cache()
+
+
+SAMPLE_FAULTS = [
+    "tanh: the gradient is doubled",
+    "tanh: the gradient is slightly too large",
+    "tanh: the call writes to its first array",
+    "tanh: tanh is a quotient of exponentials",
+]
+
+
+def test_what_is_shared_changes_no_outcome(measure_sharing: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = [detect_fault(faults()[name], seed=1) for name in [*SAMPLE_FAULTS, *SAMPLE_FAULTS]]
+    monkeypatch.undo()
+    alone = [detect_fault(faults()[name], seed=1) for name in SAMPLE_FAULTS]
+    assert together == [*alone, *alone]
+    assert all(alone)
+
+
+def test_judges_share_what_they_know_of_equal_cases_alone(measure_sharing: None) -> None:
+    def case(x: float, g: float) -> Judge:
+        return Judge(Case.of("tanh", "float32", [[x]], {}, [g]))
+
+    first = case(0.5, 1)
+    first.compute_samples(8)
+    assert case(0.5, 1)._samples is first._samples
+    assert case(0.5, 2)._samples is not first._samples
+    assert case(0.25, 1)._samples is not first._samples
+
+
+def test_keywords_tell_cases_apart(measure_sharing: None) -> None:
+    x = np.arange(4.0)
+    whole, part = (Judge(Case.of("getitem", "float64", [x], {"key": k}, x)) for k in (slice(4), slice(0, 4)))
+    assert whole._samples is not part._samples
+
+
+def test_a_tolerance_reaches_every_law_and_goes_again() -> None:
+    with use_tolerance(Tolerance(factor=7, copies=4)):
+        assert {m.FACTOR for m in (judge, batches, kinks, tensor)} == {7}
+        assert {m.COPIES for m in (judge, batches, extremes)} == {(2, 4, 4)}
+    assert {m.FACTOR for m in (judge, batches, kinks, tensor)} == {Tolerance().factor}
+
+
+def test_wide_tolerances_let_slight_faults_through_and_no_gross_ones() -> None:
+    slight, gross = "tanh: the gradient is slightly too large", "tanh: the gradient is negated"
+    settings = [Tolerance(factor=4), Tolerance(factor=1e14)]
+    narrow, wide = measure_points(OpTask("tanh", 1, [slight, gross], []), settings)
+    assert narrow.survivors == []
+    assert wide.survivors == [slight]
+
+
+def test_alarms_come_of_narrow_tolerances(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = [Tolerance(factor=1e-9, copies=1), Tolerance()]
+    narrow, usual = measure_points(OpTask("tanh", 1, [], ["numpy"]), settings)
+    assert any("numpy | tanh | test_value_agrees" in alarm for alarm in narrow.alarms)
+    assert usual.alarms == []
+    assert usual.runs == narrow.runs > 5
+
+
+def test_the_settings_in_use_are_on_the_curves() -> None:
+    assert all(Tolerance() in settings for settings in tolerance_curves.CURVE_TOLERANCES)
+
+
+@pytest.mark.parametrize("fault", [*make_engine_faults()], ids=repr)
+def test_faults_of_engines_are_found_by_the_property_for_them(fault: Fault) -> None:
+    found = detect_fault(fault, seed=1)
+    assert found
+    assert found.property == fault.likely
+
+
+def test_a_spoilt_engine_is_mended_again() -> None:
+    for fault in make_engine_faults():
+        with fault.spoil_spec():
+            pass
+    with no_grad():
+        pass
+    assert not find_alarms_of_spec_engine()
+
+
+def find_alarms_of_spec_engine() -> list[str]:
+    """What the unmodified spec is found to do wrong beside torch."""
+    piece = measurement.run_task(OpTask("programs", 1, [], ["torch"]))
+    return [v.trial.property for v in piece.trial_results if v.alarm]
+
+
+def test_the_command_measures_what_it_is_asked_for(tmp_path: Path) -> None:
+    options = "--op sign --seeds 2 --first-seed 3 --cases 1 --backend numpy --processes 1 --json found.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults", *options.split()],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert list(found["rate by seed"]) == ["3", "4"]
+    assert {fault["op"] for fault in found["by fault"]} == {"sign"}
+    assert 0 < found["judged cases of unmodified backends"] < 2_000
+    assert found["false alarms"] == []
