@@ -12,7 +12,7 @@ from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.layouts import LAYOUTS, list_layout_names
 from gradspec.properties.laws.layouts import layout_makes_no_difference
 from gradspec.properties.running.under_test import OpUnderTest
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 LAYOUT_CASES_PER_EXAMPLE = 9  # cases per example: each array meets every layout
 LAYOUT_STEPS = 11, 13, 17, 19, 23, 29

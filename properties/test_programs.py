@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gradspec.properties.cases.programs import MENU, filter_menu
 from gradspec.properties.drawing.programs import PROGRAMS_PER_EXAMPLE, programs
-from gradspec.properties.laws.programs import MENU, every_gradient_of_a_program_agrees, filter_menu
+from gradspec.properties.laws.programs import every_gradient_of_a_program_agrees
 from gradspec.properties.running.under_test import BackendUnderTest
 
 

@@ -9,7 +9,8 @@ from gradspec.reference.constructors import arange, empty, ones, tensor, zeros
 from gradspec.reference.grad_mode import no_grad
 from gradspec.reference.op import OPS, Op, op
 from gradspec.reference.record import record
-from gradspec.reference.tape import VJP, Variable
+from gradspec.reference.rule import VJP
+from gradspec.reference.tape import Variable
 from gradspec.reference.tensor import Tensor, vjp
 
 __all__ = [

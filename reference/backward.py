@@ -8,7 +8,8 @@ from gradspec.reference.arrays import unbroadcast
 from gradspec.reference.grad_mode import set_grad_enabled
 
 if TYPE_CHECKING:
-    from gradspec.reference.tape import Array, Variable
+    from gradspec.reference.rule import Array
+    from gradspec.reference.tape import Variable
 
 CotangentSums = dict[int, list[Any]]
 """By the order of variables: the variable, the cotangent gathered so far, and whether that is an array of this pass alone."""
@@ -30,13 +31,13 @@ def run_backward(root: "Variable", g: "Array", create_graph: bool, inputs: froze
     waiting: CotangentSums = {}
     heap: list[int] = []
     pullbacks: Any
-    if not root._parents or root._order in inputs:
-        return {root._order: [root, g, False]}
+    if not root._parents or root._sequence_nr in inputs:
+        return {root._sequence_nr: [root, g, False]}
     variable = root
     while True:
         pullbacks = variable._pullbacks
-        form = variable._pulled
-        if latest and variable._order < latest:
+        form = variable._gradient_shape_dtype
+        if latest and variable._sequence_nr < latest:
             _check_not_overwritten(variable, create_graph)
         at_hand = in_hand = None
         try:
@@ -50,7 +51,7 @@ def run_backward(root: "Variable", g: "Array", create_graph: bool, inputs: froze
                 i += 1
                 if x is None:  # the argument requires no gradient
                     continue
-                key = x._order
+                key = x._sequence_nr
                 if key > newest:
                     ends = not x._parents
                 elif key in inputs:
@@ -61,7 +62,7 @@ def run_backward(root: "Variable", g: "Array", create_graph: bool, inputs: froze
                 if d is None:  # the argument has no gradient
                     continue
                 d = d(g)
-                if x._form is not form:
+                if x._shape_dtype is not form:
                     d = _fit_to_argument(d, x._data)
                 if ends:
                     so_far = found.get(key)
@@ -80,12 +81,12 @@ def run_backward(root: "Variable", g: "Array", create_graph: bool, inputs: froze
             error.add_note(f"in the backward pass of {_get_rule(variable).__name__}")
             raise
         if at_hand is not None:
-            if not heap or at_hand._order > -heap[0]:
+            if not heap or at_hand._sequence_nr > -heap[0]:
                 variable = at_hand
                 g = in_hand
                 continue
             _accumulate(waiting, at_hand, in_hand, create_graph)
-            heappush(heap, -at_hand._order)
+            heappush(heap, -at_hand._sequence_nr)
         if not heap:
             break
         variable, g, _ = waiting.pop(-heappop(heap))
@@ -93,13 +94,13 @@ def run_backward(root: "Variable", g: "Array", create_graph: bool, inputs: froze
 
 
 def _get_rule(variable: "Variable") -> Any:
-    call = variable._call
+    call = variable._rule_call
     return call[0] if isinstance(call, tuple) else call
 
 
 def _rerun_rule(variable: "Variable") -> Any:
     """The pullbacks of a rule that is run again, on variables."""
-    call = variable._call
+    call = variable._rule_call
     rule, args, kwargs = call if isinstance(call, tuple) else (call, variable._parents, {})
     return rule(*args, **kwargs)[1]  # type: ignore[misc]
 
@@ -118,9 +119,9 @@ def _fit_to_argument(d: "Array", data: "Array") -> "Array":
 
 def _accumulate(sums: CotangentSums, x: "Variable", d: "Array", create_graph: bool) -> bool:
     """Add d to the cotangent of x; True if it is the first. In place only into a sum made here, which nobody else has."""
-    there = sums.get(x._order)
+    there = sums.get(x._sequence_nr)
     if there is None:
-        sums[x._order] = [x, d, False]
+        sums[x._sequence_nr] = [x, d, False]
         return True
     if there[2]:
         there[1] += d
@@ -134,7 +135,7 @@ def _check_not_overwritten(variable: "Variable", create_graph: bool) -> None:
     """Raise RuntimeError if memory that the pullbacks of a variable read was written to after they were made."""
     parents = variable._parents if create_graph else None
     needed = [variable._pullbacks, *(x.data for x in parents or () if x is not None)]
-    if inplace_writes.was_overwritten(needed, variable._order):
+    if inplace_writes.was_overwritten(needed, variable._sequence_nr):
         raise RuntimeError(
             f"an array that the pullback of {_get_rule(variable).__name__} needs was overwritten in place; compute from a clone() of it"
         )

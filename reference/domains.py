@@ -8,7 +8,7 @@ Harness and benchmarks draw values from the domain; the op itself may accept mor
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 
 @dataclass(frozen=True)

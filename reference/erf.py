@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gradspec.reference.record import record
-from gradspec.reference.tape import VJP, Array
+from gradspec.reference.rule import VJP, Array
 
 _erf_of_doubles = np.frompyfunc(math.erf, 1, 1)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from gradspec.reference.axes import normalize_axes
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 KinkDistances = Callable[..., tuple[Array, ...]]
 

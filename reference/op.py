@@ -14,7 +14,7 @@ from gradspec.reference.cases import Cases, SmallestChoices, from_signature, par
 from gradspec.reference.domains import Booleans, Domain, Integers, Interval
 from gradspec.reference.kink_distances import KinkDistances
 from gradspec.reference.record import record
-from gradspec.reference.tape import VJP, Array
+from gradspec.reference.rule import VJP, Array
 
 OPS: dict[str, "Op"] = {}
 """Every op of the spec, by its name in the Array API standard (torch's name where the standard has none)."""

@@ -10,7 +10,8 @@ from numpy import ndarray
 from gradspec.reference import grad_mode
 from gradspec.reference.arrays import as_array
 from gradspec.reference.backward import UNKNOWN_SHAPE_DTYPE
-from gradspec.reference.tape import VJP, Variable, get_shape_dtype, sequence_numbers
+from gradspec.reference.rule import VJP
+from gradspec.reference.tape import Variable, get_shape_dtype, sequence_numbers
 
 _new = object.__new__
 
@@ -47,8 +48,8 @@ def _record_general(rule: Callable[..., VJP], variadic: bool = False) -> Callabl
             return value
         result = _new(type(variables[0]))
         result._data = as_array(value)
-        result._order = next(sequence_numbers)
-        result._form = result._parents = None
+        result._sequence_nr = next(sequence_numbers)
+        result._shape_dtype = result._parents = None
         if (
             pullbacks is not None
             and grad_mode.is_grad_enabled()
@@ -57,8 +58,8 @@ def _record_general(rule: Callable[..., VJP], variadic: bool = False) -> Callabl
             inputs = [x._data if isinstance(x, Variable) and x._parents is None else x for x in args]
             result._parents = tuple([x if isinstance(x, Variable) else None for x in inputs])
             result._pullbacks = pullbacks
-            result._pulled = UNKNOWN_SHAPE_DTYPE
-            result._call = rule, tuple(inputs), kwargs
+            result._gradient_shape_dtype = UNKNOWN_SHAPE_DTYPE
+            result._rule_call = rule, tuple(inputs), kwargs
         return result
 
     return op
@@ -84,14 +85,14 @@ def _record_unary(rule: Callable[..., VJP]) -> Callable[..., Any]:
         value, pullbacks = rule(x._data)
         result = _new(type(x))
         result._data = value if type(value) is ndarray else as_array(value)
-        result._order = next(sequence_numbers)
+        result._sequence_nr = next(sequence_numbers)
         if grad is None or pullbacks is None or (grad_mode.no_grad_count and not grad_mode.is_grad_enabled()):
-            result._form = result._parents = None
+            result._shape_dtype = result._parents = None
         else:
-            result._form = result._pulled = x._form or get_shape_dtype(x)
+            result._shape_dtype = result._gradient_shape_dtype = x._shape_dtype or get_shape_dtype(x)
             result._parents = (x,)
             result._pullbacks = pullbacks
-            result._call = rule
+            result._rule_call = rule
         return result
 
     return op
@@ -109,7 +110,7 @@ def _record_binary(rule: Callable[..., VJP]) -> Callable[..., Any]:
         value, pullbacks = rule(x._data, y._data)
         result = _new(type(x))
         result._data = value if type(value) is ndarray else as_array(value)
-        result._order = next(sequence_numbers)
+        result._sequence_nr = next(sequence_numbers)
         parents: tuple[Any, ...] = (x, y)
         call: Any = rule
         if x_grad is None or y_grad is None:
@@ -118,17 +119,17 @@ def _record_binary(rule: Callable[..., VJP]) -> Callable[..., Any]:
             call = rule, tuple([v._data if v._parents is None else v for v in parents]), {}
             parents = tuple([None if v._parents is None else v for v in parents])
         if pullbacks is None or (grad_mode.no_grad_count and not grad_mode.is_grad_enabled()):
-            result._form = result._parents = None
+            result._shape_dtype = result._parents = None
             return result
-        form = x._form or get_shape_dtype(x)
-        if form is (y._form or get_shape_dtype(y)):
-            result._form = result._pulled = form
+        form = x._shape_dtype or get_shape_dtype(x)
+        if form is (y._shape_dtype or get_shape_dtype(y)):
+            result._shape_dtype = result._gradient_shape_dtype = form
         else:
-            result._form = None
-            result._pulled = UNKNOWN_SHAPE_DTYPE
+            result._shape_dtype = None
+            result._gradient_shape_dtype = UNKNOWN_SHAPE_DTYPE
         result._parents = parents
         result._pullbacks = pullbacks
-        result._call = call
+        result._rule_call = call
         return result
 
     return op

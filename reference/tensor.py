@@ -13,7 +13,8 @@ from gradspec.reference.ops import elementwise as e
 from gradspec.reference.ops import linalg, nn, shapes
 from gradspec.reference.ops import reductions as r
 from gradspec.reference.record import record
-from gradspec.reference.tape import VJP, Array, sequence_numbers
+from gradspec.reference.rule import VJP, Array
+from gradspec.reference.tape import sequence_numbers
 
 _generator = np.random.default_rng()
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from gradspec.backends import Backend, load
 from gradspec.reference import OPS, VJP, record
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 
 def _make_wrong_backend(name: str, rule: object) -> Backend:

@@ -13,7 +13,7 @@ from gradspec.backends.cupy.launch import BINARY_FUNCTIONS, are_supported, choos
 from gradspec.backends.cupy.rules import widen_rule
 from gradspec.backends.cupy.sums import find_outer_sizes, sum_table, sum_to_shape, sum_to_shape_by_kernel
 from gradspec.reference import OPS
-from gradspec.reference.tape import VJP, Array, Pullback
+from gradspec.reference.rule import VJP, Array, Pullback
 
 Shape = tuple[int, ...]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import cupy
 
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 WARM_UP_RUNS = 2  # runs before the capture: they compile kernels, make the libraries' handles and fill the pool of memory
 

@@ -6,7 +6,7 @@ import cupy
 import numpy as np
 
 from gradspec.backends.cupy.launch import UNARY_FUNCTIONS, are_supported, choose_vector_width, compile_kernel
-from gradspec.reference.tape import VJP, Array
+from gradspec.reference.rule import VJP, Array
 
 THREADS_PER_BLOCK = 256  # of a block that goes over elements, and a multiprocessor holds eight of them
 

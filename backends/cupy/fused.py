@@ -13,7 +13,7 @@ from gradspec.backends.cupy.rules import OWN_RULES, Rule, widen_rule
 from gradspec.backends.cupy.sums import reduction_rule, sum_table, sum_to_shape
 from gradspec.reference import OPS
 from gradspec.reference.record import record
-from gradspec.reference.tape import VJP, Array, Pullback
+from gradspec.reference.rule import VJP, Array, Pullback
 
 
 def with_fallback(fused: Callable[..., VJP | None], otherwise: Rule) -> Rule:

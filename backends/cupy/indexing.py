@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import cupy
 import numpy as np
 
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 Shape = tuple[int, ...]
 

@@ -7,7 +7,7 @@ from typing import Any
 import cupy
 import numpy as np
 
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 C_TYPES = {"float64": "double", "float32": "float", "float16": "half_t", "bfloat16": "bfloat16_t"}
 """The C type of each dtype that the kernels take."""

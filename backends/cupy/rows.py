@@ -20,7 +20,7 @@ from gradspec.backends.cupy.launch import (
 from gradspec.backends.cupy.sums import sum_of_all, sum_over_strips
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.ops.nn import check_and_count_classes, describe_bad_targets
-from gradspec.reference.tape import VJP, Array
+from gradspec.reference.rule import VJP, Array
 
 MAX_GRID_X = 2**31 - 1  # of a grid along its first axis; kernels take further rows in their turn
 MAX_THREADS_PER_BLOCK = 512  # of a block, as the kernels are compiled for

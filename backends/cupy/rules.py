@@ -15,7 +15,8 @@ from gradspec.reference import OPS
 from gradspec.reference.arrays import unbroadcast
 from gradspec.reference.ops.nn import check_and_count_classes, cross_entropy_unchecked, describe_bad_targets
 from gradspec.reference.record import record
-from gradspec.reference.tape import VJP, Array, Variable
+from gradspec.reference.rule import VJP, Array
+from gradspec.reference.tape import Variable
 
 Rule = Callable[..., VJP]
 

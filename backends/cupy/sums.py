@@ -19,7 +19,7 @@ from gradspec.backends.cupy.launch import (
 from gradspec.reference.arrays import unbroadcast
 from gradspec.reference.axes import Axes
 from gradspec.reference.ops.reductions import reduced_shape
-from gradspec.reference.tape import VJP, Array
+from gradspec.reference.rule import VJP, Array
 
 Shape = tuple[int, ...]
 

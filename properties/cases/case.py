@@ -1,22 +1,18 @@
 """One case: a call of an op with concrete arrays and a cotangent, and what the spec or a backend makes of it."""
 
-from gradspec.properties.cases.literals import format_briefly, literal
-import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from gradspec.backends import Backend, call
+from gradspec.backends import Backend
 from gradspec.properties.cases.layouts import lay_out
+from gradspec.properties.cases.literals import format_briefly, literal
 from gradspec.reference import OPS, Op
-from gradspec.reference.arrays import unbroadcast
 from gradspec.reference.domains import Booleans, Integers, Interval
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 MIN_KINK_DISTANCE = 1 / 32  # from kinks, for cases that are to be smooth
 
@@ -157,31 +153,3 @@ class Case:
 
     def __repr__(self) -> str:
         return self.as_python()
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

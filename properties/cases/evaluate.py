@@ -1,21 +1,16 @@
-"""TODO."""
+"""What comes of a case: its value and gradients, in the spec and on a backend."""
 
-from gradspec.properties.cases.literals import _format_briefly, literal
-import math
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any
-import ml_dtypes
+
 import numpy as np
+
 from gradspec.backends import Backend, call
-from gradspec.properties.cases.layouts import lay_out
-from gradspec.reference import OPS, Op
-from gradspec.reference.arrays import unbroadcast
-from gradspec.reference.domains import Booleans, Integers, Interval
-from gradspec.reference.tape import Array
 from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.layouts import lay_out
+from gradspec.reference.arrays import unbroadcast
+from gradspec.reference.rule import Array
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,13 @@
-"""TODO."""
+"""Moving a case onto kinks, off them, and away from them."""
 
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-import numpy as np
-from hypothesis import strategies as st
-from gradspec.properties.cases.case import Case, dtype_of, exact_dtype
-from gradspec.properties.drawing.strategies import Draw, cases
-from gradspec.reference.op import Op
-from gradspec.reference.tape import Array
 
+import numpy as np
+
+from gradspec.properties.cases.case import MIN_KINK_DISTANCE, Case, dtype_of, exact_dtype
+from gradspec.reference.rule import Array
 
 RANDOM_MOVES = 64  # ways off the kinks at random, besides the regular ones
 
@@ -69,3 +67,18 @@ def _epsilon(dtype: str) -> float:
     """The spacing of the numbers of a dtype at 1."""
     one = dtype_of(dtype).type(1)
     return float(np.nextafter(one, dtype_of(dtype).type(2)) - one)
+
+
+def move_away_from_kinks(case: Case, rng: np.random.Generator) -> Case:
+    """The case with every element that is nearer to a kink than `DISTANCE` moved, until none is."""
+    for attempt in range(50):
+        near = [d < MIN_KINK_DISTANCE for d in case.compute_kink_distances()]
+        if not any(map(np.any, near)):
+            return case
+        step = 0.1 * (1 + attempt)
+        moved = [
+            x.astype(np.float64) + np.where(n, rng.uniform(-step, step, x.shape), 0)
+            for x, n in zip(case.inputs, near, strict=True)
+        ]
+        case = replace(case, inputs=tuple(np.asarray(m, dtype_of(case.dtype)) for m in moved))
+    raise ValueError(f"no place away from the kinks of {case.op.name} was found for {case}")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 
 def _fortran(x: Array) -> Array:

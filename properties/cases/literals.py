@@ -1,20 +1,13 @@
-"""TODO."""
+"""How values are written down: as short Python literals that are exactly what they were."""
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
-import ml_dtypes
-import numpy as np
-from gradspec.backends import Backend, call
-from gradspec.properties.cases.layouts import lay_out
-from gradspec.reference import OPS, Op
-from gradspec.reference.arrays import unbroadcast
-from gradspec.reference.domains import Booleans, Integers, Interval
-from gradspec.reference.tape import Array
 
+import numpy as np
+
+from gradspec.reference.rule import Array
 
 MAX_NUMBERS_SHOWN = 100  # numbers of an array that a report repeats
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from gradspec.properties.cases.case import dtype_of
 from gradspec.reference.domains import Booleans, Domain, Integers, Interval
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 _RNG = np.random.default_rng(0)
 _ALPHABETS: tuple[Any, ...] = (

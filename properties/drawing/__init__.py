@@ -1,1 +1,1 @@
-"""Where cases come from: shapes, values, layouts, and what is wrong, extreme or on a kink on purpose."""
+"""Hypothesis: strategies over what is in `cases`, and the parts of Hypothesis that are private."""

@@ -17,7 +17,7 @@ from gradspec.properties.judging.judge import SPEC_BACKEND
 from gradspec.reference.cases import SeededChoices
 from gradspec.reference.domains import Integers, Interval
 from gradspec.reference.op import Op
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 Corruption = Callable[[Case, SeededChoices], Case | None]
 """A case with something changed that may well be an error, or None where there is nothing to change."""

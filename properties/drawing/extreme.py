@@ -11,12 +11,12 @@ import ml_dtypes
 import numpy as np
 from hypothesis import strategies as st
 
+from gradspec.properties.cases import values
 from gradspec.properties.cases.case import Case, dtype_of
-from gradspec.properties.drawing import values
 from gradspec.properties.drawing.strategies import Draw, cases
 from gradspec.reference.domains import Interval
 from gradspec.reference.op import Op
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 MAX_ELEMENTS_EXTREME = 12  # elements of the largest array: one that overflows says little of the others
 KINDS_OF_EXTREMES = 5  # of being extreme

@@ -1,17 +1,14 @@
 """Cases on kinks, and the ways off them."""
 
-from gradspec.properties.cases.kinks import move_onto_kinks
-import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 import numpy as np
 from hypothesis import strategies as st
 
-from gradspec.properties.cases.case import Case, dtype_of, exact_dtype
+from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.kinks import move_onto_kinks
 from gradspec.properties.drawing.strategies import Draw, cases
 from gradspec.reference.op import Op
-from gradspec.reference.tape import Array
 
 MAX_ELEMENTS_KINKED = (
     16  # elements of the largest array: each that lies on a kink asks for several runs of the spec
@@ -35,11 +32,3 @@ def kinked_cases(
         if found := [case for case in moved if any(np.any(d == 0) for d in case.compute_kink_distances())]:
             return found
     return moved
-
-
-
-
-
-
-
-

@@ -2,8 +2,8 @@
 
 from hypothesis import strategies as st
 
+from gradspec.properties.cases.programs import MAX_STEPS, MENU, Program, Step, filter_menu
 from gradspec.properties.drawing.strategies import Draw
-from gradspec.properties.laws.programs import MAX_STEPS, MENU, Program, Step, filter_menu
 from gradspec.properties.running.under_test import BackendUnderTest
 
 PROGRAMS_PER_EXAMPLE = (

@@ -24,7 +24,7 @@ from gradspec.backends import load
 from gradspec.properties.cases.case import Case, dtype_of, exact_dtype
 from gradspec.properties.cases.evaluate import Result, run_spec
 from gradspec.properties.judging.rounding import JitteredArray, RandomRounding, use_rounding
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 FACTOR = 4.0  # of torch's right results the worst needed 1.5, over all ops and four dtypes
 JITTERED_COPIES = (2, 8, 64)  # how many jittered copies are tried, in turn, before a result is found wrong

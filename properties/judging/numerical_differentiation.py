@@ -11,7 +11,7 @@ import numpy as np
 
 from gradspec.properties.cases.case import Case
 from gradspec.reference.domains import Interval
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 HALVINGS = range(1, 6)  # how often h is halved: the error falls like h^12, rounding grows like 32 eps
 EXTRA_HALVINGS = range(6, 14)  # and so often where that has not settled: the function bends within h

@@ -11,7 +11,7 @@ from gradspec.properties.cases.case import Case
 from gradspec.properties.judging.attempt import Law, judge_case
 from gradspec.properties.judging.judge import Judgement
 from gradspec.reference.domains import Interval
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 REPRODUCE_SECONDS = 3.0
 MAX_REPRODUCE_TRIES = 300  # of what goes wrong once in fifty calls, all but one in 400 are seen

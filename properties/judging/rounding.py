@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from gradspec.reference.axes import normalize_axes
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 _EXACT_UFUNCS = {
     np.negative,

@@ -18,7 +18,7 @@ from gradspec.properties.judging.judge import (
     ulp,
 )
 from gradspec.reference.axes import normalize_axes
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 BATCH_ELEMENTS = 1100  # elements of a batch: more than kernels of one block of 1,024 threads see at once
 MAX_DISTINCT_MEMBERS = 4  # members that differ

@@ -6,9 +6,9 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import dtype_of
+from gradspec.properties.cases.reproducible import ReprCase
 from gradspec.properties.judging.judge import Judgement
-from gradspec.properties.running.failure import ReprCase
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 CHAIN_STEPS = 5_000  # steps: more than any stack is deep on which one calls the next, and a moment for those that use none
 

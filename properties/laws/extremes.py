@@ -40,7 +40,7 @@ from gradspec.properties.judging.judge import (
     Judgement,
     combine_judgements,
 )
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 ResultPart = Callable[[Result], Array]
 FINITE, PLUS_INF, MINUS_INF, NAN = range(4)

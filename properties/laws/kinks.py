@@ -23,7 +23,7 @@ from gradspec.properties.cases.evaluate import Result, differentiate, run_spec
 from gradspec.properties.cases.kinks import move_off_kinks
 from gradspec.properties.judging.judge import FACTOR, Judgement, ulp
 from gradspec.properties.judging.rounding import JitteredArray, RandomRounding, use_rounding
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 JITTERED_RUNS_PER_SIDE = 2  # runs on each side whose every operation is a unit in the last place off
 SIDES_PER_BATCH = 4  # sides to look at before looking whether they are enough already

@@ -14,7 +14,7 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case, exact_dtype
 from gradspec.properties.cases.evaluate import run_spec, value_and_pullback
 from gradspec.properties.judging.judge import ComputationJudge, Convert, Judgement, combine_judgements
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 Gradients = dict[str, Array]
 LinearCombination = list[tuple[float, Array]]

@@ -11,7 +11,7 @@ from gradspec.backends import Backend, call
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import call_backend_vjp
 from gradspec.properties.judging.judge import Judge, Judgement
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 
 def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from gradspec.backends import Backend
+from gradspec.properties.cases import values
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import bind_constants
-from gradspec.properties.drawing import values
-from gradspec.properties.drawing.strategies import fill_case
+from gradspec.properties.cases.filling import fill_case
 from gradspec.properties.judging.judge import (
     SPEC_BACKEND,
     ComputationJudge,
@@ -22,7 +22,7 @@ from gradspec.properties.judging.judge import (
 from gradspec.reference import Op
 from gradspec.reference.cases import SeededChoices
 from gradspec.reference.domains import Interval
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 COTANGENT_NAME = "cotangent"
 ZERO_THRESHOLD = 1 / 64  # zero, for second derivatives

@@ -4,7 +4,7 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.cases.evaluate import differentiate, forward
 from gradspec.properties.judging.judge import Judge, Judgement, combine_judgements
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 
 def shapes_and_dtypes_are_kept(backend: Backend, case: Case) -> Judgement:

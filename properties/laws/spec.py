@@ -6,7 +6,7 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
 from gradspec.properties.judging.judge import Judge, Judgement, combine_judgements
 from gradspec.properties.judging.numerical_differentiation import numerical_gradient
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 ERROR_ESTIMATE_FACTOR = 8  # of the error estimate, which is the difference of successive extrapolations and so an order of magnitude
 

@@ -11,7 +11,7 @@ from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import differentiate
 from gradspec.properties.judging.judge import Judge, Judgement, combine_judgements
 from gradspec.reference.axes import normalize_axes
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 Change = Callable[[Array, Any], Array]
 """From an array and the keywords of the op to an array."""

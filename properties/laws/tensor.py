@@ -10,9 +10,9 @@ import numpy as np
 
 import gradspec.reference as spec
 from gradspec.backends import Backend
+from gradspec.properties.cases.reproducible import ReprCase
 from gradspec.properties.judging.judge import FACTOR, Judgement
-from gradspec.properties.running.failure import ReprCase
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 TensorProgram = Callable[[Any, Array, Array], list[Any]]
 """From a namespace (torch, or the spec) and two float64 matrices of one shape to what there is to observe."""

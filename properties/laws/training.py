@@ -7,9 +7,9 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import dtype_of
+from gradspec.properties.cases.reproducible import ReprCase
 from gradspec.properties.judging.judge import SPEC_BACKEND, ComputationJudge, Judgement, combine_judgements
-from gradspec.properties.running.failure import ReprCase
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 NETWORK_OPS = {"linear", "layer_norm", "relu", "cross_entropy"}
 TRAINING_STEPS = 10

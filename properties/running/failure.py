@@ -13,27 +13,16 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from gradspec.backends.loading import BUILT_IN
+from gradspec.properties.cases.reproducible import ReprCase, ReproducibleCase
 from gradspec.properties.judging.attempt import CrashOrTimeout, Law, make_printable
 from gradspec.properties.judging.judge import Judgement
 
 __all__ = ["FailingBackend", "Law", "LawViolation", "ReprCase", "ReproducibleCase"]
-
-
-class ReproducibleCase(Protocol):
-    """What a law can be tried on: something that can be shown to people, to Python and to tools."""
-
-    @property
-    def target_name(self) -> str: ...
-    @property
-    def dtype(self) -> str: ...
-    def as_python(self) -> str: ...
-    def as_lines(self) -> list[str]: ...
-    def as_json(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -175,18 +164,3 @@ def collect_versions() -> dict[str, str]:
         "platform": platform.platform(),
         "numpy": np.__version__,
     } | known
-
-
-class ReprCase:
-    """Makes a dataclass of plain values reproducible: its repr is an expression."""
-
-    target_name = "programs"
-
-    def as_python(self) -> str:
-        return repr(self)
-
-    def as_lines(self) -> list[str]:
-        return [repr(self)]
-
-    def as_json(self) -> dict[str, Any]:
-        return dict(vars(self))

@@ -12,7 +12,7 @@ from gradspec.properties.running import options
 from gradspec.properties.running.under_test import BackendUnderTest, OpUnderTest
 from gradspec.reference import OPS
 
-TARGET_FIXTURES = {"subject", "spec", "engine"}
+TARGET_FIXTURES = {"op_under_test", "spec_op", "backend_under_test"}
 
 
 class Selection:
@@ -77,9 +77,9 @@ class Selection:
     def parametrize(self, metafunc: pytest.Metafunc) -> None:
         """Give a property what it speaks of."""
         candidates = {
-            "subject": self.iterate_ops_under_test,
-            "spec": self.iterate_spec_ops,
-            "engine": self.iterate_backends_under_test,
+            "op_under_test": self.iterate_ops_under_test,
+            "spec_op": self.iterate_spec_ops,
+            "backend_under_test": self.iterate_backends_under_test,
         }
         for argument in TARGET_FIXTURES & {*metafunc.fixturenames}:
             spoken_of = [s for s in candidates[argument]() if _property_applies(metafunc, s)]

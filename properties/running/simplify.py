@@ -14,7 +14,7 @@ import numpy as np
 
 from gradspec.properties.cases.case import Case
 from gradspec.reference.domains import Interval
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 MAX_SIMPLIFY_TRIES = 300
 SIMPLIFY_SECONDS = 3.0

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from gradspec.backends import Backend
 from gradspec.backends.backend import Deviation
 from gradspec.properties.cases.case import Case
-from gradspec.properties.drawing.strategies import MAX_ELEMENTS, cases
+from gradspec.properties.cases.sizes import MAX_ELEMENTS
+from gradspec.properties.drawing.strategies import cases
 from gradspec.properties.judging.attempt import Law, judge_case
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.running.failure import FailingBackend, LawViolation

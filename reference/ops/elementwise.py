@@ -8,7 +8,7 @@ from gradspec.reference.domains import AboveMinusOne, Mask, NonZero, Positive, R
 from gradspec.reference.erf import erf, pi
 from gradspec.reference.kink_distances import points, ties
 from gradspec.reference.op import Op, op
-from gradspec.reference.tape import VJP, Array
+from gradspec.reference.rule import VJP, Array
 
 
 def _route_to_winner(g: Array, wins: Array, tie: Array) -> Array:

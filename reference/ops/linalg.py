@@ -7,7 +7,7 @@ import numpy as np
 from gradspec.reference.cases import Call, Choices, count_elements, draw_shape
 from gradspec.reference.domains import Real
 from gradspec.reference.op import op
-from gradspec.reference.tape import VJP, Array
+from gradspec.reference.rule import VJP, Array
 
 
 @op("(m?,n),(n,p?)->(m?,p?)")

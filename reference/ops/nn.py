@@ -9,7 +9,7 @@ from gradspec.reference.cases import Call, Choices, IntegersBelow, draw_along_ax
 from gradspec.reference.domains import Index, Real
 from gradspec.reference.op import op
 from gradspec.reference.ops.reductions import finite_max
-from gradspec.reference.tape import VJP, Array
+from gradspec.reference.rule import VJP, Array
 
 
 @op(draw_along_axis)

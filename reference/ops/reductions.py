@@ -18,7 +18,7 @@ from gradspec.reference.domains import Real
 from gradspec.reference.kink_distances import extreme_ties
 from gradspec.reference.op import op
 from gradspec.reference.record import record
-from gradspec.reference.tape import VJP, Array
+from gradspec.reference.rule import VJP, Array
 
 
 def _count_reduced(x: Array, axis: Axes) -> int:

@@ -22,7 +22,7 @@ from gradspec.reference.cases import (
 from gradspec.reference.domains import Real
 from gradspec.reference.op import op
 from gradspec.reference.record import record
-from gradspec.reference.tape import VJP, Array
+from gradspec.reference.rule import VJP, Array
 
 
 def _draw_reshape(choose: Choices) -> Call:

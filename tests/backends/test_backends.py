@@ -4,6 +4,7 @@ import random
 import sys
 import types
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, TypeVar
@@ -120,9 +121,8 @@ def test_torch_agrees_with_the_spec_on_random_cases(op: Op) -> None:
     backend = load("torch")
     for dtype in backend.dtypes:
         for seed in range(4):
-            check = lambda: assert_agrees_with_spec(
-                backend, op, DTYPES[dtype], SeededChoices(seed), TOLERANCES[dtype]
-            )  # noqa: B023
+            choices = SeededChoices(seed)
+            check = partial(assert_agrees_with_spec, backend, op, DTYPES[dtype], choices, TOLERANCES[dtype])
             check_allowing_known_deviation(backend, op, check)
 
 
@@ -327,10 +327,8 @@ def test_torch_leaves_inputs_as_they_were_and_detaches_the_value() -> None:
 def test_the_example_agrees_with_the_spec(readme_backend: Backend) -> None:
     for name in readme_backend.ops:
         for seed in range(10):
-            check = lambda: assert_agrees_with_spec(
-                readme_backend, OPS[name], DTYPES["float64"], SeededChoices(seed), 1e-10
-            )  # noqa: B023
-            check_allowing_known_deviation(readme_backend, OPS[name], check)
+            case = readme_backend, OPS[name], DTYPES["float64"], SeededChoices(seed), 1e-10
+            check_allowing_known_deviation(readme_backend, OPS[name], partial(assert_agrees_with_spec, *case))
 
 
 # Ops of an Array API namespace

@@ -58,20 +58,20 @@ def load_under_test(name: str, op: str) -> dict[str, BackendUnderTest]:
         return {}
     found = detection.make_under_test(op, backend, OPS[op] if name == "numpy" and op in OPS else None)
     if op in OPS and not (name in right_variants() and is_in_programs(op)):
-        del found["engine"]
+        del found["backend_under_test"]
     return found
 
 
 def run_trial(trial: Trial, seed: int) -> TrialResult:
     """Try one unit with one seed."""
-    tried = load_under_test(detection.backend, detection.op)[detection.argument]
-    more = list_parameter_sets(detection.property)[detection.parameter_set]
-    with tried.restrict_dtypes(tried.list_sound_dtypes(detection.property)):
+    tried = load_under_test(trial.backend, trial.op)[trial.argument]
+    more = list_parameter_sets(trial.property)[trial.parameter_set]
+    with tried.restrict_dtypes(tried.list_sound_dtypes(trial.property)):
         alarm = run_property(
-            detection.property,
-            detection.argument,
+            trial.property,
+            trial.argument,
             tried,
-            derive_seed(detection.op, detection.property, seed),
+            derive_seed(trial.op, trial.property, seed),
             more,
         )
     said = f"{alarm.reason}\n{tried.failure.case!r}" if alarm and tried.failure else None

@@ -27,7 +27,7 @@ def properties() -> dict[str, Property]:
 
 
 def applies_to(name: str, under_test: BackendUnderTest, argument: str) -> bool:
-    """Whether the property takes such an argument ("subject", "spec" or "engine") and applies to this one."""
+    """Whether the property takes such an argument ("op_under_test", "spec_op" or "backend_under_test") and applies to this one."""
     test = properties()[name]
     marks = [mark for mark in getattr(test, "pytestmark", ()) if mark.name == "property"]
     return argument in inspect.signature(test).parameters and all(

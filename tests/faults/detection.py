@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gradspec.backends import Backend
-from gradspec.properties.laws.programs import MENU
+from gradspec.properties.cases.programs import MENU
 from gradspec.properties.laws.training import NETWORK_OPS
 from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.under_test import BackendUnderTest, OpUnderTest
@@ -33,11 +33,13 @@ class Detection:
 def make_under_test(op: str, backend: Backend, spec: Any = None) -> dict[str, BackendUnderTest]:
     """What the properties are tried on, by the argument that they take it as."""
     dtypes = [d for d in DTYPES_WIDEST_FIRST if d in backend.dtypes]
-    found: dict[str, BackendUnderTest] = {"engine": BackendUnderTest(backend=backend, dtypes=dtypes)}
+    found: dict[str, BackendUnderTest] = {
+        "backend_under_test": BackendUnderTest(backend=backend, dtypes=dtypes)
+    }
     if op in OPS:
-        found["subject"] = OpUnderTest(name=op, op=spec or OPS[op], backend=backend, dtypes=dtypes)
+        found["op_under_test"] = OpUnderTest(name=op, op=spec or OPS[op], backend=backend, dtypes=dtypes)
     if spec:
-        found["spec"] = OpUnderTest(
+        found["spec_op"] = OpUnderTest(
             name=op, op=spec, backend=replace(backend, name="spec"), dtypes=["float64"]
         )
     return found
@@ -75,7 +77,7 @@ def detect_fault(fault: Fault, seed: int, without: Iterable[str] = ()) -> Detect
     """Try the properties on a fault, the likely one first; the first that fails, or None if none does."""
     on = make_under_test(fault.op, fault.plant(), fault.spec)
     if fault.op in OPS and not is_in_programs(fault.op):
-        del on["engine"]
+        del on["backend_under_test"]
     order = sorted(list_applicable_properties(on, without), key=lambda pair: pair[0] != fault.likely)
     for name, argument in order:
         for more in list_parameter_sets(name):

@@ -8,9 +8,9 @@ from typing import Any
 from hypothesis import Phase
 
 from gradspec.backends import Backend
+from gradspec.properties.cases.programs import filter_menu
 from gradspec.properties.judging.attempt import Law
 from gradspec.properties.judging.judge import Judgement
-from gradspec.properties.laws.programs import filter_menu
 from gradspec.properties.running.matrix import Tally
 from gradspec.properties.running.perform import perform_property
 from gradspec.properties.running.under_test import BackendUnderTest, OpUnderTest

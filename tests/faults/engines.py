@@ -11,8 +11,8 @@ import numpy as np
 
 from gradspec import reference
 from gradspec.backends import Backend, load
-from gradspec.properties.laws.programs import MENU
-from gradspec.reference import OPS, Variable, grad_mode, tape
+from gradspec.properties.cases.programs import MENU
+from gradspec.reference import OPS, Variable, grad_mode, inplace_writes, tape
 from gradspec.reference.arrays import unbroadcast
 from tests.faults.fault import DEPTH_PROPERTY, PROGRAMS_PROPERTY, TENSOR_PROPERTY, Fault
 from tests.faults.own import spell_out_name
@@ -273,7 +273,7 @@ SPOILERS_OF_SPEC_ENGINE: dict[str, Callable[[], AbstractContextManager[Any]]] = 
     "leaves share the memory of a gradient": share_gradients,
     "nothing is recorded after an exception within no_grad": leak_no_grad,
     "no_grad records all the same": lambda: mock.patch.object(reference, "no_grad", nullcontext),
-    "an array that is overwritten before the pass is not noticed": lambda: mock.patch.object(writes, "note_write"),
+    "an array that is overwritten before the pass is not noticed": lambda: mock.patch.object(inplace_writes, "note_write"),
 }  # fmt: skip
 
 

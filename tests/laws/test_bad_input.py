@@ -19,7 +19,7 @@ from tests.helpers.planting import find_violation, make_backend_of_ops, make_bac
 
 
 def draw_refused_cases(subject: OpUnderTest) -> Any:
-    return bad_input_cases(subject.op, subject.dtypes, indices=True)
+    return bad_input_cases(subject.op, subject.dtypes, allow_bad_indices=True)
 
 
 def linear_that_broadcasts_its_bias(x: Any, weight: Any, bias: Any = None) -> VJP:
@@ -89,9 +89,9 @@ def test_taking_what_the_spec_refuses_is_caught_and_by_no_other_law(
     assert find_violation(
         what_the_spec_refuses_raises, make_backend_of_rules(**{op: rule}), draw_cases=draw_refused_cases
     )
-    assert not find_violation(value_agrees, make_backend_of_rules(**{op: rule}), fills=1)
+    assert not find_violation(value_agrees, make_backend_of_rules(**{op: rule}), cases_per_example=1)
     assert not find_violation(
-        every_gradient_agrees, make_backend_of_rules(**{op: rule}), fills=1, smooth=True
+        every_gradient_agrees, make_backend_of_rules(**{op: rule}), cases_per_example=1, smooth=True
     )
 
 

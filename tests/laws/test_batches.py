@@ -80,8 +80,8 @@ def gradient_by_place(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJ
     return y, (lambda g: pull(g) * (np.arange(x.size).reshape(x.shape) != 1),)  # type: ignore[misc]
 
 
-BATCH_CASES: dict[str, Any] = {"fills": 2, "room": 60}
-SYMMETRY_CASES: dict[str, Any] = {"fills": 3, "smooth": True}
+BATCH_CASES: dict[str, Any] = {"cases_per_example": 2, "max_elements": 60}
+SYMMETRY_CASES: dict[str, Any] = {"cases_per_example": 3, "smooth": True}
 FAULTS: list[tuple[str, Rule, Any, dict[str, Any]]] = [
     ("tanh", a_kernel_of_one_block, a_batch_equals_its_members, BATCH_CASES),
     ("relu", a_vectorized_kernel_that_ends_otherwise, a_batch_equals_its_members, BATCH_CASES),

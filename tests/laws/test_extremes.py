@@ -18,7 +18,7 @@ from tests.helpers.planting import find_violation, make_backend_of_rules
 
 
 def draw_extreme_cases(subject: OpUnderTest) -> Any:
-    return extreme_cases(subject.op, subject.dtypes, fills=2)
+    return extreme_cases(subject.op, subject.dtypes, cases_per_example=2)
 
 
 def sigmoid_whose_gradient_overflows(x: Any) -> VJP:

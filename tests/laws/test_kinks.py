@@ -19,7 +19,7 @@ from tests.helpers.planting import find_violation, make_backend_of_rules
 
 
 def draw_kink_cases(subject: OpUnderTest) -> Any:
-    return kinked_cases(subject.op, subject.dtypes, fills=2)
+    return kinked_cases(subject.op, subject.dtypes, cases_per_example=2)
 
 
 def relu_of_slope_two_at_zero(x: Any) -> VJP:

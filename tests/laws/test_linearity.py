@@ -13,7 +13,7 @@ from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.linearity import pullback_is_linear_in_the_cotangent
 from gradspec.properties.laws.value import value_agrees
 from gradspec.reference import OPS, VJP
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 from tests.helpers.planting import find_violation, make_backend_of_rules
 
 Change = Callable[[Array], Array]
@@ -62,7 +62,9 @@ FAULTS = [
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_pullback_that_is_not_linear_is_caught(fault: Change) -> None:
     assert find_violation(
-        pullback_is_linear_in_the_cotangent, make_backend_of_rules(tanh=make_tanh_seeing(fault)), fills=1
+        pullback_is_linear_in_the_cotangent,
+        make_backend_of_rules(tanh=make_tanh_seeing(fault)),
+        cases_per_example=1,
     )
 
 
@@ -92,7 +94,7 @@ def tanh_of_another_formula(x: Any) -> VJP:
 )
 def test_a_pullback_may_choose_and_round_as_it_likes(op: str, rule: Callable[..., VJP]) -> None:
     assert not find_violation(
-        pullback_is_linear_in_the_cotangent, make_backend_of_rules(**{op: rule}), fills=1
+        pullback_is_linear_in_the_cotangent, make_backend_of_rules(**{op: rule}), cases_per_example=1
     )
 
 
@@ -124,5 +126,5 @@ def tanh_of_the_first_cotangent(x: Array) -> VJP:
 
 def test_a_pullback_that_gives_its_first_answer_for_ever_is_found() -> None:
     backend = make_backend_of_rules(tanh=tanh_of_the_first_cotangent)
-    assert find_violation(pullback_is_linear_in_the_cotangent, backend, fills=1)
+    assert find_violation(pullback_is_linear_in_the_cotangent, backend, cases_per_example=1)
     assert not find_violation(every_gradient_agrees, backend, smooth=True)

@@ -84,7 +84,7 @@ def test_only_the_law_of_layouts_notices_an_order_taken_for_granted(rule: Callab
 )
 def test_what_is_left_behind_is_noticed(rule: Callable[..., VJP]) -> None:
     backend = make_backend_of_rules(tanh=rule)
-    assert find_violation(calls_leave_no_trace, backend, smooth=True, fills=2)
+    assert find_violation(calls_leave_no_trace, backend, smooth=True, cases_per_example=2)
 
 
 def test_only_the_law_of_purity_calls_a_pullback_twice() -> None:
@@ -98,7 +98,7 @@ def test_one_buffer_for_two_gradients_is_noticed() -> None:
         calls_leave_no_trace,
         make_backend_with_one_gradient_buffer(add=OPS["add"].apply),
         smooth=True,
-        fills=2,
+        cases_per_example=2,
     )
     assert found
     assert "share memory" in str(found)
@@ -108,7 +108,7 @@ def test_one_buffer_for_two_gradients_is_noticed() -> None:
 def test_the_spec_keeps_both_laws(name: str) -> None:
     backend = make_backend_of_ops({name: OPS[name].apply}, "spec")
     assert not find_violation(layout_makes_no_difference, backend, draw_cases=laid_out_cases)
-    assert not find_violation(calls_leave_no_trace, backend, smooth=True, fills=2)
+    assert not find_violation(calls_leave_no_trace, backend, smooth=True, cases_per_example=2)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -16,7 +16,7 @@ from tests.helpers.planting import QUIET_SETTINGS, find_violation, make_backend_
 FIRST_FAILURE_SETTINGS = settings(
     QUIET_SETTINGS, phases=[Phase.generate]
 )  # without looking for the smallest case
-SECOND_ORDER_CASES: dict[str, Any] = {"smooth": True, "fills": 1, "room": 40}
+SECOND_ORDER_CASES: dict[str, Any] = {"smooth": True, "cases_per_example": 1, "max_elements": 40}
 
 
 def tanh_that_saves_a_constant(x: Any) -> VJP:

@@ -9,7 +9,7 @@ from gradspec.properties.cases.case import Case
 from gradspec.properties.judging.judge import SPEC_BACKEND
 from gradspec.properties.laws.spec import spec_agrees_with_numerical_differentiation
 from gradspec.reference import OPS, VJP
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 FACTORS_WITH_A_ZERO = [0.0, -0.001, 200.0, -0.0003, 200.0, 200.0, 200.0, 200.0]
 """The product is 0, and so are its terms where it is differentiated; a step away it is in the thousands."""

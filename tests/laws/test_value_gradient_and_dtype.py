@@ -34,7 +34,7 @@ def tanh_in_double(x: Any) -> VJP:
 FAULTS: list[tuple[Law, str, Callable[..., VJP], dict[str, Any]]] = [
     (value_agrees, "tanh", tanh_of_a_naive_formula, {}),
     (every_gradient_agrees, "multiply", multiply_of_swapped_gradients, {"smooth": True}),
-    (shapes_and_dtypes_are_kept, "tanh", tanh_in_double, {"fills": 1}),
+    (shapes_and_dtypes_are_kept, "tanh", tanh_in_double, {"cases_per_example": 1}),
 ]
 
 

@@ -8,7 +8,7 @@ import pytest
 from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.cases.evaluate import run_spec
 from gradspec.properties.judging.judge import Judge
-from gradspec.reference.tape import Array
+from gradspec.reference.rule import Array
 
 RNG = np.random.default_rng(0)
 

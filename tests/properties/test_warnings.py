@@ -53,12 +53,12 @@ def test_a_warning_of_a_law_or_a_backend_is_no_failure(category: type[Warning]) 
 @pytest.mark.parametrize("category", CATEGORIES)
 def test_a_warning_as_cases_are_drawn_is_no_failure(category: type[Warning]) -> None:
     @given(data=st.data())
-    def test_that_warns(subject: OpUnderTest, data: st.DataObject) -> None:
+    def test_that_warns(op_under_test: OpUnderTest, data: st.DataObject) -> None:
         warnings.warn("planted", category, stacklevel=1)
-        subject.check_law_on_cases(value_agrees, data)
+        op_under_test.check_law_on_cases(value_agrees, data)
 
     subject = subject_of("exp")
-    perform_property(test_that_warns, {"subject": subject}, subject, "drawing", profile=PROFILE)
+    perform_property(test_that_warns, {"op_under_test": subject}, subject, "drawing", profile=PROFILE)
     assert subject.tally.judged
 
 
@@ -75,10 +75,10 @@ def test_no_property_of_a_backend_as_a_whole_warns_of_its_own() -> None:
     engine = BackendUnderTest(
         backend=make_backend_of_ops({name: op.apply for name, op in OPS.items()}), dtypes=DTYPES
     )
-    names = [name for name in properties() if applies_to(name, engine, "engine")]
+    names = [name for name in properties() if applies_to(name, engine, "backend_under_test")]
     assert (
         sum(
-            _strictly(properties()[n], "engine", engine, more)
+            _strictly(properties()[n], "backend_under_test", engine, more)
             for n in names
             for more in list_parameter_sets(n)
         )
@@ -107,7 +107,7 @@ def _try_all_properties(ops: Sequence[str]) -> int:
         _strictly(test, argument, subject_of(op), more)
         for op in ops
         for name, test in properties().items()
-        for argument in ("subject", "spec")
+        for argument in ("op_under_test", "spec_op")
         if applies_to(name, subject_of(op), argument)
         for more in list_parameter_sets(name)
     )

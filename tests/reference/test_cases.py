@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradspec.properties.drawing.strategies import DrawnChoices
+from gradspec.properties.drawing.choices import DrawnChoices
 from gradspec.reference import OPS, Op
 from gradspec.reference.cases import (
     Call,

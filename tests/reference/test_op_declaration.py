@@ -10,7 +10,7 @@ from gradspec.reference import OPS, Tensor, op, ops
 from gradspec.reference.cases import Call, Choices, IntegersBelow, SmallestChoices
 from gradspec.reference.domains import Booleans, Index, Integers, Interval, Positive, Real
 from gradspec.reference.op import fill_from_domain
-from gradspec.reference.tape import VJP
+from gradspec.reference.rule import VJP
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,8 @@ from numpy.testing import assert_array_equal
 
 from gradspec.reference import Tensor, no_grad, ops, record, tape, vjp
 from gradspec.reference.arrays import unbroadcast
-from gradspec.reference.tape import VJP, Array, Variable
+from gradspec.reference.rule import VJP, Array
+from gradspec.reference.tape import Variable
 
 
 def leaf(*values: float, shape: Any = None) -> Tensor:

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.stand_ins import cuda_emulation
+
 real_cupy: Any = importlib.import_module("cupy")  # without a GPU it imports, and knows its own functions
 wait_count = 0
 """How often someone has waited for the device."""

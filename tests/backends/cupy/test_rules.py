@@ -29,6 +29,7 @@ from tests.backends.test_backends import (
 
 pytest.importorskip("cupy", reason="CuPy is not installed: the extra `cupy` has it, where there are wheels")
 stand_in = importlib.import_module("tests.stand_ins.fake_cupy")
+cuda_emulation = importlib.import_module("tests.stand_ins.cuda_emulation")
 ROOT = Path(__file__).parents[3]
 
 
