@@ -18,5 +18,6 @@ def test_every_gradient_of_a_program_agrees(
     """Its own fault: multiply by itself counts once."""
     for _ in range(PROGRAMS_PER_EXAMPLE):
         backend_under_test.check_law(
-            every_gradient_of_a_program_agrees, data.draw(programs(backend_under_test))
+            every_gradient_of_a_program_agrees,
+            data.draw(programs(backend_under_test.backend, backend_under_test.dtypes)),
         )

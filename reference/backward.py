@@ -1,15 +1,28 @@
 """Carrying a cotangent back along the record, from the youngest variable to the oldest."""
 
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from gradspec.reference import inplace_writes
 from gradspec.reference.arrays import unbroadcast
 from gradspec.reference.grad_mode import set_grad_enabled
+from gradspec.reference.rule import Array
 
-if TYPE_CHECKING:
-    from gradspec.reference.rule import Array
-    from gradspec.reference.tape import Variable
+
+class RecordedVariable(Protocol):
+    """What the backward pass reads of a variable of the tape, as `tape.Variable` describes it."""
+
+    @property
+    def data(self) -> Array: ...
+
+    _data: Array
+    _parents: Any
+    _sequence_nr: int
+    _shape_dtype: object
+    _pullbacks: Any
+    _gradient_shape_dtype: object
+    _rule_call: Any
+
 
 CotangentSums = dict[int, list[Any]]
 """By the order of variables: the variable, the cotangent gathered so far, and whether that is an array of this pass alone."""
@@ -18,17 +31,19 @@ UNKNOWN_SHAPE_DTYPE: Any = object()
 """Of pullbacks that may return any shape and dtype. No variable has it, so each result is fitted."""
 
 
-def run_backward(root: "Variable", g: "Array", create_graph: bool, inputs: frozenset[int]) -> CotangentSums:
+def run_backward(
+    root: RecordedVariable, g: Array, create_graph: bool, inputs: frozenset[int]
+) -> CotangentSums:
     """Carry the cotangent g of `root` back: the leaves reached (or the `inputs`, by their order), each with its own.
 
     Visits the youngest variable first. All consumers of a variable are younger than it, so its cotangent is complete
     when its turn comes: a heap of creation times takes the place of a topological sort, and nothing recurses. One
     parent of each variable is kept at hand, outside of the heap: most often it is the next to be visited.
     """
-    newest = max(inputs, default=0)
-    latest = inplace_writes.latest_write_time
-    found: CotangentSums = {}
-    waiting: CotangentSums = {}
+    newest_input = max(inputs, default=0)
+    latest_write = inplace_writes.latest_write_time
+    gradients: CotangentSums = {}
+    pending: CotangentSums = {}
     heap: list[int] = []
     pullbacks: Any
     if not root._parents or root._sequence_nr in inputs:
@@ -36,88 +51,88 @@ def run_backward(root: "Variable", g: "Array", create_graph: bool, inputs: froze
     variable = root
     while True:
         pullbacks = variable._pullbacks
-        form = variable._gradient_shape_dtype
-        if latest and variable._sequence_nr < latest:
+        shape_dtype = variable._gradient_shape_dtype
+        if latest_write and variable._sequence_nr < latest_write:
             _check_not_overwritten(variable, create_graph)
-        at_hand = in_hand = None
+        next_variable = next_cotangent = None
         try:
             if create_graph:
                 with set_grad_enabled(True):
                     pullbacks = _rerun_rule(variable)
-            if form is UNKNOWN_SHAPE_DTYPE and type(pullbacks) is not tuple:
+            if shape_dtype is UNKNOWN_SHAPE_DTYPE and type(pullbacks) is not tuple:
                 pullbacks = _as_pullbacks(pullbacks(g))
             i = -1
-            for x in variable._parents:  # type: ignore[union-attr]
+            for x in variable._parents:
                 i += 1
                 if x is None:  # the argument requires no gradient
                     continue
                 key = x._sequence_nr
-                if key > newest:
-                    ends = not x._parents
+                if key > newest_input:
+                    is_end = not x._parents
                 elif key in inputs:
-                    ends = True
+                    is_end = True
                 else:  # older than the inputs, it does not depend on them
                     continue
                 d = pullbacks[i]
                 if d is None:  # the argument has no gradient
                     continue
                 d = d(g)
-                if x._shape_dtype is not form:
+                if x._shape_dtype is not shape_dtype:
                     d = _fit_to_argument(d, x._data)
-                if ends:
-                    so_far = found.get(key)
+                if is_end:
+                    so_far = gradients.get(key)
                     if so_far is not None and so_far[2]:
                         so_far[1] += d
                     else:
-                        _accumulate(found, x, d, create_graph)
-                elif at_hand is None and key not in waiting:
-                    at_hand = x
-                    in_hand = d
-                elif x is at_hand:
-                    in_hand = in_hand + d
-                elif _accumulate(waiting, x, d, create_graph):
+                        _accumulate(gradients, x, d, create_graph)
+                elif next_variable is None and key not in pending:
+                    next_variable = x
+                    next_cotangent = d
+                elif x is next_variable:
+                    next_cotangent = next_cotangent + d
+                elif _accumulate(pending, x, d, create_graph):
                     heappush(heap, -key)
         except Exception as error:
             error.add_note(f"in the backward pass of {_get_rule(variable).__name__}")
             raise
-        if at_hand is not None:
-            if not heap or at_hand._sequence_nr > -heap[0]:
-                variable = at_hand
-                g = in_hand
+        if next_variable is not None:
+            if not heap or next_variable._sequence_nr > -heap[0]:
+                variable = next_variable
+                g = next_cotangent
                 continue
-            _accumulate(waiting, at_hand, in_hand, create_graph)
-            heappush(heap, -at_hand._sequence_nr)
+            _accumulate(pending, next_variable, next_cotangent, create_graph)
+            heappush(heap, -next_variable._sequence_nr)
         if not heap:
             break
-        variable, g, _ = waiting.pop(-heappop(heap))
-    return found
+        variable, g, _ = pending.pop(-heappop(heap))
+    return gradients
 
 
-def _get_rule(variable: "Variable") -> Any:
+def _get_rule(variable: RecordedVariable) -> Any:
     call = variable._rule_call
     return call[0] if isinstance(call, tuple) else call
 
 
-def _rerun_rule(variable: "Variable") -> Any:
+def _rerun_rule(variable: RecordedVariable) -> Any:
     """The pullbacks of a rule that is run again, on variables."""
     call = variable._rule_call
     rule, args, kwargs = call if isinstance(call, tuple) else (call, variable._parents, {})
-    return rule(*args, **kwargs)[1]  # type: ignore[misc]
+    return rule(*args, **kwargs)[1]
 
 
-def _as_pullbacks(gradients: tuple["Array | None", ...]) -> list[Any]:
+def _as_pullbacks(gradients: tuple[Array | None, ...]) -> list[Any]:
     """Gradients that came all at once, as pullbacks."""
     return [None if d is None else lambda g, d=d: d for d in gradients]
 
 
-def _fit_to_argument(d: "Array", data: "Array") -> "Array":
+def _fit_to_argument(d: Array, data: Array) -> Array:
     """The gradient d summed to the shape of its argument and in its dtype."""
     if d.shape != data.shape:
         d = unbroadcast(d, data.shape)
     return d if d.dtype == data.dtype else d.astype(data.dtype)
 
 
-def _accumulate(sums: CotangentSums, x: "Variable", d: "Array", create_graph: bool) -> bool:
+def _accumulate(sums: CotangentSums, x: RecordedVariable, d: Array, create_graph: bool) -> bool:
     """Add d to the cotangent of x; True if it is the first. In place only into a sum made here, which nobody else has."""
     there = sums.get(x._sequence_nr)
     if there is None:
@@ -131,7 +146,7 @@ def _accumulate(sums: CotangentSums, x: "Variable", d: "Array", create_graph: bo
     return False
 
 
-def _check_not_overwritten(variable: "Variable", create_graph: bool) -> None:
+def _check_not_overwritten(variable: RecordedVariable, create_graph: bool) -> None:
     """Raise RuntimeError if memory that the pullbacks of a variable read was written to after they were made."""
     parents = variable._parents if create_graph else None
     needed = [variable._pullbacks, *(x.data for x in parents or () if x is not None)]

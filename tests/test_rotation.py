@@ -4,7 +4,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import TURNS, Rotation, turn_of
+
+from tests.helpers.rotation import TURNS, Rotation, turn_of
 
 pytest_plugins = ["pytester"]
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asv_bench.measuring.any_commit import SeededChoices, load_judging
 from asv_bench.measuring.clock import IS_QUICK_RUN
 from asv_bench.workloads.calls import Array, make_arrays, make_cotangent
 from gradspec.backends import Backend
 from gradspec.reference import Op
-from gradspec.reference.cases import SeededChoices
 
 if TYPE_CHECKING:
     from gradspec.properties.cases.case import Case
@@ -31,34 +31,32 @@ JITTERED_COPIES = 8  # jittered: with more the noise grows by a few per cent, an
 def measure_worst_error(backend: Backend, op: Op, dtype: str) -> float:
     """The largest error of value and gradients over all cases; 1 is what is allowed.
 
-    Raises what the backend raises, but for an op that is known to deviate, whose other cases count. ImportError at commits
-    without this judge.
+    Raises what the backend raises, but for an op that is known to deviate, whose other cases count.
     """
     return max(_measure_case_error(backend, op, dtype, seed) for seed in range(CASES_PER_OP))
 
 
 def make_case(op: Op, dtype: str, seed: int, choices: SeededChoices | None = None) -> "Case":
     """A case of the op: always the same one for the same seed. choose: what chooses its shapes and keywords instead."""
-    from gradspec.properties.cases.case import Case, dtype_of
-
+    judging = load_judging()
     call = op.cases(choices or SeededChoices(seed, AXIS_LENGTHS))
     value = np.asarray(op.rule(*make_arrays(op, call, np.float64, seed), **call.keywords)[0])
-    inputs = tuple(make_arrays(op, call, dtype_of(dtype), seed))
-    return Case(op, dtype, inputs, call.keywords, make_cotangent(value).astype(dtype_of(dtype)))
+    inputs = tuple(make_arrays(op, call, judging.dtype_of(dtype), seed))
+    cotangent = make_cotangent(value).astype(judging.dtype_of(dtype))
+    case: Case = judging.Case(op, dtype, inputs, call.keywords, cotangent)
+    return case
 
 
 def _measure_case_error(backend: Backend, op: Op, dtype: str, seed: int) -> float:
-    from gradspec.properties.cases.evaluate import run_on_backend
-    from gradspec.properties.judging.judge import Judge
-
+    judging = load_judging()
     case = make_case(op, dtype, seed)
     try:
-        got = run_on_backend(backend, case)
+        got = judging.run_on_backend(backend, case)
     except Exception:
         if op.name in backend.known:
             return 0.0
         raise
-    judge = Judge(case)
+    judge = judging.Judge(case)
     parts = [_measure_part_error(judge, got.value, lambda r: r.value)]
     for name, d in got.gradients.items():
         parts.append(_measure_part_error(judge, d, partial(_get_gradient, name)))
@@ -72,15 +70,12 @@ def _get_gradient(name: str, result: "Result") -> Array:
 
 def _measure_part_error(judge: "Judge", got: Array, part: "Callable[[Result], Array]") -> float:
     """The largest error in one part of a result, where it is finite at this precision."""
-    from gradspec.properties.cases.case import dtype_of
-    from gradspec.properties.judging.judge import FACTOR, ulp
-
+    judging = load_judging()
     exact = part(judge.exact)
     if exact.dtype.kind in "biu":
         return 0.0 if np.array_equal(got, exact) else float("inf")
     with np.errstate(all="ignore"):
-        allowed = FACTOR * (
-            judge.measure_noise(part, JITTERED_COPIES) + ulp(np.abs(exact), dtype_of(judge.dtype))
-        )
+        unit = judging.ulp(np.abs(exact), judging.dtype_of(judge.dtype))
+        allowed = judging.FACTOR * (judge.measure_noise(part, JITTERED_COPIES) + unit)
         error: Any = np.abs(got.astype(exact.dtype) - exact) / allowed
     return float(np.max(error, where=np.isfinite(allowed), initial=0))

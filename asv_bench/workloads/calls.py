@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from asv_bench.measuring.any_commit import IntegersBelow
 from gradspec.reference import Op
-from gradspec.reference.cases import Call, IntegersBelow
+from gradspec.reference.cases import Call
 from gradspec.reference.domains import Booleans, Domain, Integers, Interval
 
 Array = np.ndarray[Any, Any]

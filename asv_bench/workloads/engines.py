@@ -23,8 +23,7 @@ def by_hand(work: Workload) -> GradientFunction:
 
 def gradspec(work: Workload) -> GradientFunction:
     """The spec's tape, through `backward`."""
-    from gradspec.reference import Tensor
-    from gradspec.reference.op import OPS
+    from gradspec.reference import OPS, Tensor
 
     ops = SimpleNamespace(**{name: op.apply for name, op in OPS.items()})  # as Tensor's own methods do
 

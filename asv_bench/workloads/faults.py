@@ -5,9 +5,9 @@ pytest --pyargs gradspec.properties -p gradspec.properties.plugin --backend asv_
 
 import numpy as np
 
+from asv_bench.workloads.calls import Array
 from gradspec.backends import Backend, load
 from gradspec.reference import OPS, VJP, record
-from gradspec.reference.rule import Array
 
 
 def _make_wrong_backend(name: str, rule: object) -> Backend:

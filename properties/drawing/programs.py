@@ -1,10 +1,12 @@
 """Drawing programs: compositions of a backend's ops."""
 
+from collections.abc import Sequence
+
 from hypothesis import strategies as st
 
+from gradspec.backends import Backend
 from gradspec.properties.cases.programs import MAX_STEPS, MENU, Program, Step, filter_menu
 from gradspec.properties.drawing.strategies import Draw
-from gradspec.properties.running.under_test import BackendUnderTest
 
 PROGRAMS_PER_EXAMPLE = (
     20  # for each example, whose time is mostly Hypothesis's; 4 missed cotangents that share memory
@@ -18,18 +20,18 @@ SEEDS_PER_CONSTANT = 3  # of so many, in one no gradient is asked of one of seve
 
 
 @st.composite
-def programs(draw: Draw, backend_under_test: BackendUnderTest) -> Program:
-    """Programs of the engine's ops, decoded from a block of bytes: zeros are an addition of the last result to itself.
+def programs(draw: Draw, backend: Backend, dtypes: Sequence[str]) -> Program:
+    """Programs of the backend's ops, decoded from a block of bytes: zeros are an addition of the last result to itself.
 
     Half of the steps take two values, each some of the last few results, so that branches meet again and little is dead.
     """
-    menu = filter_menu(backend_under_test.backend)
+    menu = filter_menu(backend)
     pairs, singles = ([name for name in menu if MENU[name].arity == k] for k in (2, 1))
     n, m = draw(st.integers(1, 4)), draw(st.integers(1, 4))
     others = draw(st.lists(st.sampled_from([(n, m), (1, m), (n, 1)]), max_size=2))
     length = draw(st.sampled_from(PROGRAM_LENGTHS))
     block, steps = draw(st.binary(min_size=3 * length, max_size=3 * length)), list[Step]()
-    dtype, seed = draw(st.sampled_from(list(backend_under_test.dtypes))), draw(st.integers(0, 2**16))
+    dtype, seed = draw(st.sampled_from(list(dtypes))), draw(st.integers(0, 2**16))
     hub = (
         seed // SEEDS_PER_HUB % (1 + len(others))
         if seed % SEEDS_PER_HUB == SEEDS_PER_HUB - 1 and pairs

@@ -22,9 +22,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hypothesis import core
-
 from gradspec.backends import Backend, load
+from gradspec.properties.drawing.hypothesis_internals import set_global_seed
 from gradspec.properties.judging.attempt import (
     Law,
     describe_exit,
@@ -181,7 +180,7 @@ def _perform_task(task: Task, pipe: Connection) -> TaskOutcome:
     )
     try:
         function = getattr(_import_test_module(task.path, task.module), task.function)
-        core.global_force_seed = task.seed
+        set_global_seed(task.seed)
         perform_property(function, task.arguments, tried, task.key, task.seconds, task.profile)
     except LawViolation as failure:
         return TaskOutcome(tried.tally, failure=failure)

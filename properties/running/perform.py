@@ -9,6 +9,7 @@ from hypothesis import Phase, Verbosity, settings
 from hypothesis.errors import Flaky
 
 from gradspec.backends.backend import Deviation
+from gradspec.properties.drawing.hypothesis_internals import get_settings, set_database_key, set_settings
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.options import is_thorough
@@ -34,16 +35,15 @@ def perform_property(
     key: what examples are kept under in the database. seconds: repeat with fresh examples for so long. profile: what
     `profile_of` returns of the test's twin in another process.
     """
-    inner = function.hypothesis.inner_test  # type: ignore[attr-defined]
-    inner._hypothesis_internal_add_digest = database_key.encode()
-    before = function._hypothesis_internal_use_settings  # type: ignore[attr-defined]
+    set_database_key(function, database_key)
+    before = get_settings(function)
     asked = settings(before, **profile or {})
     end = time.monotonic() + (seconds or 0)
     known = None
     try:
         for known, dtypes in _split_dtypes(target, function.__name__):
             chosen = _derive_settings(asked, known, seconds)
-            function._hypothesis_internal_use_settings = chosen  # type: ignore[attr-defined]
+            set_settings(function, chosen)
             # No filter makes an error of a warning that gradspec gives while cases are drawn; `judged` sees to the rest.
             with target.restrict_dtypes(dtypes), warnings.catch_warnings(action="ignore"):
                 function(**arguments)
@@ -54,7 +54,7 @@ def perform_property(
             raise
         raise _choose_violation(target, error, known is not None) from None
     finally:
-        function._hypothesis_internal_use_settings = before  # type: ignore[attr-defined]
+        set_settings(function, before)
     target.require_informative_cases()
 
 
@@ -68,7 +68,7 @@ def _split_dtypes(target: BackendUnderTest, test: str) -> list[tuple[Deviation |
 
 def extract_settings(function: Callable[..., Any]) -> dict[str, Any]:
     """The settings of a test that another process needs to know."""
-    own: settings = function._hypothesis_internal_use_settings  # type: ignore[attr-defined]
+    own = get_settings(function)
     names = ("max_examples", "derandomize", "phases", "verbosity", "deadline", "suppress_health_check")
     return {name: getattr(own, name) for name in names} | ({"database": None} if own.database is None else {})
 

@@ -8,9 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
-from hypothesis import core, is_hypothesis_test
+from hypothesis import is_hypothesis_test
 
 from gradspec.backends.loading import BUILT_IN
+from gradspec.properties.drawing.hypothesis_internals import drop_report, get_global_seed
 from gradspec.properties.running import options, report
 from gradspec.properties.running.budget import Budget
 from gradspec.properties.running.failure import LawViolation
@@ -85,7 +86,7 @@ class Run:
             key=item.nodeid,
             arguments=arguments,
             profile=extract_settings(item.obj),
-            seed=core.global_force_seed,
+            seed=get_global_seed(),
             seconds=seconds,
         )
         self.isolated_process.perform(task, target)
@@ -100,7 +101,7 @@ class Run:
         self, item: pytest.Function, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Hand on what was found with the report; in place of a traceback show the failure itself, and where it is saved."""
-        vars(item).pop("hypothesis_report_information", None)
+        drop_report(item)
         made = yield
         tried = get_target(item)
         if tried and made.when == "call":

@@ -9,6 +9,7 @@ from hypothesis import Phase
 
 from gradspec.backends import Backend
 from gradspec.properties.cases.programs import filter_menu
+from gradspec.properties.drawing.hypothesis_internals import get_inner_test, set_inner_test, set_seed
 from gradspec.properties.judging.attempt import Law
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.running.matrix import Tally
@@ -64,7 +65,7 @@ def _draw_cases_uncached(
     name: str, argument: str, under_test: BackendUnderTest, seed: int, parameters: dict[str, Any]
 ) -> list[DrawnCase]:
     test: Any = properties()[name]
-    inner, examples, found = test.hypothesis.inner_test, itertools.count(1), list[DrawnCase]()
+    inner, examples, found = get_inner_test(test), itertools.count(1), list[DrawnCase]()
     number = 0
 
     def counted(*args: Any, **kwargs: Any) -> None:
@@ -77,12 +78,13 @@ def _draw_cases_uncached(
         return Judgement("agree")
 
     noting = replace(under_test, judge_case=note, tally=Tally(), failure=None)
-    test._hypothesis_internal_use_seed, test.hypothesis.inner_test = seed, counted
+    set_seed(test, seed)
+    set_inner_test(test, counted)
     try:
         with warnings.catch_warnings(action="ignore"):
             perform_property(
                 test, {argument: noting, **parameters}, noting, f"{name}{seed}", profile=SETTINGS_OVERRIDES
             )
     finally:
-        test.hypothesis.inner_test = inner
+        set_inner_test(test, inner)
     return found

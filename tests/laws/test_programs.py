@@ -31,7 +31,9 @@ def find_program_violation(backend: Backend, example_settings: settings) -> LawV
     @given(data=st.data())
     def tried(data: st.DataObject) -> None:
         for _ in range(PROGRAMS_PER_EXAMPLE):
-            tried_on.check_law(every_gradient_of_a_program_agrees, data.draw(programs(tried_on)))
+            tried_on.check_law(
+                every_gradient_of_a_program_agrees, data.draw(programs(tried_on.backend, tried_on.dtypes))
+            )
 
     try:
         tried()

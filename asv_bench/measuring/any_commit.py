@@ -1,0 +1,60 @@
+"""The parts of gradspec that older commits have under other names, under those of today.
+
+The benchmarks are those of the working tree, on whatever commit asv has installed.
+"""
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from asv_runner.benchmarks.mark import SkipNotImplemented
+
+if TYPE_CHECKING:
+    from gradspec.reference.cases import IntegersBelow, SeededChoices
+else:
+    try:
+        from gradspec.reference.cases import IntegersBelow, SeededChoices
+    except ImportError:
+        from gradspec.reference.cases import Below as IntegersBelow
+        from gradspec.reference.cases import Seeded as SeededChoices
+
+try:
+    from gradspec.properties.cases.sizes import AXIS_LENGTHS, MAX_ELEMENTS
+except ImportError:
+    AXIS_LENGTHS, MAX_ELEMENTS = (1, 2, 3, 0, 4, 5, 7, 8, 17, 33), 300
+
+__all__ = ["AXIS_LENGTHS", "MAX_ELEMENTS", "IntegersBelow", "SeededChoices", "load_judging"]
+
+
+def load_judging() -> Any:
+    """What judges a result: `Case`, `dtype_of`, `forward`, `run_on_backend`, `Judge`, `combine_judgements`, `ulp`, `FACTOR`.
+
+    Raises:
+        SkipNotImplemented: at commits that have none of it.
+    """
+    try:
+        from gradspec.properties.cases.case import Case, dtype_of
+        from gradspec.properties.cases.evaluate import forward, run_on_backend
+        from gradspec.properties.judging.judge import FACTOR, Judge, combine_judgements, ulp
+    except ImportError:
+        return _load_judging_of_old()
+    return SimpleNamespace(
+        Case=Case, dtype_of=dtype_of, forward=forward, run_on_backend=run_on_backend,
+        Judge=Judge, combine_judgements=combine_judgements, ulp=ulp, FACTOR=FACTOR,
+    )  # fmt: skip
+
+
+def _load_judging_of_old() -> Any:
+    """The same of commits up to 9f4cb87."""
+    from importlib import import_module
+
+    try:
+        case, judge = (import_module(f"gradspec.properties.{name}") for name in ("case", "judging.judge"))
+        members = {
+            "judge_value": judge.Judge.value, "judge_gradients": judge.Judge.gradients, "measure_noise": judge.Judge.noise,
+        }  # fmt: skip
+        return SimpleNamespace(
+            Case=case.Case, dtype_of=case.dtype_of, forward=case.forward, run_on_backend=case.outcome,
+            Judge=type("Judge", (judge.Judge,), members), combine_judgements=judge.combined, ulp=judge.ulp, FACTOR=judge.FACTOR,
+        )  # fmt: skip
+    except (ImportError, AttributeError) as error:
+        raise SkipNotImplemented("the judge is not yet in its place at this commit") from error

@@ -1,0 +1,121 @@
+"""The private parts of Hypothesis do what gradspec uses them for; `make pythons` tries them on the newest release, too."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import SkipTest
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.database import InMemoryExampleDatabase
+
+from gradspec.properties.drawing import hypothesis_internals as internals
+
+pytest_plugins = ["pytester"]
+
+
+def make_test(into: list[int], **more: Any) -> Any:
+    """A test that notes the numbers it is given."""
+
+    @settings(max_examples=5, phases=[Phase.generate], **{"database": None, **more})
+    @given(x=st.integers(0, 10**9))
+    def test(x: int) -> None:
+        into.append(x)
+
+    return test
+
+
+def test_settings_are_those_of_the_test_and_can_be_set() -> None:
+    drawn: list[int] = []
+    test = make_test(drawn)
+    assert internals.get_settings(test).max_examples == 5
+    internals.set_settings(test, settings(internals.get_settings(test), max_examples=2))
+    test()
+    assert len(drawn) == 2
+
+
+def test_a_seed_gives_the_same_examples() -> None:
+    first, second, other = list[int](), list[int](), list[int]()
+    for drawn, seed in ((first, 1), (second, 1), (other, 2)):
+        test = make_test(drawn)
+        internals.set_seed(test, seed)
+        test()
+    assert first == second != other
+
+
+def test_the_global_seed_gives_the_same_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, runs = internals.get_global_seed(), []
+    try:
+        for seed in (1, 1, 2):
+            internals.set_global_seed(seed)
+            assert internals.get_global_seed() == seed
+            drawn: list[int] = []
+            make_test(drawn)()
+            runs.append(drawn)
+    finally:
+        internals.set_global_seed(before)
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_the_option_sets_the_global_seed(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        "from gradspec.properties.drawing.hypothesis_internals import get_global_seed\n"
+        "def test(): assert get_global_seed() == 7"
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--hypothesis-seed=7")
+    result.assert_outcomes(passed=1)
+
+
+def test_another_function_can_be_put_below() -> None:
+    drawn, noted = list[int](), list[int]()
+    test = make_test(drawn)
+    inner = internals.get_inner_test(test)
+
+    def note(x: int) -> None:
+        noted.append(x)
+        inner(x=x)
+
+    internals.set_inner_test(test, note)
+    test()
+    assert drawn == noted != []
+
+
+def test_examples_are_kept_under_a_key_of_their_own() -> None:
+    """A failing example is replayed under its own key, and not under another."""
+    database = InMemoryExampleDatabase()
+    phases = {"seek": [Phase.generate], "replay": [Phase.reuse]}
+
+    def run(key: str, phase: str) -> int:
+        calls = 0
+
+        @settings(max_examples=50, phases=phases[phase], database=database)
+        @given(x=st.integers(0, 100))
+        def test(x: int) -> None:
+            nonlocal calls
+            calls += 1
+            assert x < 50
+
+        internals.set_database_key(test, key)
+        try:
+            test()
+        except AssertionError:
+            return calls
+        except SkipTest:  # nothing to replay
+            assert phase == "replay"
+        return 0
+
+    assert run("tanh on torch", "seek")
+    assert run("tanh on torch", "replay")
+    assert not run("exp on torch", "replay")
+
+
+def test_a_report_can_be_taken_back() -> None:
+    """The attribute is the one that Hypothesis' own plugin reads."""
+    import _hypothesis_pytestplugin as plugin
+
+    assert "hypothesis_report_information" in Path(str(plugin.__file__)).read_text(encoding="utf-8")
+    item = SimpleNamespace(hypothesis_report_information=["said"])
+    internals.drop_report(item)
+    assert not hasattr(item, "hypothesis_report_information")
+    internals.drop_report(item)
