@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gradspec.properties.drawing.bad_input import bad_input_cases
 from gradspec.properties.laws.bad_input import what_the_spec_refuses_raises
-from gradspec.properties.running.under_test import OpUnderTest
+from gradspec.properties.running.targets import OpUnderTest
 
 
 @pytest.mark.property(

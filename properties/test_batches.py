@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gradspec.properties.laws.batches import AXIS_OPS, ROW_OPS, a_batch_equals_its_members, find_batch_axes
 from gradspec.properties.laws.second_order import make_moderate
-from gradspec.properties.running.under_test import OpUnderTest
+from gradspec.properties.running.targets import OpUnderTest
 
 
 @pytest.mark.property(when=lambda s: s.op.signature or s.op.name in AXIS_OPS | ROW_OPS)

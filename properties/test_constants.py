@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.laws.constants import other_arguments_may_be_constants
-from gradspec.properties.running.under_test import OpUnderTest
+from gradspec.properties.running.targets import OpUnderTest
 
 
 @pytest.mark.property(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.laws.depth import Chain, a_chain_of_any_length_is_differentiated
-from gradspec.properties.running.under_test import BackendUnderTest
+from gradspec.properties.running.targets import BackendUnderTest
 
 
 @pytest.mark.property(when=lambda s: "negative" in s.backend.ops)

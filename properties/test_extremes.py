@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gradspec.properties.drawing.extreme import extreme_cases, iterate_extreme_cases
 from gradspec.properties.laws.extremes import extremes_go_where_the_spec_says
-from gradspec.properties.running.under_test import OpUnderTest, limit_cases_to_profile
+from gradspec.properties.running.targets import OpUnderTest, limit_cases_to_profile
 
 EXTREME_CASES_PER_EXAMPLE = 5  # cases per example
 PARTS_OF_ROWS = (

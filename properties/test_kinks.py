@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gradspec.properties.drawing.kinked import kinked_cases
 from gradspec.properties.laws.kinks import gradient_at_kinks_is_a_legal_subgradient
-from gradspec.properties.running.under_test import OpUnderTest
+from gradspec.properties.running.targets import OpUnderTest
 
 
 @pytest.mark.property(when=lambda s: s.op.differentiable and s.op.kinks)

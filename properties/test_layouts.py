@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.layouts import LAYOUTS, list_layout_names
 from gradspec.properties.laws.layouts import layout_makes_no_difference
-from gradspec.properties.running.under_test import OpUnderTest
+from gradspec.properties.running.targets import OpUnderTest
 from gradspec.reference.rule import Array
 
 LAYOUT_CASES_PER_EXAMPLE = 9  # cases per example: each array meets every layout

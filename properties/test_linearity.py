@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.laws.linearity import pullback_is_linear_in_the_cotangent
-from gradspec.properties.running.under_test import OpUnderTest
+from gradspec.properties.running.targets import OpUnderTest
 
 
 @pytest.mark.property(when=lambda s: s.op.differentiable)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from gradspec.properties.cases.programs import MENU, filter_menu
 from gradspec.properties.drawing.programs import PROGRAMS_PER_EXAMPLE, programs
 from gradspec.properties.laws.programs import every_gradient_of_a_program_agrees
-from gradspec.properties.running.under_test import BackendUnderTest
+from gradspec.properties.running.targets import BackendUnderTest
 
 
 @pytest.mark.property(when=lambda s: any(MENU[name].arity == 2 for name in filter_menu(s.backend)))

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.laws.purity import calls_leave_no_trace
-from gradspec.properties.running.under_test import OpUnderTest
+from gradspec.properties.running.targets import OpUnderTest
 
 
 @given(data=st.data())

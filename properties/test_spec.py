@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.laws.spec import spec_agrees_with_numerical_differentiation
-from gradspec.properties.running.under_test import OpUnderTest
+from gradspec.properties.running.targets import OpUnderTest
 
 
 @pytest.mark.property(when=lambda s: s.op.differentiable)

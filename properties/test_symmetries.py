@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.laws.symmetries import SYMMETRIES_BY_OP, symmetries_are_kept
-from gradspec.properties.running.under_test import OpUnderTest
+from gradspec.properties.running.targets import OpUnderTest
 
 
 @pytest.mark.property(when=lambda s: s.op.name in SYMMETRIES_BY_OP)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.laws.tensor import TENSOR_PROGRAMS, TensorProgramCase, program_text_observes_the_same
-from gradspec.properties.running.under_test import BackendUnderTest
+from gradspec.properties.running.targets import BackendUnderTest
 
 
 @pytest.mark.parametrize("program", TENSOR_PROGRAMS)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.laws.training import NETWORK_OPS, TrainingCase, a_network_learns_as_the_spec_does
-from gradspec.properties.running.under_test import BackendUnderTest
+from gradspec.properties.running.targets import BackendUnderTest
 
 
 @pytest.mark.property(

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from gradspec.properties.cases.case import Case
 from gradspec.properties.laws.value import value_agrees
-from gradspec.properties.running.under_test import OpUnderTest
+from gradspec.properties.running.targets import OpUnderTest
 
 
 def cases_without_defaults(op_under_test: OpUnderTest) -> st.SearchStrategy[list[Case]]:

@@ -144,7 +144,7 @@ def test_every_module_keeps_to_its_layer(folder: str) -> None:
         ("properties/laws", "def f():\n    from gradspec.properties.drawing.strategies import cases"),
         ("properties/laws", "from gradspec.properties.running.failure import LawViolation"),
         ("properties/laws", "import pytest"),
-        ("properties/drawing", "from gradspec.properties.running.under_test import OpUnderTest"),
+        ("properties/drawing", "from gradspec.properties.running.targets import OpUnderTest"),
         ("properties/drawing", "from pytest import mark"),
         ("properties/running", "from gradspec.properties.plugin import pytest_addoption"),
         ("src/gradspec", "import hypothesis"),
@@ -153,7 +153,7 @@ def test_every_module_keeps_to_its_layer(folder: str) -> None:
         ("asv_bench", "from hypothesis import strategies"),
         ("asv_bench", "import pytest"),
         ("asv_bench", "from gradspec.properties.drawing.strategies import cases"),
-        ("asv_bench", "def f():\n    import gradspec.properties.running.under_test"),
+        ("asv_bench", "def f():\n    import gradspec.properties.running.targets"),
         ("asv_bench", "from gradspec import properties"),
     ],
 )

@@ -4,7 +4,7 @@ Most rules are the spec's own: written with NumPy's functions, they run on CuPy 
 pass over the memory does the work of several, a fused kernel takes their place (`fused`, `rows`, `sums`, with the CUDA C
 in `kernels/`).
 
-    from gradspec.backends.cupy import Tensor, bias_activation, captured
+    from gradspec.backends.cupy import Tensor, bias_activation, capture_graph
 
 `Tensor(array, requires_grad=True)` is a variable with operators and `backward()`; `gpu().ops` has the ops by name.
 """

@@ -53,7 +53,7 @@ def second_derivatives_agree(backend: Backend, case: Case) -> Judgement:
     for k, second in enumerate(got):
         for name, d in second.derivatives.items():
             what = f"derivative by {name} of the gradient of {second.argument}"
-            part = lambda e, k=k, name=name: e[k].by[name]
+            part = lambda e, k=k, name=name: e[k].derivatives[name]
             scale = MAX_DIRECTION_RATIO * np.abs(first[name]) if name in first else 0
             judgement = exact.judge(what, d, part, scale=scale)
             (by_cotangent if name == COTANGENT_NAME else by_inputs).append(judgement)

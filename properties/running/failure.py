@@ -73,9 +73,13 @@ class LawViolation(AssertionError):
     def as_script(self) -> str:
         """A program that tries the law on the case once more; exits with 1 if it is still broken."""
         expression = self.case.as_python()
-        call, home, limit = "judged_again", "running.again", ""
+        call, home, limit = "judge_case_repeatedly", "judging.reproduce", ""
         if isinstance(self.judgement, CrashOrTimeout):
-            call, home, limit = "judged_apart", "judging.attempt", f", seconds={self.judgement.time_limit:g}"
+            call, home, limit = (
+                "judge_case_in_fork",
+                "judging.attempt",
+                f", seconds={self.judgement.time_limit:g}",
+            )
         head = [
             f'"""{_escape_for_docstring(self.title)}.',
             f'{_escape_for_docstring(self.judgement.reason.split(chr(10))[0])}."""',

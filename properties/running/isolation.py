@@ -36,7 +36,7 @@ from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.matrix import Tally
 from gradspec.properties.running.perform import perform_property
-from gradspec.properties.running.under_test import BackendUnderTest, OpUnderTest
+from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
 from gradspec.reference import OPS, Op
 
 MIN_START_SECONDS = 60.0  # seconds, at the least, in which a process has to import the backend
@@ -109,7 +109,9 @@ class IsolatedProcess:
 
     def _shrink_crash(self, task: Task, lost: "LostProcess") -> "TaskOutcome | LostProcess":
         """Try once more, so that only the process of one check crashes and Hypothesis can shrink the case."""
-        again = self._run_task(Task(**{**vars(task), "forked": True, "seconds": None}), FORKED_RERUN_SECONDS)
+        again = self._run_task(
+            Task(**{**vars(task), "fork_each_check": True, "seconds": None}), FORKED_RERUN_SECONDS
+        )
         return again if isinstance(again, TaskOutcome) and again.failure else lost
 
     def _run_task(self, task: Task, within: float = float("inf")) -> "TaskOutcome | LostProcess":

@@ -13,7 +13,7 @@ from gradspec.properties.drawing.hypothesis_internals import get_settings, set_d
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.options import is_thorough
-from gradspec.properties.running.under_test import BackendUnderTest
+from gradspec.properties.running.targets import BackendUnderTest
 
 MIN_EXAMPLES_FOR_DEVIATION = (
     100  # at the least, of each property, before a deviation of an op that is declared counts as gone

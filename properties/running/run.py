@@ -19,7 +19,7 @@ from gradspec.properties.running.isolation import IsolatedProcess, Task, Unteste
 from gradspec.properties.running.matrix import Entry, to_sentence
 from gradspec.properties.running.perform import extract_settings, perform_property
 from gradspec.properties.running.selection import Selection, get_target, split_shard
-from gradspec.properties.running.under_test import BackendUnderTest
+from gradspec.properties.running.targets import BackendUnderTest
 
 INFORMATIVE_CACHE_KEY = "gradspec/informative"  # what pytest's cache remembers for --budget
 

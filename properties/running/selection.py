@@ -9,7 +9,7 @@ import pytest
 
 from gradspec.backends import Backend, Unavailable, load
 from gradspec.properties.running import options
-from gradspec.properties.running.under_test import BackendUnderTest, OpUnderTest
+from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
 from gradspec.reference import OPS
 
 TARGET_FIXTURES = {"op_under_test", "spec_op", "backend_under_test"}

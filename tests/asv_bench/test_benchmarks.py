@@ -85,7 +85,17 @@ def test_a_fault_in_a_benchmark_is_reported_by_its_name(tmp_path: Path) -> None:
     """
     (tmp_path / "planted_benchmarks.py").write_text(dedent(plugin))
     module = ROOT / "tests" / "asv_bench" / "every_benchmark.py"
-    command = [sys.executable, "-m", "pytest", str(module), "-p", "planted_benchmarks", "-q", "--tb=line"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        str(module),
+        "-p",
+        "planted_benchmarks",
+        "-q",
+        "--tb=line",
+        "--everything",
+    ]
     done = subprocess.run(
         [*command, "-k", "costs.tanh or costs.exp.track_calls or costs.argmax.track_calls"],
         cwd=ROOT,
@@ -205,7 +215,7 @@ def test_memory_lies_alike_in_each_process() -> None:
         import sys
         from resource import RUSAGE_SELF, getrusage
         import numpy as np
-        from asv_bench.measuring.memory_placement import settle
+        from asv_bench.measuring.memory_placement import fix_memory_placement
 
         def faults():
             before = getrusage(RUSAGE_SELF).ru_minflt

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gradspec.backends import Backend, load
-from gradspec.properties.running.under_test import BackendUnderTest
+from gradspec.properties.running.targets import BackendUnderTest
 from gradspec.reference import OPS
 from tests.faults import detection
 from tests.faults.collected_properties import applies_to, list_parameter_sets, properties

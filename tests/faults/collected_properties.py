@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import is_hypothesis_test
 
 import gradspec.properties
-from gradspec.properties.running.under_test import BackendUnderTest
+from gradspec.properties.running.targets import BackendUnderTest
 
 Property = Callable[..., Any]
 

@@ -11,7 +11,7 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.programs import MENU
 from gradspec.properties.laws.training import NETWORK_OPS
 from gradspec.properties.running.failure import LawViolation
-from gradspec.properties.running.under_test import BackendUnderTest, OpUnderTest
+from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
 from gradspec.reference import OPS
 from tests.faults import shared_measures
 from tests.faults.collected_properties import applies_to, list_parameter_sets, properties

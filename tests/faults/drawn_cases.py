@@ -14,7 +14,7 @@ from gradspec.properties.judging.attempt import Law
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.running.matrix import Tally
 from gradspec.properties.running.perform import perform_property
-from gradspec.properties.running.under_test import BackendUnderTest, OpUnderTest
+from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
 from tests.faults.collected_properties import properties
 
 SETTINGS_OVERRIDES = {"phases": [Phase.generate], "database": None}

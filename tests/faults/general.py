@@ -94,15 +94,16 @@ def gradient_fault(
 def value_fault(
     kind: str, *, applies_to: OpPredicate = always, likely: str = VALUE_PROPERTY
 ) -> Callable[[Callable[[CallContext], Array]], Callable[[CallContext], Array]]:
-    """Declare a change of the value, whose name goes on "the value ...", as a fault of every op."""
+    """Declare a change of the value, whose name begins with `value_`, as a fault of every op."""
 
     def declare(change: Callable[[CallContext], Array]) -> Callable[[CallContext], Array]:
         def plant(op: str, _: int | None) -> Backend:
             return planted_backends.plant_rule(op, planted_backends.change_value(op, change))
 
-        GENERAL_FAULTS.append(
-            GeneralFault(kind, f"the value {_spell_out_name(change)}", plant, applies_to, likely=likely)
-        )
+        words = _spell_out_name(change)
+        if not words.startswith("value "):
+            raise ValueError(f"{change.__name__}: the name of a fault of the value begins with value_")
+        GENERAL_FAULTS.append(GeneralFault(kind, f"the {words}", plant, applies_to, likely=likely))
         return change
 
     return declare
@@ -171,4 +172,4 @@ def make_general_faults(op: str) -> Iterator[Fault]:
 
 
 def _spell_out_name(function: Callable[..., Any]) -> str:
-    return function.__name__.rstrip("_").replace("_", " ")
+    return function.__name__.replace("_", " ")

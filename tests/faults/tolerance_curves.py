@@ -60,7 +60,10 @@ CURVE_TOLERANCES = (
 def use_tolerance(tolerance: Tolerance) -> Iterator[None]:
     """Within this context the judge allows so much."""
     k = tolerance.copies
-    numbers = {"FACTOR": tolerance.factor, "COPIES": (*(min(c, k) for c in judge.JITTERED_COPIES[:-1]), k)}
+    numbers = {
+        "FACTOR": tolerance.factor,
+        "JITTERED_COPIES": (*(min(c, k) for c in judge.JITTERED_COPIES[:-1]), k),
+    }
     with ExitStack() as stack:
         for name, module in list(sys.modules.items()):
             for number, given in numbers.items():

@@ -13,7 +13,7 @@ from gradspec.properties.drawing.bad_input import bad_input_cases
 from gradspec.properties.laws.bad_input import what_the_spec_refuses_raises
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.value import value_agrees
-from gradspec.properties.running.under_test import OpUnderTest
+from gradspec.properties.running.targets import OpUnderTest
 from gradspec.reference import OPS, VJP
 from tests.helpers.planting import find_violation, make_backend_of_ops, make_backend_of_rules
 

@@ -12,13 +12,13 @@ from gradspec.properties.judging.attempt import judge_case
 from gradspec.properties.laws.extremes import extremes_go_where_the_spec_says
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.value import value_agrees
-from gradspec.properties.running.under_test import OpUnderTest
+from gradspec.properties.running.targets import OpUnderTest
 from gradspec.reference import OPS, VJP
 from tests.helpers.planting import find_violation, make_backend_of_rules
 
 
 def draw_extreme_cases(subject: OpUnderTest) -> Any:
-    return extreme_cases(subject.op, subject.dtypes, cases_per_example=2)
+    return extreme_cases(subject.op, subject.dtypes, cases_per_example=6)
 
 
 def sigmoid_whose_gradient_overflows(x: Any) -> VJP:

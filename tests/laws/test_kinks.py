@@ -13,7 +13,7 @@ from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.kinks import gradient_at_kinks_is_a_legal_subgradient
 from gradspec.properties.laws.linearity import pullback_is_linear_in_the_cotangent
 from gradspec.properties.laws.value import value_agrees
-from gradspec.properties.running.under_test import OpUnderTest
+from gradspec.properties.running.targets import OpUnderTest
 from gradspec.reference import OPS, VJP
 from tests.helpers.planting import find_violation, make_backend_of_rules
 

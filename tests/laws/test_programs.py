@@ -11,7 +11,7 @@ from gradspec.properties.drawing.programs import PROGRAMS_PER_EXAMPLE, programs
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.programs import every_gradient_of_a_program_agrees
 from gradspec.properties.running.failure import LawViolation
-from gradspec.properties.running.under_test import BackendUnderTest
+from gradspec.properties.running.targets import BackendUnderTest
 from tests.faults.engines import (
     WRONG_TRAVERSALS,
     Node,

@@ -21,7 +21,7 @@ from gradspec.properties.laws.second_order import make_moderate
 from gradspec.properties.laws.value import value_agrees
 from gradspec.properties.running.failure import FailingBackend, LawViolation
 from gradspec.properties.running.simplify import count_characters_to_read, is_legal, simplify_case
-from gradspec.properties.running.under_test import OpUnderTest
+from gradspec.properties.running.targets import OpUnderTest
 from gradspec.reference import OPS
 from tests.helpers.planting import make_backend_of_rules
 from tests.helpers.pytest_runs import PytestRun, make_environment, run_properties, run_script

@@ -18,7 +18,7 @@ from gradspec.properties.judging.attempt import Law, judge_case
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.laws.value import value_agrees
 from gradspec.properties.running.perform import perform_property
-from gradspec.properties.running.under_test import BackendUnderTest, OpUnderTest
+from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
 from gradspec.reference import OPS
 from tests.faults.collected_properties import applies_to, list_parameter_sets, properties
 from tests.helpers.planting import make_backend_of_ops

@@ -70,7 +70,7 @@ def test_keywords_tell_cases_apart(measure_sharing: None) -> None:
 def test_a_tolerance_reaches_every_law_and_goes_again() -> None:
     with use_tolerance(Tolerance(factor=7, copies=4)):
         assert {m.FACTOR for m in (judge, batches, kinks, tensor)} == {7}
-        assert {m.COPIES for m in (judge, batches, extremes)} == {(2, 4, 4)}
+        assert {m.JITTERED_COPIES for m in (judge, batches, extremes)} == {(2, 4, 4)}
     assert {m.FACTOR for m in (judge, batches, kinks, tensor)} == {Tolerance().factor}
 
 

@@ -141,7 +141,7 @@ class Kernel:
         if outcome == 2:
             report = library.report().contents
             line = _find_source_line(self.module.code, Path(library._name), report.code)
-            raise RuntimeError(f"{self.name}: {report.told(arrays)}{line}")
+            raise RuntimeError(f"{self.name}: {report.describe(arrays)}{line}")
         counts = [
             {i: int(getattr(span, what)) for i, span in zip(arrays, spans, strict=True)}
             for what in ("bytes", "read", "written", "distinct_read", "distinct_written")

@@ -239,8 +239,8 @@ def make_raw_module(code: str, options: Any = (), name_expressions: Any = ()) ->
     launch = importlib.import_module("gradspec.backends.cupy.launch")
     (name,) = name_expressions
     width = int(re.findall(r",(\d+)", name)[0]) if "," in name else 1
-    dtype = next(dtype for dtype, kind in launch.TYPES.items() if re.search(rf"<{kind}\b", name))
-    files = (launch.names(file, dtype, width) for file in launch.KERNELS)
+    dtype = next(dtype for dtype, kind in launch.C_TYPES.items() if re.search(rf"<{kind}\b", name))
+    files = (launch.list_kernel_names(file, dtype, width) for file in launch.KERNELS)
     names = next((names for names in files if name in names), [name])
     return cuda_emulation.RawModule(code, options, names)
 
@@ -326,17 +326,17 @@ def gpu_in_reverse_order() -> Any:
     return gpu()
 
 
-def load_with_changes(**changes: Any) -> Any:
-    """The backend "cupy" with changes to what is in its modules: `launch_source=` is `source` in `launch`."""
+def load_with_changes(changes: Mapping[str, Any]) -> Any:
+    """The backend "cupy" with changes to what is in its modules: "launch.read_source" is `read_source` in `launch`."""
     return _load("gpu", changes)
 
 
 def _load(factory_name: str, changes: Mapping[str, Any] = MappingProxyType({})) -> Any:
     with replace_cupy():
         for what, change in changes.items():
-            module, _, attribute = what.partition("_")
+            module, _, attribute = what.partition(".")
             names = vars(importlib.import_module(f"gradspec.backends.cupy.{module}"))
             assert attribute in names, f"{module} has no {attribute} that could be changed"
             names[attribute] = change
-        vars(importlib.import_module("gradspec.backends.cupy.backend"))["_obstacle"] = lambda: None
+        vars(importlib.import_module("gradspec.backends.cupy.backend"))["_find_obstacle_once"] = lambda: None
         return getattr(importlib.import_module("gradspec.backends.cupy"), factory_name)()

@@ -13,7 +13,7 @@ from tests.backends.cupy.kernel_cases import find_wrong_ops, make_case, make_lar
 pytest.importorskip("cupy", reason="CuPy is not installed: the extra `cupy` has it, where there are wheels")
 stand_in = importlib.import_module("tests.stand_ins.fake_cupy")
 emulation = importlib.import_module("tests.stand_ins.cuda_emulation")
-with stand_in.standing_in():
+with stand_in.replace_cupy():
     launch = importlib.import_module("gradspec.backends.cupy.launch")
 
 pytestmark = pytest.mark.rotating
@@ -26,8 +26,8 @@ needs_compiler = pytest.mark.skipif(
 
 
 def list_compilations(file: str, architecture: str) -> Iterator[tuple[str, str, int, str]]:
-    for dtype in launch.TYPES:
-        widths = {1, launch.VECTOR // dtype_of(dtype).itemsize}
+    for dtype in launch.C_TYPES:
+        widths = {1, launch.VECTOR_BYTES // dtype_of(dtype).itemsize}
         for width in widths if ",V" in launch.KERNELS[file][0] else {1}:
             yield file, dtype, width, architecture
 
@@ -36,15 +36,17 @@ def find_compile_problem(compilation: tuple[str, str, int, str]) -> str:
     """What is to be said against the kernels of a file: by NVRTC, of registers that are spilled, of narrow loads and stores."""
     file, dtype, width, architecture = compilation
     nvrtc = importlib.import_module("cupy.cuda").nvrtc
-    handle = nvrtc.createProgram(launch.source(file), f"{file}.cu", [], [])
-    for name in launch.names(file, dtype, width):
+    handle = nvrtc.createProgram(launch.read_source(file), f"{file}.cu", [], [])
+    for name in launch.list_kernel_names(file, dtype, width):
         nvrtc.addNameExpression(handle, name)
     try:
-        nvrtc.compileProgram(handle, [*launch.OPTIONS, f"-arch={architecture}", "--ptxas-options=-v"])
+        nvrtc.compileProgram(
+            handle, [*launch.COMPILER_OPTIONS, f"-arch={architecture}", "--ptxas-options=-v"]
+        )
     except nvrtc.NVRTCError:
         return f"{compilation}: {nvrtc.getProgramLog(handle)}"
     log = nvrtc.getProgramLog(handle)
-    if (compiled := log.count("Used ")) < len(launch.names(file, dtype, width)):
+    if (compiled := log.count("Used ")) < len(launch.list_kernel_names(file, dtype, width)):
         return f"{compilation}: only {compiled} kernels were compiled"
     if spilled := re.findall(r"properties for (\S+)\n.* (?!0 )\d+ bytes spill stores", log):
         return f"{compilation}: registers are spilled in {', '.join(spilled)}"
@@ -97,7 +99,7 @@ def test_every_kernel_compiles_and_spills_nothing(architecture: str, file: str) 
 def test_a_kernel_that_would_be_slow_or_fail_is_noticed(
     program: Any, before: str, after: str, noticed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "source", edit_source(before, after))
+    monkeypatch.setattr(launch, "read_source", edit_source(before, after))
     assert noticed in find_compile_problem(program)
 
 
@@ -107,7 +109,7 @@ def test_a_kernel_that_would_be_slow_or_fail_is_noticed(
 @pytest.fixture(params=[False, True], ids=["forwards", "backwards"])
 def thread_order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Threads and blocks from the first to the last, and the other way."""
-    monkeypatch.setattr(emulation, "reverse", request.param)
+    monkeypatch.setattr(emulation, "reverse_order", request.param)
     return bool(request.param)
 
 
@@ -115,9 +117,9 @@ def thread_order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16"])
 @pytest.mark.usefixtures("thread_order")
 def test_long_rows_and_large_tables_agree(dtype: str) -> None:
-    emulation.launches.clear()
+    emulation.launched_kernels.clear()
     assert find_wrong_ops(stand_in.gpu(), make_large_cases(dtype)) == []
-    assert {name.split("<")[0] for name in emulation.launches} == {
+    assert {name.split("<")[0] for name in emulation.launched_kernels} == {
         name.split("<")[0] for names in launch.KERNELS.values() for name in names
     }
 
@@ -126,14 +128,14 @@ def test_long_rows_and_large_tables_agree(dtype: str) -> None:
 
 
 def edit_source(before: str, after: str) -> Callable[[str], str]:
-    """`launch.source` with another text in some kernel."""
-    unchanged = launch.source
+    """`launch.read_source` with another text in some kernel."""
+    unchanged = launch.read_source
 
     def source(file: str) -> str:
         text: str = unchanged(file)
         return text.replace(before, after)
 
-    assert any(before in launch.source(file) for file in launch.KERNELS)
+    assert any(before in launch.read_source(file) for file in launch.KERNELS)
     return source
 
 
@@ -171,10 +173,10 @@ def test_a_wrong_kernel_is_caught(fault: str, monkeypatch: pytest.MonkeyPatch) -
     cases = [c for c in make_large_cases("float32") if c.op.name == op]
 
     def is_caught(reverse: bool) -> bool:
-        monkeypatch.setattr(emulation, "reverse", reverse)
+        monkeypatch.setattr(emulation, "reverse_order", reverse)
         return op in find_wrong_ops(planted, cases)
 
-    planted = stand_in.planted(launch_source=edit_source(before, after))
+    planted = stand_in.load_with_changes({"launch.read_source": edit_source(before, after)})
     assert is_caught(False) or is_caught(True)
 
 
@@ -183,13 +185,13 @@ def test_a_wrong_kernel_is_caught(fault: str, monkeypatch: pytest.MonkeyPatch) -
     "change",
     [
         {
-            "rows_block_for": lambda n, dtype, vector: (32, False)
+            "rows.choose_block": lambda n, dtype, vector: (32, False)
         },  # right, if slow: rows are read again and again
-        {"rows_MOST_BLOCKS": 2},  # as well: a block takes further rows in its turn
+        {"rows.MAX_GRID_X": 2},  # as well: a block takes further rows in its turn
     ],
 )
 def test_another_launch_that_is_right_agrees(change: dict[str, Any]) -> None:
-    assert find_wrong_ops(stand_in.planted(**change), make_large_cases("float32")[:4]) == []
+    assert find_wrong_ops(stand_in.load_with_changes(change), make_large_cases("float32")[:4]) == []
 
 
 @needs_compiler
@@ -206,7 +208,7 @@ def test_functions_as_inexact_as_those_of_a_gpu_agree(off: str, is_right: bool) 
     }
 
     def source(file: str) -> str:
-        text: str = launch.source(file)
+        text: str = launch.read_source(file)
         for before, after in inexact.items():
             assert before in text
             text = text.replace(before, after)
@@ -218,7 +220,9 @@ def test_functions_as_inexact_as_those_of_a_gpu_agree(off: str, is_right: bool) 
         make_case("sqrt", "float32", x**2),
         make_case("layer_norm", "float32", x, normal(300), normal(300)),
     ]
-    assert (find_wrong_ops(stand_in.planted(launch_source=source), cases) == []) == is_right
+    assert (
+        find_wrong_ops(stand_in.load_with_changes({"launch.read_source": source}), cases) == []
+    ) == is_right
 
 
 @needs_compiler

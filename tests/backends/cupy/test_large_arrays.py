@@ -12,7 +12,7 @@ from gradspec.reference import OPS
 pytest.importorskip("cupy", reason="CuPy is not installed: the extra `cupy` has it, where there are wheels")
 stand_in = importlib.import_module("tests.stand_ins.fake_cupy")
 emulation = importlib.import_module("tests.stand_ins.cuda_emulation")
-with stand_in.standing_in():
+with stand_in.replace_cupy():
     launch = importlib.import_module("gradspec.backends.cupy.launch")
 
 pytestmark = pytest.mark.skipif(emulation.COMPILER is None, reason="there is no g++ to run the kernels with")
@@ -27,7 +27,7 @@ LAST_ROWS = 2
 def lazy_zeros(*shape: int) -> Any:
     """An array of float16, zeros that take no memory until they are touched."""
     try:
-        return stand_in.of(np.zeros(shape, np.float16))
+        return stand_in.wrap(np.zeros(shape, np.float16))
     except MemoryError:
         pytest.skip("this machine promises no memory that it does not have")
 
@@ -40,7 +40,7 @@ def allocate_lazily(size: int) -> Any:
 def set_last_block_count(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     """Sets how many blocks are run; without memory for what nobody writes."""
     with stand_in.using_allocator(allocate_lazily):
-        yield lambda count: monkeypatch.setattr(emulation, "last", count)
+        yield lambda count: monkeypatch.setattr(emulation, "last_block_count", count)
 
 
 def make_array_with_last_rows(*shape: int, seed: int) -> Any:
@@ -74,9 +74,9 @@ def is_right(backend: Any, name: str, set_last_block_count: Callable[[int], None
     x, g = make_array_with_last_rows(ROWS, COLUMNS, seed=0), make_array_with_last_rows(ROWS, COLUMNS, seed=1)
     others = {
         "divide": [make_array_with_last_rows(ROWS, COLUMNS, seed=2)],
-        "multiply": [stand_in.of(np.linspace(-1, 1, COLUMNS).astype(np.float16))],
-        "layer_norm": [stand_in.of(np.linspace(-1, 1, COLUMNS).astype(np.float16))] * 2,
-        "cross_entropy": [stand_in.of(np.full(ROWS, 7))],
+        "multiply": [stand_in.wrap(np.linspace(-1, 1, COLUMNS).astype(np.float16))],
+        "layer_norm": [stand_in.wrap(np.linspace(-1, 1, COLUMNS).astype(np.float16))] * 2,
+        "cross_entropy": [stand_in.wrap(np.full(ROWS, 7))],
     }.get(op, [])
     if op == "cross_entropy":
         g = make_array_with_last_rows(ROWS, seed=1)
@@ -95,18 +95,20 @@ def is_right(backend: Any, name: str, set_last_block_count: Callable[[int], None
 def test_the_last_rows_of_a_large_array_are_right(
     name: str, set_last_block_count: Callable[[int], None]
 ) -> None:
-    backend = stand_in.planted(rows__resident=lambda threads, dtype: ROWS // ROWS_PER_STRIP)
+    backend = stand_in.load_with_changes(
+        {"rows._count_resident_blocks": lambda threads, dtype: ROWS // ROWS_PER_STRIP}
+    )
     assert is_right(backend, name, set_last_block_count)
 
 
 def test_sums_of_a_large_array_are_right(set_last_block_count: Callable[[int], None]) -> None:
     """Of what the last strip has, in the columns that the last blocks then add up."""
-    backend = stand_in.planted(sums__strips=lambda m, others: ROWS // ROWS_PER_STRIP)
+    backend = stand_in.load_with_changes({"sums._count_strips": lambda m, others: ROWS // ROWS_PER_STRIP})
     g = make_array_with_last_rows(ROWS, COLUMNS, seed=0)
-    one = stand_in.of(np.zeros((1, COLUMNS), np.float16))
+    one = stand_in.wrap(np.zeros((1, COLUMNS), np.float16))
     set_last_block_count(-(-COLUMNS // 256))
     _, (_, to_row) = backend.ops["add"].rule(g, one)
-    with stand_in.standing_in():
+    with stand_in.replace_cupy():
         expected = g.array[-LAST_ROWS:].astype(float).sum(0)
     found = to_row(g).array[0].astype(float)
     assert np.allclose(found[-128:], expected[-128:], rtol=2e-3, atol=2e-3)  # float16, rounded once
@@ -114,10 +116,12 @@ def test_sums_of_a_large_array_are_right(set_last_block_count: Callable[[int], N
 
 def test_an_index_of_32_bits_is_caught(set_last_block_count: Callable[[int], None]) -> None:
     def source(file: str) -> str:
-        text: str = launch.source(file)
+        text: str = launch.read_source(file)
         return text.replace(
             "((i64)blockIdx.x * blockDim.x + threadIdx.x) * V",
             "(unsigned)((blockIdx.x * blockDim.x + threadIdx.x) * V)",
         )
 
-    assert not is_right(stand_in.planted(launch_source=source), "tanh", set_last_block_count)
+    assert not is_right(
+        stand_in.load_with_changes({"launch.read_source": source}), "tanh", set_last_block_count
+    )

@@ -17,7 +17,7 @@ from tests.backends.cupy.kernel_cases import make_case, make_large_cases, make_s
 pytest.importorskip("cupy", reason="CuPy is not installed: the extra `cupy` has it, where there are wheels")
 stand_in = importlib.import_module("tests.stand_ins.fake_cupy")
 emulation = importlib.import_module("tests.stand_ins.cuda_emulation")
-with stand_in.standing_in():
+with stand_in.replace_cupy():
     launch = importlib.import_module("gradspec.backends.cupy.launch")
 
 pytestmark = [
@@ -29,7 +29,7 @@ pytestmark = [
 @pytest.fixture(params=[False, True], ids=["forwards", "backwards"])
 def thread_order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Threads and blocks from the first to the last, and the other way."""
-    monkeypatch.setattr(emulation, "reverse", request.param)
+    monkeypatch.setattr(emulation, "reverse_order", request.param)
     return bool(request.param)
 
 
@@ -206,7 +206,7 @@ def launch_small_kernel(name: str, wrong: int) -> Any:
     """What the kernel of `SMALL` leaves in its second argument, and after it."""
     memory = np.zeros(N_ELEMENTS + 64, np.float32)
     x, y, count = (
-        stand_in.of(a)
+        stand_in.wrap(a)
         for a in (normal(N_ELEMENTS).astype(np.float32), memory[:N_ELEMENTS], np.zeros(1, np.int32))
     )
     small_module.get_function(f"{name}<{wrong}>")(
@@ -218,7 +218,7 @@ def launch_small_kernel(name: str, wrong: int) -> Any:
 @pytest.mark.parametrize("name", EXPECTED_MESSAGES)
 @pytest.mark.usefixtures("thread_order")
 def test_what_is_right_passes_and_what_is_wrong_is_refused(name: str) -> None:
-    with emulation.checked():
+    with emulation.check_memory():
         launch_small_kernel(name, 0)
         with pytest.raises(RuntimeError, match=re.escape(EXPECTED_MESSAGES[name])) as refused:
             launch_small_kernel(name, 1)
@@ -231,7 +231,7 @@ def test_the_names_of_all_small_kernels_are_tried() -> None:
 
 
 def test_a_fault_is_told_with_its_line() -> None:
-    with emulation.checked(), pytest.raises(RuntimeError, match="line") as refused:
+    with emulation.check_memory(), pytest.raises(RuntimeError, match="line") as refused:
         launch_small_kernel("store_beyond_the_end", 1)
     if emulation.shutil.which("addr2line"):
         assert str(refused.value).endswith(": if (t < n + WRONG) y[t] = 1;")
@@ -239,14 +239,14 @@ def test_a_fault_is_told_with_its_line() -> None:
 
 def test_a_write_beyond_an_array_is_not_carried_out() -> None:
     memory = np.zeros(N_ELEMENTS + 64, np.float32)
-    x, y = stand_in.of(normal(N_ELEMENTS).astype(np.float32)), stand_in.of(memory[:N_ELEMENTS])
-    with emulation.checked(), pytest.raises(RuntimeError):
+    x, y = stand_in.wrap(normal(N_ELEMENTS).astype(np.float32)), stand_in.wrap(memory[:N_ELEMENTS])
+    with emulation.check_memory(), pytest.raises(RuntimeError):
         small_module.get_function("store_beyond_the_end<1>")((1,), (64,), (x, y, np.int32(N_ELEMENTS), y))
     assert not memory[N_ELEMENTS:].any()
 
 
 def test_nothing_is_checked_elsewhere() -> None:
-    with emulation.checked() as traffic:
+    with emulation.check_memory() as traffic:
         pass
     launch_small_kernel("written_by_two", 1)
     assert traffic == []
@@ -297,10 +297,10 @@ def test_a_race_is_one_by_the_definition() -> None:
             script[block, step, threads] = rng.choice([1, 1, 1, 2, 3])
         script[:, :, 64] = rng.integers(0, 3, (2, 4))
         y = np.zeros(1, np.int32)
-        with emulation.checked():
+        with emulation.check_memory():
             try:
                 kernel = scripted_module.get_function("scripted")
-                kernel((2,), (64,), (stand_in.of(script), stand_in.of(y), np.int32(4)))
+                kernel((2,), (64,), (stand_in.wrap(script), stand_in.wrap(y), np.int32(4)))
                 raced = False
             except RuntimeError:
                 raced = True
@@ -334,9 +334,9 @@ traffic_module = emulation.RawModule(
 
 def measure_traffic(name: str, blocks: int, x: Any, y: Any) -> Any:
     kind = {1: "char", 2: "short", 8: "double"}[x.dtype.itemsize]
-    with emulation.checked() as traffic:
+    with emulation.check_memory() as traffic:
         traffic_module.get_function(f"{name}<{kind}>")(
-            (blocks,), (32,), (stand_in.of(x), stand_in.of(y), np.int64(x.size))
+            (blocks,), (32,), (stand_in.wrap(x), stand_in.wrap(y), np.int64(x.size))
         )
     (found,) = traffic
     assert found.kernel == f"{name}<{kind}>"
@@ -347,24 +347,30 @@ def measure_traffic(name: str, blocks: int, x: Any, y: Any) -> Any:
 def test_the_bytes_that_are_moved_are_counted(dtype: Any) -> None:
     x, y = np.ones(1000, dtype), np.zeros(1000, dtype)
     found = measure_traffic("copied", 32, x, y)
-    assert (found.read, found.written) == ({0: x.nbytes, 1: 0}, {0: 0, 1: x.nbytes})
-    assert (found.distinct_read, found.distinct_written) == (found.read, found.written)
+    assert (found.bytes_read, found.bytes_written) == ({0: x.nbytes, 1: 0}, {0: 0, 1: x.nbytes})
+    assert (found.distinct_bytes_read, found.distinct_bytes_written) == (
+        found.bytes_read,
+        found.bytes_written,
+    )
     assert found.nbytes == {0: x.nbytes, 1: x.nbytes}
 
     found = measure_traffic("read_twice", 1, x, y)
-    assert (found.read[0], found.distinct_read[0]) == (2 * x.nbytes, x.nbytes)
-    assert found.written == {0: 0, 1: 32 * x.itemsize}
+    assert (found.bytes_read[0], found.distinct_bytes_read[0]) == (2 * x.nbytes, x.nbytes)
+    assert found.bytes_written == {0: 0, 1: 32 * x.itemsize}
 
     found = measure_traffic("half_read", 1, x, y)
-    assert (found.read[0], found.distinct_read[0]) == (x.nbytes, x.nbytes // 2)
-    assert (found.written[1], found.distinct_written[1]) == (x.nbytes, x.nbytes // 2)
+    assert (found.bytes_read[0], found.distinct_bytes_read[0]) == (x.nbytes, x.nbytes // 2)
+    assert (found.bytes_written[1], found.distinct_bytes_written[1]) == (x.nbytes, x.nbytes // 2)
 
 
 def test_an_atomic_operation_reads_and_writes() -> None:
     x = np.zeros(1, np.float64)
     found = measure_traffic("counted", 2, x, x)
-    assert (found.read, found.written) == ({0: 256, 1: 0}, {0: 256, 1: 0})  # of two that are one, the first
-    assert (found.distinct_read[0], found.distinct_written[0]) == (4, 4)
+    assert (found.bytes_read, found.bytes_written) == (
+        {0: 256, 1: 0},
+        {0: 256, 1: 0},
+    )  # of two that are one, the first
+    assert (found.distinct_bytes_read[0], found.distinct_bytes_written[0]) == (4, 4)
 
 
 # The kernels of the backend
@@ -372,7 +378,7 @@ def test_an_atomic_operation_reads_and_writes() -> None:
 
 def collect_traffic(backend: Backend, cases: list[Case]) -> list[Any]:
     """What launches move where cases are differentiated in checked mode. RuntimeError for what a kernel must not do."""
-    with emulation.checked() as traffic, backend.poisoned(), np.errstate(all="ignore"):
+    with emulation.check_memory() as traffic, backend.poisoned(), np.errstate(all="ignore"):
         for c in cases:
             differentiate(backend, c)
     return list(traffic)
@@ -385,11 +391,11 @@ def test_the_kernels_keep_within_their_arrays_and_never_race(
     """In one order of the threads: whether accesses race does not depend on who comes first, and in float32 in both."""
     kernels = {name.partition("<")[0] for names in launch.KERNELS.values() for name in names}
     for reverse in (False, True)[: 2 if dtype == "float32" else 1]:
-        monkeypatch.setattr(emulation, "reverse", reverse)
+        monkeypatch.setattr(emulation, "reverse_order", reverse)
         found = collect_traffic(stand_in.gpu(), [*make_large_cases(dtype), *make_small_cases(dtype)])
         assert {t.kernel.partition("<")[0] for t in found} == kernels
         widths = {t.kernel.split(",")[1].rstrip(">") for t in found if "," in t.kernel}
-        assert widths >= {"1", str(launch.VECTOR // dtype_of(dtype).itemsize)}
+        assert widths >= {"1", str(launch.VECTOR_BYTES // dtype_of(dtype).itemsize)}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -403,13 +409,13 @@ def test_the_kernels_keep_within_their_arrays_and_never_race(
     ],
 )
 def test_what_is_fused_keeps_within_its_arrays(fused: str, shapes: list[tuple[int, ...]], dtype: str) -> None:
-    with stand_in.standing_in():
+    with stand_in.replace_cupy():
         package = importlib.import_module("gradspec.backends.cupy")
     xs = [
         package.Tensor(stand_in.asarray(normal(*s, seed=i).astype(dtype)), requires_grad=True)
         for i, s in enumerate(shapes)
     ]
-    with emulation.checked() as traffic:
+    with emulation.check_memory() as traffic:
         y = getattr(package, fused)(*xs)
         y.backward(stand_in.asarray(np.ones(y.data.shape, dtype)))
     assert any(t.kernel.startswith("sums_of_table") for t in traffic)
@@ -443,19 +449,19 @@ def test_a_barrier_that_is_missing_is_noticed(file: str, at: int) -> None:
     text = (KERNELS_FOLDER / file).read_text(encoding="utf-8")
     without = text[:at] + text[at:].partition(";")[2]
     changes = {
-        "launch_source": lambda name: launch.source(name).replace(text, without),
-        "sums_MOST": 1,  # so that a block has several tables in its turn
-        "sums__strips": lambda m, others: min(2, m),
+        "launch.read_source": lambda name: launch.read_source(name).replace(text, without),
+        "sums.MAX_GRID_YZ": 1,  # so that a block has several tables in its turn
+        "sums._count_strips": lambda m, others: min(2, m),
     }
     cases = [c for c in make_large_cases("float32") if c.op.name in OPS_BY_KERNEL_FILE[file]]
     with pytest.raises(RuntimeError, match="with no barrier in between"):
-        collect_traffic(stand_in.planted(**changes), cases)
+        collect_traffic(stand_in.load_with_changes(changes), cases)
 
 
 def make_source_change(before: str, after: str) -> dict[str, Callable[[str], str]]:
     """The change to a backend that has another text in some kernel."""
-    assert any(before in launch.source(file) for file in launch.KERNELS)
-    return {"launch_source": lambda file: launch.source(file).replace(before, after)}
+    assert any(before in launch.read_source(file) for file in launch.KERNELS)
+    return {"launch.read_source": lambda file: launch.read_source(file).replace(before, after)}
 
 
 TAIL_LOOP, INDEX_EXPRESSION = "for (; at < n; at++) y[at]", "((i64)blockIdx.x * blockDim"
@@ -478,11 +484,11 @@ FAULTS: dict[str, tuple[str, Callable[[], dict[str, Any]], str]] = {
         "which has 4 bytes",
     ),
     "scratch that is too small": (
-        "layer_norm", lambda: {"rows_wide_dtype": lambda dtype: np.dtype(np.float16)},
+        "layer_norm", lambda: {"rows.wide_dtype": lambda dtype: np.dtype(np.float16)},
         "float16 of shape (3, 2), which has 12 bytes",
     ),
     "a vector load off its place": (
-        "softmax", lambda: {"rows_width": lambda n, *arrays: 4}, "which does not lie at a multiple of 16 bytes",
+        "softmax", lambda: {"rows.choose_vector_width": lambda n, *arrays: 4}, "which does not lie at a multiple of 16 bytes",
     ),
 }  # fmt: skip
 """By name: an op that must notice, what is changed, and what is said."""
@@ -493,7 +499,7 @@ def test_a_wrong_access_is_refused(fault: str) -> None:
     op, change, said = FAULTS[fault]
     cases = [c for c in make_large_cases("float32") if c.op.name == op]
     with pytest.raises(RuntimeError, match=re.escape(said)):
-        collect_traffic(stand_in.planted(**change()), cases)
+        collect_traffic(stand_in.load_with_changes(change()), cases)
 
 
 # Passes over the memory
@@ -532,8 +538,8 @@ def test_passes_over_the_memory(name: str, dtype: str) -> None:
     for t in collect_traffic(stand_in.gpu(), [make_case(op, dtype, *inputs, **keywords)]):
         back = back or t.kernel.startswith(BACKWARD_KERNEL_PREFIXES)
         whole = [i for i, size in t.nbytes.items() if size == nbytes]
-        read[back] += sum(t.read[i] for i in whole)
-        written[back] += sum(t.written[i] for i in whole)
+        read[back] += sum(t.bytes_read[i] for i in whole)
+        written[back] += sum(t.bytes_written[i] for i in whole)
     each = {
         back: (round(read[back] / nbytes, 1), written[back] / nbytes) for back in read
     }  # targets' own x are read again
@@ -543,7 +549,7 @@ def test_passes_over_the_memory(name: str, dtype: str) -> None:
 def test_targets_that_are_no_classes_are_no_race() -> None:
     backend = stand_in.gpu()
     x, target = backend.from_numpy(TABLE.astype(np.float32)), backend.from_numpy(np.full(ROWS, COLUMNS))
-    with emulation.checked():
+    with emulation.check_memory():
         loss = backend.ops["cross_entropy"](x, target)
     with pytest.raises(ValueError, match="classes"):
         backend.to_numpy(loss)

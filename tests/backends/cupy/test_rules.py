@@ -41,7 +41,7 @@ def backend() -> Backend:
 
 def variable_class_of(backend: Backend) -> Any:
     """The class of the backend's variables."""
-    return backend.vjp.keywords["kind"]  # type: ignore[attr-defined]
+    return backend.vjp.keywords["variable_class"]  # type: ignore[attr-defined]
 
 
 # Ops
@@ -72,18 +72,18 @@ def test_no_op_waits_for_the_device(op: Op, kernels: bool) -> None:
     arrays = [backend.from_numpy(draw_array(op, i, s, rng)) for i, s in enumerate(case.shapes)]
     free = op.differentiable_arguments(len(arrays))
     xs = [variable_class_of(backend)(x, requires_grad=i in free) for i, x in enumerate(arrays)]
-    before = stand_in.waits
+    before = stand_in.wait_count
     value = backend.ops[op.name](*((xs,) if op.variadic else xs), **case.keywords)
     if value.requires_grad:
         value.backward(value.data)
-    assert stand_in.waits == before
+    assert stand_in.wait_count == before
 
 
 def test_what_nobody_wrote_is_nan_while_memory_is_poisoned(backend: Backend) -> None:
     def stale(size: int) -> Any:
         return stand_in.Pointer(np.zeros(size, np.uint8))
 
-    empty = stand_in.module().empty
+    empty = stand_in.make_cupy_module().empty
     with stand_in.using_allocator(stale):
         assert not empty(3, np.float32).array.any()
         with backend.poisoned():
@@ -126,7 +126,7 @@ def test_a_step_of_training_on_variables(backend: Backend) -> None:
 @pytest.fixture(scope="module")
 def cupy_package() -> Any:
     """The package on the stand-in."""
-    with stand_in.standing_in():
+    with stand_in.replace_cupy():
         return importlib.import_module("gradspec.backends.cupy")
 
 
@@ -178,12 +178,14 @@ def test_a_long_sum_is_that_of_its_parts(op: str, n: int) -> None:
         return bool(abs(found - expected) <= size * 2**-20)  # 8 roundings of float32 on the way
 
     assert is_right(stand_in.gpu())
-    source = importlib.import_module("gradspec.backends.cupy.launch").source
+    source = importlib.import_module("gradspec.backends.cupy.launch").read_source
     first = (
         "for (i64 k = threadIdx.x % 32; k < tiles; k += 32)",
         "for (i64 k = threadIdx.x % 32; k < 32; k += 32)",
     )
-    assert not is_right(stand_in.planted(launch_source=lambda file: source(file).replace(*first)))
+    assert not is_right(
+        stand_in.load_with_changes({"launch.read_source": lambda file: source(file).replace(*first)})
+    )
 
 
 SHAPES_AND_KEYWORDS: dict[str, tuple[list[tuple[int, ...]], dict[str, Any]]] = {
@@ -237,18 +239,18 @@ def test_a_graph_is_captured_after_a_warm_up_and_replayed_in_the_same_memory(cup
     runs = []
 
     def step(x: Any) -> Any:
-        runs.append(len(stand_in.notes))
+        runs.append(len(stand_in.stream_events))
         return x
 
-    stand_in.notes.clear()
+    stand_in.stream_events.clear()
     x = stand_in.asarray(np.ones(2))
-    replay = cupy_package.captured(step, x)
-    assert stand_in.notes == ["synchronize", "begin", "end"]
+    replay = cupy_package.capture_graph(step, x)
+    assert stand_in.stream_events == ["synchronize", "begin", "end"]
     assert runs == [0, 0, 2]  # the last run is what was captured
     there = replay(stand_in.asarray(np.array([3.0, 4.0])))
     assert there is not x
     np.testing.assert_array_equal(there.get(), [3, 4])
-    assert stand_in.notes[3:] == ["launch"]
+    assert stand_in.stream_events[3:] == ["launch"]
     assert len(runs) == 3
 
 
@@ -320,7 +322,7 @@ def make_raising_function(error: Exception) -> Callable[..., Any]:
     ],
 )  # fmt: skip
 def test_what_is_missing_is_said_in_one_line(missing: dict[str, Any], reason: str) -> None:
-    with stand_in.standing_in():
+    with stand_in.replace_cupy():
         probe = importlib.import_module("gradspec.backends.cupy.probe")
         whole = {
             "is_available": lambda: True,
@@ -337,7 +339,7 @@ def test_what_is_missing_is_said_in_one_line(missing: dict[str, Any], reason: st
             full=np.full,
             int32=np.int32,
         )
-        assert probe.obstacle() == reason
+        assert probe.find_obstacle() == reason
 
 
 def test_without_cupy_it_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,7 +350,7 @@ def test_without_cupy_it_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None
         load("cupy")
 
 
-@pytest.mark.skipif(stand_in.real.is_available(), reason="there is a GPU")
+@pytest.mark.skipif(stand_in.real_cupy.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_is_shown_as_unavailable() -> None:
     found = load_all()["cupy"]
     assert isinstance(found, Unavailable)
@@ -371,18 +373,18 @@ def test_the_benchmark_changes_its_inputs_from_call_to_call() -> None:
 
 @needs_compiler
 def test_the_work_of_the_benchmark_runs_and_is_repeatable() -> None:
-    with stand_in.standing_in():
-        launched = stand_in.notes.copy()
+    with stand_in.replace_cupy():
+        launched = stand_in.stream_events.copy()
         for work in gpu_programs.make_gpu_programs():
             run = work.cupy("float32", 6, 16)
             assert on_gpu.is_repeatable(run), work.name
-        assert stand_in.notes[len(launched) :].count("launch") == 2  # the step of the MLP, and again
+        assert stand_in.stream_events[len(launched) :].count("launch") == 2  # the step of the MLP, and again
 
         draws = itertools.count()
         assert not on_gpu.is_repeatable(lambda: stand_in.asarray(np.array([next(draws)])))
 
 
-@pytest.mark.skipif(stand_in.real.is_available(), reason="there is a GPU")
+@pytest.mark.skipif(stand_in.real_cupy.is_available(), reason="there is a GPU")
 def test_the_benchmark_says_in_one_line_that_there_is_no_gpu() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "asv_bench.tools.on_gpu"],
