@@ -1,6 +1,22 @@
-"""How fast, how exact, how much memory: benchmarks of every op and backend, generated from the ops, for asv.
+"""Benchmarks for asv: how fast, how exact and how frugal every op, backend and program is.
 
-asv imports every module here in whatever commit of gradspec it has installed, while the modules themselves are those of the
-working tree: what only some commits have is imported where it is needed, and is n/a in the others. What reads the results lies in
-`pages`, which has no __init__.py, so that asv does not import it: its libraries are not where the benchmarks run.
+The benchmarks themselves are the modules at the top of this folder, where asv finds them: `ops`, `programs`,
+`tape`, `accuracy`, `costs` and `harness`. asv keys its results by these names, so a module that moves loses
+its history.
+
+The folders serve them:
+
+    measuring/  what measures: clocks, counters of calls and bytes, errors, runs of pytest
+    workloads/  what is measured: ops, backends, calls of ops, programs, planted faults
+    tools/      commands: `python -m asv_bench.tools.gate`, `.ratios`, `.on_gpu`
+    pages/      a page with plots of all results: `python -m asv_bench.pages.make`
+
+asv imports everything that it finds here: each module at the top, and each folder that has an `__init__.py`.
+So no function in measuring/ or workloads/ may have a name that asv takes for a benchmark (`time_...`,
+`track_...`), and tools/ and pages/ have no `__init__.py`: their libraries are not installed where the
+benchmarks run.
+
+asv runs the modules of the working tree on whatever commit of gradspec it has installed. What only some
+commits have is imported where it is needed and is n/a in the others; what has another name there comes from
+`measuring/any_commit.py`.
 """

@@ -1,6 +1,6 @@
-"""How exact every op is, in every dtype: the largest error of value and gradients, 1 being what the judge allows.
+"""The largest error of value and gradients of every op, in every dtype; 1 is what the judge allows.
 
-The calls and the numbers are the same each time, so that a change in the series is a change of the code.
+The calls and the numbers are the same each time, so a change in the series is a change of the code.
 """
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
@@ -33,7 +33,7 @@ class _OpBenchmark:
             raise SkipNotImplemented(f"{backend} is not verified in {dtype}")
 
     def track_worst_error(self, backend: str, dtype: str) -> float:
-        """In units of what is allowed, which is what the spec's own rounding amounts to, times a safety factor."""
+        """Return the largest error in units of what is allowed: the spec's rounding times a safety factor."""
         return measure_worst_error(self.backend, self.spec, dtype)
 
     track_worst_error.unit = "of what is allowed"  # type: ignore[attr-defined]

@@ -1,4 +1,7 @@
-"""What each op costs that is the same on every machine: calls, arrays, bytes. Of the spec, whose code is gradspec's own."""
+"""Calls, arrays and bytes of each op of the spec: costs that are the same on every machine.
+
+Only the spec is counted: its code is gradspec's own.
+"""
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
@@ -7,7 +10,7 @@ from asv_bench.workloads.ops_and_backends import get_op, make_benchmark_classes
 
 
 class _OpBenchmark:
-    """Counted at 64 KiB: the second time, when caches are filled."""
+    """Counted at 64 KiB, in the second run, when caches are filled."""
 
     op: str
     version = "1"
@@ -21,19 +24,19 @@ class _OpBenchmark:
         return measure_cost(op, cost_name, direction)
 
     def track_calls(self, direction: str) -> int:
-        """Calls of Python functions and of built-in ones, for one call of the op on the tape or one backward pass."""
+        """Count the calls of Python and built-in functions in one call on the tape or one backward pass."""
         return self._measure_cost("calls", direction)
 
     def track_arrays(self, direction: str) -> int:
-        """Arrays allocated."""
+        """Count the arrays allocated."""
         return self._measure_cost("arrays", direction)
 
     def track_bytes(self, direction: str) -> int:
-        """Bytes of all arrays allocated, most of which are written once and read once."""
+        """Count the bytes of all arrays allocated; most are written once and read once."""
         return self._measure_cost("bytes", direction)
 
     def track_peak(self, direction: str) -> int:
-        """The most bytes of new arrays at one time."""
+        """Return the most bytes that new arrays take at one time."""
         return self._measure_cost("peak", direction)
 
     track_calls.unit = "calls"  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What it costs to verify: a judged case of each op, a run of the properties, the time until a planted fault is found."""
+"""What verifying costs: to judge a case of each op, to run the properties, to find a planted fault."""
 
 from itertools import cycle
 from time import process_time
@@ -12,11 +12,11 @@ from asv_bench.workloads.faults import FAULTS
 from asv_bench.workloads.ops_and_backends import get_backend, get_op, make_benchmark_classes
 
 NONEMPTY_LENGTHS = tuple(n for n in AXIS_LENGTHS if n)  # gradcheck refuses empty arrays
-CASES_PER_OP = 8  # judged in turn: of different shapes and ranks
+CASES_PER_OP = 8  # judged in turn, of different shapes and ranks
 
 
 class _OpBenchmark(TimedBenchmark):
-    """Of the spec against itself, in float32: what the judge costs, without Hypothesis."""
+    """The spec judged against itself in float32: what the judge costs, without Hypothesis."""
 
     op: str
 
@@ -25,7 +25,7 @@ class _OpBenchmark(TimedBenchmark):
         self.cases: Any = cycle([make_case(self.spec, "float32", seed) for seed in range(CASES_PER_OP)])
 
     def time_judging(self) -> None:
-        """One case: the backend's value and gradients, the spec's in float64, and what is allowed."""
+        """Time one case: the backend's value and gradients, the spec's in float64, and what is allowed."""
         from gradspec.properties.laws.gradient import every_gradient_agrees
         from gradspec.properties.laws.value import value_agrees
 
@@ -34,19 +34,19 @@ class _OpBenchmark(TimedBenchmark):
 
 
 class Verification(TimedBenchmark):
-    """All properties of an op of the spec, started as a user would, in the quick profile."""
+    """All properties of an op of the spec, run as a user runs them, in the quick profile."""
 
-    rounds = 1  # of seconds each: to be seen over the history, not to compare two commits by
+    rounds = 1  # each takes seconds: for the history, not for comparing two commits
     params = ("multiply", "softmax", "layer_norm")
     param_names = ("op",)
 
     def time_judged_case(self, op: str) -> None:
-        """Seconds of the run for each case that it judged, start and Hypothesis included."""
-        ran = pytest_runs.run_properties("--backend=numpy", f"--op={op}", "--hypothesis-profile=quick")
-        self._elapsed_seconds += ran.seconds / ran.cases
+        """Time the run and divide by the number of cases it judged; start and Hypothesis are included."""
+        run = pytest_runs.run_properties("--backend=numpy", f"--op={op}", "--hypothesis-profile=quick")
+        self._elapsed_seconds += run.seconds / run.cases
 
     def track_share_of_hypothesis(self, op: str) -> float:
-        """The share of the time that Hypothesis itself takes."""
+        """Return the share of the time that Hypothesis itself takes."""
         share = pytest_runs.run_properties(
             "--backend=numpy", f"--op={op}", "--hypothesis-profile=quick", use_cprofile=True
         ).hypothesis_share
@@ -57,7 +57,7 @@ class Verification(TimedBenchmark):
 
 
 class Finding(TimedBenchmark):
-    """A wrong rule, from the start of pytest until the property that is there for it reports it on its smallest case."""
+    """A wrong rule: from the start of pytest until its property reports it on the smallest case."""
 
     rounds = 1
     params = tuple(FAULTS)
@@ -67,36 +67,36 @@ class Finding(TimedBenchmark):
         self._elapsed_seconds += self._run_until_found(fault).seconds
 
     def track_cases_until_found(self, fault: str) -> int:
-        """Cases judged before, those on the way to the smallest one included: the same on every machine."""
+        """Count the cases judged, shrinking included: the number is the same on every machine."""
         return self._run_until_found(fault).cases
 
     track_cases_until_found.unit = "cases"  # type: ignore[attr-defined]
 
     def _run_until_found(self, fault: str) -> pytest_runs.FinishedRun:
         backend = f"--backend=asv_bench.workloads.faults:{fault}"
-        ran = pytest_runs.run_properties(
-            backend, "--no-isolate", "-x", properties=f"gradspec.properties.{FAULTS[fault]}"
-        )
-        if ran.status != pytest_runs.EXIT_TESTS_FAILED:
+        properties = f"gradspec.properties.{FAULTS[fault]}"
+        run = pytest_runs.run_properties(backend, "--no-isolate", "-x", properties=properties)
+        if run.status != pytest_runs.EXIT_TESTS_FAILED:
             raise AssertionError(f"the properties found nothing wrong with {fault}")
-        return ran
+        return run
 
 
 class BoundedSizeChoices(SeededChoices):
-    """Chooses axes as the properties do: of any length, as long as the array has no more than `ROOM` elements."""
+    """Choices of axes as the properties make them: any length, up to `MAX_ELEMENTS` elements in the array."""
 
     def size(self, taken: int) -> int:
         return self.of([n for n in self.lengths if n * taken <= MAX_ELEMENTS])
 
 
 class Gradcheck:
-    """Side by side with torch.autograd.gradcheck in its slow mode, on the same cases of torch in float64."""
+    """Our judge beside torch.autograd.gradcheck in its slow mode, on the same cases of torch in float64."""
 
     version = "1"
 
     def track_lead(self) -> float:
-        """Cases of all ops without kinks that are drawn and judged in the time that gradcheck takes for one."""
-        _measure_both_seconds(1)  # what is done once in a process
+        """Return how many cases we draw and judge while gradcheck checks one, over all ops without kinks."""
+        # The first run also does what is done once in a process.
+        _measure_both_seconds(1)
         ours, theirs = _measure_both_seconds(1 if clock.IS_QUICK_RUN else 8)
         return round(theirs / ours, 1)
 
@@ -104,7 +104,7 @@ class Gradcheck:
 
 
 def _measure_both_seconds(count: int) -> tuple[float, float]:
-    """Seconds of the processor for drawing and judging so many cases of each op, and for gradcheck on them."""
+    """Return the CPU seconds for drawing and judging `count` cases of each op, and for gradcheck on them."""
     from gradspec.reference import OPS
 
     backend, ours, theirs = get_backend("torch"), 0.0, 0.0
@@ -115,7 +115,8 @@ def _measure_both_seconds(count: int) -> tuple[float, float]:
                 make_case(op, "float64", seed, BoundedSizeChoices(seed, NONEMPTY_LENGTHS))
                 for seed in range(count)
             ]
-            cases = [case for case in cases if all(x.size for x in case.inputs)]  # or gradcheck refuses
+            # gradcheck refuses empty arrays
+            cases = [case for case in cases if all(x.size for x in case.inputs)]
             for case in cases:
                 _judge_case(backend, case)
             middle = process_time()
@@ -137,8 +138,8 @@ def _run_gradcheck(backend: Any, case: Any) -> None:
 
     from gradspec.backends import call
 
-    free = case.op.differentiable_arguments(len(case.inputs))
-    inputs = [tensor(x, requires_grad=i in free) for i, x in enumerate(case.inputs)]
+    differentiable = case.op.differentiable_arguments(len(case.inputs))
+    inputs = [tensor(x, requires_grad=i in differentiable) for i, x in enumerate(case.inputs)]
     assert gradcheck(lambda *xs: call(case.op, backend.ops[case.op.name], xs, case.keywords), inputs), case
 
 

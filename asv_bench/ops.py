@@ -1,4 +1,7 @@
-"""The value and the pullback of every op, on every backend, at three sizes. Nothing here is listed by hand."""
+"""Times of the value and the pullback of every op, on every backend, at three sizes.
+
+Nothing here is listed by hand.
+"""
 
 from typing import Any
 
@@ -23,7 +26,7 @@ preload()
 
 
 class _OpBenchmark(TimedBenchmark):
-    """float32, on one thread; an op that disagrees with the spec is not timed."""
+    """An op in float32, on one thread; not timed where it disagrees with the spec."""
 
     op: str
     params = (BACKENDS, SIZES)
@@ -34,23 +37,24 @@ class _OpBenchmark(TimedBenchmark):
         self.backend, self.spec = get_backend(backend), get_op(self.op)
         fn = get_implementation(self.backend, self.spec)
         require_right_result(self.backend, self.spec, "cache" if size == "memory" else size)
-        chosen = make_typical_call(self.spec, size)
-        inputs = [self.backend.from_numpy(x) for x in make_arrays(self.spec, chosen, "float32", seed=0)]
-        free = self.spec.differentiable_arguments(len(inputs))
+        typical = make_typical_call(self.spec, size)
+        inputs = [self.backend.from_numpy(x) for x in make_arrays(self.spec, typical, "float32", seed=0)]
+        differentiable = self.spec.differentiable_arguments(len(inputs))
 
         def function(*xs: Any) -> Any:
-            """The op of those arrays that have a gradient, the others being as they are."""
-            given = dict(zip(free, xs, strict=True))
-            return call(self.spec, fn, [given.get(i, x) for i, x in enumerate(inputs)], chosen.keywords)
+            """Call the op on `xs` in place of the arrays that have a gradient."""
+            replaced = dict(zip(differentiable, xs, strict=True))
+            arrays = [replaced.get(i, x) for i, x in enumerate(inputs)]
+            return call(self.spec, fn, arrays, typical.keywords)
 
-        self.function, self.inputs = function, [inputs[i] for i in free]
+        self.function, self.inputs = function, [inputs[i] for i in differentiable]
 
     def time_forward(self, backend: str, size: str) -> None:
-        """The value, with nothing recorded."""
+        """Time the value, with nothing recorded."""
         self.measure(lambda: self.function(*self.inputs), self.backend, size)
 
     def time_backward(self, backend: str, size: str) -> None:
-        """All gradients, from a cotangent, by the pullback that the backend's vjp returns."""
+        """Time all gradients: the pullback that the backend's vjp returns, of one cotangent."""
         if not self.spec.differentiable:
             raise SkipNotImplemented(f"{self.op} is not differentiable")
         value, pullback = self.backend.vjp(self.function, *self.inputs)

@@ -1,4 +1,7 @@
-"""Work that people recognise, on every backend: chains, a perceptron, broadcasting, layer_norm, a transformer block."""
+"""Times of well-known programs, on every backend.
+
+They are chains, a perceptron, broadcasting, layer_norm and a transformer block.
+"""
 
 from types import SimpleNamespace
 from typing import Any
@@ -41,7 +44,7 @@ class _Program(TimedBenchmark):
         self.step, self.size = step, work.size
 
     def time_step(self, backend: str) -> None:
-        """The value and all gradients."""
+        """Time the value and all gradients."""
         self.measure(self.step, self.backend, self.size)
 
 

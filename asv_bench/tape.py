@@ -1,13 +1,15 @@
-"""The spec's tape side by side with hand-written NumPy, HIPS autograd and torch, on the same work in one process.
+"""The spec's tape side by side with hand-written NumPy, HIPS autograd and torch.
 
-As ratios of times that take turns, those that `ratios` prints: a machine that is slow for a while is slow for both.
+They run the same programs in one process, two engines in turns, and the results are ratios of their times, as
+`tools/ratios.py` prints them: a machine that is slow for a while is slow for both.
 """
 
 from typing import Any
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from asv_bench.tools.ratios import measure_ratio_samples, prepare_engines
+from asv_bench.measuring.clock import measure_ratio_samples
+from asv_bench.workloads.engines import prepare_engines
 from asv_bench.workloads.ops_and_backends import preload
 from asv_bench.workloads.programs import make_workloads_with_hand_gradients
 
@@ -25,7 +27,7 @@ RATIOS = {
 
 
 class _Ratio:
-    """Forward and backward; every engine was first found to have the gradients of the tape."""
+    """Forward and backward; every engine is first checked to have the gradients of the tape."""
 
     work: str
     version = "1"
@@ -34,7 +36,7 @@ class _Ratio:
     param_names = ("ratio",)
 
     def track_ratio(self, ratio: str) -> dict[str, Any]:
-        """How many times as long as the second the first takes; asv reads several samples from a dictionary."""
+        """Return samples of the first engine's time over the second's, in a dictionary such as asv reads."""
         first, second = RATIOS[ratio]
         runs = prepare_engines(WORKLOAD_BY_KEY[self.work], (first, second))
         if first not in runs:

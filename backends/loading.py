@@ -1,4 +1,4 @@
-"""Backends by name."""
+"""Loading of backends by name."""
 
 import importlib
 import re
@@ -8,8 +8,11 @@ from operator import attrgetter
 from gradspec.backends.backend import Backend, Unavailable, suggest_nearest
 
 ENTRY_POINT_GROUP = "gradspec.backends"
-"""The group of entry points in which packages offer backends, as `module:attribute`, where the attribute is a `Backend`
-or a function of no arguments that returns one."""
+"""The group of entry points in which packages offer backends.
+
+Each is a `module:attribute`, where the attribute is a `Backend` or a function of no arguments that returns
+one.
+"""
 
 BUILT_IN = {
     "numpy": "gradspec.backends.numpy:backend",
@@ -20,26 +23,31 @@ BUILT_IN = {
 
 
 def load(name: str) -> Backend:
-    """The backend of this name: one built in, an entry point of the group `gradspec.backends`, or `module:attribute`.
+    """Return the backend of this name.
 
-    They are tried in this order. The attribute is a `Backend` or a function of no arguments that returns one.
-    Raises Unavailable, with the reason in one line, for one that cannot run here, ValueError for a name that means nothing,
-    TypeError for an attribute that is something else.
+    Args:
+        name: the first that fits of: a built-in backend, an entry point of the group `gradspec.backends`, or
+            `module:attribute`, where the attribute is a `Backend` or a function of no arguments that returns
+            one.
+
+    Raises:
+        Unavailable: if it cannot run here, with the reason in one line.
+        ValueError: if no backend has this name.
+        TypeError: if the attribute is something else.
     """
-    named = _list_references()
-    if name in named:
-        return _load(name, named[name])
+    references = _list_references()
+    if name in references:
+        return _load(name, references[name])
     if not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", name):
-        raise ValueError(
-            f"no backend {name!r}; {suggest_nearest(name, named)}; one of your own is named module:attribute."
-        )
+        suggestion = suggest_nearest(name, references)
+        raise ValueError(f"no backend {name!r}; {suggestion}; name one of your own as module:attribute.")
     return _load(name, name)
 
 
 def load_all() -> dict[str, Backend | Unavailable]:
-    """Every backend built in or offered by an installed package, by name; for one that cannot run here, the reason.
+    """Return every backend that is built in or offered by an installed package, by name.
 
-    This imports all their libraries.
+    For a backend that cannot run here, return the reason instead. This imports the libraries of all of them.
     """
     return {name: _try_to_load(name, reference) for name, reference in _list_references().items()}
 
@@ -70,14 +78,12 @@ def _load(name: str, reference: str) -> Backend:
     except ImportError as error:
         raise Unavailable(f"{name}: {_first_line(error)}") from error
     try:
-        found = attrgetter(attribute)(module)
+        target = attrgetter(attribute)(module)
     except AttributeError as error:
         raise ValueError(f"no backend {name!r}: {_first_line(error)}") from error
-    backend = found if isinstance(found, Backend) or not callable(found) else found()
+    backend = target if isinstance(target, Backend) or not callable(target) else target()
     if not isinstance(backend, Backend):
-        raise TypeError(
-            f"{name}: a backend is a gradspec.backends.Backend or a function that returns one, not {backend!r}"
-        )
+        raise TypeError(f"{name}: expected a `Backend` or a function that returns one, not {backend!r}")
     return backend
 
 

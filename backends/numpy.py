@@ -1,6 +1,7 @@
-"""The spec itself, as one more backend: its rules on its tape.
+"""The backend "numpy": the spec itself, its rules on its tape.
 
-Of the 16-bit floats it says nothing: they are judged by the spec in float32, which it would not live up to in float16.
+It does not offer the 16-bit floats: results in them are judged by the spec in float32, and in float16 the
+spec itself would fall short of that.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
-"""PyTorch: its own functions and its own autograd, on the CPU and on CUDA.
+"""The backends "torch" and "torch:cuda": PyTorch's own functions and its own autograd.
 
-Where torch leaves a choice it is torch's own: relu'(0) is 0 and abs'(0) is 0, for instance. The few functions written
-down here give torch the spec's conventions; none of them computes a gradient.
+At kinks the choice is torch's own: relu'(0) is 0 and abs'(0) is 0, for instance. The few functions written
+here give torch the spec's conventions; none of them computes a gradient.
 """
 
 import warnings
@@ -18,18 +18,21 @@ from gradspec.backends.array_api import ops_from
 from gradspec.backends.backend import Backend, Unavailable
 from gradspec.backends.torch_indexing import getitem
 
-BFLOAT16 = np.dtype(
-    ml_dtypes.bfloat16
-)  # NumPy has no such type, and torch does not know this one: both see its bits
+# NumPy has no such type, and torch does not know this one: the bits are passed from one to the other.
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
 def cpu() -> Backend:
-    """The backend "torch"."""
+    """Return the backend "torch"."""
     return _make_backend("cpu", "torch", lambda: None)
 
 
 def cuda() -> Backend:
-    """The backend "torch:cuda". Raises Unavailable where torch sees no CUDA device."""
+    """Return the backend "torch:cuda".
+
+    Raises:
+        Unavailable: if torch sees no CUDA device.
+    """
     if not torch.cuda.is_available():
         raise Unavailable("torch:cuda: torch sees no CUDA device")
     return _make_backend("cuda", "torch:cuda", torch.cuda.synchronize)
@@ -54,11 +57,15 @@ def _make_backend(device: str, name: str, synchronize: Callable[[], None]) -> Ba
 
 
 def from_numpy(x: np.ndarray[Any, Any], device: str = "cpu") -> torch.Tensor:
-    """A tensor of the same elements, strides and offset, in memory of its own.
+    """Return a tensor with the elements, strides and offset of x, in memory of its own.
 
-    Zero strides are kept as they are; a long offset is shortened, see `_offset`. Negative strides cannot exist in torch,
-    nor strides of a fraction of an element: such an array is put in order first. On CUDA the layout is the same.
-    x: of dtype float64, float32, float16, `ml_dtypes.bfloat16`, int64 or bool; read-only or not.
+    Zero strides are kept; a long offset is shortened, see `_shorten_offset`. Torch has neither negative
+    strides nor strides of a fraction of an element: an array with such strides is copied in C order first. On
+    CUDA the layout is the same.
+
+    Args:
+        x: of dtype float64, float32, float16, `ml_dtypes.bfloat16`, int64 or bool; it may be read-only.
+        device: where the tensor lives.
     """
     if any(s < 0 or s % x.itemsize for s in x.strides):
         x = x.copy(order="C")
@@ -73,9 +80,10 @@ def from_numpy(x: np.ndarray[Any, Any], device: str = "cpu") -> torch.Tensor:
 
 
 def _shorten_offset(x: np.ndarray[Any, Any]) -> int:
-    """How many elements after the start of the memory it is a view of x starts; from 32 on, modulo 16, plus 16.
+    """Return how many elements into its memory x starts; from 32 on, this modulo 16, plus 16.
 
-    So a view that starts between two vector loads or cache lines still does, without a copy of all that lies before.
+    So a view that starts between two vector loads or cache lines still does so, without a copy of everything
+    before it.
     """
     owner = x
     while isinstance(owner.base, np.ndarray):
@@ -85,7 +93,7 @@ def _shorten_offset(x: np.ndarray[Any, Any]) -> int:
 
 
 def to_numpy(x: torch.Tensor) -> np.ndarray[Any, Any]:
-    """A NumPy array of the same elements, in memory of its own. x: any tensor, on any device."""
+    """Return a NumPy array with the elements of x, a tensor on any device, in memory of its own."""
     x = x.detach().resolve_conj().resolve_neg().cpu()
     if x.dtype == torch.bfloat16:
         return np.array(x.view(torch.int16).numpy().view(BFLOAT16))
@@ -98,11 +106,11 @@ def to_numpy(x: torch.Tensor) -> np.ndarray[Any, Any]:
 def vjp(
     fn: Callable[..., Any], *inputs: torch.Tensor
 ) -> tuple[Any, Callable[[torch.Tensor], tuple[torch.Tensor, ...]]]:
-    """The value of `fn` at floating-point tensors and its pullback, which may be called several times.
+    """Return the value of `fn` at floating-point tensors and its pullback, which may be called several times.
 
-    Inputs that require no grad are differentiated through detached aliases, and the value is detached. An input that
-    does require grad, as within another `vjp`, stays connected, and the pass itself is recorded: so
-    `vjp(lambda x: vjp(f, x)[1](g)[0], x)` gives second derivatives.
+    Inputs that require no grad are differentiated through detached aliases, and the value is detached. An
+    input that does require grad, as within another `vjp`, stays connected, and the backward pass itself is
+    recorded: so `vjp(lambda x: vjp(f, x)[1](g)[0], x)` gives second derivatives.
     """
     nested = any(x.requires_grad for x in inputs)
     leaves = [x.view_as(x) if x.requires_grad else x.detach().requires_grad_() for x in inputs]
@@ -113,13 +121,13 @@ def vjp(
         if not value.requires_grad:
             return tuple(torch.zeros_like(x) for x in leaves)
         record = nested or g.requires_grad
-        pulled: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
+        torch_gradients: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
             value, leaves, g, retain_graph=True, create_graph=record, allow_unused=True
         )
         gradients = [
-            # of zeros without memory, as some second derivatives are, make plain ones
+            # Some second derivatives are zero tensors without memory: replace them by ordinary zeros.
             torch.zeros_like(x) if d is None or d._is_zerotensor() else d
-            for x, d in zip(leaves, pulled, strict=True)
+            for x, d in zip(leaves, torch_gradients, strict=True)
         ]
         return tuple(gradients if record else _clone_shared(g, gradients))
 
@@ -127,30 +135,28 @@ def vjp(
 
 
 def _clone_shared(g: torch.Tensor, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
-    """The gradients each in memory of its own: `autograd.grad` hands out the cotangent itself where it can."""
-    taken = {g.untyped_storage().data_ptr()}
-    apart = []
+    """Return the gradients, each in memory of its own: `autograd.grad` may return the cotangent itself."""
+    used_pointers = {g.untyped_storage().data_ptr()}
+    own_gradients = []
     for d in gradients:
-        apart.append(d.clone() if d.untyped_storage().data_ptr() in taken else d)
-        taken.add(apart[-1].untyped_storage().data_ptr())
-    return apart
+        own_gradients.append(d.clone() if d.untyped_storage().data_ptr() in used_pointers else d)
+        used_pointers.add(own_gradients[-1].untyped_storage().data_ptr())
+    return own_gradients
 
 
 # Ops
 
 
 def _clip(x: torch.Tensor, min: torch.Tensor, max: torch.Tensor | None = None) -> Any:
-    # The backward pass of torch 2.13 combines `x < min` and `min < max` in place, and raises where the second has more
-    # axes or elements (clamp_backward_min_max in torch/csrc/autograd/FunctionsManual.cpp): so both get one shape.
-    return (
-        _standard_ops["clip"](x, min)
-        if max is None
-        else _standard_ops["clip"](x, *torch.broadcast_tensors(min, max))  # type: ignore[no-untyped-call]
-    )
+    # The backward pass of torch 2.13 combines `x < min` and `min < max` in place, and raises if the second
+    # has more axes or elements (clamp_backward_min_max in torch/csrc/autograd/FunctionsManual.cpp): so both
+    # bounds are given one shape.
+    bounds = (min,) if max is None else torch.broadcast_tensors(min, max)  # type: ignore[no-untyped-call]
+    return _standard_ops["clip"](x, *bounds)
 
 
 def _cross_entropy(x: torch.Tensor, target: torch.Tensor, *, reduction: str = "mean") -> Any:
-    # by default torch ignores targets of -100
+    # By default torch ignores targets of -100.
     return F.cross_entropy(x, target, reduction=reduction, ignore_index=-(2**62))
 
 
@@ -163,26 +169,25 @@ def _log_softmax(x: torch.Tensor, *, axis: int = -1) -> Any:
 
 
 def _logsumexp(x: torch.Tensor, *, axis: Any = None, keepdims: bool = False) -> Any:
-    if axis == ():  # no axis, which torch takes for all of them
+    if axis == ():  # no axis, which torch takes for all axes
         return torch.logsumexp(x[..., None], -1)
     return torch.logsumexp(x, tuple(range(x.ndim)) if axis is None else axis, keepdims)
 
 
 def _var(x: torch.Tensor, **keywords: Any) -> Any:
-    if keywords.get("axis") == ():  # array-api-compat has zeros here, even of NaN
+    if keywords.get("axis") == ():  # array-api-compat returns zeros here, even for NaN
         return _var(x[..., None], **{**keywords, "axis": -1, "keepdims": False})
     if x.numel():
         return _standard_ops["var"](x, **keywords)
-    with (
-        warnings.catch_warnings()
-    ):  # torch warns of a variance of too few numbers even where there is none to compute
+    # Torch warns of a variance of too few numbers even where there is none to compute.
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return _standard_ops["var"](x, **keywords)
 
 
 def _softplus(x: torch.Tensor) -> Any:
-    # From the threshold on torch returns x itself. At its default, 20, that drops 2e-9, which float64 can tell; at 40
-    # the difference is below its rounding.
+    # From the threshold on torch returns x itself. At the default threshold of 20 that is 2e-9 too small,
+    # which is visible in float64; at 40 the difference is below float64's rounding.
     return F.softplus(x, threshold=40)
 
 
@@ -209,28 +214,41 @@ OPS: dict[str, Callable[..., Any]] = {
     "softplus": _softplus,
     "var": _var,
 }
-"""Every op of the spec in torch's own functions."""
+"""Every op of the spec, made of torch's own functions."""
 
 KNOWN_DEVIATIONS = {
-    "clip: gradient at kinks is a legal subgradient": "torch.clamp's backward, as of torch 2.13, gives neither bound the "
-    "cotangent where x is outside both and they are equal (clamp_backward_min_max in "
-    "torch/csrc/autograd/FunctionsManual.cpp asks for min < max, or max < min)",
-    "layer_norm[bfloat16]: every gradient agrees": "torch's layer_norm adds up the gradients of weight and bias in bfloat16 on the CPU: of "
-    "4096 rows of ones the gradient of bias is 512 on two threads, 256 on one",
-    "layer_norm: extremes go where the spec says": "torch's layer_norm of equal numbers whose square overflows, such as "
-    "[3e19, 3e19] in float32, is NaN; subtracting the mean first would give the bias",
-    "linear: what the spec refuses raises": "torch.nn.functional.linear broadcasts a bias of shape (), (1) or (1, out)",
-    "pow: second derivatives agree": "torch.pow's backward is a constant 0 where the exponent is 0, so that its derivative "
-    "by the exponent is 0 as well, not 1/x; https://github.com/pytorch/pytorch/issues/89757",
+    "clip: gradient at kinks is a legal subgradient": (
+        "torch.clamp's backward, as of torch 2.13, gives neither bound the cotangent where x is outside both "
+        "and they are equal (clamp_backward_min_max in torch/csrc/autograd/FunctionsManual.cpp asks for "
+        "min < max, or max < min)"
+    ),
+    "layer_norm[bfloat16]: every gradient agrees": (
+        "torch's layer_norm adds up the gradients of weight and bias in bfloat16 on the CPU: of 4096 rows of "
+        "ones the gradient of bias is 512 on two threads, 256 on one"
+    ),
+    "layer_norm: extremes go where the spec says": (
+        "torch's layer_norm of equal numbers whose square overflows, such as [3e19, 3e19] in float32, is "
+        "NaN; subtracting the mean first would give the bias"
+    ),
+    "linear: what the spec refuses raises": (
+        "torch.nn.functional.linear broadcasts a bias of shape (), (1) or (1, out)"
+    ),
+    "pow: second derivatives agree": (
+        "torch.pow's backward is a constant 0 where the exponent is 0, so that its derivative by the "
+        "exponent is 0 as well, not 1/x; https://github.com/pytorch/pytorch/issues/89757"
+    ),
 }
+"""Where torch deviates from the spec on any processor: the `known` of its backends."""
 
 
 def _find_deviations_of_this_processor(device: str) -> dict[str, str]:
-    """What torch gets wrong where its vectorized functions for this processor do."""
+    """Return the deviations that only torch's vectorized functions for some processors have."""
     infinite = torch.full((64,), torch.inf, device=device)
     if not F.gelu(infinite).isnan().any():  # as with AVX2 alone
         return {}
     return {
-        "gelu[float32, bfloat16]: extremes of elementwise ops go where the spec says": "torch.nn.functional.gelu of inf is inf in "
-        "a tensor of one element and NaN in one of two, in float32 and bfloat16, where torch 2.13 vectorizes it for AVX-512"
+        "gelu[float32, bfloat16]: extremes of elementwise ops go where the spec says": (
+            "torch.nn.functional.gelu of inf is inf in a tensor of one element and NaN in one of two, in "
+            "float32 and bfloat16, where torch 2.13 vectorizes it for AVX-512"
+        )
     }

@@ -1,4 +1,4 @@
-"""Draws docs/run.svg, the README's picture of a run, from a run: `make picture`."""
+"""The drawing of docs/run.svg, the README's picture of a run, from a real run: `make picture`."""
 
 import io
 import os
@@ -11,29 +11,30 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.text import Text
 
-TERMINAL_COLUMNS = 100  # columns
-OPS_SHOWN = ("getitem", "layer_norm", "relu", "softmax")  # of each family one
+TERMINAL_COLUMNS = 100
+OPS_SHOWN = ("getitem", "layer_norm", "relu", "softmax")  # one of each family
 COMMAND = ["pytest", "properties/", *(part for op in OPS_SHOWN for part in ("--op", op))]
 
 
 def run_in_terminal(command: list[str]) -> str:
-    """What the command prints to a terminal of so many columns."""
-    pieces = []
+    """Return what the command prints to a terminal of TERMINAL_COLUMNS columns."""
+    chunks = []
 
     def read(terminal: int) -> bytes:
-        pieces.append(os.read(terminal, 1 << 16))
-        return pieces[-1]
+        chunks.append(os.read(terminal, 1 << 16))
+        return chunks[-1]
 
     os.environ |= {"COLUMNS": str(TERMINAL_COLUMNS), "TERM": "xterm-256color"}
     pty.spawn([sys.executable, "-m", *command], read)
-    return b"".join(pieces).decode().replace("\r", "")
+    return b"".join(chunks).decode().replace("\r", "")
 
 
 def main() -> None:
-    """Run, draw what is shown at the end, and only then replace the picture."""
+    """Run the properties, draw the tables printed at the end, and only then replace the picture."""
     path = Path(__file__).with_name("run.svg")
     report = run_in_terminal(COMMAND)
-    report = report[report.index("=", report.index("100%]")) :]  # the tables: what is tried meanwhile is dots
+    # Before the tables there are only the dots of progress.
+    report = report[report.index("=", report.index("100%]")) :]
     console = Console(width=TERMINAL_COLUMNS, record=True, file=io.StringIO())
     console.print(f"$ {' '.join(COMMAND)}\n")
     console.print(Text.from_ansi(report.strip()))

@@ -1,1 +1,1 @@
-"""What must hold between every backend and the spec."""
+"""The properties: what must hold between every backend and the spec, and what checks it."""

@@ -1,16 +1,17 @@
-"""The pytest plugin: what the properties are tried on, where, and what is shown at the end.
+"""The pytest plugin: it selects what the properties are tried on, tries them, and reports the results.
 
     pytest properties/ --backend torch --op layer_norm --dtype float32
 
-Loaded with `-p gradspec.properties.plugin`. A property is a test with one of three arguments: `subject`, each op of each
-backend; `spec`, each op of the spec itself; `engine`, each backend as a whole.
+It is loaded with `-p gradspec.properties.plugin`. A property is a test that takes one of three arguments:
+`op_under_test`, each op of each backend; `spec_op`, each op of the spec itself; `backend_under_test`, each
+backend as a whole.
 """
 
 # ruff: noqa: E402 - the thread counts must be set before NumPy and torch are imported
 import os
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_variable, "1")  # on arrays this small further threads only wait for each other
+    os.environ.setdefault(_variable, "1")  # on such small arrays more threads only wait for each other
 
 import pytest
 
@@ -25,7 +26,8 @@ pytest_addoption = options.add_options
 @pytest.hookimpl(tryfirst=True)  # before Hypothesis looks for the profile
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "property(when): what the property speaks of, a predicate; everything if absent"
+        "markers",
+        "property(when): whether the property applies to a target, as a predicate; always, if absent",
     )
     options.check_options(config)
     run = Run(config)

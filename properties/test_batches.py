@@ -16,6 +16,5 @@ def test_a_batch_equals_its_members(op_under_test: OpUnderTest, data: st.DataObj
     cases = data.draw(op_under_test.cases(cases_per_example=1, max_elements=60))
     assume(find_batch_axes(cases[0]) and cases[0].cotangent.size)
     for case in cases:
-        op_under_test.check_law(
-            a_batch_equals_its_members, case, adapt=make_moderate
-        )  # the question is not of precision
+        # Moderate numbers: the question is not of precision.
+        op_under_test.check_law(a_batch_equals_its_members, case, adapt=make_moderate)

@@ -6,14 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradspec.properties.drawing.extreme import extreme_cases, iterate_extreme_cases
+from gradspec.properties.cases.extremes import iterate_extreme_cases
+from gradspec.properties.drawing.extreme import extreme_cases
 from gradspec.properties.laws.extremes import extremes_go_where_the_spec_says
 from gradspec.properties.running.targets import OpUnderTest, limit_cases_to_profile
 
-EXTREME_CASES_PER_EXAMPLE = 5  # cases per example
-PARTS_OF_ROWS = (
-    4  # of the rows are tried apart: the default profile tries them all in all dtypes, quick a few
-)
+EXTREME_CASES_PER_EXAMPLE = 5
+
+PARTS_OF_ROWS = 4
+"""Into how many parts the rows are split, one per example.
+
+The default profile tries all parts in all dtypes, the profile quick a few.
+"""
 
 
 @pytest.mark.property(when=lambda s: s.op.elementwise and len(s.op.arguments) < 3)
@@ -22,9 +26,8 @@ def test_extremes_of_elementwise_ops_go_where_the_spec_says(
     op_under_test: OpUnderTest, data: st.DataObject
 ) -> None:
     """Its own fault: divide squares the divisor."""
-    dtype, part = data.draw(
-        st.tuples(st.sampled_from(list(op_under_test.dtypes)), st.sampled_from(range(PARTS_OF_ROWS)))
-    )
+    dtypes = st.sampled_from(list(op_under_test.dtypes))
+    dtype, part = data.draw(st.tuples(dtypes, st.sampled_from(range(PARTS_OF_ROWS))))
     for case in islice(iterate_extreme_cases(op_under_test.op, dtype), part, None, PARTS_OF_ROWS):
         op_under_test.check_law(extremes_go_where_the_spec_says, case)
 
@@ -33,9 +36,6 @@ def test_extremes_of_elementwise_ops_go_where_the_spec_says(
 @given(data=st.data())
 def test_extremes_go_where_the_spec_says(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: the value is never infinite."""
-    for case in data.draw(
-        extreme_cases(
-            op_under_test.op, op_under_test.dtypes, limit_cases_to_profile(EXTREME_CASES_PER_EXAMPLE)
-        )
-    ):
+    cases_per_example = limit_cases_to_profile(EXTREME_CASES_PER_EXAMPLE)
+    for case in data.draw(extreme_cases(op_under_test.op, op_under_test.dtypes, cases_per_example)):
         op_under_test.check_law(extremes_go_where_the_spec_says, case)

@@ -14,19 +14,22 @@ from gradspec.properties.laws.layouts import layout_makes_no_difference
 from gradspec.properties.running.targets import OpUnderTest
 from gradspec.reference.rule import Array
 
-LAYOUT_CASES_PER_EXAMPLE = 9  # cases per example: each array meets every layout
+LAYOUT_CASES_PER_EXAMPLE = 9  # as many as there are layouts, so that each array meets each
 LAYOUT_STEPS = 11, 13, 17, 19, 23, 29
-"""From case to case, for each array: primes, so that it comes round to all of its 3, 6 or 9 layouts."""
+"""How far each array's layout moves from case to case: primes, so that it meets all its 3, 6 or 9 layouts."""
 
 
 def lay_out_case(case: Case, layout_numbers: Sequence[int]) -> Case:
-    """The case in layouts by number, cotangent last; where they are "expanded", with elements equal along an axis."""
-    fitting = [list_layout_names(x) for x in (*case.inputs, case.cotangent)]
-    layouts = tuple(names[k % len(names)] for names, k in zip(fitting, layout_numbers, strict=True))
+    """Return the case in layouts by number, that of the cotangent last.
+
+    Where a layout is "expanded", the elements of the array are made equal along an axis.
+    """
+    names_by_array = [list_layout_names(x) for x in (*case.inputs, case.cotangent)]
+    layouts = tuple(names[k % len(names)] for names, k in zip(names_by_array, layout_numbers, strict=True))
     for i, (x, layout) in enumerate(zip(case.inputs, layouts, strict=False)):
         if layout == "expanded":
-            others = (case.with_input(i, other) for other in iterate_repeats(x))
-            case = next((other for other in others if other.is_smooth or not case.op.differentiable), case)
+            candidates = (case.with_input(i, repeated) for repeated in iterate_repeats(x))
+            case = next((c for c in candidates if c.is_smooth or not case.op.differentiable), case)
     cotangent = case.cotangent
     if layouts[-1] == "expanded":
         cotangent = next(iterate_repeats(cotangent), cotangent)
@@ -34,7 +37,7 @@ def lay_out_case(case: Case, layout_numbers: Sequence[int]) -> Case:
 
 
 def iterate_repeats(x: Array) -> Iterator[Array]:
-    """X with its first elements along an axis in place of the others, along the longest axis first."""
+    """Yield x with its first elements along an axis in place of the others; the longest axis first."""
     for axis in sorted(range(x.ndim), key=lambda i: -x.shape[i]):
         if x.size and x.shape[axis] > 1:
             yield np.array(np.broadcast_to(x.take([0], axis), x.shape))
@@ -42,24 +45,25 @@ def iterate_repeats(x: Array) -> Iterator[Array]:
 
 @st.composite
 def laid_out_cases(draw, op_under_test: OpUnderTest) -> list[Case]:  # type: ignore[no-untyped-def]
-    """Several cases, whose arrays go on to other layouts from case to case.
+    """Several cases, whose arrays move on to other layouts from case to case.
 
-    Layouts drawn one by one would leave some out: what Hypothesis draws, it likes to draw again.
+    Layouts drawn one by one would leave some out, because Hypothesis tends to repeat what it drew.
     """
-    cases: list[Case] = draw(
-        op_under_test.cases(
-            smooth=op_under_test.op.differentiable,
-            cases_per_example=LAYOUT_CASES_PER_EXAMPLE,
-            prefer_many_axes=True,
-        )
+    strategy = op_under_test.cases(
+        smooth=op_under_test.op.differentiable,
+        cases_per_example=LAYOUT_CASES_PER_EXAMPLE,
+        prefer_many_axes=True,
     )
+    cases: list[Case] = draw(strategy)
     n = max(len(case.inputs) for case in cases) + 1
     code = draw(st.integers(0, len(LAYOUTS) ** n - 1))
     first = [code // len(LAYOUTS) ** j for j in range(n)]
-    which = [[f + k * step for f, step in zip(first, cycle(LAYOUT_STEPS))] for k in range(len(cases))]
+    numbers_by_case = [
+        [f + k * step for f, step in zip(first, cycle(LAYOUT_STEPS))] for k in range(len(cases))
+    ]
     return [
         lay_out_case(case, numbers[: len(case.inputs) + 1])
-        for case, numbers in zip(cases, which, strict=True)
+        for case, numbers in zip(cases, numbers_by_case, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Does anything change that should not: inputs, cotangents, or what a pullback gives when it is called again?"""
+"""Does anything change that should not: inputs, cotangents, or what a pullback gives when called again?"""
 
 from hypothesis import given
 from hypothesis import strategies as st

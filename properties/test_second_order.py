@@ -1,4 +1,4 @@
-"""Are second derivatives right: can a pullback be differentiated in its turn, by the inputs and by its cotangent?"""
+"""Are second derivatives right: can a pullback be differentiated, by the inputs and by its cotangent?"""
 
 import pytest
 from hypothesis import assume, given

@@ -1,4 +1,4 @@
-"""Is the spec right? Its pullbacks against numerical differentiation, which shares no formula with them."""
+"""Is the spec right: does it agree with numerical differentiation, which shares no formula with it?"""
 
 import pytest
 from hypothesis import given

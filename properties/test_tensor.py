@@ -1,4 +1,4 @@
-"""Is the spec's `Tensor` a small `torch.Tensor`? One program text runs on both and must observe the same."""
+"""Is the spec's `Tensor` a small `torch.Tensor`?"""
 
 import pytest
 from hypothesis import given

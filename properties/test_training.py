@@ -1,4 +1,4 @@
-"""Does a small network learn: does every parameter move, does the loss fall, and do both go where the spec goes?"""
+"""Does a small network learn: does every parameter move, does the loss fall, and both as in the spec?"""
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,8 @@ from gradspec.properties.running.targets import BackendUnderTest
 def test_a_network_learns_as_the_spec_does(backend_under_test: BackendUnderTest, data: st.DataObject) -> None:
     """Its own fault: linear has one workspace for a whole pass."""
     dtype = data.draw(st.sampled_from([d for d in backend_under_test.dtypes if d in ("float64", "float32")]))
-    sizes = [data.draw(st.integers(low, 6)) for low in (2, 2, 3, 2)]  # layer_norm of two elements is constant
+    # At least three hidden units: layer_norm of two elements is constant.
+    sizes = [data.draw(st.integers(low, 6)) for low in (2, 2, 3, 2)]
     backend_under_test.check_law(
         a_network_learns_as_the_spec_does, TrainingCase(data.draw(st.integers(0, 2**16)), dtype, *sizes)
     )

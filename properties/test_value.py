@@ -1,4 +1,4 @@
-"""Is the value right, of calls that leave to their defaults what they can?"""
+"""Is the value right, in calls that leave keywords to their defaults?"""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,9 +9,9 @@ from gradspec.properties.running.targets import OpUnderTest
 
 
 def cases_without_defaults(op_under_test: OpUnderTest) -> st.SearchStrategy[list[Case]]:
-    return op_under_test.cases(allow_long_axes=True).map(
-        lambda cases: [case.without_defaults for case in cases]
-    )
+    """Cases whose calls leave out every keyword that has its default."""
+    strategy = op_under_test.cases(allow_long_axes=True)
+    return strategy.map(lambda cases: [case.without_defaults for case in cases])
 
 
 @given(data=st.data())

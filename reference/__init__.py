@@ -1,7 +1,7 @@
 """The spec: a minimal NumPy autograd.
 
-An op is a function that returns its value and one pullback per array argument. Everything else (tape, backends,
-properties, benchmarks, tables) is derived from that.
+An op is a function that returns its value and one pullback per array argument. Everything else (tape,
+backends, properties, benchmarks, tables) is derived from that.
 """
 
 from gradspec.reference import ops

@@ -1,4 +1,4 @@
-"""What the tape does with arrays: fits cotangents to their shapes, and sees to it that nobody else writes to its memory."""
+"""What the tape does with arrays: fitting cotangents to shapes, and copies that nobody else writes to."""
 
 import sys
 from typing import Any
@@ -10,9 +10,12 @@ Array = Any
 
 
 def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
-    """Sum g over the axes along which an argument of this shape was broadcast; the result has the shape.
+    """Sum g over the axes along which an argument of this shape was broadcast; the result has this shape.
 
-    The one place where broadcasting is undone. Raises ValueError where no broadcast leads from the shape to that of g.
+    This is the one place where broadcasting is undone.
+
+    Raises:
+        ValueError: if `shape` does not broadcast to the shape of g.
     """
     lead = g.ndim - len(shape)
     stretched = tuple(i for i, n in enumerate(shape, lead) if n == 1 != g.shape[i]) if lead >= 0 else ()
@@ -20,20 +23,27 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
         raise ValueError(
             f"a pullback returned a gradient of shape {g.shape} for an argument of shape {shape}"
         )
-    total = np.add.reduce if type(g) is np.ndarray else np.sum  # the same sum, half the overhead
-    g = total(g, axis=(*range(lead), *stretched), keepdims=True)
+    # Of a plain array both give the same sum; np.add.reduce has half the overhead.
+    sum_over = np.add.reduce if type(g) is np.ndarray else np.sum
+    g = sum_over(g, axis=(*range(lead), *stretched), keepdims=True)
     return g.reshape(shape)
 
 
 def as_cotangent(g: Any, y: Array) -> Array:
-    """The cotangent g with the shape and dtype of the value y it belongs to; None is 1, for a value of one element.
+    """Return the cotangent g in the dtype of the value y that it belongs to.
 
-    Raises ValueError for another shape.
+    Args:
+        g: an array or a number; None stands for 1 if y has one element.
+        y: the value.
+
+    Raises:
+        ValueError: if the shape of g is not that of y.
     """
     if g is None:
         if y.size != 1:
             raise ValueError(
-                f"backward() needs a cotangent for a value of shape {y.shape}; only one element has a default, 1"
+                f"backward() needs a cotangent for a value of shape {y.shape}; "
+                "it defaults to 1 only for a value of one element"
             )
         g = np.ones_like(y)
     if not hasattr(g, "dtype"):
@@ -46,17 +56,17 @@ def as_cotangent(g: Any, y: Array) -> Array:
 
 
 def as_array(x: Any) -> Array:
-    """An array of x: of no dimensions NumPy's functions return scalars."""
+    """Return x as an array: where a result has no dimensions, NumPy's functions return scalars."""
     return np.asarray(x) if isinstance(x, np.generic) else x
 
 
 def copy_writable(x: Array) -> Array:
-    """The elements of x in memory of their own, where they may be written to."""
+    """Return a writable copy of x in memory of its own."""
     return np.array(x) if isinstance(x, np.generic) else x.copy()
 
 
 def copy_with_layout(x: Array) -> Array:
-    """What x is now, whatever is written to it later: a copy with its strides, so that a rule meets the same layout."""
+    """Return a copy of x with its strides, so that a rule meets the same layout; x may then be written to."""
     if type(x) is not np.ndarray or x.dtype.hasobject or not x.size:
         return copy_writable(x)
     low, high = byte_bounds(x)
@@ -68,27 +78,27 @@ def copy_with_layout(x: Array) -> Array:
 
 
 def is_changed(copy: Array, x: Array) -> bool:
-    """Whether a copy of x is no longer what x is, apart from NaN."""
+    """Return whether the copy and x differ, apart from NaN."""
     return bool(((copy != x) & (x == x)).any())
 
 
 def is_sole_reference(holder: list[Any], i: int) -> bool:
-    """Whether nothing but this list refers to the array at its index i, or to its memory: then it needs no copy.
+    """Return whether only this list refers to the array at index i, or to its memory: then it needs no copy.
 
-    The memory may be that of another array of the same size to which nothing else refers, as `reshape` leaves one behind.
+    The memory may belong to another array of the same size, such as `reshape` leaves behind, if nothing else
+    refers to that one.
     """
     x = holder[i]
     if isinstance(x, np.generic) or not hasattr(x, "base"):
         return False
-    if not getattr(x.flags, "writeable", True):  # which not every library knows
+    if not getattr(x.flags, "writeable", True):  # not every library has this flag
         return False
     if x.base is not None:
         owner = [x.base]
         if type(owner[0]) is not type(x) or owner[0].nbytes != x.nbytes or not x.flags.c_contiguous:
             return False
-        if (
-            not owner[0].flags.owndata or _count_references(owner, 0) != _SOLE_REFCOUNT + 1
-        ):  # x refers to it too
+        # x refers to the owner, too.
+        if not owner[0].flags.owndata or _count_references(owner, 0) != _SOLE_REFCOUNT + 1:
             return False
     elif not x.flags.owndata:
         return False
@@ -97,8 +107,8 @@ def is_sole_reference(holder: list[Any], i: int) -> bool:
 
 
 def _count_references(holder: list[Any], i: int) -> int:
-    return sys.getrefcount(holder[i]) if hasattr(sys, "getrefcount") else 0  # not in every Python
+    return sys.getrefcount(holder[i]) if hasattr(sys, "getrefcount") else 0  # not every Python has it
 
 
 _SOLE_REFCOUNT = _count_references([object()], 0) or -1
-"""What an object that only a list refers to counts as, which the Python at hand decides."""
+"""The reference count of an object that only a list refers to; it depends on the Python version."""

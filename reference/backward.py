@@ -1,4 +1,4 @@
-"""Carrying a cotangent back along the record, from the youngest variable to the oldest."""
+"""The backward pass: carrying a cotangent back along the record, from the youngest variable to the oldest."""
 
 from heapq import heappop, heappush
 from typing import Any, Protocol
@@ -10,7 +10,7 @@ from gradspec.reference.rule import Array
 
 
 class RecordedVariable(Protocol):
-    """What the backward pass reads of a variable of the tape, as `tape.Variable` describes it."""
+    """What the backward pass reads of a variable of the tape; `tape.Variable` says what each attribute is."""
 
     @property
     def data(self) -> Array: ...
@@ -24,21 +24,56 @@ class RecordedVariable(Protocol):
     _rule_call: Any
 
 
-CotangentSums = dict[int, list[Any]]
-"""By the order of variables: the variable, the cotangent gathered so far, and whether that is an array of this pass alone."""
+# A list and not an object, which would cost a call for each.
+CotangentSum = list[Any]
+"""What has reached a variable so far: the variable, the sum of its cotangents, and whether that sum is an
+array made by this pass, which nobody else has: it is added to in place."""
+
+VARIABLE, COTANGENT, IS_OWN = range(3)
+"""The places in a `CotangentSum`."""
+
+CotangentSums = dict[int, CotangentSum]
+"""The sums by the sequence numbers of their variables."""
 
 UNKNOWN_SHAPE_DTYPE: Any = object()
-"""Of pullbacks that may return any shape and dtype. No variable has it, so each result is fitted."""
+"""The shape and dtype of pullbacks that may return any. No variable has it, so each result is fitted."""
 
 
 def run_backward(
     root: RecordedVariable, g: Array, create_graph: bool, inputs: frozenset[int]
 ) -> CotangentSums:
-    """Carry the cotangent g of `root` back: the leaves reached (or the `inputs`, by their order), each with its own.
+    """Carry the cotangent g of `root` back to the leaves, or to the `inputs`, and return the sum at each.
 
-    Visits the youngest variable first. All consumers of a variable are younger than it, so its cotangent is complete
-    when its turn comes: a heap of creation times takes the place of a topological sort, and nothing recurses. One
-    parent of each variable is kept at hand, outside of the heap: most often it is the next to be visited.
+    In pseudo-code:
+
+        gradients, pending = {}, {root: g}
+        while pending:
+            variable = the youngest in pending
+            g = pending.pop(variable)
+            for argument, pullback in zip(variable.arguments, variable.pullbacks):
+                if argument requires no grad, or is too old to depend on an input:
+                    continue
+                d = pullback(g), summed to the shape of argument and in its dtype
+                sums = gradients if argument is a leaf or an input else pending
+                if argument in sums:
+                    sums[argument] += d
+                else:
+                    sums[argument] = d
+        return gradients
+
+    All consumers of a variable are younger than it, so its cotangent is complete when its turn comes: a heap
+    of sequence numbers takes the place of a topological sort, and nothing recurses. What makes the function
+    longer is speed: one argument of each variable stays out of the heap and the sums, since most often it is
+    the next to be visited, and sums that this pass made are added to in place.
+
+    Args:
+        root: a variable that requires grad.
+        g: its cotangent.
+        create_graph: whether the pass itself is recorded; g is a variable then.
+        inputs: the sequence numbers of the variables at which to stop; empty for all leaves.
+
+    Raises:
+        RuntimeError: if an array that a pullback needs was overwritten in place.
     """
     newest_input = max(inputs, default=0)
     latest_write = inplace_writes.latest_write_time
@@ -64,7 +99,7 @@ def run_backward(
             i = -1
             for x in variable._parents:
                 i += 1
-                if x is None:  # the argument requires no gradient
+                if x is None:  # the argument does not require grad
                     continue
                 key = x._sequence_nr
                 if key > newest_input:
@@ -73,16 +108,16 @@ def run_backward(
                     is_end = True
                 else:  # older than the inputs, it does not depend on them
                     continue
-                d = pullbacks[i]
-                if d is None:  # the argument has no gradient
+                pullback = pullbacks[i]
+                if pullback is None:  # the op has no gradient with respect to this argument
                     continue
-                d = d(g)
+                d = pullback(g)
                 if x._shape_dtype is not shape_dtype:
                     d = _fit_to_argument(d, x._data)
                 if is_end:
                     so_far = gradients.get(key)
-                    if so_far is not None and so_far[2]:
-                        so_far[1] += d
+                    if so_far is not None and so_far[IS_OWN]:
+                        so_far[COTANGENT] += d
                     else:
                         _accumulate(gradients, x, d, create_graph)
                 elif next_variable is None and key not in pending:
@@ -114,43 +149,44 @@ def _get_rule(variable: RecordedVariable) -> Any:
 
 
 def _rerun_rule(variable: RecordedVariable) -> Any:
-    """The pullbacks of a rule that is run again, on variables."""
+    """Return the pullbacks of the variable's rule, run again on variables."""
     call = variable._rule_call
     rule, args, kwargs = call if isinstance(call, tuple) else (call, variable._parents, {})
     return rule(*args, **kwargs)[1]
 
 
 def _as_pullbacks(gradients: tuple[Array | None, ...]) -> list[Any]:
-    """Gradients that came all at once, as pullbacks."""
+    """Return pullbacks that return these gradients, which one function computed all at once."""
     return [None if d is None else lambda g, d=d: d for d in gradients]
 
 
 def _fit_to_argument(d: Array, data: Array) -> Array:
-    """The gradient d summed to the shape of its argument and in its dtype."""
+    """Return the gradient d summed to the shape of its argument and in its dtype."""
     if d.shape != data.shape:
         d = unbroadcast(d, data.shape)
     return d if d.dtype == data.dtype else d.astype(data.dtype)
 
 
 def _accumulate(sums: CotangentSums, x: RecordedVariable, d: Array, create_graph: bool) -> bool:
-    """Add d to the cotangent of x; True if it is the first. In place only into a sum made here, which nobody else has."""
-    there = sums.get(x._sequence_nr)
-    if there is None:
+    """Add d to the cotangent of x, in place only if this pass made the sum; return whether d is the first."""
+    so_far = sums.get(x._sequence_nr)
+    if so_far is None:
         sums[x._sequence_nr] = [x, d, False]
         return True
-    if there[2]:
-        there[1] += d
+    if so_far[IS_OWN]:
+        so_far[COTANGENT] += d
     else:
-        there[1] = there[1] + d
-        there[2] = not create_graph
+        so_far[COTANGENT] = so_far[COTANGENT] + d
+        so_far[IS_OWN] = not create_graph
     return False
 
 
 def _check_not_overwritten(variable: RecordedVariable, create_graph: bool) -> None:
-    """Raise RuntimeError if memory that the pullbacks of a variable read was written to after they were made."""
+    """Raise RuntimeError if memory that the variable's pullbacks read was written to after they were made."""
     parents = variable._parents if create_graph else None
     needed = [variable._pullbacks, *(x.data for x in parents or () if x is not None)]
     if inplace_writes.was_overwritten(needed, variable._sequence_nr):
         raise RuntimeError(
-            f"an array that the pullback of {_get_rule(variable).__name__} needs was overwritten in place; compute from a clone() of it"
+            f"an array that the pullback of {_get_rule(variable).__name__} needs was overwritten in place; "
+            "compute from a clone() of it"
         )

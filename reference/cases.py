@@ -1,7 +1,8 @@
-"""Which calls an op can be tried with: shapes and keywords, drawn from a source of choices.
+"""The calls that an op can be tried with: shapes and keywords, drawn from a source of choices.
 
-Most ops say it with a gufunc signature such as "(m?,n),(n,p?)->(m?,p?)". Ops whose arguments constrain each other say it
-with a function of a `Choices`, which a property-based tester, a benchmark and a test can each implement in a few lines.
+Most ops declare them by a gufunc signature such as "(m?,n),(n,p?)->(m?,p?)". Ops whose arguments constrain
+each other declare them by a function of a `Choices`, a protocol that a property-based tester, a benchmark and
+a test can each implement in a few lines.
 """
 
 import itertools
@@ -20,23 +21,23 @@ _ARGUMENT_PATTERN = r"\((\w+\??(,\w+\??)*)?\)"
 
 
 class Choices(Protocol):
-    """A source of choices. An earlier option counts as simpler than a later one, a lower number than a higher one.
+    """A source of choices. Earlier options and lower numbers count as simpler than later and higher ones."""
 
-    of: one of the options. integer: one from low to high, both included. size: the length of an axis of an array that
-    has `taken` elements without it.
-    """
+    def of(self, options: Sequence[T]) -> T:
+        """Return one of the options."""
 
-    def of(self, options: Sequence[T]) -> T: ...
+    def integer(self, low: int, high: int) -> int:
+        """Return an integer from low to high, both included."""
 
-    def integer(self, low: int, high: int) -> int: ...
+    def size(self, taken: int) -> int:
+        """Return the length of an axis of an array that has `taken` elements without this axis."""
 
-    def size(self, taken: int) -> int: ...
-
-    def rank(self, low: int, high: int) -> int: ...
+    def rank(self, low: int, high: int) -> int:
+        """Return the rank of an array, from low to high, both included."""
 
 
 class SmallestChoices:
-    """The source that always takes the simplest option: the one smallest case of an op, of axes of length 1."""
+    """A source that always takes the simplest option: it draws an op's smallest call, of axes of length 1."""
 
     def of(self, options: Sequence[T]) -> T:
         return options[0]
@@ -52,7 +53,7 @@ class SmallestChoices:
 
 
 class SeededChoices:
-    """The source that chooses at random but the same for the same seed; axes have one of the `lengths`."""
+    """A source that chooses at random, the same for the same seed; axes have one of the `lengths`."""
 
     def __init__(self, seed: int, lengths: Sequence[int] = (0, 1, 2, 3)) -> None:
         self.random = Random(seed)
@@ -81,7 +82,7 @@ class IntegersBelow:
 
 @dataclass(frozen=True)
 class Call:
-    """The shapes of the array arguments (`Below` where they are indices) and the keywords of one call."""
+    """The shapes of the array arguments (`IntegersBelow` for indices) and the keywords of one call."""
 
     shapes: tuple[Shape | IntegersBelow, ...]
     keywords: dict[str, Any] = field(default_factory=dict)
@@ -91,12 +92,12 @@ Cases = Callable[[Choices], Call]
 
 
 def count_elements(*lengths: int) -> int:
-    """How many elements an array of these axes may have: of an axis of length 0 some calls make one of length 1."""
+    """Return how many elements an array with these axes may have: some calls replace length 0 by 1."""
     return math.prod(n or 1 for n in lengths)
 
 
 def draw_shape(choose: Choices, low: int = 0, high: int = 4, other_lengths: Shape = ()) -> Shape:
-    """A shape of rank low to high, of an array that has axes of the lengths `beside` as well."""
+    """Return a shape of rank low to high, for an array that also has axes of `other_lengths`."""
     lengths: list[int] = []
     for _ in range(choose.rank(low, high)):
         lengths.append(choose.size(count_elements(*lengths, *other_lengths)))
@@ -104,17 +105,17 @@ def draw_shape(choose: Choices, low: int = 0, high: int = 4, other_lengths: Shap
 
 
 def draw_broadcastable_shape(choose: Choices, full: Shape) -> Shape:
-    """A shape that broadcasts to `full`: leading axes dropped, others of length 1, or all as they are."""
+    """Return a shape that broadcasts to `full`: itself, or leading axes dropped and others of length 1."""
     if choose.of([True, False]):
         return full
     return tuple(choose.of([n, 1]) for n in full[choose.integer(0, len(full)) :])
 
 
 def draw_mutually_broadcastable_shapes(choose: Choices, full: Shape, count: int) -> list[Shape]:
-    """`count` shapes that broadcast to `full` together, often each of them to another: no axis is of length 1 in all.
+    """Return `count` shapes that together broadcast to `full`; often each of them is broadcast to another.
 
-    In one of four calls all are alike; else on every axis one shape keeps the length and any other may have 1, and leading
-    axes of length 1 may be dropped.
+    On every axis one shape keeps the length and any other may have length 1, and leading axes of length 1 may
+    be dropped; in one of four draws, however, all shapes are `full`.
     """
     if count > 1 and choose.of([False, False, False, True]):
         return [full] * count
@@ -127,14 +128,19 @@ def draw_mutually_broadcastable_shapes(choose: Choices, full: Shape, count: int)
 
 
 def parse_core_dimensions(signature: str) -> list[list[str]]:
-    """The names of the core dimensions of each argument of a gufunc signature, "m?" for one that may be absent."""
+    """Return the names of each argument's core dimensions, "m?" for one that may be absent."""
     return [re.findall(r"\w+\??", dims) for dims in re.findall(r"\((.*?)\)", signature.split("->")[0])]
 
 
 def from_signature(signature: str, keywords: Mapping[str, Sequence[Any]] = {}) -> Cases:
-    """Calls of an op with a gufunc signature: core dimensions by name ("n?" may be absent), the rest broadcast.
+    """Return a function that draws the calls of an op with a gufunc signature.
 
-    keywords: what each of them may be.
+    Args:
+        signature: the core dimensions of each argument ("n?" may be absent); all others are broadcast.
+        keywords: the values that each keyword may have.
+
+    Raises:
+        ValueError: if it is not a gufunc signature of one output.
     """
     if not re.fullmatch(rf"{_ARGUMENT_PATTERN}(,{_ARGUMENT_PATTERN})*->{_ARGUMENT_PATTERN}", signature):
         raise ValueError(
@@ -147,35 +153,38 @@ def from_signature(signature: str, keywords: Mapping[str, Sequence[Any]] = {}) -
         loop = draw_shape(choose, high=4 - max(map(len, arguments)))
         core: dict[str, Shape] = {}
         for name in names:
-            absent = name.endswith("?") and choose.of([False, False, True])
-            core[name] = () if absent else (choose.size(count_elements(*loop, *sum(core.values(), ()))),)
+            is_absent = name.endswith("?") and choose.of([False, False, True])
+            core[name] = () if is_absent else (choose.size(count_elements(*loop, *sum(core.values(), ()))),)
         cores = [[core[name] for name in dims] for dims in arguments]
-        whole = [all(dims) for dims in cores]  # with one absent there is no telling a loop dimension from it
-        loops = iter(draw_mutually_broadcastable_shapes(choose, loop, sum(whole)))
-        shapes = ((next(loops) if w else ()) + sum(dims, ()) for w, dims in zip(whole, cores, strict=True))
+        # An argument with an absent core dimension gets no loop dimensions: one could be taken for the other.
+        is_complete = [all(dims) for dims in cores]
+        loops = iter(draw_mutually_broadcastable_shapes(choose, loop, sum(is_complete)))
+        shapes = (
+            (next(loops) if c else ()) + sum(dims, ()) for c, dims in zip(is_complete, cores, strict=True)
+        )
         return Call(tuple(shapes), {name: choose.of(options) for name, options in keywords.items()})
 
     return cases
 
 
 def draw_axis(choose: Choices, ndim: int) -> int:
-    """One axis of an array of ndim > 0 dimensions, from either end."""
+    """Return one axis of an array of ndim > 0 dimensions, counted from either end."""
     return choose.of(list(range(ndim)) + list(range(-ndim, 0)))
 
 
 def draw_permutation(choose: Choices, n: int) -> tuple[int, ...]:
-    """The numbers 0..n-1 in some order."""
+    """Return the numbers 0..n-1 in some order."""
     rest = list(range(n))
     return tuple(rest.pop(choose.integer(0, len(rest) - 1)) for _ in range(n))
 
 
 def draw_axis_signs(choose: Choices, axes: Sequence[int], ndim: int) -> tuple[int, ...]:
-    """The same axes, each counted from the front or from the back."""
+    """Return the same axes, each counted from the front or from the back."""
     return tuple(a - ndim if choose.of([False, True]) else a for a in axes)
 
 
 def draw_axes(choose: Choices, ndim: int) -> int | tuple[int, ...] | None:
-    """None, one axis or a tuple of distinct axes, signed, in any order, for an array of ndim dimensions."""
+    """Return None, one axis, or a tuple of distinct axes in any order, each counted from either end."""
     kind = choose.of(["none", "one", "tuple", "one"] if ndim else ["none", "tuple"])
     if kind == "none":
         return None
@@ -185,25 +194,31 @@ def draw_axes(choose: Choices, ndim: int) -> int | tuple[int, ...] | None:
 
 
 def draw_reduction(choose: Choices, *, empty: bool = True, **more: Any) -> Call:
-    """The family of reductions: any shape, `axis` None, an integer or a tuple, `keepdims`.
+    """Draw a call of a reduction: any shape, `axis` None, an integer or a tuple, and `keepdims`.
 
-    empty: whether the op has a value for no elements at all.
+    Args:
+        choose: the source of choices.
+        empty: whether the op has a value for no elements at all.
+        **more: further keywords of the call.
     """
     x = draw_shape(choose)
     axis = draw_axes(choose, len(x))
     if not empty:
-        reduced = normalize_axes(axis, len(x))
-        x = tuple(n or 1 if i in reduced else n for i, n in enumerate(x))
+        axes = normalize_axes(axis, len(x))
+        x = tuple(n or 1 if i in axes else n for i, n in enumerate(x))
     return Call((x,), {"axis": axis, "keepdims": choose.of([False, True]), **more})
 
 
 def draw_nonempty_reduction(choose: Choices) -> Call:
-    """Reductions that have no value for no elements, such as max."""
+    """Draw a call of a reduction that has no value for no elements, such as max."""
     return draw_reduction(choose, empty=False)
 
 
 def draw_along_axis(choose: Choices) -> Call:
-    """Ops along one axis that keep the shape, such as softmax: any shape of rank 1 or more, any axis, not empty."""
+    """Draw a call of an op along one axis that keeps the shape, such as softmax.
+
+    The shape has any rank from 1 on; the axis may be any, and is not empty.
+    """
     x = draw_shape(choose, 1)
     axis = draw_axis(choose, len(x))
     return Call((tuple(n or 1 if i == axis % len(x) else n for i, n in enumerate(x)),), {"axis": axis})

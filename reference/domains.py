@@ -1,8 +1,8 @@
-"""Where the arguments of an op live: a domain is the type of an argument.
+"""Domains: the type annotations of an op's arguments, which say which numbers are drawn for them.
 
     def log(x: Positive) -> VJP: ...
 
-Harness and benchmarks draw values from the domain; the op itself may accept more.
+Properties and benchmarks draw values from the domain; the op itself may accept more.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from gradspec.reference.rule import Array
 
 @dataclass(frozen=True)
 class Interval:
-    """The floating-point numbers between `low` and `high`, both excluded, and without the points of `hole`."""
+    """The floating-point numbers between `low` and `high`, both excluded, without the points of `hole`."""
 
     low: float = float("-inf")
     high: float = float("inf")
@@ -25,12 +25,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Integers:
-    """Non-negative integers (int64) below a bound that the case says: indices, class labels. They have no gradient."""
+    """Non-negative integers (int64) below a bound set by the call: indices, class labels. No gradient."""
 
 
 @dataclass(frozen=True)
 class Booleans:
-    """True and False (bool). They have no gradient."""
+    """True and False (bool). No gradient."""
 
 
 Domain = Interval | Integers | Booleans

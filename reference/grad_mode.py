@@ -1,4 +1,4 @@
-"""Whether ops are recorded."""
+"""The grad mode: whether ops are recorded."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,15 +6,15 @@ from contextvars import ContextVar
 from threading import Lock
 
 no_grad_count = 0
-"""How many `no_grad` are open, in all threads: while there are none, an op need not ask for its own."""
+"""How many `no_grad` contexts are open in all threads; while none is, an op need not look up its own mode."""
 
-_grad_enabled: ContextVar[bool] = ContextVar("tracking", default=True)
+_grad_enabled: ContextVar[bool] = ContextVar("grad_enabled", default=True)
 _no_grad_count_lock = Lock()
 
 
 @contextmanager
 def set_grad_enabled(enabled: bool) -> Iterator[None]:
-    """Within this context ops are recorded, or are not; an exception ends it as well."""
+    """Record ops within this context, or do not; an exception restores the previous mode, too."""
     token = _grad_enabled.set(enabled)
     try:
         yield
@@ -24,7 +24,7 @@ def set_grad_enabled(enabled: bool) -> Iterator[None]:
 
 @contextmanager
 def no_grad() -> Iterator[None]:
-    """Within this context nothing is recorded and results do not require grad."""
+    """Record nothing within this context; results do not require grad."""
     _change_no_grad_count(1)
     try:
         with set_grad_enabled(False):
@@ -34,11 +34,12 @@ def no_grad() -> Iterator[None]:
 
 
 def is_grad_enabled() -> bool:
-    """Whether ops are recorded at this point: False within `no_grad`."""
+    """Return whether ops are recorded at this point; False within `no_grad`."""
     return not no_grad_count or _grad_enabled.get()
 
 
 def _change_no_grad_count(change: int) -> None:
-    global no_grad_count  # noqa: PLW0603 - every op asks, and nothing is read faster
+    # Every op reads the count, and nothing is read faster than a global.
+    global no_grad_count  # noqa: PLW0603
     with _no_grad_count_lock:
         no_grad_count += change

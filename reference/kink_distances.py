@@ -1,8 +1,9 @@
-"""Where ops are not differentiable.
+"""Distances to kinks, the points where ops are not differentiable.
 
-A kink is a function of the arguments and keywords of an op. It returns, for each array argument, the distance of every
-element to the nearest kink, in the argument's shape: 0 on a kink, inf where there is none. Properties keep a distance
-where they differentiate numerically, and seek zero where they ask for a legal subgradient.
+`KinkDistances` is a function of the arguments and keywords of an op. It returns, for each array argument, the
+distance of every element to the nearest kink, in the argument's shape: 0 on a kink, inf where there is none.
+Properties keep away from kinks where they differentiate numerically, and choose distance 0 where they ask for
+a legal subgradient.
 """
 
 import math
@@ -18,7 +19,7 @@ KinkDistances = Callable[..., tuple[Array, ...]]
 
 
 def points(*at: float) -> KinkDistances:
-    """Kinks of an op of one argument at fixed values of it."""
+    """Return the distances of an op of one argument whose kinks are these values."""
 
     def distance(x: Array, **_: Any) -> tuple[Array, ...]:
         return (np.min([np.abs(x - p) for p in at], axis=0),)
@@ -27,16 +28,16 @@ def points(*at: float) -> KinkDistances:
 
 
 def ties(*xs: Array, **_: Any) -> tuple[Array, ...]:
-    """Kinks of an elementwise op wherever two of its arguments are equal."""
-    everywhere = np.broadcast_shapes(*(np.shape(x) for x in xs))
+    """Return the distances of an elementwise op with kinks wherever two of its arguments are equal."""
+    full_shape = np.broadcast_shapes(*(np.shape(x) for x in xs))
     return tuple(
-        _min_over_broadcast([np.abs(x - y) for j, y in enumerate(xs) if j != i], np.shape(x), everywhere)
+        _min_over_broadcast([np.abs(x - y) for j, y in enumerate(xs) if j != i], np.shape(x), full_shape)
         for i, x in enumerate(xs)
     )
 
 
 def extreme_ties(sign: int) -> KinkDistances:
-    """Kinks of a maximum (sign 1) or minimum (sign -1) over axes wherever two elements share it."""
+    """Return the distances of a maximum (sign 1) or minimum (sign -1) over axes, with kinks at ties."""
 
     def distance(x: Array, *, axis: Any = None, **_: Any) -> tuple[Array, ...]:
         axes = normalize_axes(axis, x.ndim)
@@ -52,9 +53,9 @@ def extreme_ties(sign: int) -> KinkDistances:
     return distance
 
 
-def _min_over_broadcast(distances: list[Array], shape: tuple[int, ...], everywhere: tuple[int, ...]) -> Array:
-    """The least distance over all elements that an argument of this shape is broadcast to."""
-    least = np.min([np.broadcast_to(d, everywhere) for d in distances], axis=0)
-    lead = len(everywhere) - len(shape)
+def _min_over_broadcast(distances: list[Array], shape: tuple[int, ...], full_shape: tuple[int, ...]) -> Array:
+    """Return the least of the distances over all elements that each element of this shape is broadcast to."""
+    least = np.min([np.broadcast_to(d, full_shape) for d in distances], axis=0)
+    lead = len(full_shape) - len(shape)
     stretched = tuple(i for i, n in enumerate(shape, lead) if n == 1)
     return np.min(least, axis=(*range(lead), *stretched), keepdims=True, initial=np.inf).reshape(shape)

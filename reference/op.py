@@ -1,4 +1,4 @@
-"""The declaration of an op: a rule, and beside it the mathematical facts that everything else is derived from."""
+"""The declaration of an op: a rule, and the mathematical facts that everything else is derived from."""
 
 import inspect
 import itertools
@@ -24,12 +24,20 @@ OPS: dict[str, "Op"] = {}
 class Op:
     """An op of the spec, callable on arrays and on tensors.
 
-    name: its name. rule: from arrays to value and pullbacks. arguments: the names of its array arguments. domains: where
-    each of them lives. cases: the calls it can be tried with. keywords: the names of its metadata. variadic: whether it
-    takes one sequence of arrays instead of a fixed number of arguments. differentiable: whether it has pullbacks. kinks:
-    where, in its domain, it still has no derivative; None for nowhere. signature: as a gufunc; None where the arguments
-    constrain each other. options: with a signature, what each keyword may be. flat: whether it has no pullbacks though its
-    value is of floats, as that of sign.
+    Attributes:
+        name: its name.
+        rule: the function from arrays to value and pullbacks.
+        apply: the rule made an op by `record`; it takes the arrays by position.
+        arguments: the names of its array arguments.
+        domains: the domain of each of them.
+        keywords: the names of its metadata.
+        variadic: whether it takes one sequence of arrays instead of a fixed number of arguments.
+        differentiable: whether it has pullbacks.
+        cases: draws the calls it can be tried with.
+        signature: its gufunc signature; None if its arguments constrain each other.
+        kinks: the distances to the points of its domain where it has no derivative; None if there are none.
+        options: with a signature, the values that each keyword may have.
+        has_zero_gradient: whether it has no pullbacks although its value is of floating point, like sign.
     """
 
     name: str
@@ -47,9 +55,8 @@ class Op:
     has_zero_gradient: bool = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if (
-            kwargs and not self.variadic and not kwargs.keys().isdisjoint(self.arguments)
-        ):  # arrays given by name
+        # Arrays may be passed by name.
+        if kwargs and not self.variadic and not kwargs.keys().isdisjoint(self.arguments):
             bound = inspect.signature(self.rule).bind(*args, **kwargs)
             bound.apply_defaults()
             args, kwargs = bound.args, bound.kwargs
@@ -59,18 +66,18 @@ class Op:
         return f"<op {self.name}>"
 
     def domain(self, i: int) -> Domain:
-        """The domain of the i-th array of a call."""
+        """Return the domain of the i-th array of a call."""
         return self.domains[0 if self.variadic else i]
 
     @cached_property
     def defaults(self) -> dict[str, Any]:
-        """What arguments and keywords are where a call leaves them out, by their names."""
+        """The defaults of arguments and keywords, by name."""
         parameters = inspect.signature(self.rule).parameters.values()
         return {p.name: p.default for p in parameters if p.default is not p.empty}
 
     @property
     def core_ranks(self) -> tuple[int, ...]:
-        """How many core dimensions each argument has by the signature; empty for ops without one."""
+        """How many core dimensions the signature gives each argument; empty without a signature."""
         return tuple(map(len, parse_core_dimensions(self.signature))) if self.signature else ()
 
     @property
@@ -79,11 +86,11 @@ class Op:
         return self.signature is not None and not any(self.core_ranks)
 
     def argument_name(self, i: int) -> str:
-        """The name of the i-th array of a call."""
+        """Return the name of the i-th array of a call."""
         return f"{self.arguments[0]}[{i}]" if self.variadic else self.arguments[i]
 
     def differentiable_arguments(self, count: int) -> tuple[int, ...]:
-        """Which of the `count` arrays of a call have a gradient."""
+        """Return the indices of the arrays that have a gradient, in a call with `count` arrays."""
         return tuple(i for i in range(count) if self.differentiable and isinstance(self.domain(i), Interval))
 
 
@@ -92,10 +99,15 @@ def op(
 ) -> Callable[[Callable[..., VJP]], Op]:
     """Declare the decorated rule as an op of the spec under its own name.
 
-    cases: a gufunc signature, or a function of a `Choices` for ops whose arguments constrain each other. keywords: with a
-    signature, what the op's keywords may be.
-    Raises TypeError or ValueError, at import, for facts that are missing or contradict each other: an argument without a
-    domain, a name declared twice, pullbacks that do not match the arguments.
+    Args:
+        cases: a gufunc signature, or a function of a `Choices` for ops whose arguments constrain each other.
+        kinks: the distances to the op's kinks, if it has any.
+        **keywords: with a signature, the values that each keyword of the op may have.
+
+    Raises:
+        TypeError: at import, for an argument without a domain or a keyword without a sequence of values.
+        ValueError: at import, for facts that contradict each other, such as a name declared twice or
+            pullbacks that do not match the arguments.
     """
 
     def declare(rule: Callable[..., VJP]) -> Op:
@@ -103,13 +115,13 @@ def op(
         for keyword, options in keywords.items():
             if not isinstance(options, Sequence):
                 raise TypeError(
-                    f"op {name!r}: {keyword}={options!r} is no fact; what a keyword may be is a sequence"
+                    f"op {name!r}: option {keyword} must be a sequence of allowed values, got {options!r}"
                 )
         if name in OPS:
             raise ValueError(f"op {name!r} is declared twice")
         parameters = inspect.signature(rule).parameters.values()
         arrays = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
-        declared = Op(
+        new_op = Op(
             name=name,
             rule=rule,
             apply=record(rule, elementwise=isinstance(cases, str) and not any(parse_core_dimensions(cases))),
@@ -123,13 +135,14 @@ def op(
             options=keywords,
             kinks=kinks,
         )
-        OPS[name] = declared = _check_smallest_call(declared)
-        return declared
+        OPS[name] = new_op = _check_smallest_call(new_op)
+        return new_op
 
     return declare
 
 
 def _read_domains(rule: Callable[..., VJP], arguments: list[str]) -> tuple[Domain, ...]:
+    """Return the domains that annotate the arguments; TypeError for one without."""
     hints = typing.get_type_hints(rule, include_extras=True)
     for argument in arguments:
         if not isinstance(next(iter(getattr(hints.get(argument), "__metadata__", ())), None), Domain):
@@ -139,46 +152,57 @@ def _read_domains(rule: Callable[..., VJP], arguments: list[str]) -> tuple[Domai
     return tuple(hints[argument].__metadata__[0] for argument in arguments)
 
 
-def _check_smallest_call(declared: Op) -> Op:
-    """The op with `differentiable` as found, once its smallest case has shown that facts and pullbacks agree."""
-    call, kinks = declared.cases(SmallestChoices()), declared.kinks
-    if not declared.variadic and len(call.shapes) != len(declared.arguments):
+def _check_smallest_call(op: Op) -> Op:
+    """Check on the op's smallest call that facts and pullbacks agree, and return the completed op.
+
+    What the call shows of it is `differentiable` and `has_zero_gradient`.
+    """
+    call, kinks = op.cases(SmallestChoices()), op.kinks
+    if not op.variadic and len(call.shapes) != len(op.arguments):
         raise ValueError(
-            f"op {declared.name!r}: {len(declared.arguments)} arguments, but cases of {len(call.shapes)} arrays"
+            f"op {op.name!r}: {len(op.arguments)} arguments, but cases of {len(call.shapes)} arrays; "
+            "they must be as many"
         )
-    if unknown := set(call.keywords) - set(declared.keywords):
+    if unknown := set(call.keywords) - set(op.keywords):
         raise ValueError(
-            f"op {declared.name!r}: its cases have keywords {sorted(unknown)} that its rule does not take"
+            f"op {op.name!r}: its cases have keywords {sorted(unknown)}, which its rule does not take"
         )
-    inputs = [fill_from_domain(declared.domain(i), s) for i, s in enumerate(call.shapes)]
-    value, pullbacks = declared.rule(*inputs, **call.keywords)
-    flat = pullbacks is None and np.asarray(value).dtype.kind == "f"
-    found = replace(declared, differentiable=pullbacks is not None, has_zero_gradient=flat)
+    inputs = [fill_from_domain(op.domain(i), s) for i, s in enumerate(call.shapes)]
+    value, pullbacks = op.rule(*inputs, **call.keywords)
+    has_zero_gradient = pullbacks is None and np.asarray(value).dtype.kind == "f"
+    op = replace(op, differentiable=pullbacks is not None, has_zero_gradient=has_zero_gradient)
     shapes = [x.shape for x in inputs]
     distances = shapes if kinks is None else [np.shape(d) for d in kinks(*inputs, **call.keywords)]
     if distances != shapes:
         raise ValueError(
-            f"op {declared.name!r}: distances to its kinks of {distances} for arrays of {shapes}"
+            f"op {op.name!r}: `kinks` returns distances of shapes {distances} for arrays of shapes {shapes}; "
+            "they must be the same"
         )
     if pullbacks is not None:
-        _check_pullbacks(found, inputs, value, pullbacks)
-    return found
+        _check_pullbacks(op, inputs, value, pullbacks)
+    return op
 
 
-def _check_pullbacks(declared: Op, inputs: list[Array], value: Array, pullbacks: Any) -> None:
-    expected = declared.differentiable_arguments(len(inputs))
-    needed = ["pullback" if i in expected else "None" for i in range(len(inputs))]
-    given: Any = pullbacks(np.ones_like(value)) if callable(pullbacks) else pullbacks
-    has = ["None" if p is None else "pullback" for p in given]
-    if has != needed:
+def _check_pullbacks(op: Op, inputs: list[Array], value: Array, pullbacks: Any) -> None:
+    """Raise ValueError unless exactly the differentiable arguments have a pullback."""
+    differentiable = op.differentiable_arguments(len(inputs))
+    expected = ["pullback" if i in differentiable else "None" for i in range(len(inputs))]
+    results: Any = pullbacks(np.ones_like(value)) if callable(pullbacks) else pullbacks
+    actual = ["None" if p is None else "pullback" for p in results]
+    if actual != expected:
         raise ValueError(
-            f"op {declared.name!r}: needs one pullback for each of its {len(inputs)} arrays, and None for just those "
-            f"without a gradient: {needed}; has {has}"
+            f"op {op.name!r}: needs one pullback for each of its {len(inputs)} arrays, and None for just "
+            f"those without a gradient: {expected}; has {actual}"
         )
 
 
 def fill_from_domain(domain: Domain, shape: Any) -> Array:
-    """An array of this shape (a `Below` for integers) filled with one value of the domain: float64, int64 zeros or True."""
+    """Return an array filled with one value of the domain, of dtype float64, int64 (zeros) or bool (True).
+
+    Args:
+        domain: the domain.
+        shape: the shape of the array; an `IntegersBelow` for integers.
+    """
     if isinstance(domain, Integers):
         return np.zeros(shape.shape, np.int64)
     if isinstance(domain, Booleans):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
-from inspect import unwrap
+from inspect import CO_VARARGS, unwrap
 from typing import Any
 
 from numpy import ndarray
@@ -17,25 +17,30 @@ _new = object.__new__
 
 
 def record(rule: Callable[..., VJP], *, elementwise: bool = False) -> Callable[..., Any]:
-    """An op from a rule: arrays give an array; a `Variable` among them gives a `Variable` that remembers the rule.
+    """Make an op of a rule.
 
-    Positional arguments are array data or Python numbers, keywords are metadata. A rule written `def rule(*xs)` makes
-    an op that takes its arrays as one sequence, as `concat` does in the Array API standard. What a rule wraps (`wraps`) says
-    which arguments it takes.
-    elementwise: a promise that, of arguments alike in shape and dtype, values and gradients are so too. The backward pass
-    then need not look.
+    Given arrays, the op returns an array; with a `Variable` among them, it returns a `Variable` that
+    remembers the rule. Positional arguments are array data or Python numbers, keywords are metadata. A rule
+    written `def rule(*xs)` makes an op that takes its arrays as one sequence, as `concat` does in the Array
+    API standard.
+
+    Args:
+        rule: the rule; if it wraps another function (`functools.wraps`), that one says which arguments it
+            takes.
+        elementwise: a promise that for arguments of the same shape and dtype the value and the gradients have
+            this shape and dtype, too. The backward pass then need not check.
     """
-    written: Any = unwrap(rule)
-    code = written.__code__
-    variadic = bool(code.co_flags & 0x04)  # CO_VARARGS: the rule is written with *xs
-    plain = not (variadic or code.co_kwonlyargcount or written.__defaults__)
-    if elementwise and plain and code.co_argcount <= 2:
+    function: Any = unwrap(rule)
+    code = function.__code__
+    variadic = bool(code.co_flags & CO_VARARGS)
+    has_plain_arguments = not (variadic or code.co_kwonlyargcount or function.__defaults__)
+    if elementwise and has_plain_arguments and code.co_argcount <= 2:
         return wraps(rule)(_record_unary(rule) if code.co_argcount == 1 else _record_binary(rule))
     return wraps(rule)(_record_general(rule, variadic))
 
 
 def _record_general(rule: Callable[..., VJP], variadic: bool = False) -> Callable[..., Any]:
-    """An op of any arguments and keywords."""
+    """Make an op of a rule with any arguments and keywords."""
 
     def op(*args: Any, **kwargs: Any) -> Any:
         if variadic:
@@ -66,27 +71,34 @@ def _record_general(rule: Callable[..., VJP], variadic: bool = False) -> Callabl
 
 
 def _copy_index(x: Any) -> Any:
-    """An index that nobody overwrites before the pass back: a copy of it, or of those in a tuple; anything else as it is."""
+    """Return a copy of an index, also within a tuple, so that nobody overwrites it before the backward pass.
+
+    Return anything else as it is.
+    """
     if type(x) is tuple:
         return tuple([_copy_index(part) for part in x])
     return x if isinstance(x, type) or not hasattr(x, "copy") else x.copy()
 
 
-# Elementwise ops of one or two arrays and no keywords, those that programs call most, are written out down to the new
-# variable: with a few elements to an array each further call costs a tenth of the work.
+# Elementwise ops of one or two arrays without keywords, which programs call most, are written out without
+# helper functions: for small arrays each further call would cost a tenth of the time of an op.
 
 
 def _record_unary(rule: Callable[..., VJP]) -> Callable[..., Any]:
     def op(x: Any) -> Any:
         try:
-            grad = x._parents
+            x_parents = x._parents
         except AttributeError:  # not a Variable
             return rule(x)[0]
         value, pullbacks = rule(x._data)
         result = _new(type(x))
         result._data = value if type(value) is ndarray else as_array(value)
         result._sequence_nr = next(sequence_numbers)
-        if grad is None or pullbacks is None or (grad_mode.no_grad_count and not grad_mode.is_grad_enabled()):
+        if (
+            x_parents is None
+            or pullbacks is None
+            or (grad_mode.no_grad_count and not grad_mode.is_grad_enabled())
+        ):
             result._shape_dtype = result._parents = None
         else:
             result._shape_dtype = result._gradient_shape_dtype = x._shape_dtype or get_shape_dtype(x)
@@ -103,8 +115,8 @@ def _record_binary(rule: Callable[..., VJP]) -> Callable[..., Any]:
 
     def op(x: Any, y: Any) -> Any:
         try:
-            x_grad = x._parents
-            y_grad = y._parents
+            x_parents = x._parents
+            y_parents = y._parents
         except AttributeError:  # not both are Variables
             return general(x, y)
         value, pullbacks = rule(x._data, y._data)
@@ -113,17 +125,17 @@ def _record_binary(rule: Callable[..., VJP]) -> Callable[..., Any]:
         result._sequence_nr = next(sequence_numbers)
         parents: tuple[Any, ...] = (x, y)
         call: Any = rule
-        if x_grad is None or y_grad is None:
-            if x_grad is y_grad:  # neither requires a gradient
+        if x_parents is None or y_parents is None:
+            if x_parents is y_parents:  # neither requires grad
                 pullbacks = None
             call = rule, tuple([v._data if v._parents is None else v for v in parents]), {}
             parents = tuple([None if v._parents is None else v for v in parents])
         if pullbacks is None or (grad_mode.no_grad_count and not grad_mode.is_grad_enabled()):
             result._shape_dtype = result._parents = None
             return result
-        form = x._shape_dtype or get_shape_dtype(x)
-        if form is (y._shape_dtype or get_shape_dtype(y)):
-            result._shape_dtype = result._gradient_shape_dtype = form
+        shape_dtype = x._shape_dtype or get_shape_dtype(x)
+        if shape_dtype is (y._shape_dtype or get_shape_dtype(y)):
+            result._shape_dtype = result._gradient_shape_dtype = shape_dtype
         else:
             result._shape_dtype = None
             result._gradient_shape_dtype = UNKNOWN_SHAPE_DTYPE

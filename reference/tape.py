@@ -1,9 +1,9 @@
 """The tape: reverse-mode differentiation of any program made of recorded rules.
 
-A rule computes a value and one pullback per array argument, an op made from it by `record` leaves both on the tape, and
-`Variable.backward` and `vjp` walk the record from the youngest variable to the oldest. The tape knows no
-op and no array library: of an array it asks for `shape`, `dtype`, `ndim`, `size`, `+`, `astype` and `copy`, and that
-NumPy's `sum`, `ones_like` and `zeros_like` know it.
+A rule computes a value and one pullback per array argument, an op made from it by `record` leaves both on the
+tape, and `Variable.backward` and `vjp` walk the record from the youngest variable to the oldest. The tape
+knows no op and no array library: an array needs `shape`, `dtype`, `ndim`, `size`, `+`, `astype` and `copy`,
+and must be accepted by NumPy's `sum`, `ones_like` and `zeros_like`.
 """
 
 from collections.abc import Callable
@@ -21,29 +21,34 @@ from gradspec.reference.arrays import (
     is_changed,
     is_sole_reference,
 )
-from gradspec.reference.backward import UNKNOWN_SHAPE_DTYPE, run_backward
+from gradspec.reference.backward import COTANGENT, IS_OWN, UNKNOWN_SHAPE_DTYPE, VARIABLE, run_backward
 from gradspec.reference.grad_mode import set_grad_enabled
 from gradspec.reference.rule import Array, Pullback, Rule
 
 sequence_numbers = count(1)
 
 
-@lru_cache(maxsize=1024)  # a form that was forgotten is made again, and what is of the old one is fitted
+# One that the cache has dropped is made again; the tape then takes the two for different and fits the
+# gradient, which changes nothing.
+@lru_cache(maxsize=1024)
 def _intern_shape_dtype(shape: tuple[int, ...], dtype: Any) -> object:
     return shape, dtype
 
 
 def get_shape_dtype(x: "Variable") -> object:
-    """Shape and dtype of x as one object, to be compared by identity."""
+    """Return the shape and dtype of x as one object, to be compared by identity."""
     x._shape_dtype = _intern_shape_dtype(x._data.shape, x._data.dtype)
     return x._shape_dtype
 
 
 class Variable:
-    """An array on the tape: at once a tensor and the node that says how it came about.
+    """An array on the tape: at once a tensor and the node that says how it was computed.
 
-    data: the array. requires_grad: whether a backward pass carries a cotangent here. grad: on a leaf, the gradient
-    accumulated so far, a variable of the shape and dtype of `data`, or None.
+    Attributes:
+        data: the array.
+        requires_grad: whether a backward pass carries a cotangent here.
+        grad: on a leaf, the gradient accumulated so far, a variable of the shape and dtype of `data`, or
+            None.
     """
 
     __slots__ = (
@@ -61,17 +66,22 @@ class Variable:
     copy_with_layout: Callable[[Array], Array] = staticmethod(copy_with_layout)
 
     _data: Array
-    _shape_dtype: object  # shape and dtype, the same object for all that are alike; None until someone asks
-    _sequence_nr: int  # when it was made: whatever consumes it is younger
-    _grad: Self | None  # set on leaves only
-    # The arguments that require grad, None for the others; none at all on a leaf, and None where nothing is recorded.
+    # Shape and dtype, the same object for all variables that share them; None until someone asks.
+    _shape_dtype: object
+    # When it was made: whatever consumes it is younger, and has a higher number.
+    _sequence_nr: int
+    # Set on leaves only.
+    _grad: Self | None
+    # The arguments that require grad, with None for each of the others. Empty on a leaf that requires grad;
+    # None for a variable that does not.
     _parents: tuple[Self | None, ...] | None
 
-    # The result of an op that is recorded has also:
+    # The result of a recorded op also has these:
     _pullbacks: tuple[Pullback | None, ...] | Callable[[Array], tuple[Array, ...]]
-    _gradient_shape_dtype: object  # the form of what they return
-    # To run it again: the rule; and where its arguments are not just the parents these (arrays where they do not require
-    # grad) and its keywords.
+    # Shape and dtype of what the pullbacks return.
+    _gradient_shape_dtype: object
+    # What to run again: the rule alone if its arguments are the parents and it takes no keywords; else the
+    # rule, its arguments (arrays where they do not require grad) and its keywords.
     _rule_call: Rule | tuple[Rule, tuple[Any, ...], dict[str, Any]]
 
     def __init__(self, data: Array, requires_grad: bool = False) -> None:
@@ -109,17 +119,19 @@ class Variable:
 
     @property
     def is_leaf(self) -> bool:
-        """Whether no recorded op made it. Leaves are where `backward` leaves gradients."""
+        """Whether no recorded op made it; `backward` stores gradients on leaves."""
         return not self._parents
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Ask for the gradient of a leaf, or no longer; returns the variable itself. What was computed before stays.
+        """Set whether a leaf requires grad, and return the variable itself; earlier results are not affected.
 
-        Raises TypeError for an array that is not of floating point, ValueError for the result of a recorded op.
+        Raises:
+            TypeError: for an array that is not of floating point.
+            ValueError: for the result of a recorded op, which always requires grad.
         """
         if self._parents and not requires_grad:
             raise ValueError(
-                "the result of a recorded op always requires grad; detach() gives one that does not"
+                "the result of a recorded op always requires grad; use detach() for one that does not"
             )
         if requires_grad and np.dtype(self.data.dtype).kind in "biu":
             raise TypeError(
@@ -129,17 +141,24 @@ class Variable:
         return self
 
     def backward(self, end_grad: Array = None, *, create_graph: bool = False) -> None:
-        """Add to the `grad` of every leaf that led here what `end_grad` pulls back to it.
+        """Add the gradient with respect to every leaf that this value was computed from to the leaf's `grad`.
 
-        end_grad: the cotangent of this value and of its shape; a value of one element may do without: 1.
-        create_graph: record the pass itself, so that the gradients can be differentiated in turn.
-        Raises RuntimeError where nothing was recorded or an array that is still needed was overwritten, ValueError for
-        a cotangent of the wrong shape; what a pullback raises carries a note that names its op.
+        Args:
+            end_grad: the cotangent of this value, of the same shape; 1 by default if the value has one
+                element.
+            create_graph: record the backward pass itself, so that the gradients can be differentiated in
+                turn.
+
+        Raises:
+            RuntimeError: if nothing was recorded, or if an array that is still needed was overwritten.
+            ValueError: for a cotangent of the wrong shape.
+            Exception: whatever a pullback raises, with a note that names its op.
         """
         if not self.requires_grad:
             raise RuntimeError("backward() needs a value computed from a tensor with requires_grad=True")
         gradients = _compute_gradients(self, _start_cotangent(self, end_grad, create_graph), create_graph)
-        for leaf, g in gradients.values():  # all of them are known before any is stored
+        # All of them are computed before any is stored.
+        for leaf, g in gradients.values():
             if leaf.grad is not None:
                 g = (leaf.grad if create_graph else leaf.grad.data) + g
             leaf.grad = _wrap(type(leaf), g)
@@ -148,14 +167,23 @@ class Variable:
 def vjp(
     fn: Callable[..., Any], *inputs: Array, variable_class: type[Variable] = Variable
 ) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
-    """The value of `fn` at `inputs` and its pullback: `pullback(g)` is a tuple with one gradient per input.
+    """Return the value of `fn` at `inputs` and its pullback.
 
-    `fn` is any composition of recorded ops; g has the shape of the value. Each gradient has the shape and dtype of its
-    input, zeros where the value does not depend on it, and memory of its own; so has the value, and nothing written to it
-    or to the inputs later changes what the pullback gives. Arrays give arrays; variables give variables, and where one
-    of them requires grad, both the value and the gradients can be differentiated again.
-    Raises TypeError for an input that is not of floating point, RuntimeError where fn wrote to one, ValueError for a
-    cotangent of the wrong shape.
+    `pullback(g)` returns a tuple with one gradient per input. Each gradient has the shape and dtype of its
+    input, zeros where the value does not depend on it, and memory of its own. The value has memory of its
+    own, too; nothing written to it or to the inputs later changes what the pullback returns. Arrays give
+    arrays; variables give variables, and if one of them requires grad, both the value and the gradients can
+    be differentiated again.
+
+    Args:
+        fn: any composition of recorded ops.
+        *inputs: arrays or variables.
+        variable_class: the class of the variables that `fn` is called with.
+
+    Raises:
+        TypeError: for an input that is not of floating point.
+        RuntimeError: if fn wrote to an input.
+        ValueError: by the pullback, if g does not have the shape of the value.
     """
     nested = any(isinstance(x, Variable) for x in inputs)
     leaves = [
@@ -171,17 +199,17 @@ def vjp(
             raise RuntimeError(f"{getattr(fn, '__name__', fn)} or one of its ops wrote to an input")
 
     def pullback(g: Array) -> tuple[Array, ...]:
-        differentiable = isinstance(g, Variable) or any(x._parents for x in leaves)
-        found: dict[int, tuple[Variable, Array]] = {}
+        create_graph = isinstance(g, Variable) or any(x._parents for x in leaves)
+        gradients: dict[int, tuple[Variable, Array]] = {}
         if isinstance(value, Variable) and value.requires_grad:
-            ends = frozenset(x._sequence_nr for x in leaves)
-            found = _compute_gradients(
-                value, _start_cotangent(value, g, differentiable), differentiable, ends
-            )
-        gradients = [
-            found[x._sequence_nr][1] if x._sequence_nr in found else np.zeros_like(x.data) for x in leaves
-        ]
-        return tuple(_wrap(variable_class, d) if nested else d for d in gradients)
+            keys = frozenset(x._sequence_nr for x in leaves)
+            g = _start_cotangent(value, g, create_graph)
+            gradients = _compute_gradients(value, g, create_graph, keys)
+
+        def get_gradient(x: Variable) -> Array:
+            return gradients[x._sequence_nr][1] if x._sequence_nr in gradients else np.zeros_like(x.data)
+
+        return tuple(_wrap(variable_class, get_gradient(x)) if nested else get_gradient(x) for x in leaves)
 
     return (copy_writable(value.data) if isinstance(value, Variable) and not nested else value), pullback
 
@@ -189,27 +217,30 @@ def vjp(
 def _compute_gradients(
     root: Variable, g: Array, create_graph: bool, inputs: frozenset[int] = frozenset()
 ) -> dict[int, tuple[Variable, Array]]:
-    """What `pull` finds, each gradient in memory of its own."""
-    found = run_backward(root, g, create_graph, inputs)
+    """Return what `run_backward` returns: each variable and its gradient, in memory of its own."""
+    sums = run_backward(root, g, create_graph, inputs)
     return {
-        key: (a[0], a[1] if a[2] or is_sole_reference(a, 1) else _copy_cotangent(a[1]))
-        for key, a in found.items()
+        key: (
+            x[VARIABLE],
+            x[COTANGENT] if x[IS_OWN] or is_sole_reference(x, COTANGENT) else _copy_cotangent(x[COTANGENT]),
+        )
+        for key, x in sums.items()
     }
 
 
 def _start_cotangent(root: Variable, g: Array, create_graph: bool) -> Array:
-    """The cotangent to start from, a Variable where the pass is to be recorded."""
+    """Return the cotangent to start from, a Variable if the pass is to be recorded."""
     g = as_cotangent(g if create_graph else _unwrap(g), root.data)
     return type(root)(g) if create_graph and not isinstance(g, Variable) else g
 
 
 def _unwrap(x: Any) -> Any:
-    """The array of a variable; anything else as it is."""
+    """Return the array of a variable; return anything else as it is."""
     return x.data if isinstance(x, Variable) else x
 
 
 def _make_alias(x: Variable) -> Variable:
-    """A variable of the same data one step younger than x, through which cotangents reach x."""
+    """Return a variable of the same data, one step younger than x, through which cotangents reach x."""
     alias = type(x)(x.data, requires_grad=True)
     if x.requires_grad:
         alias._pullbacks = _identity(x.data)[1]
@@ -222,12 +253,12 @@ def _identity(x: Array) -> tuple[Array, tuple[Pullback]]:
 
 
 def _copy_cotangent(g: Array) -> Array:
-    """The cotangent g in memory of its own; a recorded g stays on the record."""
+    """Return the cotangent g in memory of its own; if g is recorded, so is the copy."""
     if not isinstance(g, Variable):
         return copy_writable(g)
-    own = _make_alias(g)
-    own.data = g.data.copy()
-    return own
+    copy = _make_alias(g)
+    copy.data = g.data.copy()
+    return copy
 
 
 def _wrap(kind: type[Variable], g: Array) -> Any:

@@ -1,4 +1,4 @@
-"""`Tensor`: the spec's arrays with torch's spelling, so that one program text runs on both."""
+"""`Tensor`: the spec's arrays with torch's names, so that the same program runs on both."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Self
@@ -24,23 +24,23 @@ def _swap_arguments(apply: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _make_reduction_method(op: Op) -> Callable[..., Any]:
-    """A reduction as a method, with torch's names for `axis` and `keepdims`."""
+    """Return a reduction as a method, with torch's names for `axis` and `keepdims`."""
 
     def method(self: "Tensor", dim: Any = None, keepdim: bool = False) -> "Tensor":
         result: Tensor = op.apply(self, axis=_dim_to_axis(dim), keepdims=keepdim)
         return result
 
-    method.__doc__ = f"The op `{op.name}` over the axes `dim`: None (all), an integer or a tuple."
+    method.__doc__ = f"Return the op `{op.name}` over the axes `dim`: None (all), an integer or a tuple."
     return method
 
 
 def _dim_to_axis(dim: Any) -> Any:
-    """The axes that torch calls `dim`: a list is as good as a tuple, and to reduce over none means over all."""
+    """Return the axes that torch calls `dim`: a list counts as a tuple, and an empty one means all axes."""
     return (tuple(dim) or None) if isinstance(dim, tuple | list) else dim
 
 
 def unpack_integers(args: tuple[Any, ...]) -> tuple[int, ...]:
-    """The integers of f(2, 3) as well as of f((2, 3))."""
+    """Return the integers from the arguments of f(2, 3) or of f((2, 3))."""
     return tuple(args[0]) if len(args) == 1 and isinstance(args[0], tuple | list) else args
 
 
@@ -57,13 +57,14 @@ def _clone(x: Array) -> VJP:
 class Tensor(NumPyVariable):
     """A NumPy array that knows how it was computed; behaves like a small `torch.Tensor`.
 
-    Operators and methods broadcast as NumPy does. A result requires grad where an input does, unless under `no_grad`.
-    After `backward()` leaves have their gradient in `grad`, and further calls add to it.
+    Operators and methods broadcast as NumPy does. A result requires grad if an input does, except under
+    `no_grad`. After `backward()` leaves have their gradient in `grad`, and further calls add to it.
     """
 
     __slots__ = ()
 
-    # Operators and elementwise methods are the ops themselves: a wrapper would cost as much as a small multiplication.
+    # Operators and elementwise methods are the ops themselves: a wrapper would cost as much as multiplying
+    # small arrays.
 
     __hash__ = object.__hash__
     __neg__ = neg = e.negative.apply
@@ -74,54 +75,41 @@ class Tensor(NumPyVariable):
     __truediv__ = div = e.divide.apply
     __pow__ = pow = e.pow.apply
     __matmul__ = matmul = linalg.matmul.apply
-    __radd__, __rsub__, __rmul__ = (
-        _swap_arguments(__add__),
-        _swap_arguments(__sub__),
-        _swap_arguments(__mul__),
-    )
-    __rtruediv__, __rpow__, __rmatmul__ = (
-        _swap_arguments(__truediv__),
-        _swap_arguments(__pow__),
-        _swap_arguments(__matmul__),
-    )
+    __radd__ = _swap_arguments(__add__)
+    __rsub__ = _swap_arguments(__sub__)
+    __rmul__ = _swap_arguments(__mul__)
+    __rtruediv__ = _swap_arguments(__truediv__)
+    __rpow__ = _swap_arguments(__pow__)
+    __rmatmul__ = _swap_arguments(__matmul__)
     __eq__ = eq = e.equal.apply
     __lt__ = lt = e.less.apply
     __gt__ = gt = e.greater.apply
     ne, le, ge = NumPyVariable.__ne__, NumPyVariable.__le__, NumPyVariable.__ge__
     exp, expm1, log, log1p, sqrt = e.exp.apply, e.expm1.apply, e.log.apply, e.log1p.apply, e.sqrt.apply
-    square, reciprocal, sign, sin, cos = (
-        e.square.apply,
-        e.reciprocal.apply,
-        e.sign.apply,
-        e.sin.apply,
-        e.cos.apply,
-    )
+    square, reciprocal, sign = e.square.apply, e.reciprocal.apply, e.sign.apply
+    sin, cos = e.sin.apply, e.cos.apply
     tanh, sigmoid, relu = e.tanh.apply, e.sigmoid.apply, e.relu.apply
     maximum, minimum = e.maximum.apply, e.minimum.apply
 
-    sum, mean, prod, logsumexp = (
-        _make_reduction_method(r.sum),
-        _make_reduction_method(r.mean),
-        _make_reduction_method(r.prod),
-        _make_reduction_method(r.logsumexp),
-    )
-    amax, amin, argmax, argmin = (
-        _make_reduction_method(r.max),
-        _make_reduction_method(r.min),
-        _make_reduction_method(r.argmax),
-        _make_reduction_method(r.argmin),
-    )
+    sum = _make_reduction_method(r.sum)
+    mean = _make_reduction_method(r.mean)
+    prod = _make_reduction_method(r.prod)
+    logsumexp = _make_reduction_method(r.logsumexp)
+    amax = _make_reduction_method(r.max)
+    amin = _make_reduction_method(r.min)
+    argmax = _make_reduction_method(r.argmax)
+    argmin = _make_reduction_method(r.argmin)
 
     def max(self) -> Self:
-        """The largest of all elements; amax(dim) is the one along axes."""
+        """Return the largest of all elements; amax(dim) is the one along axes."""
         return r.max(self)  # type: ignore[no-any-return]
 
     def min(self) -> Self:
-        """The smallest of all elements; amin(dim) is the one along axes."""
+        """Return the smallest of all elements; amin(dim) is the one along axes."""
         return r.min(self)  # type: ignore[no-any-return]
 
     def var(self, dim: Any = None, *, correction: float = 1, keepdim: bool = False) -> Self:
-        """The variance; as in torch, and unlike the op `var`, the correction is 1 unless given."""
+        """Return the variance; as in torch, and unlike in the op `var`, the correction is 1 by default."""
         return r.var(self, axis=_dim_to_axis(dim), correction=correction, keepdims=keepdim)  # type: ignore[no-any-return]
 
     def clamp(self, min: Any = None, max: Any = None) -> Self:
@@ -144,7 +132,7 @@ class Tensor(NumPyVariable):
         return shapes.matrix_transpose(self)  # type: ignore[no-any-return]
 
     def size(self, dim: int | None = None) -> Any:
-        """The shape, or the length of one axis."""
+        """Return the shape, or the length of one axis."""
         return self.shape if dim is None else self.shape[dim]
 
     def numel(self) -> int:
@@ -167,7 +155,7 @@ class Tensor(NumPyVariable):
         return shapes.permute_dims(self, axes=unpack_integers(dims))  # type: ignore[no-any-return]
 
     def transpose(self, dim0: int, dim1: int) -> Self:
-        """With two axes exchanged."""
+        """Return the tensor with two axes exchanged."""
         axes = list(range(self.ndim))
         axes[dim0], axes[dim1] = axes[dim1], axes[dim0]
         return self.permute(*axes)
@@ -182,15 +170,15 @@ class Tensor(NumPyVariable):
         return shapes.expand_dims(self, axis=dim)  # type: ignore[no-any-return]
 
     def squeeze(self, dim: Any = None) -> Self:
-        """Without axes of length 1: all of them, or those of `dim` that have it."""
+        """Return the tensor without axes of length 1: all of those, or only those in `dim`."""
         dims = range(self.ndim) if dim is None else dim if isinstance(dim, tuple) else (dim,)
         return shapes.squeeze(self, axis=tuple(i for i in dims if self.shape[i] == 1))  # type: ignore[no-any-return]
 
     def expand(self, *shape: Any) -> Self:
         """Broadcast to a shape; -1 keeps the length of an axis."""
-        wanted = unpack_integers(shape)
-        own = (1,) * (len(wanted) - self.ndim) + self.shape
-        full = tuple(m if n == -1 else n for n, m in zip(wanted, own, strict=True))
+        lengths = unpack_integers(shape)
+        own_lengths = (1,) * (len(lengths) - self.ndim) + self.shape
+        full = tuple(m if n == -1 else n for n, m in zip(lengths, own_lengths, strict=True))
         return shapes.broadcast_to(self, shape=full)  # type: ignore[no-any-return]
 
     def flatten(self) -> Self:
@@ -202,10 +190,14 @@ class Tensor(NumPyVariable):
     def __iter__(self) -> Iterator[Self]:
         return (self[i] for i in range(len(self)))
 
-    # Out of the tape
+    # Off the tape, and copies
 
     def item(self) -> Any:
-        """The one element, as a Python number; ValueError if there are more or none."""
+        """Return the only element as a Python number.
+
+        Raises:
+            ValueError: if there are more elements or none.
+        """
         if self.data.size != 1:
             raise ValueError(
                 f"only a tensor of one element is a Python number; this one has shape {self.shape}"
@@ -225,10 +217,14 @@ class Tensor(NumPyVariable):
         return self.data.tolist()
 
     def numpy(self) -> np.ndarray[Any, Any]:
-        """The array, for reading only: a write would go unseen by the tape. RuntimeError if the tensor requires grad."""
+        """Return the array, read-only: the tape would not notice a write to it.
+
+        Raises:
+            RuntimeError: if the tensor requires grad.
+        """
         if self.requires_grad:
             raise RuntimeError(
-                "a tensor that requires grad has no array to give away; use x.detach().numpy()"
+                "numpy() cannot be called on a tensor that requires grad; use x.detach().numpy()"
             )
         array: np.ndarray[Any, Any] = self.data.view()
         array.flags.writeable = False
@@ -238,11 +234,11 @@ class Tensor(NumPyVariable):
         return np.array(self.numpy(), dtype, copy=copy)
 
     def clone(self) -> Self:
-        """A copy in memory of its own, on the tape."""
+        """Return a copy in memory of its own, on the tape."""
         return _clone(self)  # type: ignore[no-any-return]
 
     def astype(self, dtype: Any) -> Self:
-        """With elements of another dtype; gradients come back in this one's."""
+        """Return the tensor in another dtype; gradients come back in the dtype of this one."""
         return _cast(self, dtype=dtype)  # type: ignore[no-any-return]
 
     to = type = astype
@@ -261,10 +257,18 @@ class Tensor(NumPyVariable):
     # In place
 
     def _write(self, new: Any, *others: Any) -> Self:
-        """Overwrite the elements; the tape will refuse to run a pullback that needed the old ones."""
-        if is_grad_enabled() and (
-            self.requires_grad or any(getattr(y, "requires_grad", False) for y in others)
-        ):
+        """Overwrite the elements; the tape will refuse to run a pullback that needs the old ones.
+
+        Args:
+            new: the new elements, of the same shape or a single number.
+            *others: what they were computed from.
+
+        Raises:
+            RuntimeError: outside `no_grad`, if the tensor or one of the others requires grad.
+            ValueError: if the new elements have another shape.
+        """
+        requires_grad = self.requires_grad or any(getattr(y, "requires_grad", False) for y in others)
+        if requires_grad and is_grad_enabled():
             raise RuntimeError(
                 "an in-place update is not recorded: put it under no_grad(), or write x = x + y"
             )
@@ -275,11 +279,11 @@ class Tensor(NumPyVariable):
         return self
 
     def add_(self, other: Any, *, alpha: Any = 1) -> Self:
-        """`x += alpha * other`."""
+        """Add in place: `x += alpha * other`."""
         return self._write(self.data + alpha * unwrap(other), other)
 
     def sub_(self, other: Any, *, alpha: Any = 1) -> Self:
-        """`x -= alpha * other`."""
+        """Subtract in place: `x -= alpha * other`."""
         return self._write(self.data - alpha * unwrap(other), other)
 
     def mul_(self, other: Any) -> Self:
@@ -301,5 +305,5 @@ class Tensor(NumPyVariable):
 
 
 def vjp(fn: Callable[..., Any], *inputs: Array) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
-    """`tape.vjp` with tensors: fn may use operators and methods besides ops."""
+    """Return what `tape.vjp` returns, with tensors: fn may use operators and methods besides ops."""
     return tape.vjp(fn, *inputs, variable_class=Tensor)

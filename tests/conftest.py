@@ -1,18 +1,15 @@
-"""The options of gradspec's own tests, and which of the slow ones a run tries."""
+"""The options of gradspec's own tests, and the rotation of the slow ones."""
 
 import pytest
 
-from tests.helpers.rotation import ROOT, Rotation, turn_of
+from tests.helpers.rotation import ROOT, Rotation, compute_turn
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--everything", action="store_true", help="try all tests that take turns, not a fifth of them"
-    )
+    parser.addoption("--everything", action="store_true", help="run all rotating tests, not a fifth of them")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "rotating: takes long, and is tried at one commit in five")
-    config.pluginmanager.register(
-        Rotation(None if config.getoption("everything") else turn_of(ROOT)), "rotation"
-    )
+    config.addinivalue_line("markers", "rotating: takes long, and runs at one commit in five")
+    turn = None if config.getoption("everything") else compute_turn(ROOT)
+    config.pluginmanager.register(Rotation(turn), "rotation")

@@ -1,4 +1,4 @@
-"""What the README, the changelog and its picture claim, as far as no other test does."""
+"""The claims of the README, its picture and the changelog that no other test checks."""
 
 import html
 import re
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from asv_bench.tools import ratios
+from asv_bench.workloads.engines import ENGINE_BY_NAME
 from asv_bench.workloads.programs import make_workloads_with_hand_gradients
 from gradspec.properties.running.matrix import to_sentence
 from gradspec.reference import OPS
@@ -22,13 +23,13 @@ def text_of(name: str) -> str:
 
 
 def missing_from_the_picture(svg: str) -> list[str]:
-    """The properties that a picture of a run has no row of."""
+    """Return the properties that have no row in a picture of a run."""
     shown = html.unescape(" ".join(re.findall(r"<text[^>]*>([^<]*)</text>", svg))).replace("\xa0", " ")
     return [name for name in properties() if to_sentence(name) not in shown]
 
 
 def test_the_picture_shows_every_property() -> None:
-    """One that is older than a property is made anew by `make picture`."""
+    """If a property is newer than the picture, `make picture` draws it again."""
     svg = text_of("docs/run.svg")
     assert missing_from_the_picture(svg) == []
     assert missing_from_the_picture(svg.replace("calls", "culls")) == ["test_calls_leave_no_trace"]
@@ -36,18 +37,18 @@ def test_the_picture_shows_every_property() -> None:
 
 @pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md"])
 def test_nobody_is_told_that_kernels_ran_on_a_gpu(name: str) -> None:
-    """Until a table that `asv_bench.tools.on_gpu` printed stands in the documents."""
-    said = re.search(r"not yet run on a GPU|[Nn]othing[\w ]* has run on a GPU yet", text_of(name))
+    """The claim stays until docs/ holds a table that `asv_bench.tools.on_gpu` printed."""
+    claim = re.search(r"not\s+yet\s+run\s+on\s+a\s+GPU|[Nn]othing[\w ]* has run on a GPU yet", text_of(name))
     table = any("H100" in path.read_text(encoding="utf-8") for path in (ROOT / "docs").rglob("*.md"))
-    assert bool(said) != table
+    assert bool(claim) != table
 
 
 @pytest.fixture
 def promised(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """What `ratios --check` ends with, were each ratio so many times the one that is promised."""
+    """Return the exit status of `ratios --check` if each ratio were so many times the promised one."""
 
     def run(over_hand: float = 1.0, hips_over_tape: float = 1.0, deep: float = 1.0) -> int:
-        def side_by_side(first: Any, second: Any, samples: int) -> list[float]:
+        def measure_ratio_samples(first: Any, second: Any, samples: int) -> list[float]:
             work = by_run[first]
             if work.over_hand and second == f"{work.name} by hand":
                 return [over_hand * work.over_hand[1]]
@@ -56,12 +57,12 @@ def promised(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         by_run = {
             f"{work.name} {engine}": work
             for work in make_workloads_with_hand_gradients()
-            for engine in ratios.ENGINE_BY_NAME
+            for engine in ENGINE_BY_NAME
         }
         monkeypatch.setattr(
-            ratios, "prepare_engines", lambda work: {e: f"{work.name} {e}" for e in ratios.ENGINE_BY_NAME}
+            ratios, "prepare_engines", lambda work: {e: f"{work.name} {e}" for e in ENGINE_BY_NAME}
         )
-        monkeypatch.setattr(ratios, "measure_ratio_samples", side_by_side)
+        monkeypatch.setattr(ratios, "measure_ratio_samples", measure_ratio_samples)
         monkeypatch.setattr(ratios, "measure_one_call", lambda _: 0.001)
         monkeypatch.setattr(ratios, "measure_deep_chain", lambda *_: deep * ratios.MAX_MICROSECONDS_PER_OP)
         monkeypatch.setattr("sys.argv", ["ratios", "--check"])

@@ -1,11 +1,12 @@
-"""Who imports whom, read off the source.
+"""Which module may import which, checked in the source.
 
 src/gradspec  the standard library, until someone asks for more
-reference     the standard library and NumPy, without a circle
-backends      reference, and the library each offers, when asked for it
-properties    reference and backends, through whose interface alone they meet a library; inside, each folder only those
-              before it: cases, judging, laws (none of which knows Hypothesis or pytest), drawing, running
-asv_bench     reference and backends; of the properties what judges, and never Hypothesis
+reference     the standard library and NumPy, without circular imports
+backends      reference, and the library that each backend wraps, once that backend is asked for
+properties    reference and backends, whose interface is the only way to a library; inside, each folder
+              imports only those before it: cases, judging, laws (none of which imports Hypothesis or pytest),
+              drawing, running
+asv_bench     reference and backends; of the properties cases, judging and laws, and never Hypothesis
 """
 
 import ast
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 LIBRARIES = ("array_api_compat", "autograd", "cupy", "jax", "tensorflow", "torch", "triton")
 
 ImportRule = Callable[[str], bool]
-"""Whether a module may import what has this dotted name."""
+"""Whether a module may import this dotted name."""
 
 
 def allow_only(*packages: str) -> ImportRule:
@@ -47,7 +48,7 @@ LAYERS = ("cases", "judging", "laws", "drawing", "running")
 """The folders of properties/: each imports only those before it."""
 
 JUDGING_LAYERS = tuple(f"gradspec.properties.{layer}" for layer in LAYERS[:3])
-"""What of the properties knows neither pytest nor Hypothesis."""
+"""The packages of the properties that import neither pytest nor Hypothesis."""
 
 PROPERTIES = forbid("asv_bench", "tests", *LIBRARIES)
 
@@ -58,9 +59,7 @@ IMPORT_RULE_BY_FOLDER: dict[str, ImportRule] = {
     **{
         f"properties/{layer}": require_all(
             PROPERTIES,
-            forbid(
-                "gradspec.properties.plugin", *(f"gradspec.properties.{after}" for after in LAYERS[i + 1 :])
-            ),
+            forbid(*(f"gradspec.properties.{later}" for later in ("plugin", *LAYERS[i + 1 :]))),
             forbid() if layer == "running" else forbid("pytest", "rich"),
             forbid() if layer in ("running", "drawing") else forbid("hypothesis"),
         )
@@ -72,11 +71,11 @@ IMPORT_RULE_BY_FOLDER: dict[str, ImportRule] = {
         require_any(forbid("gradspec.properties"), allow_only(*JUDGING_LAYERS)),
     ),
 }
-"""By folder, what its modules may import; for a folder below another both rules hold."""
+"""By folder, what its modules may import; in a folder within another, both rules hold."""
 
 
 def find_violations(folder: str, source: str) -> list[str]:
-    """What a module of this folder imports and may not, as "line 3: torch".
+    """Return the imports that a module of this folder may not have, each as "line 3: torch".
 
     A relative import is one too: it reaches a module by a name that no rule knows.
     """
@@ -88,7 +87,7 @@ def find_violations(folder: str, source: str) -> list[str]:
 
 
 def list_imports(source: str) -> Iterator[tuple[int, str]]:
-    """Every import of a module, wherever it stands, as its line and the dotted name of what it brings in."""
+    """Yield every import of a module, wherever it stands, as its line and the dotted name that it imports."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Import(names=names):
@@ -107,12 +106,12 @@ def _is_import_function(func: ast.expr) -> bool:
 def test_every_module_keeps_to_its_layer(folder: str) -> None:
     modules = sorted(path for path in (ROOT / folder).rglob("*.py") if not (ROOT / folder).is_symlink())
     assert modules, f"{folder}/ holds no module"
-    broken = [
+    violations = [
         f"{path.relative_to(ROOT)}, {violation}"
         for path in modules
         for violation in find_violations(folder, path.read_text(encoding="utf-8"))
     ]
-    assert not broken, "\n".join(broken)
+    assert not violations, "\n".join(violations)
 
 
 @pytest.mark.parametrize(
@@ -190,47 +189,47 @@ IMPORT_ALL = """
 import importlib, pkgutil, sys
 def import_all(name):
     module = importlib.import_module(name)
-    for found in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{name}."):
-        import_all(found.name)
+    for submodule in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{name}."):
+        import_all(submodule.name)
 import_all(sys.argv[1])
 print(*{"hypothesis", "pytest", "rich"}.intersection(sys.modules))
 """
 
 
-def find_circle(imported: Mapping[str, Collection[str]]) -> list[str]:
-    """The modules of a circle of imports, in order; none if there is none."""
-    done: set[str] = set()
+def find_circle(imports: Mapping[str, Collection[str]]) -> list[str]:
+    """Return the modules of a circle of imports, in order, or none if there is no circle."""
+    finished: set[str] = set()
 
     def visit(module: str, path: list[str]) -> list[str]:
         if module in path:
             return path[path.index(module) :]
-        if module in done:
+        if module in finished:
             return []
-        for other in imported.get(module, ()):
+        for other in imports.get(module, ()):
             if circle := visit(other, [*path, module]):
                 return circle
-        done.add(module)
+        finished.add(module)
         return []
 
-    return next((circle for module in imported if (circle := visit(module, []))), [])
+    return next((circle for module in imports if (circle := visit(module, []))), [])
 
 
 def map_imports(folder: str) -> dict[str, set[str]]:
-    """By the name of each module of a folder, those of the folder that it imports, if only for types.
+    """Return by module of a folder the modules of the folder that it imports, even if only for types.
 
-    What a package's own `__init__` imports counts as imported by whoever names the package alone.
+    A module that imports a package by its bare name imports what the package's `__init__` imports.
     """
     package = f"gradspec.{folder}"
-    names = {}
+    paths = {}
     for path in (ROOT / folder).rglob("*.py"):
         parts = path.relative_to(ROOT / folder).with_suffix("").parts
-        names[".".join([package, *(part for part in parts if part != "__init__")])] = path
+        paths[".".join([package, *(part for part in parts if part != "__init__")])] = path
     graph = {}
-    for name, path in names.items():
-        found = {imported for _, imported in list_imports(path.read_text(encoding="utf-8"))}
-        exact = {i if i in names else i.rpartition(".")[0] for i in found}
+    for name, path in paths.items():
+        imports = {imported for _, imported in list_imports(path.read_text(encoding="utf-8"))}
+        modules = {i if i in paths else i.rpartition(".")[0] for i in imports}
         graph[name] = {
-            i for i in exact if i in names and i not in (name, package) and not name.startswith(f"{i}.")
+            i for i in modules if i in paths and i not in (name, package) and not name.startswith(f"{i}.")
         }
     return graph
 
@@ -245,29 +244,26 @@ def test_no_imports_form_a_circle(folder: str) -> None:
 def test_a_planted_circle_is_found() -> None:
     assert find_circle({"a": ["b"], "b": ["c"], "c": ["b", "d"], "d": []}) == ["b", "c"]
     graph = map_imports("reference")
-    graph["gradspec.reference.backward"].add("gradspec.reference.tape")  # as it was, if only for types
+    graph["gradspec.reference.backward"].add("gradspec.reference.tape")  # as it once was, for types only
     assert {*find_circle(graph)} == {"gradspec.reference.tape", "gradspec.reference.backward"}
 
 
 @pytest.mark.parametrize("package", ["gradspec.reference", *JUDGING_LAYERS])
 def test_spec_and_judge_are_imported_without_hypothesis_or_pytest(package: str) -> None:
-    """Every module of them, for an empty `__init__` imports nothing anyway."""
+    """Every module of the packages: an `__init__` that holds only a docstring imports nothing anyway."""
     assert _run_script(IMPORT_ALL, package).split() == []
 
 
 def test_gradspec_itself_is_light() -> None:
-    """`import gradspec` brings in neither what draws nor what runs."""
-    script = (
-        "import sys, gradspec; print(*{'hypothesis', 'pytest', 'rich', 'torch'}.intersection(sys.modules))"
-    )
-    assert _run_script(script).split() == []
+    """`import gradspec` imports neither what draws cases nor what runs properties."""
+    heavy = "{'hypothesis', 'pytest', 'rich', 'torch'}"
+    assert _run_script(f"import sys, gradspec; print(*{heavy}.intersection(sys.modules))").split() == []
 
 
 def _run_script(script: str, *arguments: str) -> str:
-    """What a fresh interpreter prints that runs the script with the package of this checkout."""
+    """Run the script in a fresh interpreter with the package of this checkout; return what it prints."""
     script = f"import sys; sys.path.insert(0, {str(ROOT / 'src')!r}); {script}"
-    run = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-c", script, *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     return run.stdout

@@ -1,4 +1,4 @@
-"""What is shipped, and that the properties run from it."""
+"""What the wheel and the source distribution hold, and that the properties run from the wheel."""
 
 import ast
 import os
@@ -17,7 +17,7 @@ SHIPPED_FOLDERS = ("reference", "backends", "properties")
 
 
 class BuiltArchives(NamedTuple):
-    """The source distribution and the two wheels: of the checkout, and of the source distribution."""
+    """The source distribution and the two wheels built from the checkout and from the source distribution."""
 
     sdist: Path
     wheel: Path
@@ -26,7 +26,7 @@ class BuiltArchives(NamedTuple):
 
 @pytest.fixture(scope="session")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> BuiltArchives:
-    """Built by the hatchling that is installed, so that nothing is fetched."""
+    """The archives, built by the installed hatchling, so that nothing is downloaded."""
     checkout, sdist = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("sdist")
     _run_python("-m", "build", "--no-isolation", "--wheel", "--outdir", str(checkout), str(ROOT))
     _run_python("-m", "build", "--no-isolation", "--outdir", str(sdist), str(ROOT))
@@ -39,7 +39,7 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> BuiltArchives:
 
 @pytest.fixture(scope="session")
 def unpacked_wheel(archives: BuiltArchives, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder into which the wheel is unpacked, which is all that installing it does."""
+    """A folder that the wheel is unpacked into, which is all that installing it does."""
     folder = tmp_path_factory.mktemp("installed")
     with zipfile.ZipFile(archives.wheel) as wheel:
         wheel.extractall(folder)
@@ -47,11 +47,10 @@ def unpacked_wheel(archives: BuiltArchives, tmp_path_factory: pytest.TempPathFac
 
 
 def _run_python(*args: str, cwd: Path = ROOT, path: Sequence[str] = ()) -> str:
-    """What the interpreter prints on these arguments, run in `cwd` with `path` as its PYTHONPATH."""
+    """Run the interpreter in `cwd` with `path` as its PYTHONPATH; return what it prints."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
-    run = subprocess.run(
-        [sys.executable, *args], cwd=cwd, env=env, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, *args]
+    run = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
     assert run.returncode == 0, f"python {' '.join(args)}\n{run.stdout}\n{run.stderr}"
     return run.stdout
 
@@ -67,10 +66,9 @@ def _list_members(wheel: Path) -> list[str]:
 
 
 def _list_files(*folders: str) -> set[str]:
-    """The files of these folders, from the root; what tools cache among them is not theirs."""
-    paths = (
-        path.relative_to(ROOT) for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()
-    )
+    """Return the files of these folders, relative to the root, without caches."""
+    files = (path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file())
+    paths = (path.relative_to(ROOT) for path in files)
     return {path.as_posix() for path in paths if not any(map(_is_cache, path.parts))}
 
 
@@ -95,16 +93,16 @@ def test_the_wheel_of_the_sdist_is_the_wheel_of_the_checkout(archives: BuiltArch
 
 
 def test_the_sdist_holds_each_file_once(archives: BuiltArchives) -> None:
-    """The folders, the tests and the benchmarks; not the links, which would be second copies."""
+    """The folders, the tests and the benchmarks, but not the links, which would be second copies."""
     with tarfile.open(archives.sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    linked = tuple(f"src/gradspec/{room}" for room in SHIPPED_FOLDERS)
+    links = tuple(f"src/gradspec/{folder}" for folder in SHIPPED_FOLDERS)
     assert _list_files(*SHIPPED_FOLDERS, "tests", "asv_bench") <= names
-    assert [name for name in names if name.startswith(linked)] == []
+    assert [name for name in names if name.startswith(links)] == []
 
 
-# Loaded into a run of pytest, this prints every file of gradspec that was imported under two names. The package
-# pytest makes of properties/ is let off: it holds a docstring.
+# As a plugin of pytest, this prints every file of gradspec that was imported under two names. The package
+# that pytest makes of properties/ is allowed: it holds only a docstring.
 PROBE_PLUGIN = """
 import os, sys
 
@@ -113,26 +111,25 @@ def pytest_collection_finish(session):
     for name, module in list(sys.modules.items()):
         if file := getattr(module, "__file__", None):
             names.setdefault(os.path.realpath(file), set()).add(name)
-    for found in names.values():
-        if len(found) > 1 and any(name.startswith("gradspec") for name in found):
-            print("TWICE", *sorted(found))
+    for names_of_file in names.values():
+        if len(names_of_file) > 1 and any(name.startswith("gradspec") for name in names_of_file):
+            print("TWICE", *sorted(names_of_file))
 """
 ALLOWED_DUPLICATE = "TWICE gradspec.properties properties"
 
 
 def _collect_properties(*args: str, cwd: Path, probe_folder: Path, path: Sequence[str] = ()) -> set[str]:
-    """The properties that pytest finds, where gradspec itself is found on `path` or by pytest's settings alone.
+    """Return the properties that pytest finds if it finds gradspec on `path` or by its own settings only.
 
-    `-S` leaves out the environment's own gradspec, which a checkout has installed as editable; its other packages are
-    named one folder at a time.
+    `-S` leaves out the gradspec of the environment, which is the checkout, installed as editable. The folders
+    of its other packages are therefore named one by one.
     """
     (probe_folder / "probe.py").write_text(PROBE_PLUGIN, encoding="utf-8")
     packages = [folder for folder in sys.path if folder.endswith("-packages")]
     pytest_args = ("-p", "probe", "-p", "no:cacheprovider", "--collect-only", "-q", "--backend=numpy", *args)
     path = [*path, *packages, str(probe_folder)]
-    lines = set(_run_python("-S", "-P", "-m", "pytest", *pytest_args, cwd=cwd, path=path).splitlines()) - {
-        ALLOWED_DUPLICATE
-    }
+    output = _run_python("-S", "-P", "-m", "pytest", *pytest_args, cwd=cwd, path=path)
+    lines = set(output.splitlines()) - {ALLOWED_DUPLICATE}
     assert [line for line in lines if line.startswith("TWICE")] == []
     return {line.rpartition("/")[2] for line in lines if "::" in line}
 
@@ -148,6 +145,6 @@ def test_the_properties_run_in_a_bare_clone_as_in_an_installed_wheel(
 
 
 def test_the_package_that_pytest_imports_twice_holds_only_a_docstring() -> None:
-    """Beside gradspec.properties, which everything else imports, it makes a package `properties` of the folder."""
+    """Pytest imports the folder as a package `properties`; everything else imports gradspec.properties."""
     [docstring] = ast.parse((ROOT / "properties" / "__init__.py").read_text(encoding="utf-8")).body
     assert isinstance(docstring, ast.Expr)

@@ -1,6 +1,7 @@
-"""How many arrays NumPy allocates while something runs, and how many bytes: a memory handler that counts (NEP 49).
+"""A memory handler (NEP 49) that counts the arrays and bytes that NumPy allocates while something runs.
 
-Unlike a peak, the sum of all allocations shows every temporary array; unlike times, both are the same on every machine.
+Unlike a peak, the sum of all allocations shows every temporary array. Unlike times, both are the same on
+every machine.
 """
 
 import ctypes
@@ -19,12 +20,18 @@ _free_t = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size
 
 @dataclass
 class AllocationStats:
-    """arrays: how many were allocated; nbytes: of how many bytes together; peak: of how many at one time, at most."""
+    """What NumPy allocated.
+
+    Attributes:
+        array_count: how many arrays.
+        total_nbytes: the bytes of all of them together.
+        peak_nbytes: the most bytes allocated at one time.
+    """
 
     array_count: int = 0
     total_nbytes: int = 0
     peak_nbytes: int = 0
-    _nbytes_by_address: dict[int, int] = field(default_factory=dict)  # of those that there are, by address
+    _nbytes_by_address: dict[int, int] = field(default_factory=dict)  # of what is allocated now
 
     def add(self, address: int, nbytes: int) -> None:
         self.array_count += 1
@@ -39,18 +46,18 @@ class AllocationStats:
 _libc = ctypes.PyDLL(None)
 for _name in ("malloc", "calloc", "realloc"):
     getattr(_libc, _name).restype = ctypes.c_void_p
-_active_stats: list[AllocationStats] = []  # of the blocks that are being counted, the innermost last
+_active_stats: list[AllocationStats] = []  # one for each block that is counting, the innermost last
 
 
 def _record_allocation(address: int, nbytes: int) -> int:
-    for count in _active_stats:
-        count.add(address, nbytes)
+    for stats in _active_stats:
+        stats.add(address, nbytes)
     return address
 
 
 def _record_free(address: int) -> None:
-    for count in _active_stats:
-        count.remove(address)
+    for stats in _active_stats:
+        stats.remove(address)
 
 
 def _malloc(_: Any, n: int) -> Any:
@@ -71,7 +78,7 @@ def _free(_: Any, address: int, n: int) -> None:
     _libc.free(ctypes.c_void_p(address))
 
 
-# Of ctypes functions that must outlive the last array that was allocated through them.
+# These ctypes functions must outlive the last array that was allocated through them.
 _HANDLER_FUNCTIONS = {
     "malloc": _malloc_t(_malloc),
     "calloc": _calloc_t(_calloc),
@@ -87,11 +94,11 @@ _COUNTING_HANDLER = MemoryHandler(
 
 @contextmanager
 def count_allocations() -> Iterator[AllocationStats]:
-    """What NumPy allocates within the block, as an `Allocated` that is complete when the block ends."""
-    found, before = AllocationStats(), install_handler(_COUNTING_HANDLER)
-    _active_stats.append(found)
+    """Count what NumPy allocates within the block; the counts are complete when the block ends."""
+    stats, previous_handler = AllocationStats(), install_handler(_COUNTING_HANDLER)
+    _active_stats.append(stats)
     try:
-        yield found
+        yield stats
     finally:
-        _active_stats.remove(found)
-        restore_handler(before)
+        _active_stats.remove(stats)
+        restore_handler(previous_handler)

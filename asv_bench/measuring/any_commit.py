@@ -1,6 +1,7 @@
-"""The parts of gradspec that older commits have under other names, under those of today.
+"""Today's names for parts of gradspec that older commits have under other names.
 
-The benchmarks are those of the working tree, on whatever commit asv has installed.
+The benchmarks are those of the working tree and run on whatever commit asv has installed, so they import such
+parts from here. Each is imported by its name of today; if that fails, by its name up to commit 9f4cb87.
 """
 
 from types import SimpleNamespace
@@ -26,7 +27,9 @@ __all__ = ["AXIS_LENGTHS", "MAX_ELEMENTS", "IntegersBelow", "SeededChoices", "lo
 
 
 def load_judging() -> Any:
-    """What judges a result: `Case`, `dtype_of`, `forward`, `run_on_backend`, `Judge`, `combine_judgements`, `ulp`, `FACTOR`.
+    """Return what judges a result, as a namespace.
+
+    It has `Case`, `dtype_of`, `forward`, `run_on_backend`, `Judge`, `combine_judgements`, `ulp` and `FACTOR`.
 
     Raises:
         SkipNotImplemented: at commits that have none of it.
@@ -36,25 +39,28 @@ def load_judging() -> Any:
         from gradspec.properties.cases.evaluate import forward, run_on_backend
         from gradspec.properties.judging.judge import FACTOR, Judge, combine_judgements, ulp
     except ImportError:
-        return _load_judging_of_old()
+        return _load_judging_under_old_names()
     return SimpleNamespace(
         Case=Case, dtype_of=dtype_of, forward=forward, run_on_backend=run_on_backend,
         Judge=Judge, combine_judgements=combine_judgements, ulp=ulp, FACTOR=FACTOR,
     )  # fmt: skip
 
 
-def _load_judging_of_old() -> Any:
-    """The same of commits up to 9f4cb87."""
+def _load_judging_under_old_names() -> Any:
+    """Return the same from commits up to 9f4cb87."""
     from importlib import import_module
 
     try:
         case, judge = (import_module(f"gradspec.properties.{name}") for name in ("case", "judging.judge"))
-        members = {
-            "judge_value": judge.Judge.value, "judge_gradients": judge.Judge.gradients, "measure_noise": judge.Judge.noise,
-        }  # fmt: skip
+        methods = {
+            "judge_value": judge.Judge.value,
+            "judge_gradients": judge.Judge.gradients,
+            "measure_noise": judge.Judge.noise,
+        }
         return SimpleNamespace(
             Case=case.Case, dtype_of=case.dtype_of, forward=case.forward, run_on_backend=case.outcome,
-            Judge=type("Judge", (judge.Judge,), members), combine_judgements=judge.combined, ulp=judge.ulp, FACTOR=judge.FACTOR,
+            Judge=type("Judge", (judge.Judge,), methods), combine_judgements=judge.combined,
+            ulp=judge.ulp, FACTOR=judge.FACTOR,
         )  # fmt: skip
     except (ImportError, AttributeError) as error:
-        raise SkipNotImplemented("the judge is not yet in its place at this commit") from error
+        raise SkipNotImplemented("this commit has no judge in a place that any_commit.py knows") from error

@@ -1,12 +1,14 @@
-"""Seconds that a busy machine does not change: a call is timed against multiplications done in turn with it.
+"""A clock whose seconds do not depend on how busy the machine is.
 
-Where processors are shared, everything is at times up to twice as slow, for milliseconds or for minutes, and two runs of
-the same code differ by as much. What slows a call slows other work beside it alike. So a time here is
+Where processors are shared, everything is at times up to twice as slow, for milliseconds or for minutes, and
+two runs of the same code differ by as much. What slows a call slows other work beside it equally. So each
+call is timed in turns with multiplications of arrays of the same size, and a time here is
 
-    (the call / a multiplication of arrays of the same size, side by side) * (what that multiplication takes undisturbed)
+    (the call / a multiplication, side by side) * (what that multiplication takes undisturbed)
 
-where the first factor is measured, in slices of about a millisecond that take turns, and the second is a constant of the
-machine, kept in `.asv/undisturbed.json`: the fastest that was ever seen. asv is given it through the `timer` of a benchmark.
+The first factor is measured, in slices of about a millisecond that take turns. The second is a constant of
+the machine, stored in `.asv/undisturbed.json`: the fastest multiplication ever seen. The `timer` of a
+benchmark passes the time to asv.
 """
 
 import gc
@@ -27,21 +29,32 @@ from gradspec.backends import Backend
 
 Clock = Callable[[], float]
 
-SLICE_SECONDS = (
-    5e-4  # seconds: a thousand times what reading the clock takes, and short against most disturbances
-)
-MIN_PAIRS = 5  # of which two may be disturbed without moving the median
-MEASURING_SECONDS = 0.03  # seconds after which no more than PAIRS are measured: of short calls, dozens fit in
-MAX_PAIRS = 61  # beyond which the median of undisturbed pairs moves by less than 1%
-IS_QUICK_RUN = bool(os.environ.get("GRADSPEC_BENCH_QUICK"))  # to see each benchmark run, not for its figure
+# A thousand times what reading the clock takes, and short compared with most disturbances.
+SLICE_SECONDS = 5e-4
+# Two of five may be disturbed without moving the median.
+MIN_PAIRS = 5
+# Once these are over, no more than MIN_PAIRS are measured; dozens of short calls fit in.
+MEASURING_SECONDS = 0.03
+# With more, the median of undisturbed pairs moves by less than 1%.
+MAX_PAIRS = 61
+# Whether benchmarks run only to show that they work, not for their figures.
+IS_QUICK_RUN = bool(os.environ.get("GRADSPEC_BENCH_QUICK"))
 if IS_QUICK_RUN:
     SLICE_SECONDS, MIN_PAIRS, MAX_PAIRS = 0.0, 1, 1
 UNDISTURBED_TIMES_FILE = ROOT / ".asv" / "undisturbed.json"
-MAX_RATIO_TO_RENEW = 0.95  # of what is kept: by less the fastest slices of undisturbed processes differ, and times would drift with them
+# A new time replaces the stored one only if their ratio is below this. The fastest slices of undisturbed
+# processes differ by less, and times would drift with them.
+MAX_RATIO_TO_RENEW = 0.95
+# Their spread tells asv a change from noise.
+SAMPLES_PER_RATIO = 1 if IS_QUICK_RUN else 5
 
 
 def make_clock(backend: Backend) -> Clock:
-    """Seconds of the processor, which do not pass while others have it; for a device, of the day, once its work is done."""
+    """Return a clock for work on this backend.
+
+    On the CPU it reads CPU seconds, which do not pass while other processes run. For a device it waits until
+    the work there is done and reads the wall clock.
+    """
     if backend.device == "cpu":
         return time.process_time
 
@@ -53,22 +66,24 @@ def make_clock(backend: Backend) -> Clock:
 
 
 def make_multiplication(backend: Backend, size: str) -> Callable[[], Any]:
-    """The library's own `x * y` on float32 arrays of this size: nothing in it is gradspec's."""
+    """Return a call of the library's own `x * y` on float32 arrays of this size, without gradspec's code."""
     n = ELEMENTS_BY_SIZE[size]
     x, y = (backend.from_numpy(np.linspace(1, 2, n, dtype=np.float32)) for _ in range(2))
     return partial(operator.mul, x, y)
 
 
 def get_undisturbed_seconds(backend: Backend, size: str) -> float:
-    """The seconds of `multiplication` when nothing disturbs it: the fastest slice of one second, when first asked for."""
+    """Return the seconds of an undisturbed multiplication.
+
+    The first time it is measured, as the fastest slice of one second; later it is read from the file.
+    """
     if not SLICE_SECONDS:
         return 1.0
     key = f"{backend.name} {size}"
     if key not in load_undisturbed_times():
         slices, stop = [], time.perf_counter() + 1.0
-        take = make_slice_timer(
-            make_multiplication(backend, size), _exclude_other_threads(make_clock(backend))
-        )
+        clock = _exclude_other_threads(make_clock(backend))
+        take = make_slice_timer(make_multiplication(backend, size), clock)
         while time.perf_counter() < stop:
             slices.append(take())
         save_undisturbed_time(key, min(slices))
@@ -76,12 +91,12 @@ def get_undisturbed_seconds(backend: Backend, size: str) -> float:
 
 
 def load_undisturbed_times() -> dict[str, float]:
-    """The seconds of undisturbed multiplications on this machine, by backend and size."""
+    """Return the seconds of undisturbed multiplications on this machine, by backend and size."""
     return dict(json.loads(UNDISTURBED_TIMES_FILE.read_text())) if UNDISTURBED_TIMES_FILE.exists() else {}
 
 
 def save_undisturbed_time(key: str, seconds: float) -> None:
-    """Note that a multiplication took no more than this: what was kept before was measured on a busy machine."""
+    """Store a multiplication's time if it clearly beats the stored one: the machine was busy then."""
     known = load_undisturbed_times()
     if SLICE_SECONDS and seconds < MAX_RATIO_TO_RENEW * known.get(key, float("inf")):
         UNDISTURBED_TIMES_FILE.parent.mkdir(exist_ok=True)
@@ -91,7 +106,7 @@ def save_undisturbed_time(key: str, seconds: float) -> None:
 
 
 def measure_seconds(run: Callable[[], Any], backend: Backend, size: str) -> float:
-    """The seconds that a call takes undisturbed; where they are not asked for, of a single one."""
+    """Return the seconds that a call takes undisturbed; in a quick run, just those of one call."""
     clock = make_clock(backend)
     if IS_QUICK_RUN:
         start = clock()
@@ -104,45 +119,56 @@ def measure_seconds(run: Callable[[], Any], backend: Backend, size: str) -> floa
 
 
 def measure_ratio(run: Callable[[], Any], reference: Callable[[], Any], clock: Clock) -> float:
-    """How many times longer one call takes than another, side by side: see `Turns`."""
+    """Return how many times as long `run` takes as `reference`, side by side: see `SideBySideTiming`."""
     return SideBySideTiming(run, reference, clock).ratio
 
 
-class SideBySideTiming:
-    """Two calls timed in turns, warm: each fills a slice, called again and again, then the other does.
+def measure_ratio_samples(
+    run: Callable[[], Any], reference: Callable[[], Any], samples: int = SAMPLES_PER_RATIO
+) -> list[float]:
+    """Return how many times as long `run` takes as `reference`, in CPU time, `samples` times over.
 
-    ratio: how many times longer the first takes: the median over slices of it, each over the mean of the two slices of the
-    other before and after it. fastest: the fastest slice of the other, in seconds of a call. The garbage collector has run
-    before and is off, as in `timeit`.
+    Both are called warm, again and again, as a training loop calls its step: value and gradients, with the
+    inputs at hand and the parts of the engine in the cache.
+    """
+    return [measure_ratio(run, reference, time.process_time) for _ in range(samples)]
+
+
+class SideBySideTiming:
+    """Two calls timed in turns, warm: each is repeated until it fills a slice, then it is the other's turn.
+
+    The garbage collector runs before and is then off, as in `timeit`.
+
+    Attributes:
+        ratio: how many times as long `run` takes as `reference`: the median over the slices of `run`, each
+            divided by the mean of the slices of `reference` before and after it.
+        fastest_reference_seconds: seconds of one call in the fastest slice of `reference`.
     """
 
     def __init__(self, run: Callable[[], Any], reference: Callable[[], Any], clock: Clock) -> None:
-        above, below = (
-            make_slice_timer(run, clock),
-            make_slice_timer(reference, _exclude_other_threads(clock)),
-        )
+        take_run = make_slice_timer(run, clock)
+        take_reference = make_slice_timer(reference, _exclude_other_threads(clock))
         gc.collect()
         gc.disable()
         try:
-            start, around, found = time.perf_counter(), [below()], list[float]()
-            while len(found) < MIN_PAIRS or (
-                len(found) < MAX_PAIRS and time.perf_counter() < start + MEASURING_SECONDS
-            ):
-                middle = above()
-                around.append(below())
-                found.append(2 * middle / sum(around[-2:]))
+            stop = time.perf_counter() + MEASURING_SECONDS
+            references, ratios = [take_reference()], list[float]()
+            while len(ratios) < MIN_PAIRS or (len(ratios) < MAX_PAIRS and time.perf_counter() < stop):
+                seconds = take_run()
+                references.append(take_reference())
+                ratios.append(2 * seconds / sum(references[-2:]))
         finally:
             gc.enable()
-        self.ratio, self.fastest_reference_seconds = median(found), min(around)
+        self.ratio, self.fastest_reference_seconds = median(ratios), min(references)
 
 
 def _exclude_other_threads(clock: Clock) -> Clock:
-    """The clock for a reference, on which other threads have no share: torch's may still be tidying up after the call."""
+    """Return the clock for a reference, without other threads: torch's may still tidy up after the call."""
     return time.thread_time if clock is time.process_time else clock
 
 
 def make_slice_timer(run: Callable[[], Any], clock: Clock) -> Callable[[], float]:
-    """A function that calls `run` as often as fills a slice, and returns the seconds of one call. Warms it up."""
+    """Warm `run` up; return a function that fills a slice with calls of it and returns the seconds of one."""
 
     def take(calls: int) -> float:
         start = clock()

@@ -1,7 +1,7 @@
 """The largest error of an op over a set of cases, in the units of the properties' own judge.
 
-The judge measures what is allowed only as far as a verdict needs it; a series over time needs it measured alike each
-time: with so many jittered copies, whatever the error.
+The judge measures what is allowed only as far as a verdict needs it. A series over time needs the same
+measurement each time, so here the number of jittered copies is fixed, whatever the error.
 """
 
 from collections.abc import Callable
@@ -21,23 +21,31 @@ if TYPE_CHECKING:
     from gradspec.properties.cases.evaluate import Result
     from gradspec.properties.judging.judge import Judge
 
-CASES_PER_OP = (
-    2 if IS_QUICK_RUN else 25
-)  # of so many, a third have a side of more than ten, where errors of sums add up
+# A third of 25 have an axis longer than ten, where errors of sums add up.
+CASES_PER_OP = 2 if IS_QUICK_RUN else 25
 AXIS_LENGTHS = (1, 2, 3, 5, 8, 16)
-JITTERED_COPIES = 8  # jittered: with more the noise grows by a few per cent, and the time in proportion
+# With more, the noise grows by a few per cent and the time in proportion.
+JITTERED_COPIES = 8
 
 
 def measure_worst_error(backend: Backend, op: Op, dtype: str) -> float:
-    """The largest error of value and gradients over all cases; 1 is what is allowed.
+    """Return the largest error of value and gradients over all cases; 1 is what is allowed.
 
-    Raises what the backend raises, but for an op that is known to deviate, whose other cases count.
+    Raises:
+        Exception: what the backend raises. Where the op is known to deviate, such a case counts as 0 instead.
     """
     return max(_measure_case_error(backend, op, dtype, seed) for seed in range(CASES_PER_OP))
 
 
 def make_case(op: Op, dtype: str, seed: int, choices: SeededChoices | None = None) -> "Case":
-    """A case of the op: always the same one for the same seed. choose: what chooses its shapes and keywords instead."""
+    """Return a case of the op, always the same one for the same seed.
+
+    Args:
+        op: the op.
+        dtype: the dtype of its floats.
+        seed: of the shapes, the keywords and the numbers.
+        choices: what chooses the shapes and keywords instead.
+    """
     judging = load_judging()
     call = op.cases(choices or SeededChoices(seed, AXIS_LENGTHS))
     value = np.asarray(op.rule(*make_arrays(op, call, np.float64, seed), **call.keywords)[0])
@@ -51,31 +59,31 @@ def _measure_case_error(backend: Backend, op: Op, dtype: str, seed: int) -> floa
     judging = load_judging()
     case = make_case(op, dtype, seed)
     try:
-        got = judging.run_on_backend(backend, case)
+        result = judging.run_on_backend(backend, case)
     except Exception:
         if op.name in backend.known:
             return 0.0
         raise
     judge = judging.Judge(case)
-    parts = [_measure_part_error(judge, got.value, lambda r: r.value)]
-    for name, d in got.gradients.items():
-        parts.append(_measure_part_error(judge, d, partial(_get_gradient, name)))
-    return max(parts)
+    errors = [_measure_part_error(judge, result.value, lambda r: r.value)]
+    for name, d in result.gradients.items():
+        errors.append(_measure_part_error(judge, d, partial(_get_gradient, name)))
+    return max(errors)
 
 
 def _get_gradient(name: str, result: "Result") -> Array:
-    found: Array = result.gradients[name]
-    return found
+    gradient: Array = result.gradients[name]
+    return gradient
 
 
-def _measure_part_error(judge: "Judge", got: Array, part: "Callable[[Result], Array]") -> float:
-    """The largest error in one part of a result, where it is finite at this precision."""
+def _measure_part_error(judge: "Judge", value: Array, part: "Callable[[Result], Array]") -> float:
+    """Return the largest error in one part of a result, over elements whose allowed distance is finite."""
     judging = load_judging()
     exact = part(judge.exact)
     if exact.dtype.kind in "biu":
-        return 0.0 if np.array_equal(got, exact) else float("inf")
+        return 0.0 if np.array_equal(value, exact) else float("inf")
     with np.errstate(all="ignore"):
         unit = judging.ulp(np.abs(exact), judging.dtype_of(judge.dtype))
         allowed = judging.FACTOR * (judge.measure_noise(part, JITTERED_COPIES) + unit)
-        error: Any = np.abs(got.astype(exact.dtype) - exact) / allowed
+        error: Any = np.abs(value.astype(exact.dtype) - exact) / allowed
     return float(np.max(error, where=np.isfinite(allowed), initial=0))

@@ -1,6 +1,7 @@
-"""What each op costs that is the same on every machine: calls, arrays, bytes. Of the spec, whose code is gradspec's own.
+"""Counters of what each op of the spec costs: calls, arrays, bytes.
 
-`python -m asv_bench.measuring.op_costs` prints them as JSON, for `gate` to compare two commits by.
+`python -m asv_bench.measuring.op_costs` prints all costs as JSON; `tools/gate.py` compares those of two
+commits.
 """
 
 import gc
@@ -14,7 +15,8 @@ from asv_bench.workloads.calls import make_arrays, make_cotangent, make_typical_
 from gradspec.backends import call
 from gradspec.reference import OPS, Op, Tensor
 
-COUNTED_SIZE = "cache"  # where a temporary array is told from a number, and counting takes no time
+# There a temporary array shows beside single numbers, and counting is fast.
+COUNTED_SIZE = "cache"
 
 DIRECTIONS = ("forward", "backward")
 
@@ -22,44 +24,45 @@ PassFunction = Callable[[], Any]
 
 
 def make_passes(op: Op, size: str) -> tuple[PassFunction, Callable[[Any], PassFunction]]:
-    """The forward pass of an op on the tape; and, from its value, the backward pass."""
-    chosen = make_typical_call(op, size)
-    inputs = make_arrays(op, chosen, "float32", seed=0)
-    free = op.differentiable_arguments(len(inputs))
-    tensors = [Tensor(x, requires_grad=True) if i in free else x for i, x in enumerate(inputs)]
+    """Return the forward pass of an op on the tape, and a function from its value to the backward pass."""
+    typical = make_typical_call(op, size)
+    inputs = make_arrays(op, typical, "float32", seed=0)
+    differentiable = op.differentiable_arguments(len(inputs))
+    tensors = [Tensor(x, requires_grad=True) if i in differentiable else x for i, x in enumerate(inputs)]
 
     def make_backward(value: Any) -> PassFunction:
         g = make_cotangent(value.data)
         return lambda: value.backward(g)
 
-    return (lambda: call(op, op.apply, tensors, chosen.keywords)), make_backward
+    return (lambda: call(op, op.apply, tensors, typical.keywords)), make_backward
 
 
 def count_calls(run: PassFunction) -> int:
-    """Calls of Python functions and of built-in ones; those of ufuncs and operators are not seen."""
-    seen = 0
+    """Count the calls of Python functions and of built-in ones; those of ufuncs and operators do not show."""
+    calls = 0
 
     def count(frame: Any, event: str, argument: Any) -> None:
-        nonlocal seen
-        seen += event in ("call", "c_call")
+        nonlocal calls
+        calls += event in ("call", "c_call")
 
-    before = sys.getprofile()
-    gc.disable()  # whose callbacks would be counted as well
+    previous = sys.getprofile()
+    # Callbacks of the garbage collector would be counted as well.
+    gc.disable()
     sys.setprofile(count)
     try:
         run()
     finally:
-        sys.setprofile(before)
+        sys.setprofile(previous)
         gc.enable()
-    return seen - 1  # the second call of setprofile
+    return calls - 1  # the second call of setprofile
 
 
 def measure_allocations(run: PassFunction) -> AllocationStats:
-    """The arrays that NumPy allocates."""
-    with count_allocations() as found:
-        kept = run()
-    del kept
-    return found
+    """Count the arrays that NumPy allocates."""
+    with count_allocations() as stats:
+        result = run()
+    del result
+    return stats
 
 
 COUNTER_BY_COST: dict[str, Callable[[PassFunction], int]] = {
@@ -71,20 +74,21 @@ COUNTER_BY_COST: dict[str, Callable[[PassFunction], int]] = {
 
 
 def measure_cost(op: Op, cost_name: str, direction: str, size: str = COUNTED_SIZE) -> int:
-    """One cost of the forward or the backward pass of an op, done once before for caches to be filled."""
+    """Measure one cost of an op's forward or backward pass, in the second run, when caches are filled."""
     for measure in (lambda run: run(), COUNTER_BY_COST[cost_name]):
-        forward, backward = make_passes(op, size)  # of new tensors, whose gradients are not added to others
-        found = measure(forward if direction == "forward" else backward(forward()))
-    return int(found)
+        # New tensors each time, so that no gradient is added to an earlier one.
+        forward, backward = make_passes(op, size)
+        result = measure(forward if direction == "forward" else backward(forward()))
+    return int(result)
 
 
 def measure_all_costs() -> dict[str, int]:
-    """All of them, by op, direction and what they are."""
+    """Measure all costs, by names such as "tanh forward calls"."""
     return {
-        f"{name} {direction} {what}": measure_cost(op, what, direction)
+        f"{name} {direction} {cost_name}": measure_cost(op, cost_name, direction)
         for name, op in sorted(OPS.items())
         for direction in (DIRECTIONS if op.differentiable else DIRECTIONS[:1])
-        for what in COUNTER_BY_COST
+        for cost_name in COUNTER_BY_COST
     }
 
 

@@ -1,4 +1,4 @@
-"""Runs of the properties as a user starts them, in a process of their own, for what they cost."""
+"""Runs of the properties as a user starts them, each in a process of its own, and what they cost."""
 
 import json
 import os
@@ -14,18 +14,22 @@ from tempfile import TemporaryDirectory
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
 from asv_bench.measuring.clock import get_undisturbed_seconds, make_multiplication, make_slice_timer
+from asv_bench.measuring.one_thread import ONE_THREAD
 from asv_bench.workloads.ops_and_backends import ROOT
 from gradspec.backends import load
 
-EXIT_TESTS_FAILED, EXIT_OK, EXIT_USAGE_ERROR = 1, 0, 4  # exit codes of pytest
+EXIT_OK, EXIT_TESTS_FAILED = 0, 1  # exit codes of pytest
 
 
 @dataclass(frozen=True)
 class FinishedRun:
     """A run that has ended.
 
-    status: pytest's. seconds: of the processor, undisturbed. cases: how many were judged. hypothesis: its share of the
-    time, None where the run was not profiled.
+    Attributes:
+        status: pytest's exit status.
+        seconds: CPU time, undisturbed.
+        cases: how many cases were judged.
+        hypothesis_share: Hypothesis's share of the time; None where cProfile was not used.
     """
 
     status: int
@@ -39,8 +43,13 @@ def run_properties(
 ) -> FinishedRun:
     """Run the properties with these arguments, and with the same cases each time.
 
-    profiled: by cProfile, for the share of Hypothesis, which then takes several times as long. N/a at commits whose properties
-    take other arguments.
+    Args:
+        *arguments: further options of pytest.
+        properties: the package or module of the properties to run.
+        use_cprofile: run under cProfile, several times as slow, for Hypothesis's share of the time.
+
+    Raises:
+        SkipNotImplemented: at commits whose properties take other arguments.
     """
     with TemporaryDirectory() as folder:
         matrix, profile = Path(folder, "matrix.json"), Path(folder, "profile")
@@ -50,7 +59,7 @@ def run_properties(
         status, seconds = _run_and_measure([sys.executable, *profiler, *pytest, *options, *arguments], folder)
         if status not in (EXIT_TESTS_FAILED, EXIT_OK):
             raise SkipNotImplemented(
-                f"the properties of this commit do not run so: pytest exits with {status}"
+                f"the properties of this commit do not accept these arguments: pytest exits with {status}"
             )
         entries = json.loads(matrix.read_text())["entries"]
         share = _compute_time_share(str(profile), "hypothesis") if use_cprofile else None
@@ -58,25 +67,27 @@ def run_properties(
 
 
 def _run_and_measure(command: list[str], folder: str) -> tuple[int, float]:
-    """The exit status, and the seconds of the processor, relative to multiplications before and after: see `clock`."""
+    """Return the exit status and the CPU seconds, corrected by multiplications around it: see `clock`."""
     numpy = load("numpy")
     reference = make_slice_timer(make_multiplication(numpy, "overhead"), time.thread_time)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}  # where the faults are
-    around, start = [reference() for _ in range(20)], _read_children_seconds()
+    # The faults are imported from ROOT.
+    environment = os.environ | ONE_THREAD | {"PYTHONPATH": str(ROOT)}
+    references, start = [reference() for _ in range(20)], _read_children_seconds()
     status = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False).returncode
     seconds = _read_children_seconds() - start
-    around += [reference() for _ in range(20)]
-    return status, seconds * get_undisturbed_seconds(numpy, "overhead") / sorted(around)[len(around) // 2]
+    references += [reference() for _ in range(20)]
+    median = sorted(references)[len(references) // 2]
+    return status, seconds * get_undisturbed_seconds(numpy, "overhead") / median
 
 
 def _read_children_seconds() -> float:
-    used = getrusage(RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    usage = getrusage(RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _compute_time_share(profile: str, package: str) -> float:
-    """The share of the time that was spent in functions of a package, without what they call."""
-    found = pstats.Stats(profile).stats  # type: ignore[attr-defined]
-    own = {where: timing[2] for where, timing in found.items()}
+    """Return the share of the time that a package's functions took themselves, without what they call."""
+    stats = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+    own = {where: timing[2] for where, timing in stats.items()}
     inside = sum(t for (file, _, _), t in own.items() if f"/{package}/" in file)
     return float(inside / sum(own.values()))

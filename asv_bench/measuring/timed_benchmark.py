@@ -1,4 +1,4 @@
-"""Benchmarks whose result is a time of `clock`, with asv's own statistics over it."""
+"""The base of benchmarks whose result is a time of `clock`; asv computes its own statistics from them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,15 +8,17 @@ from gradspec.backends import Backend
 
 
 class TimedBenchmark:
-    """A base for classes of `time_` benchmarks: `self.measure(run, backend, size)` in one of them is its result.
+    """A base of classes whose `time_` methods each call `self.measure(run, backend, size)` for their result.
 
-    Each process measures once. Processes differ, too, if only in where their memory lies, so there are several, and they
-    take turns with those of the other commit.
+    Each process measures once. Processes differ too, if only in where their memory lies. So there are
+    several, and they take turns with those of the other commit.
     """
 
-    version = "2"  # what is measured has changed when this is raised, and only then
+    version = "2"  # raised when, and only when, what is measured changes
     timeout = 120
-    rounds = 7  # asv then compares by ranks: of equal times one pair in 858 looks different by chance; of 4, one in 35
+    # asv compares by ranks: with 7, one pair of equal times in 858 looks different by chance; with 4,
+    # one in 35.
+    rounds = 7
     repeat = 1
     number = 1
     warmup_time = 0  # `measure` warms up

@@ -1,4 +1,4 @@
-"""Figures of what was found, each as the text of an SVG."""
+"""Plots of the results, each as the text of an SVG."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from io import StringIO
@@ -22,20 +22,15 @@ plt.rcParams.update(
         "axes.axisbelow": True,
     }
 )
-COLOURS = (
-    "#4053d3",
-    "#ddb310",
-    "#b51d14",
-    "#00b25d",
-    "#00beff",
-    "#fb49b0",
-)  # told apart by the colour-blind, too
-ROW_INCHES = 0.19  # inches: a line of text
-MAX_COMMIT_LABELS = 12  # of commits that fit beside each other
-PROMISE_PREFIX = "promised"  # how the name of a series begins that is a bound, not a figure
+# The colour-blind can tell them apart, too.
+COLOURS = ("#4053d3", "#ddb310", "#b51d14", "#00b25d", "#00beff", "#fb49b0")
+ROW_INCHES = 0.19  # the height of a line of text
+MAX_COMMIT_LABELS = 12  # so many fit beside each other
+# The name of a series that is a bound and not a figure begins with it.
+PROMISE_PREFIX = "promised"
 
 ValuesBySeries = Mapping[str, Mapping[str, float]]
-"""Of each series, the value of each row."""
+"""The value of each row, by series."""
 
 
 def draw_dots(
@@ -46,9 +41,16 @@ def draw_dots(
     marked_value: float | None = None,
     are_seconds: bool = False,
 ) -> str:
-    """Rows of dots, a column of them for each panel, all rows in every panel; sorted by the first series of the last panel.
+    """Draw rows of dots, in a column for each panel.
 
-    line: a value to be marked. time: whether the values are seconds.
+    Each panel has all rows. They are sorted by the first series of the last panel.
+
+    Args:
+        panels: the values of each panel, by title.
+        label: the text below the axis of values.
+        log: whether that axis is logarithmic.
+        marked_value: a value to be marked by a line.
+        are_seconds: whether the values are seconds.
     """
     rows = _sort_rows(panels)
     figure, axes = plt.subplots(
@@ -56,18 +58,10 @@ def draw_dots(
     )
     for ax, (title, series) in zip(axes[0], panels.items(), strict=True):
         for colour, (name, values) in zip(COLOURS, series.items(), strict=False):
-            there = [row for row in rows if row in values]
-            at = [rows.index(row) for row in there]
-            mark = "|" if name.startswith(PROMISE_PREFIX) else "o"
-            ax.plot(
-                [values[r] for r in there],
-                at,
-                mark,
-                ms=5 + 9 * (mark == "|"),
-                mew=1 + (mark == "|"),
-                color=colour,
-                label=name,
-            )
+            own_rows = [row for row in rows if row in values]
+            xs, ys = [values[row] for row in own_rows], [rows.index(row) for row in own_rows]
+            mark, size, width = ("|", 14, 2) if name.startswith(PROMISE_PREFIX) else ("o", 5, 1)
+            ax.plot(xs, ys, mark, ms=size, mew=width, color=colour, label=name)
         _decorate_axes(ax, title, label, marked_value=marked_value)
         if log:
             ax.set_xscale("log")
@@ -78,11 +72,11 @@ def draw_dots(
 
 
 def draw_history(series: Mapping[str, Mapping[str, float]], commits: Sequence[str], title: str) -> str:
-    """Lines from commit to commit: of each series the seconds at those of the commits, oldest first, that have any."""
+    """Draw a line for each series: its seconds at the commits that have any, the oldest commit first."""
     figure, ax = plt.subplots(figsize=(11, 2.8))
     for colour, (name, values) in zip(COLOURS * 2, series.items(), strict=False):
-        there = [i for i, commit in enumerate(commits) if commit in values]
-        ax.plot(there, [values[commits[i]] for i in there], "o-", ms=4, lw=1.2, color=colour, label=name)
+        xs = [i for i, commit in enumerate(commits) if commit in values]
+        ax.plot(xs, [values[commits[i]] for i in xs], "o-", ms=4, lw=1.2, color=colour, label=name)
     _decorate_axes(ax, title, "", marked_value=None)
     every = -(-len(commits) // MAX_COMMIT_LABELS)
     ax.set_xticks(range(0, len(commits), every), [commit[:8] for commit in commits[::every]])
@@ -98,7 +92,7 @@ def _format_axis_as_times(axis: Axis) -> None:
 
 
 def format_seconds(seconds: float) -> str:
-    """A time as people write it: 2 us, 30 ms."""
+    """Return a time as people write it: 2 us, 30 ms."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
@@ -138,6 +132,6 @@ def _render_svg(figure: Figure, ax: Axes) -> str:
 
 
 def _extract_svg_element(lines: Iterable[str]) -> str:
-    """The <svg> element without what may only stand at the top of a file."""
+    """Return the <svg> element without the lines that may only stand at the top of a file."""
     text = "".join(lines)
     return text[text.index("<svg") :]

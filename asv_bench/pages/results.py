@@ -1,4 +1,4 @@
-"""What asv has found so far, read through asv itself."""
+"""The results that asv has stored so far, read through asv itself."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from asv.results import iter_results
 
 @dataclass(frozen=True)
 class Point:
-    """One figure: of a benchmark at its parameters, at a commit (authored at `date`, in milliseconds), on a machine."""
+    """The figure of a benchmark at its parameters, at a commit (authored at `date_ms`), on a machine."""
 
     machine: str
     commit: str
@@ -23,12 +23,12 @@ class Point:
 
     @property
     def benchmark_class(self) -> str:
-        """Of "ops.tanh.time_forward" the tanh."""
+        """The class of the benchmark: of "ops.tanh.time_forward" it is tanh."""
         return self.benchmark.split(".")[1]
 
 
 def load_points(root: Path) -> list[Point]:
-    """Every figure in the results folder of asv.conf.json, oldest commit first; without those that are n/a."""
+    """Return all figures in the results folder of asv.conf.json, oldest commit first; n/a is left out."""
     conf = Config.load(str(root / "asv.conf.json"))
     folder = root / str(conf.results_dir)
     return sorted(_iterate_points(folder), key=lambda p: p.date_ms) if folder.is_dir() else []
@@ -47,6 +47,6 @@ def _iterate_points(folder: Path) -> Iterator[Point]:
 
 
 def select_latest(points: list[Point]) -> list[Point]:
-    """Of each benchmark at its parameters the newest figure, those of the machine that was last used."""
+    """Return the newest figure of each benchmark at its parameters, from the machine that was used last."""
     machine = points[-1].machine if points else ""
     return list({(p.benchmark, p.parameters): p for p in points if p.machine == machine}.values())

@@ -1,1 +1,1 @@
-"""What is measured: ops and backends, calls of them, whole programs, the engines they run on."""
+"""What is measured: ops, backends, calls of ops, programs, engines that run them, planted faults."""

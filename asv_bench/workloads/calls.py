@@ -1,6 +1,7 @@
-"""The call of an op that stands for it at a size, and arrays for it. Shapes come from what the op says of itself.
+"""The typical call of each op at a given size, and arrays for it. Shapes come from the op's own declaration.
 
-An op declares the calls that it can be tried with as a function of a source of choices; here the source is `Typical`.
+An op declares the calls it can be tried with as a function of a source of choices; here the source is
+`TypicalChoices`.
 """
 
 import math
@@ -19,26 +20,25 @@ Array = np.ndarray[Any, Any]
 T = TypeVar("T")
 
 ELEMENTS_BY_SIZE = {"overhead": 8, "cache": 2**14, "memory": 2**22}  # of float32: 32 bytes, 64 KiB, 16 MiB
-MATRIX_SIDE_BY_SIZE = {
-    "overhead": 3,
-    "cache": 64,
-    "memory": 512,
-}  # of the matrices of a product, whose work is their cube
-PREFERRED_OPTIONS = (-1, "one")  # the last axis, and one of them, as most programs have it
-PRIME_LENGTHS = (2, 3, 5, 7, 11, 13)  # lengths that can be told apart
-MAX_DISTINCT_NUMBERS = (
-    65_537  # numbers drawn before they recur: prime, so that no two rows of a matrix are alike
-)
-LOG_STANDARD_DEVIATION = (
-    0.5  # of the logarithms: the product of 2,048 elements stays within 1e+-30, which float32 can hold
-)
+# For products of matrices, whose work is the cube of the side.
+MATRIX_SIDE_BY_SIZE = {"overhead": 3, "cache": 64, "memory": 512}
+# The last axis, and one axis rather than several, as in most programs.
+PREFERRED_OPTIONS = (-1, "one")
+# No two axes have the same length, so it is seen which axes are shared.
+PRIME_LENGTHS = (2, 3, 5, 7, 11, 13)
+# So many numbers are drawn, then they repeat. It is a prime, so no two rows of a matrix are alike.
+MAX_DISTINCT_NUMBERS = 65_537
+# Of the logarithms: the product of 2,048 elements stays within 1e+-30, which float32 can hold.
+LOG_STANDARD_DEVIATION = 0.5
 
 
 class TypicalChoices:
-    """The source of choices that takes what programs do most often.
+    """A source of choices that takes what programs do most often.
 
-    axes: how many a shape has, where the op lets it choose. lengths: of one axis after the other; or, if there are no
-    more of them, such that the array has so many `elements`.
+    Args:
+        axes: how many axes a shape has, where the op leaves it open.
+        elements: how many elements an array has once `lengths` are used up.
+        lengths: the lengths of axes, one after the other.
     """
 
     def __init__(self, axes: int, elements: int = 0, lengths: Iterable[int] = ()) -> None:
@@ -59,7 +59,7 @@ class TypicalChoices:
 
 
 def make_typical_call(op: Op, size: str) -> Call:
-    """The op's call at a size of `SIZES`: of matrices, or of vectors and scalars where it cannot have any."""
+    """Return the op's call at a size of `SIZES`: of matrices, or of vectors or scalars if it takes none."""
     if op.name in HAND_WRITTEN_CALLS:
         return HAND_WRITTEN_CALLS[op.name](size)
     if is_contraction(op):
@@ -68,14 +68,14 @@ def make_typical_call(op: Op, size: str) -> Call:
 
 
 def _make_getitem_call(size: str) -> Call:
-    """As many rows of a matrix as it has, some of them more than once: a look-up of embeddings."""
+    """Return a look-up of embeddings: as many rows of a matrix as it has, some of them more than once."""
     side = 2 ** math.ceil(math.log2(ELEMENTS_BY_SIZE[size]) / 2)
     shape = (side, ELEMENTS_BY_SIZE[size] // side)
     return Call((shape,), {"key": (np.random.default_rng(0).integers(0, side, side),)})
 
 
 def _make_broadcast_to_call(size: str) -> Call:
-    """A row made a matrix."""
+    """Return the broadcast of a row to a matrix."""
     side = 2 ** math.ceil(math.log2(ELEMENTS_BY_SIZE[size]) / 2)
     return Call(((1, ELEMENTS_BY_SIZE[size] // side),), {"shape": (side, ELEMENTS_BY_SIZE[size] // side)})
 
@@ -84,11 +84,11 @@ HAND_WRITTEN_CALLS: Mapping[str, Callable[[str], Call]] = {
     "getitem": _make_getitem_call,
     "broadcast_to": _make_broadcast_to_call,
 }
-"""Ops whose simplest call does nothing worth timing: x[:, :], or an array made what it is."""
+"""Calls of ops whose simplest call does nothing worth timing: x[:, :], or a broadcast to the same shape."""
 
 
 def is_contraction(op: Op) -> bool:
-    """Whether the op sums over an axis that two of its arrays share, so that its work is more than their elements."""
+    """Return whether the op sums over an axis that two arrays share: its work is more than their elements."""
     call = _make_call_up_to_matrices(op, elements=1, lengths=chain(PRIME_LENGTHS, repeat(1)))
     floats = [s for s in call.shapes if not isinstance(s, IntegersBelow)]
     value = op.rule(*make_arrays(op, call, "float64", seed=0), **call.keywords)[0]
@@ -98,15 +98,14 @@ def is_contraction(op: Op) -> bool:
 
 
 def _make_call_up_to_matrices(op: Op, *, elements: int = 0, lengths: Iterable[int] = ()) -> Call:
-    """The op's call with as many axes as it can have, up to two in the array that has the most."""
+    """Return the op's call with as many axes as it can have, up to two in the array that has the most."""
     lengths = list(_limit_lengths(lengths))
-    calls = (op.cases(TypicalChoices(rank, elements, lengths)) for rank in (2, 1, 0))
-    found = [call for call in calls if max(map(len, map(_shape_of_argument, call.shapes))) <= 2]
-    return found[0]
+    calls = [op.cases(TypicalChoices(rank, elements, lengths)) for rank in (2, 1, 0)]
+    return next(call for call in calls if max(len(_shape_of_argument(s)) for s in call.shapes) <= 2)
 
 
 def _limit_lengths(lengths: Iterable[int]) -> Iterator[int]:
-    """More lengths than any op has axes; of an endless supply, not all."""
+    """Yield at most 20 lengths, which is more than any op has axes: the supply may be endless."""
     yield from (n for n, _ in zip(lengths, range(20), strict=False))
 
 
@@ -115,21 +114,24 @@ def _shape_of_argument(shape: Any) -> tuple[int, ...]:
 
 
 def make_arrays(op: Op, call: Call, dtype: Any, seed: int) -> list[Array]:
-    """Arrays for a call, always the same ones: floats of the dtype in the domain of each argument, int64, bool."""
+    """Return arrays for a call, always the same: floats of `dtype` in each domain, integers or booleans."""
     rng = np.random.default_rng(seed)
     return [make_random_array(rng, op.domain(i), s, dtype) for i, s in enumerate(call.shapes)]
 
 
 def make_random_array(rng: np.random.Generator, domain: Domain, shape: Any, dtype: Any) -> Array:
-    """Numbers of all sizes around 1, of both signs or on their side of where the domain ends; integers below a bound; bools."""
+    """Return random numbers in a domain: bools, integers below the bound, or floats of all sizes around 1.
+
+    The floats have both signs, or lie within the ends of the domain.
+    """
     if isinstance(domain, Integers):
         return np.asarray(rng.integers(0, shape.bound, shape.shape))
     if isinstance(domain, Booleans):
         return np.asarray(rng.random(shape) < 0.5)
     n = min(math.prod(shape), MAX_DISTINCT_NUMBERS)
     x = np.exp(LOG_STANDARD_DEVIATION * rng.standard_normal(n))
-    placed = np.asarray(_map_into_interval(x, np.where(rng.random(n) < 0.5, -1, 1), domain)).astype(dtype)
-    return np.resize(placed, shape)
+    values = np.asarray(_map_into_interval(x, np.where(rng.random(n) < 0.5, -1, 1), domain)).astype(dtype)
+    return np.resize(values, shape)
 
 
 def _map_into_interval(x: Array, signs: Array, domain: Interval) -> Any:
@@ -141,6 +143,6 @@ def _map_into_interval(x: Array, signs: Array, domain: Interval) -> Any:
 
 
 def make_cotangent(value: Array) -> Array:
-    """A cotangent for a value: of its shape and dtype, and never uniform."""
+    """Return a cotangent of the shape and dtype of `value`, never uniform."""
     value = np.asarray(value)
     return make_random_array(np.random.default_rng(1), Interval(), value.shape, value.dtype)

@@ -1,9 +1,9 @@
-"""The engines that the workloads run on: each turns a workload into a call that returns its gradients, as NumPy arrays."""
+"""The engines that programs run on: each turns a `Workload` into a call that returns its gradients."""
 
 # pyright: reportAttributeAccessIssue=false
-# HIPS autograd makes its functions when it is imported, where no type checker sees them.
+# HIPS autograd makes its functions when it is imported, so no type checker sees them.
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,17 +15,18 @@ GradientFunction = Callable[[], tuple[Array, ...]]
 
 
 def by_hand(work: Workload) -> GradientFunction:
-    """NumPy without a tape."""
-    written = work.by_hand
-    assert written is not None, f"nobody has differentiated {work.name} by hand"
-    return lambda: written(*work.inputs, work.cotangent)
+    """Use NumPy without a tape."""
+    differentiate = work.by_hand
+    assert differentiate is not None, f"nobody has differentiated {work.name} by hand"
+    return lambda: differentiate(*work.inputs, work.cotangent)
 
 
 def gradspec(work: Workload) -> GradientFunction:
-    """The spec's tape, through `backward`."""
+    """Use the spec's tape, through `backward`."""
     from gradspec.reference import OPS, Tensor
 
-    ops = SimpleNamespace(**{name: op.apply for name, op in OPS.items()})  # as Tensor's own methods do
+    # As the methods of Tensor do.
+    ops = SimpleNamespace(**{name: op.apply for name, op in OPS.items()})
 
     def run() -> tuple[Array, ...]:
         tensors = [Tensor(x, requires_grad=i < work.differentiable_count) for i, x in enumerate(work.inputs)]
@@ -36,7 +37,7 @@ def gradspec(work: Workload) -> GradientFunction:
 
 
 def hips(work: Workload) -> GradientFunction:
-    """HIPS autograd, with its layers written in its NumPy."""
+    """Use HIPS autograd, with the layers written in its NumPy."""
     import autograd.numpy as anp
     from autograd import make_vjp
 
@@ -57,12 +58,12 @@ def hips(work: Workload) -> GradientFunction:
         layer_norm=layer_norm,
     )
     n = work.differentiable_count
-    pulled = make_vjp(lambda xs: work.program(ops, *xs, *work.inputs[n:]), 0)
-    return lambda: tuple(map(np.asarray, pulled(tuple(work.inputs[:n]))[0](work.cotangent)))
+    vjp = make_vjp(lambda xs: work.program(ops, *xs, *work.inputs[n:]), 0)
+    return lambda: tuple(map(np.asarray, vjp(tuple(work.inputs[:n]))[0](work.cotangent)))
 
 
 def torch(work: Workload) -> GradientFunction:
-    """Torch, op by op on the CPU."""
+    """Use torch, op by op on the CPU."""
     import torch
     from torch.nn import functional
 
@@ -83,3 +84,37 @@ def torch(work: Workload) -> GradientFunction:
         return tuple(x.grad.numpy() for x in tensors[: work.differentiable_count] if x.grad is not None)
 
     return run
+
+
+ENGINE_BY_NAME: Mapping[str, Callable[[Workload], GradientFunction]] = {
+    "by hand": by_hand,
+    "gradspec": gradspec,
+    "HIPS autograd": hips,
+    "torch eager": torch,
+}
+
+
+def prepare_engines(
+    work: Workload, names: Collection[str] = tuple(ENGINE_BY_NAME)
+) -> dict[str, GradientFunction]:
+    """Return the engines that are installed, each warmed up and checked to have the gradients of the tape.
+
+    Raises:
+        AssertionError: where a gradient of an engine is not the tape's.
+    """
+    runs = {}
+    expected = gradspec(work)()
+    for name in names:
+        try:
+            runs[name] = ENGINE_BY_NAME[name](work)
+        except ImportError:
+            continue
+        for gradient, g in zip(runs[name](), expected, strict=True):
+            assert gradient.shape == g.shape, (
+                f"{work.name}: {name} has a gradient of shape {gradient.shape}, the tape {g.shape}"
+            )
+            error = np.max(np.abs(gradient - g)) / np.max(np.abs(g))
+            assert error <= work.rtol, (
+                f"{work.name}: {name} is {error:.1e} from the tape; at most {work.rtol} is allowed"
+            )
+    return runs

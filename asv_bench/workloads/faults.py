@@ -1,4 +1,6 @@
-"""Wrong rules of the kinds that people write, each a backend of one op: what the properties are timed on finding.
+"""Planted faults: wrong rules of the kinds that people write, each as a backend of one op.
+
+`harness.Finding` times how long the properties take to find each. To run them on one:
 
 pytest --pyargs gradspec.properties -p gradspec.properties.plugin --backend asv_bench.workloads.faults:silu
 """
@@ -15,26 +17,26 @@ def _make_wrong_backend(name: str, rule: object) -> Backend:
 
 
 def _silu_misplaces_a_parenthesis(x: Array) -> VJP:
-    """A misplaced parenthesis: 1 + x - s in place of 1 + x (1 - s)."""
+    """Misplace a parenthesis: 1 + x - s in place of 1 + x (1 - s)."""
     s = 1 / (1 + np.exp(-x))
     return x * s, (lambda g: g * s * (1 + x - s),)
 
 
 def _softmax_ignores_other_elements(x: Array, *, axis: int = -1) -> VJP:
-    """The derivative of each element by itself alone."""
+    """Differentiate each element by itself alone."""
     y, _ = OPS["softmax"].rule(x, axis=axis)
     return y, (lambda g: g * y * (1 - y),)
 
 
 def _maximum_gives_ties_to_both(x: Array, y: Array) -> VJP:
-    """At a tie both get all of the cotangent."""
+    """Give all of the cotangent to both at a tie."""
     return np.maximum(x, y), (lambda g: g * (x >= y), lambda g: g * (y >= x))
 
 
 def _layer_norm_takes_mean_and_variance_for_constants(
     x: Array, weight: Array, bias: Array, *, eps: float = 1e-5
 ) -> VJP:
-    """The mean and the variance taken for constants."""
+    """Take the mean and the variance for constants."""
     y, _ = OPS["layer_norm"].rule(x, weight, bias, eps=eps)
     axes = tuple(range(-weight.ndim, 0))
     centred = x - np.mean(x, axis=axes, keepdims=True)
@@ -43,7 +45,7 @@ def _layer_norm_takes_mean_and_variance_for_constants(
 
 
 def _log1p_adds_one_first(x: Array) -> VJP:
-    """Right but for rounding: 1 + x loses what is small in x."""
+    """Compute log(1 + x), which is right except for rounding: 1 + x loses the low bits of a small x."""
     return np.log(1 + x), (lambda g: g / (1 + x),)
 
 
@@ -54,7 +56,7 @@ FAULTS = {
     "layer_norm": "test_gradient",
     "log1p": "test_value",
 }
-"""By name, the module of the properties that is there to find each."""
+"""The name of each fault, and the module of the property that must find it."""
 
 silu = _make_wrong_backend("silu", _silu_misplaces_a_parenthesis)
 softmax = _make_wrong_backend("softmax", _softmax_ignores_other_elements)

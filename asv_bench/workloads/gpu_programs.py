@@ -1,4 +1,4 @@
-"""What `on_gpu` times: programs of CuPy's variables, the same in torch, and how much faster they are to be."""
+"""Programs that `tools/on_gpu.py` times on CuPy and in torch, and how much faster CuPy must be."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,10 +10,18 @@ from asv_bench.workloads.programs import mlp
 
 @dataclass(frozen=True)
 class GpuProgram:
-    """What is timed. passes: how often the least traffic goes over the table, None where arithmetic is what takes time.
+    """A program on a table of m rows and n columns, for CuPy and for torch.
 
-    goal: times faster than torch eager. cupy, torch: from a dtype and the rows and columns of the table to the work on
-    inputs of its own, as launches on the current stream; on CuPy it returns its results.
+    `cupy` and `torch` take a dtype, m and n. They return the program on inputs of its own, as launches on the
+    current stream; on CuPy it returns its results.
+
+    Attributes:
+        name: for people.
+        min_passes: how often the least possible traffic passes over the table; None where arithmetic takes
+            the time.
+        min_speedup: how many times as fast as torch eager it must be; None where there is no goal.
+        cupy: prepares it on CuPy.
+        torch: prepares it in torch; a fourth argument says whether to compile it.
     """
 
     name: str
@@ -26,9 +34,12 @@ class GpuProgram:
 def prepare_on_cupy(
     program: Callable[..., Any], *shapes: str, stage: str
 ) -> Callable[..., Callable[[], Any]]:
-    """A program of variables. shapes: of its inputs, as "m,n", or "target" for m of n classes.
+    """Return what prepares a program of CuPy tensors.
 
-    stage: "forward", "backward" for its pullback alone, or "both" for a loss and its gradients.
+    Args:
+        program: the function of the inputs.
+        *shapes: shapes of the inputs, such as "m,n", or "target" for m numbers of n classes.
+        stage: "forward", "backward" for its pullback alone, or "both" for a loss and its gradients.
     """
 
     def prepare(dtype: str, m: int, n: int) -> Callable[[], Any]:
@@ -71,6 +82,8 @@ def collect_gradients(leaves: Sequence[Any]) -> list[Any]:
 def prepare_on_torch(
     program: Callable[..., Any], *shapes: str, stage: str
 ) -> Callable[..., Callable[[], Any]]:
+    """Return what prepares the same in torch, with the arguments of `prepare_on_cupy`."""
+
     def prepare(dtype: str, m: int, n: int, use_compile: bool = False) -> Callable[[], Any]:
         import torch
 
@@ -84,14 +97,14 @@ def prepare_on_torch(
             for s in shapes
         ]
         fn = torch.compile(program) if use_compile else program
-        free = [x for x in leaves if x.requires_grad]
+        differentiable = [x for x in leaves if x.requires_grad]
         if stage == "forward":
             return lambda: fn(*leaves)
         if stage == "both":
-            return lambda: torch.autograd.grad(fn(*leaves), free)
+            return lambda: torch.autograd.grad(fn(*leaves), differentiable)
         value = fn(*leaves)
         g = torch.randn_like(value)
-        return lambda: torch.autograd.grad(value, free, g, retain_graph=True)
+        return lambda: torch.autograd.grad(value, differentiable, g, retain_graph=True)
 
     return prepare
 
@@ -100,13 +113,13 @@ MLP_BATCH, MLP_LAYER_SIZES = 128, (784, 256, 10)
 
 
 def list_mlp_shapes() -> list[tuple[int, ...]]:
-    """Of the weights and biases of two layers, and of the images."""
+    """Return the shapes of the weights and biases of two layers, and of the images."""
     n, hidden, classes = MLP_LAYER_SIZES
     return [(hidden, n), (hidden,), (classes, hidden), (classes,), (MLP_BATCH, n)]
 
 
 def prepare_mlp_on_cupy(dtype: str, m: int, n: int) -> Callable[[], Any]:
-    """Loss and gradients of a step, captured once and replayed."""
+    """Prepare the loss and gradients of a step, captured once as a CUDA graph and replayed."""
     import cupy
     import ml_dtypes
 
@@ -145,12 +158,12 @@ def prepare_mlp_on_torch(dtype: str, m: int, n: int, use_compile: bool = False) 
 
 
 def resolve_shape(shape: str, m: int, n: int) -> tuple[int, ...]:
-    """The shape "m,n" with the numbers put in."""
+    """Return the shape that a text such as "m,n" stands for."""
     return tuple({"m": m, "n": n, "1": 1}[part] for part in shape.split(","))
 
 
 def make_gpu_programs() -> list[GpuProgram]:
-    """The table of goals."""
+    """Return all programs, with their goals."""
     import torch
     from torch.nn import functional as F  # noqa: N812
 
@@ -186,13 +199,13 @@ def make_gpu_programs() -> list[GpuProgram]:
     def make_sums(axis: int) -> tuple[Any, Any]:
         return (lambda x: ops["sum"](x, axis=axis)), (lambda x: torch.sum(x, axis))
 
-    alike = 0.95, 0.95
+    on_par = 0.95, 0.95
     return [
         *make_forward_and_backward(
             "layer_norm", (2, 3), (1.0, 1.5), ops["layer_norm"], layer_norm, "m,n", "n", "n"
         ),
-        *make_forward_and_backward("softmax", (2, 3), alike, *make_softmaxes(-1), "m,n"),
-        *make_forward_and_backward("softmax of columns", (2, 3), alike, *make_softmaxes(0), "m,n"),
+        *make_forward_and_backward("softmax", (2, 3), on_par, *make_softmaxes(-1), "m,n"),
+        *make_forward_and_backward("softmax of columns", (2, 3), on_par, *make_softmaxes(0), "m,n"),
         make_program("cross_entropy", "both", 2, 2.5, ops["cross_entropy"], F.cross_entropy, "m,n", "target"),
         make_program(
             "cross_entropy", "forward", 1, None, ops["cross_entropy"], F.cross_entropy, "m,n", "target"
@@ -200,9 +213,9 @@ def make_gpu_programs() -> list[GpuProgram]:
         make_program(
             "cross_entropy", "backward", 2, None, ops["cross_entropy"], F.cross_entropy, "m,n", "target"
         ),
-        *make_forward_and_backward("gelu", (2, 3), alike, ops["gelu"], F.gelu, "m,n"),
-        *make_forward_and_backward("tanh", (2, 3), alike, ops["tanh"], torch.tanh, "m,n"),
-        *make_forward_and_backward("divide", (3, 6), alike, ops["divide"], torch.divide, "m,n", "m,n"),
+        *make_forward_and_backward("gelu", (2, 3), on_par, ops["gelu"], F.gelu, "m,n"),
+        *make_forward_and_backward("tanh", (2, 3), on_par, ops["tanh"], torch.tanh, "m,n"),
+        *make_forward_and_backward("divide", (3, 6), on_par, ops["divide"], torch.divide, "m,n", "m,n"),
         make_program("a*b", "backward", 1, 4, ops["multiply"], lambda a, b: a * b, "m,1", "1,n"),
         make_program(
             "a*b + b",

@@ -1,8 +1,8 @@
-"""What is benchmarked: which ops, on which backends, at which sizes. The same at every commit that asv visits.
+"""Which ops are benchmarked, on which backends, at which sizes: the same at every commit that asv visits.
 
-asv knows a benchmark by its name and a parameter by its place in a list. Were the lists taken from the commit under
-test, a commit with one op fewer would have its results filed under the wrong ones; so they are taken from the sources
-beside this folder, and a commit that lacks an op shows n/a.
+asv knows a benchmark by its name and a parameter by its place in a list. If the lists came from the commit
+under test, the results of a commit with one op fewer would be filed under the wrong ops. So they come from
+the sources beside this folder, and a commit that lacks an op shows n/a.
 """
 
 import ast
@@ -27,11 +27,11 @@ BACKENDS = ("numpy", "torch", "torch:cuda", "cupy")
 """Every backend that gradspec has had or is to have; n/a where it does not run."""
 
 SIZES = ("overhead", "cache", "memory")
-"""8 elements: the cost of a call; 64 KiB: arithmetic on what is in the cache; 16 MiB: reading and writing memory."""
+"""8 elements: the cost of a call; 64 KiB: arithmetic in the cache; 16 MiB: reading and writing memory."""
 
 
 def list_declared_ops() -> tuple[str, ...]:
-    """The names of all functions under `reference/ops` that are decorated with `@op(...)`, in order."""
+    """Return the names of all functions under `reference/ops` that are decorated with `@op(...)`, sorted."""
     return tuple(
         sorted(
             node.name
@@ -47,14 +47,14 @@ def _is_op_decorator(decorator: ast.expr) -> bool:
 
 
 def get_op(name: str) -> Op:
-    """The op of the commit under test; n/a where it has none of this name."""
+    """Return the op of the commit under test; n/a where it has none of this name."""
     if name not in OPS:
         raise SkipNotImplemented(f"the spec has no {name} at this commit")
     return OPS[name]
 
 
 def get_backend(name: str) -> Backend:
-    """The backend of the commit under test, on one thread; n/a where it cannot run."""
+    """Return the backend of the commit under test, on one thread; n/a where it cannot run."""
     backend = _load_backend(name)
     if not isinstance(backend, Backend):
         raise SkipNotImplemented(str(backend)) from backend
@@ -65,7 +65,7 @@ def get_backend(name: str) -> Backend:
 
 @cache
 def _load_backend(name: str) -> Backend | Exception:
-    """The backend, or why it cannot run."""
+    """Return the backend, or the reason why it cannot run."""
     try:
         return load(name)
     except (Unavailable, ValueError) as reason:
@@ -73,14 +73,15 @@ def _load_backend(name: str) -> Backend | Exception:
 
 
 def get_implementation(backend: Backend, op: Op) -> Callable[..., Any]:
-    """The backend's implementation of the op; n/a where it offers none."""
+    """Return the backend's implementation of the op; n/a where it offers none."""
     if op.name not in backend.ops:
         raise SkipNotImplemented(f"{backend.name} does not offer {op.name}")
     return backend.ops[op.name]
 
 
 LAZILY_IMPORTED_MODULES = (
-    "torch.fx.experimental.symbolic_shapes",  # by `torch.autograd.grad` when it is first called: half a second
+    # `torch.autograd.grad` imports it in its first call, which then takes half a second longer.
+    "torch.fx.experimental.symbolic_shapes",
     "gradspec.properties.laws.gradient",
     "gradspec.properties.laws.value",
 )
@@ -88,18 +89,20 @@ LAZILY_IMPORTED_MODULES = (
 
 
 def preload() -> None:
-    """Import the backends' libraries and what they import later on, for processes forked from this one not to have to.
+    """Import the backends' libraries and what they import later, so that forked processes need not.
 
-    Only modules: to ask for a device here would start a driver that does not survive the fork, and so would a backward pass.
+    It only imports: asking for a device here, or a backward pass, would start a driver that does not survive
+    the fork.
     """
-    for reference in (*loading.BUILT_IN.values(), *LAZILY_IMPORTED_MODULES):
+    for name in (*loading.BUILT_IN.values(), *LAZILY_IMPORTED_MODULES):
         with suppress(ImportError):
-            importlib.import_module(reference.partition(":")[0])
-    gc.freeze()  # what is there by now need not be gone through by each collection before a measurement
+            importlib.import_module(name.partition(":")[0])
+    # The collection before each measurement then skips what exists by now.
+    gc.freeze()
 
 
 def make_benchmark_classes(module: str, base: type) -> dict[str, type]:
-    """One class of benchmarks for each declared op, by its name: subclasses of `base` with the op's name as `op`."""
+    """Return a class of benchmarks for each declared op, by name: a subclass of `base` with that `op`."""
     return {
         name: type(name, (base,), {"op": name, "__module__": module, "__doc__": inspect.getdoc(base)})
         for name in list_declared_ops()

@@ -1,6 +1,7 @@
-"""What the tape is timed on: programs written once for every engine, and the same gradients written out by hand in NumPy.
+"""Programs written once for every engine, and for some the same gradients written out by hand in NumPy.
 
-A program takes the namespace of its engine (`log`, `relu`, `linear`, ...) and the inputs, whose operators it may use as well.
+A program takes the namespace of its engine (`log`, `relu`, `linear`, ...) and the inputs, whose operators it
+may also use.
 """
 
 from collections.abc import Callable
@@ -18,11 +19,19 @@ Range = tuple[float, float]
 class Workload:
     """A program with its inputs, and how far from hand-written NumPy the tape may be.
 
-    key: its name in one word. size: that of `subjects.SIZES` whose cost its time is mostly made of. program: from a namespace and the inputs to a value. by_hand: from the inputs and the cotangent to the gradients of the
-    inputs. differentiable: how many inputs, from the first, have a gradient. rtol: how far
-    the gradients may be apart, relative to the largest element. over_hand: the tape's time over that of `by_hand`, the
-    lowest and the highest of six runs of `ratios`, which is what is promised. hips_over_tape: that of HIPS autograd over
-    the tape's, likewise.
+    Attributes:
+        key: its name in one word.
+        name: its name for people.
+        size: the one of `ops_and_backends.SIZES` whose cost makes up most of its time.
+        program: the function from a namespace and the inputs to a value.
+        by_hand: the function from the inputs and the cotangent to the gradients of the inputs.
+        inputs: the arrays; those that have a gradient come first.
+        cotangent: of the value.
+        differentiable_count: how many inputs have a gradient.
+        rtol: how far apart the gradients may be, relative to the largest element.
+        over_hand: the tape's time over that of `by_hand`: the lowest and the highest of six runs of
+            `tools/ratios.py`. This is what is promised.
+        hips_over_tape: HIPS autograd's time over the tape's, likewise.
     """
 
     key: str
@@ -39,14 +48,14 @@ class Workload:
 
 
 def chain(ops: Any, x: Any, w: Any, *, steps: int) -> Any:
-    """Two ops a step; with w between 3 and 4 the values settle near the solution of y = log(y w)."""
+    """Run two ops a step; with w between 3 and 4 the values settle near the solution of y = log(y w)."""
     for _ in range(steps):
         x = ops.log(x * w)
     return x
 
 
 def chain_by_hand(x: Array, w: Array, g: Array, *, steps: int) -> tuple[Array, ...]:
-    """For p = x w and y = log p: dp = g / p, dw = dp x, dx = dp w."""
+    """Differentiate p = x w and y = log p: dp = g / p, dw = dp x, dx = dp w."""
     trace = []
     for _ in range(steps):
         p = x * w
@@ -61,14 +70,17 @@ def chain_by_hand(x: Array, w: Array, g: Array, *, steps: int) -> tuple[Array, .
 
 
 def mlp(ops: Any, w1: Any, b1: Any, w2: Any, b2: Any, x: Any, target: Any) -> Any:
-    """The loss of a perceptron with one hidden layer."""
+    """Compute the loss of a perceptron with one hidden layer."""
     return ops.cross_entropy(ops.linear(ops.relu(ops.linear(x, w1, b1)), w2, b2), target)
 
 
 def mlp_by_hand(
     w1: Array, b1: Array, w2: Array, b2: Array, x: Array, target: Array, g: Array
 ) -> tuple[Array, ...]:
-    """With the softmax p of the logits, their cotangent is (p - onehot) / n; each layer has dW = g^T x, db = sum g, dx = g W."""
+    """Differentiate: with p = softmax(logits), their cotangent is (p - onehot) / n.
+
+    Each layer has dW = g^T x, db = sum g, dx = g W.
+    """
     h = x @ w1.T + b1
     a = np.maximum(h, 0)
     z = a @ w2.T + b2
@@ -85,25 +97,24 @@ def mlp_by_hand(
 
 
 def broadcast(ops: Any, a: Any, b: Any) -> Any:
-    """A column and a row: both gradients are sums over the table that they span."""
+    """Combine a column and a row: both gradients are sums over the table that they span."""
     return a * b + b
 
 
 def broadcast_by_hand(a: Array, b: Array, g: Array) -> tuple[Array, ...]:
-    """The products summed as one would write them down first."""
+    """Sum the products as one would write them down first."""
     _y = a * b + b
-    return (g * b).sum(axis=1, keepdims=True), (g * a).sum(axis=0, keepdims=True) + g.sum(
-        axis=0, keepdims=True
-    )
+    ga = (g * b).sum(axis=1, keepdims=True)
+    return ga, (g * a).sum(axis=0, keepdims=True) + g.sum(axis=0, keepdims=True)
 
 
 def layer_norm(ops: Any, x: Any, weight: Any, bias: Any) -> Any:
-    """One op, where the engine has it."""
+    """Run one op, where the engine has it."""
     return ops.layer_norm(x, weight, bias)
 
 
 def layer_norm_by_hand(x: Array, weight: Array, bias: Array, g: Array) -> tuple[Array, ...]:
-    """The formulas of the textbook, each as one pass over the whole array."""
+    """Use the formulas of the textbook, each as one pass over the whole array."""
     centred = x - x.mean(axis=-1, keepdims=True)
     rstd = 1 / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + np.float32(1e-5))
     xhat = centred * rstd
@@ -114,10 +125,14 @@ def layer_norm_by_hand(x: Array, weight: Array, bias: Array, g: Array) -> tuple[
 
 
 def transformer_block(ops: Any, x: Any, *parameters: Any, heads: int) -> Any:
-    """Attention and a perceptron, each after a layer_norm and added to what it was given (Xiong et al., 2020).
+    """Run attention and a perceptron, each after a layer_norm and added to its input (Xiong et al., 2020).
 
-    x: (batch, time, channels). parameters: weight and bias of the first norm, of the queries, keys and values, of what
-    joins the heads, of the second norm, and of the perceptron's two layers.
+    Args:
+        ops: the namespace of the engine.
+        x: an array of shape (batch, time, channels).
+        *parameters: weight and bias of the first norm, of the queries, keys and values, of the projection
+            that joins the heads, of the second norm, and of the perceptron's two layers.
+        heads: the number of attention heads.
     """
     w1, b1, w_qkv, b_qkv, w_out, b_out, w2, b2, w_up, b_up, w_down, b_down = parameters
     n, time, channels = x.shape
@@ -135,7 +150,7 @@ def transformer_block(ops: Any, x: Any, *parameters: Any, heads: int) -> Any:
 
 
 def make_workloads_without_hand_gradients() -> list[Workload]:
-    """Programs that nobody would differentiate by hand."""
+    """Return the programs that nobody would differentiate by hand, with the same inputs each time."""
     rng = np.random.default_rng(0)
     batch, time, channels, heads, depth = 4, 64, 128, 4, 100_000
 
@@ -180,7 +195,7 @@ def make_workloads_without_hand_gradients() -> list[Workload]:
 
 
 def make_workloads_with_hand_gradients() -> list[Workload]:
-    """All of them, with the same inputs each time."""
+    """Return the programs whose gradient is also written out by hand, with the same inputs each time."""
     rng = np.random.default_rng(0)
 
     def draw_normal(*shape: int, scale: float = 1.0) -> Array:
@@ -193,10 +208,8 @@ def make_workloads_with_hand_gradients() -> list[Workload]:
             "overhead",
             partial(chain, steps=500),
             partial(chain_by_hand, steps=500),
-            (
-                np.asarray(rng.uniform(1, 2, shape)),
-                np.asarray(rng.uniform(3, 4, shape)),
-            ),  # arrays even if 0-d
+            # arrays even if 0-d
+            (np.asarray(rng.uniform(1, 2, shape)), np.asarray(rng.uniform(3, 4, shape))),
             np.asarray(rng.normal(size=shape)),
             differentiable_count=2,
             rtol=1e-12,  # float64, and the shares of w are summed in the same order

@@ -1,4 +1,7 @@
-"""CuPy's arrays: there and back, copied with their layout, and checks that are told of without waiting for the device."""
+"""CuPy arrays: conversion from and to NumPy, copies with the same layout, and errors that are raised later.
+
+An op does not wait for the device, so an error that depends on values is raised at the next `synchronize`.
+"""
 
 from contextlib import AbstractContextManager
 from typing import Any
@@ -9,13 +12,17 @@ import numpy as np
 Array = Any
 
 _ALIGNMENT_BYTES = 512
-"""Bytes; CuPy's allocations start at multiples of it, so that an offset modulo this much is one that kernels can see."""
+"""CuPy's allocations start at multiples of it, so kernels can tell offsets apart modulo this many bytes."""
 
 
 def from_numpy(x: np.ndarray[Any, Any]) -> Array:
-    """An array of the same elements and strides on the current device, at the same distance from a vector load's place.
+    """Return an array with the same elements and strides on the current device.
 
-    x: of dtype float64, float32, float16, `ml_dtypes.bfloat16`, int64 or bool; read-only or not.
+    It also lies at the same distance from the places of vector loads.
+
+    Args:
+        x: An array of dtype float64, float32, float16, `ml_dtypes.bfloat16`, int64 or bool; it may be
+            read-only.
     """
     if not x.size:
         return cupy.empty(x.shape, x.dtype)
@@ -28,7 +35,7 @@ def from_numpy(x: np.ndarray[Any, Any]) -> Array:
 
 
 def _memory_address(x: np.ndarray[Any, Any]) -> int:
-    """Where the memory starts that x is a view of."""
+    """Return the address at which the memory starts that x is a view of."""
     owner = x
     while isinstance(owner.base, np.ndarray):
         owner = owner.base
@@ -36,14 +43,18 @@ def _memory_address(x: np.ndarray[Any, Any]) -> int:
 
 
 def to_numpy(x: Array) -> np.ndarray[Any, Any]:
-    """A NumPy array of the same elements, in memory of its own; waits for the device. Raises what `refuse` has noted."""
+    """Return a NumPy array with the same elements, in memory of its own; wait for the device.
+
+    Raises:
+        ValueError: An op has been given values that it does not take; see `synchronize`.
+    """
     array = np.array(cupy.asnumpy(x))
     synchronize()
     return array
 
 
 def copy_with_layout(x: Array) -> Array:
-    """A copy of x with its strides, so that a rule meets the same layout."""
+    """Return a copy of x with the strides of x, so that a rule sees the same layout."""
     if not x.size:
         return x.copy()
     low = sum((n - 1) * s for n, s in zip(x.shape, x.strides, strict=True) if s < 0)
@@ -54,34 +65,47 @@ def copy_with_layout(x: Array) -> Array:
 
 
 def poison_memory() -> AbstractContextManager[None]:
-    """Within this context every bit that is allocated and not yet written is 1: of floats that is NaN."""
+    """Fill memory that is allocated within this context with bits of 1: for floats that is NaN."""
     allocate = cupy.cuda.get_allocator()
 
     def malloc(size: int) -> Any:
         memory = allocate(size)
         if size:
-            memory.memset_async(0xFF, size)  # on the current stream, before whatever is launched on it next
+            # On the current stream, so before whatever is launched on it next.
+            memory.memset_async(0xFF, size)
         return memory
 
     return cupy.cuda.using_allocator(malloc)  # type: ignore[no-any-return]
 
 
 def _view_memory(memory: Array, like: Any, first: int) -> Array:
-    """An array in this memory of bytes with shape, dtype and strides like another, its first element at this byte."""
+    """Return an array in this memory with the shape, dtype and strides of `like`.
+
+    Args:
+        memory: An array of bytes.
+        like: The array whose shape, dtype and strides it gets.
+        first: The byte at which its first element starts.
+    """
     return cupy.ndarray(like.shape, like.dtype, memory.data + first, like.strides)
 
 
-# Checks of values. An op does not wait for the device, so what it finds there is told of when someone does.
+# Errors about values. An op does not wait for the device, so they are raised when somebody does.
 
 _error_flags: dict[int, Array] = {}
-"""By device: an integer there, not 0 once an op was given such values. Kept for good: what is replayed writes there too."""
+"""By device: an integer there that is not 0 once an op was given values it does not take.
+
+It is never freed, since what a CUDA graph replays writes there too.
+"""
 
 _pending_errors: dict[str, int] = {}
-"""What those ops would complain of that were called since somebody last waited, and on which device."""
+"""The error messages of the ops that were called since somebody last waited, and on which device each ran."""
 
 
 def get_error_flag(message: str) -> Array:
-    """An int32 of no dimensions on the current device: if it is made not 0 a ValueError is due at the next `synchronize`."""
+    """Return the error flag of the current device: an int32 array with no dimensions.
+
+    If it is set to anything but 0, the next `synchronize` raises ValueError with this message.
+    """
     device = cupy.cuda.runtime.getDevice()
     if device not in _error_flags:
         _error_flags[device] = cupy.zeros((), cupy.int32)
@@ -90,21 +114,23 @@ def get_error_flag(message: str) -> Array:
 
 
 def raise_later_where(bad: Array, message: str) -> None:
-    """Note that a ValueError is due where `bad`, one truth value on the device, is true: at the next `synchronize`."""
-    raised = get_error_flag(message)
-    raised |= bad
+    """Raise ValueError at the next `synchronize` if `bad`, one truth value on the device, is true."""
+    flag = get_error_flag(message)
+    flag |= bad
 
 
 def synchronize() -> None:
-    """Wait for the current device; ValueError if an op since the last time was given values that it has no answer to.
+    """Wait for the current device.
 
-    Where several could have been, it says what each would complain of.
+    Raises:
+        ValueError: An op since the last time was given values that it does not take. Where several ops could
+            have been, the message has that of each.
     """
     cupy.cuda.get_current_stream().synchronize()
-    raised = {device for device in set(_pending_errors.values()) if _error_flags[device]}
-    found = [complaint for complaint, device in _pending_errors.items() if device in raised]
+    devices = {device for device in set(_pending_errors.values()) if _error_flags[device]}
+    messages = [message for message, device in _pending_errors.items() if device in devices]
     _pending_errors.clear()
-    for device in raised:
+    for device in devices:
         _error_flags[device][...] = 0
-    if found:
-        raise ValueError("; or ".join(found))
+    if messages:
+        raise ValueError("; or ".join(messages))

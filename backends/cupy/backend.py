@@ -13,16 +13,24 @@ from gradspec.backends.cupy.tensor import CuPyVariable, make_variable_class
 from gradspec.reference import tape
 
 Tensor = make_variable_class(FUSED_RULES, EAGER_GRADIENT_RULES)
-"""A CuPy array on the tape, which computes by the fused rules."""
+"""A CuPy array on the tape that computes by the fused rules."""
 
 
 def gpu() -> Backend:
-    """CuPy on the current device. Raises Unavailable, with what is missing, where CuPy cannot run."""
+    """Return the backend "cupy" on the current device.
+
+    Raises:
+        Unavailable: CuPy cannot run; the message says what is missing.
+    """
     return _make_backend("cupy", Tensor)
 
 
 def composed() -> Backend:
-    """CuPy by rules made of its array functions alone. Raises Unavailable where CuPy cannot run."""
+    """Return the backend "cupy:composed", whose rules are made of CuPy's array functions alone.
+
+    Raises:
+        Unavailable: CuPy cannot run; the message says what is missing.
+    """
     return _make_backend("cupy:composed", make_variable_class(COMPOSED_RULES))
 
 
@@ -47,12 +55,12 @@ _find_obstacle_once = cache(find_obstacle)
 
 
 def _find_dtypes() -> set[str]:
-    """What there is of float64, float32 and the 16-bit floats; CuPy before 14 has no bfloat16."""
-    found = {"float64", "float32"}
+    """Return float64, float32 and the 16-bit floats that CuPy has; before 14 it has no bfloat16."""
+    names = {"float64", "float32"}
     for dtype in DTYPES_16_BIT:
         try:
             cupy.empty(0, dtype)
         except (TypeError, ValueError):
             continue
-        found.add(dtype.name)
-    return found
+        names.add(dtype.name)
+    return names

@@ -1,4 +1,4 @@
-"""Ops of two arguments: values by one kernel each, whatever is broadcast, and products of which no table is stored."""
+"""Ops of two arguments: one kernel for a value, whatever is broadcast, and no products stored as tables."""
 
 import math
 from collections.abc import Callable
@@ -19,9 +19,10 @@ Shape = tuple[int, ...]
 
 
 class BroadcastLayout(NamedTuple):
-    """A result as rows of n elements, and where an element of either argument is.
+    """A result as rows of n elements, and where each of its elements is in either argument.
 
-    first, second: what its row and its column add to an index, as in pair.cu.
+    first_strides, second_strides: what a row and a column of the result add to an index into the first or
+    second argument, as in pair.cu.
     """
 
     shape: Shape
@@ -31,21 +32,21 @@ class BroadcastLayout(NamedTuple):
 
 
 def find_broadcast_layout(x: Shape, y: Shape) -> BroadcastLayout | None:
-    """The table of two arguments of these shapes, broadcast.
+    """Return the layout of two arguments of these shapes, broadcast.
 
-    None where no broadcast fits, or where what is broadcast changes more than once on the way through the axes.
+    None where they do not broadcast, or where which one is broadcast changes more than once along the axes.
     """
     try:
         shape = np.broadcast_shapes(x, y)
     except ValueError:
         return None
-    # Which arguments have some neighbouring axes, and how many elements those are.
+    # Neighbouring axes taken together: which arguments have them, and how many elements they have.
     groups: list[tuple[tuple[bool, bool], int]] = []
     xs, ys = ((1,) * (len(shape) - len(s)) + s for s in (x, y))
-    for n, *given in zip(shape, xs, ys, strict=True):
+    for n, x_length, y_length in zip(shape, xs, ys, strict=True):
         if n == 1:
             continue
-        has = given[0] == n, given[1] == n
+        has = x_length == n, y_length == n
         if groups and groups[-1][0] == has:
             groups[-1] = has, groups[-1][1] * n
         else:
@@ -60,24 +61,25 @@ def find_broadcast_layout(x: Shape, y: Shape) -> BroadcastLayout | None:
 
 
 def launch_binary(function: str, x: Array, y: Array) -> Array | None:
-    """The function, a struct of functions.h, of two arrays; None where they have no table."""
-    table = find_broadcast_layout(x.shape, y.shape)
-    if table is None:
+    """Return the function, a struct of functions.h, of two arrays; None where they have no layout."""
+    layout = find_broadcast_layout(x.shape, y.shape)
+    if layout is None:
         return None
     x, y = cupy.ascontiguousarray(x), cupy.ascontiguousarray(y)
-    z = cupy.empty(table.shape, x.dtype)
-    whole = table.n == z.size  # then what is left over at the end goes one by one
-    tables = [a for a, (_, column) in ((x, table.first_strides), (y, table.second_strides)) if column]
-    vector = choose_vector_width(0 if whole else table.n, *tables, z)
+    z = cupy.empty(layout.shape, x.dtype)
+    # If all elements are one row, any width will do: the kernel takes the rest at the end one by one.
+    whole = layout.n == z.size
+    tables = [a for a, (_, column) in ((x, layout.first_strides), (y, layout.second_strides)) if column]
+    vector = choose_vector_width(0 if whole else layout.n, *tables, z)
     launch = compile_kernel("pair", f"value_of_two<T,V,{function}>", z.dtype, vector)
-    sizes = map(np.int64, (*table.first_strides, *table.second_strides, z.size, table.n))
+    sizes = map(np.int64, (*layout.first_strides, *layout.second_strides, z.size, layout.n))
     launch((-(-z.size // (THREADS_PER_BLOCK * vector)),), (THREADS_PER_BLOCK,), (x, y, z, *sizes))
     return z
 
 
 def binary_rule(name: str) -> Callable[..., VJP | None]:
-    """The rule of an op of `PAIRS`."""
-    pulls = {
+    """Return the rule of an op of `BINARY_FUNCTIONS`."""
+    make_pullbacks = {
         "add": _make_add_pullbacks,
         "subtract": _make_subtract_pullbacks,
         "multiply": _make_multiply_pullbacks,
@@ -88,19 +90,23 @@ def binary_rule(name: str) -> Callable[..., VJP | None]:
         value = launch_binary(BINARY_FUNCTIONS[name], x, y) if are_supported(x, y) else None
         if value is None:
             return None
-        return value, pulls(x, y) if pulls else tuple(_make_pullback(name, other, x, y, i) for i in (0, 1))
+        if make_pullbacks:
+            return value, make_pullbacks(x, y)
+        return value, tuple(_make_pullback(name, other, x, y, i) for i in (0, 1))
 
     return rule
 
 
 def _make_pullback(name: str, other: Callable[..., VJP], x: Array, y: Array, i: int) -> Pullback:
-    """To the i-th argument; where it was broadcast by the other rule, which sums before it rounds."""
+    """Return the pullback to the i-th argument.
+
+    Where something was broadcast it is that of the other rule, which sums before it rounds.
+    """
+    template = f"pull_of_two<T,V,{BINARY_FUNCTIONS[name]},{str(i == 0).lower()}>"
 
     def pull(g: Array) -> Array:
         if x.shape == y.shape == g.shape:
-            return launch_elementwise(
-                "pair", f"pull_of_two<T,V,{BINARY_FUNCTIONS[name]},{str(i == 0).lower()}>", x, y, g
-            )
+            return launch_elementwise("pair", template, x, y, g)
         return other(x, y)[1][i](g)  # type: ignore[index, misc]
 
     return pull
@@ -115,7 +121,10 @@ def _make_subtract_pullbacks(x: Array, y: Array) -> tuple[Pullback, Pullback]:
 
 
 def _make_multiply_pullbacks(x: Array, y: Array) -> Any:
-    """A column times a row: both gradients from one pass over g, and no product is stored."""
+    """Return both pullbacks of a product.
+
+    For a column times a row one pass over g gives both gradients, and no product is stored.
+    """
     shape = np.broadcast_shapes(x.shape, y.shape)
     for first, second, order in ((x, y, (0, 1)), (y, x, (1, 0))):
         if sizes := find_outer_sizes(shape, first.shape, second.shape):
@@ -129,14 +138,14 @@ def _make_outer_pullback(a: Array, b: Array, sizes: tuple[int, int]) -> Callable
 
     def pull(g: Array) -> tuple[Array, ...]:
         table = cupy.ascontiguousarray(g).reshape(1, *sizes)
-        found = sum_table(table, a.dtype, a=a, b=b, by_row=True, by_column=True)
-        return found.by_row.reshape(a.shape), found.by_column.reshape(b.shape)
+        sums = sum_table(table, a.dtype, a=a, b=b, by_row=True, by_column=True)
+        return sums.by_row.reshape(a.shape), sums.by_column.reshape(b.shape)
 
     return pull
 
 
 def _multiply_and_sum(g: Array, y: Array, shape: Shape) -> Array:
-    """The product of g and y summed to a shape; in one pass where y is a whole table and the shape a row of it."""
+    """Return g * y summed to a shape; in one pass where y is a whole table and the shape a row of it."""
     ndim = len(shape)
     product = launch_binary(BINARY_FUNCTIONS["multiply"], g, y) if g.shape == shape else None
     if product is not None:
@@ -149,19 +158,25 @@ def _multiply_and_sum(g: Array, y: Array, shape: Shape) -> Array:
 
 
 def _multiply_and_sum_unfused(g: Array, y: Array, shape: Shape) -> Array:
-    """As it is written, but for 16-bit floats, whose products must not be rounded before they are summed."""
+    """Return g * y summed to a shape, step by step.
+
+    The products of 16-bit floats are float32, since they must not be rounded before they are summed.
+    """
     if g.dtype.itemsize > 2:
         return sum_to_shape_by_kernel(g * y, shape)
     return sum_to_shape_by_kernel(g.astype(np.float32) * y, shape).astype(g.dtype)
 
 
 def multiply_add(a: Array, b: Array, c: Array) -> VJP:
-    """The rule of `a * b + c` as it is written."""
+    """Compute `a * b + c` step by step: the rule where no kernel applies."""
     return a * b + c, (lambda g: g * b, lambda g: g * a, lambda g: g)
 
 
 def fused_multiply_add(a: Array, b: Array, c: Array) -> VJP | None:
-    """Where a is a column and b and c are rows, all three gradients come from one pass over the cotangent."""
+    """Compute `a * b + c` and its gradients; None unless a is a column and b and c are rows.
+
+    All three gradients then come from one pass over the cotangent.
+    """
     if not are_supported(a, b, c) or b.shape != c.shape:
         return None
     value, _ = widen_rule(multiply_add)(a, b, c)
@@ -172,7 +187,7 @@ def fused_multiply_add(a: Array, b: Array, c: Array) -> VJP | None:
 
     def pull(g: Array) -> tuple[Array, ...]:
         table = cupy.ascontiguousarray(g).reshape(1, *sizes)
-        found = sum_table(table, a.dtype, a=x, b=y, by_row=True, by_column=True, plain=True)
-        return tuple(d.reshape(s.shape) for d, s in zip(found, (a, b, c), strict=True))
+        sums = sum_table(table, a.dtype, a=x, b=y, by_row=True, by_column=True, plain=True)
+        return tuple(d.reshape(s.shape) for d, s in zip(sums, (a, b, c), strict=True))
 
     return value, pull

@@ -8,11 +8,12 @@ import numpy as np
 from gradspec.backends.cupy.launch import UNARY_FUNCTIONS, are_supported, choose_vector_width, compile_kernel
 from gradspec.reference.rule import VJP, Array
 
-THREADS_PER_BLOCK = 256  # of a block that goes over elements, and a multiprocessor holds eight of them
+THREADS_PER_BLOCK = 256
+"""Threads of a block that goes over elements; a multiprocessor holds eight such blocks."""
 
 
 def elementwise_rule(name: str) -> Callable[..., VJP | None]:
-    """The rule of an op of `FUNCTIONS`."""
+    """Return the rule of an op of `UNARY_FUNCTIONS`."""
 
     def rule(x: Array, *, approximate: str = "none") -> VJP | None:
         function = name if approximate == "none" else f"{name} {approximate}"
@@ -26,10 +27,12 @@ def elementwise_rule(name: str) -> Callable[..., VJP | None]:
 
 
 def launch_elementwise(file: str, template: str, *xs: Array) -> Array:
-    """What a kernel makes of arrays of one shape."""
+    """Run a kernel of a file on arrays of one shape, and return its result."""
     xs = tuple(map(cupy.ascontiguousarray, xs))
     y = cupy.empty(xs[0].shape, xs[0].dtype)
-    vector = choose_vector_width(0, *xs, y)  # what is left over at the end goes one by one
+    vector = choose_vector_width(
+        0, *xs, y
+    )  # any length will do: the kernel takes the rest at the end one by one
     launch = compile_kernel(file, template, y.dtype, vector)
     launch((-(-y.size // (THREADS_PER_BLOCK * vector)),), (THREADS_PER_BLOCK,), (*xs, y, np.int64(y.size)))
     return y

@@ -1,4 +1,7 @@
-"""Which ops have fused kernels, and what takes their place where those do not apply: 0 elements, a pass that is recorded."""
+"""Which ops have fused kernels, and the rules that take their place where those do not apply.
+
+They do not apply to arrays of 0 elements, for example, or to variables, on which a pass is recorded.
+"""
 
 from collections.abc import Callable
 from functools import wraps
@@ -17,27 +20,28 @@ from gradspec.reference.rule import VJP, Array, Pullback
 
 
 def with_fallback(fused: Callable[..., VJP | None], otherwise: Rule) -> Rule:
-    """The fused rule, and where it returns None the other one."""
+    """Return a rule that is the fused one, and the other one where that returns None."""
     other = widen_rule(otherwise, sum_to_shape)
 
     @wraps(otherwise)
     def rule(*xs: Any, **keywords: Any) -> VJP:
-        made = fused(*xs, **keywords)
-        return other(*xs, **keywords) if made is None else made
+        result = fused(*xs, **keywords)
+        return other(*xs, **keywords) if result is None else result
 
     return rule
 
 
-# Products of matrices. Those of 16-bit floats cuBLAS adds up in float32 and rounds once; of batches CuPy makes float32.
+# Products of matrices. cuBLAS adds up those of 16-bit floats in float32 and rounds once; CuPy makes batches
+# float32.
 
 
 def matmul(x: Array, y: Array) -> VJP | None:
-    """The spec's rule as it stands, for 16-bit floats too."""
+    """Compute by the spec's rule unchanged, for 16-bit floats too; None for all but two matrices."""
     return OPS["matmul"].rule(x, y) if are_supported(x, y) and x.ndim == y.ndim == 2 else None
 
 
 def linear(x: Array, weight: Array, bias: Array | None = None) -> VJP | None:
-    """The spec's rule as it stands, for 16-bit floats too, with kernels for the bias and its gradient."""
+    """Compute by the spec's rule unchanged, for 16-bit floats too; kernels add and pull back the bias."""
     if bias is None:
         return OPS["linear"].rule(x, weight) if are_supported(x, weight) else None
     if not are_supported(x, weight, bias) or bias.shape != weight.shape[:1]:
@@ -60,9 +64,8 @@ def _bias_activation(x: Array, bias: Array, *, activation: str = "relu") -> VJP:
 
 def _fused_bias_activation(x: Array, bias: Array, *, activation: str = "relu") -> VJP | None:
     if activation not in ACTIVATIONS:
-        raise ValueError(
-            f"bias_activation: activation is {activation!r}; allowed are {', '.join(ACTIVATIONS)}"
-        )
+        allowed = ", ".join(ACTIVATIONS)
+        raise ValueError(f"bias_activation: activation is {activation!r}; allowed are {allowed}")
     if not are_supported(x, bias) or bias.ndim != 1 or x.ndim < 1 or x.shape[-1] != bias.size:
         return None
     n, x, bias = bias.size, cupy.ascontiguousarray(x), cupy.ascontiguousarray(bias)
@@ -71,8 +74,8 @@ def _fused_bias_activation(x: Array, bias: Array, *, activation: str = "relu") -
     def pull(g: Array) -> tuple[Array, Array]:
         dx = cupy.empty(x.shape, x.dtype)
         gs, xs, dxs = (cupy.ascontiguousarray(t).reshape(1, x.size // n, n) for t in (g, x, dx))
-        found = sum_table(gs, x.dtype, x=xs, bias=bias, dx=dxs, function=activation, plain=True)
-        return dx, found.plain.reshape(n)
+        sums = sum_table(gs, x.dtype, x=xs, bias=bias, dx=dxs, function=activation, plain=True)
+        return dx, sums.plain.reshape(n)
 
     return y, pull
 
@@ -101,13 +104,17 @@ FUSED_RULES |= {
 EAGER_GRADIENT_RULES = {
     "cross_entropy": with_fallback(rows.cross_entropy_rule(eager_gradient=True), OWN_RULES["cross_entropy"])
 }
-"""What takes their place where gradients will be asked for: rules that compute them in the forward pass."""
+"""Rules for where gradients will be asked for: they compute them in the forward pass."""
 
 bias_activation = record(with_fallback(_fused_bias_activation, _bias_activation))
-"""`activation(x + bias)` for x: (..., n) and bias: (n); its gradients come from one pass over x and the cotangent.
+"""`activation(x + bias)` for x: (..., n) and bias: (n).
 
-activation: one of `ACTIVATIONS`. Takes arrays of CuPy and variables, as every op does.
+Its gradients come from one pass over x and the cotangent. The keyword `activation` is one of `ACTIVATIONS`.
+Like every op it takes CuPy arrays and variables.
 """
 
 multiply_add = record(with_fallback(binary.fused_multiply_add, binary.multiply_add))
-"""`a * b + c`; where a is a column and b and c are rows, all three gradients come from one pass over the cotangent."""
+"""`a * b + c`.
+
+Where a is a column and b and c are rows, all three gradients come from one pass over the cotangent.
+"""

@@ -1,4 +1,4 @@
-"""The kernels in `kernels/`: each compiled when it is first needed, for one dtype and one width of its loads."""
+"""The kernels in `kernels/`: each is compiled when first needed, for one dtype and one width of its loads."""
 
 from functools import cache
 from pathlib import Path
@@ -14,14 +14,14 @@ C_TYPES = {"float64": "double", "float32": "float", "float16": "half_t", "bfloat
 
 UNARY_FUNCTIONS = {
     "negative": "negative", "abs": "abs_", "exp": "exp_", "expm1": "expm1_", "log": "log_", "log1p": "log1p_",
-    "sqrt": "sqrt_", "square": "square", "reciprocal": "reciprocal", "sin": "sin_", "cos": "cos_", "tanh": "tanh_",
-    "sigmoid": "sigmoid", "relu": "relu", "silu": "silu", "softplus": "softplus", "gelu": "gelu",
-    "gelu tanh": "gelu_tanh",
+    "sqrt": "sqrt_", "square": "square", "reciprocal": "reciprocal", "sin": "sin_", "cos": "cos_",
+    "tanh": "tanh_", "sigmoid": "sigmoid", "relu": "relu", "silu": "silu", "softplus": "softplus",
+    "gelu": "gelu", "gelu tanh": "gelu_tanh",
 }  # fmt: skip
 """The struct in functions.h of each function of one argument."""
 
 ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "sigmoid")
-"""Those that are fused with a bias."""
+"""The functions that are fused with a bias."""
 
 BINARY_FUNCTIONS = {
     "add": "sum_of", "subtract": "difference", "multiply": "product", "divide": "quotient", "pow": "power",
@@ -30,7 +30,7 @@ BINARY_FUNCTIONS = {
 """The struct in functions.h of each function of two arguments."""
 
 BINARY_PULLBACK_OPS = ("divide", "pow", "maximum", "minimum")
-"""Those whose pullbacks are more than products."""
+"""The ops whose pullbacks are more than products."""
 
 SOFTMAX_ENUMS = {"softmax": "SOFTMAX", "log_softmax": "LOG_SOFTMAX"}
 STAGES = ("forward", "backward")
@@ -71,22 +71,22 @@ KERNELS: dict[str, list[str]] = {
     "table": [f"sums_of_table<T,V,{f}>" for f in TABLE_FUNCTIONS],
     "partial": ["sum_over_strips<T>", "sum_over_tiles<T>", "sum_of_all<T>"],
 }
-"""The kernels of each file, as templates of the element type T and of V, how many elements are loaded at once."""
+"""The kernels of each file, as templates of T, the element type, and V, how many elements a load takes."""
 
 HEADERS = ("common.h", "functions.h")
 COMPILER_OPTIONS = ("-std=c++17",)
-VECTOR_BYTES = 16  # bytes of the widest load
+VECTOR_BYTES = 16  # of the widest load
 NULL = np.uintp(0)
 
 
 def read_source(file: str) -> str:
-    """The CUDA C of a file with the headers it needs, so that no compiler has to look for them."""
+    """Return the CUDA C of a file with the headers it needs, so that no compiler has to look for them."""
     folder = Path(__file__).with_name("kernels")
     return "\n".join((folder / name).read_text(encoding="utf-8") for name in (*HEADERS, f"{file}.cu"))
 
 
 def list_kernel_names(file: str, dtype: str, width: int) -> list[str]:
-    """The C++ names of the kernels of a file for one dtype and width."""
+    """Return the C++ names of the kernels of a file for one dtype and width."""
     return [_instantiate_name(kernel, dtype, width) for kernel in KERNELS[file]]
 
 
@@ -96,21 +96,24 @@ def _instantiate_name(kernel: str, dtype: str, width: int) -> str:
 
 @cache
 def compile_kernel(file: str, template: str, dtype: np.dtype[Any], width: int) -> Any:
-    """A kernel, to be called with a grid, a block and its arguments: arrays, and numbers of NumPy's types."""
+    """Return a kernel, to be called with a grid, a block and its arguments: arrays and NumPy scalars."""
     name = _instantiate_name(template, dtype.name, width)
     module = cupy.RawModule(code=read_source(file), options=COMPILER_OPTIONS, name_expressions=(name,))
     return module.get_function(name)
 
 
 def choose_vector_width(n: int, *arrays: Array | None) -> int:
-    """How many elements are loaded at once: 16 bytes where rows of n elements start at multiples of that, or else one."""
-    given = [x for x in arrays if x is not None]
-    wide: int = VECTOR_BYTES // given[0].dtype.itemsize
-    return 1 if n % wide or any(x.data.ptr % VECTOR_BYTES for x in given) else wide
+    """Return how many elements to load at once.
+
+    Those of 16 bytes where rows of n elements of all the arrays start at multiples of 16 bytes, else one.
+    """
+    present = [x for x in arrays if x is not None]
+    wide: int = VECTOR_BYTES // present[0].dtype.itemsize
+    return 1 if n % wide or any(x.data.ptr % VECTOR_BYTES for x in present) else wide
 
 
 def are_supported(*xs: Any) -> bool:
-    """Whether the kernels take these arguments: arrays of CuPy of one dtype, none of them empty."""
+    """Return whether the kernels take these arguments: CuPy arrays of one dtype, none of them empty."""
     return all(isinstance(x, cupy.ndarray) and x.dtype == xs[0].dtype and x.size for x in xs) and (
         _is_supported_dtype(xs[0].dtype)
     )
@@ -122,7 +125,7 @@ def _is_supported_dtype(dtype: np.dtype[Any]) -> bool:
 
 
 def wide_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """What the kernels compute in."""
+    """Return the dtype that the kernels compute in for arrays of this dtype."""
     return np.dtype(np.float64 if dtype.itemsize == 8 else np.float32)
 
 
@@ -132,5 +135,5 @@ def _count_multiprocessors(device: int) -> int:
 
 
 def count_multiprocessors() -> int:
-    """How many multiprocessors the current device has."""
+    """Return how many multiprocessors the current device has."""
     return _count_multiprocessors(cupy.cuda.runtime.getDevice())

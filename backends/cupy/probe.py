@@ -1,4 +1,4 @@
-"""Why CuPy cannot run here, in one line."""
+"""Checks that say in one line why CuPy cannot run here."""
 
 from collections.abc import Callable
 
@@ -6,12 +6,12 @@ import cupy
 
 
 def find_obstacle() -> str | None:
-    """What is missing, from the driver to a first kernel; None if nothing is."""
+    """Return what is missing, from the driver to a first kernel; None if nothing is."""
     for what, attempt in _CHECKS:
         try:
             if reason := attempt():
                 return reason
-        except Exception as error:  # whatever a broken installation raises
+        except Exception as error:  # a broken installation may raise anything
             return f"{what} ({_first_line(error)})"
     return None
 
@@ -19,7 +19,7 @@ def find_obstacle() -> str | None:
 def _check_device() -> str | None:
     if cupy.is_available():
         return None
-    cupy.cuda.runtime.getDeviceCount()  # which says why
+    cupy.cuda.runtime.getDeviceCount()  # its error says why
     return "no CUDA device"
 
 

@@ -1,4 +1,4 @@
-"""softmax, log_softmax, cross_entropy and layer_norm: fused kernels over rows, a block to each, or over columns."""
+"""Fused kernels of softmax, log_softmax, cross_entropy and layer_norm: a block to a row, or over columns."""
 
 import math
 from collections.abc import Callable
@@ -22,26 +22,33 @@ from gradspec.reference.axes import normalize_axes
 from gradspec.reference.ops.nn import check_and_count_classes, describe_bad_targets
 from gradspec.reference.rule import VJP, Array
 
-MAX_GRID_X = 2**31 - 1  # of a grid along its first axis; kernels take further rows in their turn
-MAX_THREADS_PER_BLOCK = 512  # of a block, as the kernels are compiled for
-MIN_COLUMNS = 16  # columns side by side: with fewer, most of a warp would have none, and they are made rows
-WARPS_PER_BLOCK = 8  # of a block that goes over columns, as in columns.cu
+MAX_GRID_X = 2**31 - 1
+"""Blocks of a grid along its first axis; a block takes further rows in its turn."""
+
+MAX_THREADS_PER_BLOCK = 512
+"""The number of threads that the kernels are compiled for, as in common.h."""
+
+MIN_COLUMNS = 16
+"""Adjacent columns: with fewer, most of a warp would have none, and they are made rows."""
+
+WARPS_PER_BLOCK = 8
+"""Warps of a block that goes over columns, as in columns.cu."""
 
 
 def elements_per_thread(dtype: np.dtype[Any], vector: int) -> int:
-    """How many elements of a row a thread holds that loads so many at once, as in common.h."""
+    """Return how many elements of a row a thread holds if it loads `vector` at once, as in common.h."""
     return 4 if dtype.itemsize == 8 or vector == 1 else 8
 
 
 def choose_block(n: int, dtype: np.dtype[Any], vector: int) -> tuple[int, bool]:
-    """How many threads a row of n elements takes, in full warps, and whether they hold all of it."""
+    """Return how many threads a row of n elements takes, in full warps, and whether they hold all of it."""
     each = elements_per_thread(dtype, vector)
     threads = min(MAX_THREADS_PER_BLOCK, 32 * -(-n // (32 * each)))
     return threads, n <= threads * each
 
 
 class Lines(NamedTuple):
-    """Where an array is cut into lines along one axis: (outer, n, inner), the lines being rows where inner is 1."""
+    """How an array is cut into lines along one axis: as (outer, n, inner); as rows if inner is 1."""
 
     outer: int
     n: int
@@ -52,7 +59,14 @@ class Lines(NamedTuple):
         return self.outer * self.inner
 
     def launch(self, name: str, *options: str, arrays: tuple[Array, ...], args: tuple[Any, ...]) -> None:
-        """Run a kernel of softmax.cu, or its namesake of columns.cu. over: the arrays that have these lines."""
+        """Run a kernel of softmax.cu, or its namesake in columns.cu.
+
+        Args:
+            name: The kernel's name in softmax.cu.
+            options: Its template arguments after the element type and the width.
+            arrays: The arrays that have these lines.
+            args: The kernel's arguments, all but the sizes.
+        """
         dtype = arrays[0].dtype
         if self.inner == 1:
             vector = choose_vector_width(self.n, *arrays)
@@ -70,9 +84,10 @@ class Lines(NamedTuple):
 
 
 def split_into_lines(x: Array, axis: int) -> tuple[Array, Lines, Callable[[Array], Array]]:
-    """X in order, its lines along the axis, and what puts the axes of results of that shape back where x has them.
+    """Return x as a contiguous array, its lines along the axis, and a function that puts axes back in place.
 
-    An axis with but few columns side by side is made the last.
+    That function gives results of the array's shape the order of axes that x has. An axis with only few
+    adjacent columns is made the last.
     """
     inner = math.prod(x.shape[axis + 1 :])
     if 1 < inner < MIN_COLUMNS:
@@ -84,7 +99,8 @@ def split_into_lines(x: Array, axis: int) -> tuple[Array, Lines, Callable[[Array
 
 
 def softmax_rule(name: str) -> Callable[..., VJP | None]:
-    """The rule of softmax or log_softmax."""
+    """Return the rule of softmax or log_softmax."""
+    which = SOFTMAX_ENUMS[name]
 
     def rule(x: Array, *, axis: int = -1) -> VJP | None:
         if not are_supported(x) or not x.ndim:
@@ -92,14 +108,12 @@ def softmax_rule(name: str) -> Callable[..., VJP | None]:
         (along,) = normalize_axes(axis, x.ndim)
         xs, lines, put_back = split_into_lines(x, along)
         y, stats = cupy.empty(xs.shape, x.dtype), cupy.empty((lines.line_count, 2), wide_dtype(x.dtype))
-        lines.launch("softmax_forward", SOFTMAX_ENUMS[name], arrays=(xs, y), args=(xs, y, stats))
+        lines.launch("softmax_forward", which, arrays=(xs, y), args=(xs, y, stats))
 
         def pull(g: Array) -> Array:
             gs = split_into_lines(g, along)[0]
             dx = cupy.empty(xs.shape, x.dtype)
-            lines.launch(
-                "softmax_backward", SOFTMAX_ENUMS[name], arrays=(xs, gs, dx), args=(xs, stats, gs, dx)
-            )
+            lines.launch("softmax_backward", which, arrays=(xs, gs, dx), args=(xs, stats, gs, dx))
             return put_back(dx)
 
         return put_back(y), (pull,)
@@ -108,10 +122,11 @@ def softmax_rule(name: str) -> Callable[..., VJP | None]:
 
 
 def cross_entropy_rule(eager_gradient: bool) -> Callable[..., VJP | None]:
-    """The rule of cross_entropy.
+    """Return the rule of cross_entropy.
 
-    ahead: whether the forward pass, which has x at hand, leaves the gradient of x for a cotangent of 1, as a loss gets from
-    `backward()`; if that is what comes, nothing is left to do.
+    Args:
+        eager_gradient: Whether the forward pass, which has x at hand, computes the gradient of x for a
+            cotangent of 1, as `backward()` gives to a loss. If the cotangent is 1, nothing is left to do.
     """
 
     def rule(x: Array, target: Array, *, reduction: str = "mean") -> VJP | None:
@@ -120,21 +135,20 @@ def cross_entropy_rule(eager_gradient: bool) -> Callable[..., VJP | None]:
             return None
         count = target.size
         xs, lines, put_back = split_into_lines(x, min(1, x.ndim - 1))
-        targets = cupy.ascontiguousarray(target).astype(np.int64)  # a copy: nobody overwrites it
+        targets = cupy.ascontiguousarray(target).astype(np.int64)  # a copy that nobody overwrites
         wide = wide_dtype(x.dtype)
         losses, stats = cupy.empty(target.shape, wide), cupy.empty((count, 2), wide)
         bad, each = get_error_flag(describe_bad_targets(x)), reduction == "none"
         divisor = np.float64(count if reduction == "mean" else 1)
-        left = (
-            [cupy.empty(xs.shape, x.dtype)] if eager_gradient else []
-        )  # goes to the first who asks, and is theirs
-        args = xs, targets, losses, stats, bad, left[0] if eager_gradient else NULL, divisor
-        lines.launch("cross_entropy_forward", arrays=(xs, *left), args=args)
+        # The first call of the pullback gets this array, and owns it.
+        eager_dx = [cupy.empty(xs.shape, x.dtype)] if eager_gradient else []
+        args = xs, targets, losses, stats, bad, eager_dx[0] if eager_gradient else NULL, divisor
+        lines.launch("cross_entropy_forward", arrays=(xs, *eager_dx), args=args)
 
         def pull(g: Array) -> Array:
-            gs, is_left = cupy.ascontiguousarray(g), bool(left)
-            dx = left.pop() if is_left else cupy.empty(xs.shape, x.dtype)
-            args = xs, targets, stats, gs, np.int64(each), divisor, dx, np.int64(is_left)
+            gs, is_eager = cupy.ascontiguousarray(g), bool(eager_dx)
+            dx = eager_dx.pop() if is_eager else cupy.empty(xs.shape, x.dtype)
+            args = xs, targets, stats, gs, np.int64(each), divisor, dx, np.int64(is_eager)
             lines.launch("cross_entropy_backward", arrays=(xs, dx), args=args)
             return put_back(dx)
 
@@ -145,7 +159,7 @@ def cross_entropy_rule(eager_gradient: bool) -> Callable[..., VJP | None]:
 
 
 def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> VJP | None:
-    """The gradients of weight and bias come with that of x, from the same pass over x and g."""
+    """Normalize the last axes; the gradients of x, weight and bias come from one pass over x and g."""
     fits = are_supported(x, weight, bias) and weight.ndim and weight.shape == bias.shape
     if not fits or x.shape[x.ndim - weight.ndim :] != weight.shape:
         return None
@@ -168,19 +182,17 @@ def layer_norm(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> VJ
         name = "layer_norm_backward" if whole else "layer_norm_backward_of_long_rows"
         backward = compile_kernel("layer_norm", f"{name}<T,V>", dtype, vector)
         backward((blocks,), (threads,), (x, weight, stats, g, dx, partial, *sizes))
-        dweight, dbias = (
-            sum_over_strips(partial[i : i + 1], dtype) for i in (0, 1)
-        )  # each in memory of its own
+        # Each is summed into memory of its own.
+        dweight, dbias = (sum_over_strips(partial[i : i + 1], dtype) for i in (0, 1))
         return dx, dweight.reshape(weight.shape), dbias.reshape(weight.shape)
 
     return y, pull
 
 
 def _count_resident_blocks(threads: int, dtype: np.dtype[Any]) -> int:
-    """How many blocks of so many threads of layer_norm's backward pass the device runs at a time.
+    """Return how many blocks of layer_norm's backward pass, with so many threads, the device runs at a time.
 
     Their registers let 512 threads of a multiprocessor run, or 1,024 for 16-bit floats.
     """
-    return count_multiprocessors() * max(
-        1, (2 if dtype.itemsize == 2 else 1) * MAX_THREADS_PER_BLOCK // threads
-    )
+    threads_per_multiprocessor = (2 if dtype.itemsize == 2 else 1) * MAX_THREADS_PER_BLOCK
+    return count_multiprocessors() * max(1, threads_per_multiprocessor // threads)

@@ -1,4 +1,4 @@
-"""The rules of every op on CuPy arrays: the spec's own where they run as they stand, and what they lack."""
+"""The rules of every op on CuPy arrays: the spec's own where they run unchanged, else others."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -21,7 +21,7 @@ from gradspec.reference.tape import Variable
 Rule = Callable[..., VJP]
 
 DTYPES_16_BIT = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
-"""The dtypes that are computed in float32 and rounded once."""
+"""The dtypes whose ops are computed in float32 and rounded once."""
 
 
 # Rules of its own
@@ -29,12 +29,12 @@ DTYPES_16_BIT = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 
 @record
 def erf(x: Array) -> VJP:
-    """The error function, which NumPy lacks."""
+    """Compute the error function, which NumPy lacks."""
     return cupyx.scipy.special.erf(x), (lambda g: g * np.exp(-x * x) * (2 / np.sqrt(np.pi)),)
 
 
 def gelu(x: Array, *, approximate: str = "none") -> VJP:
-    """As the spec has it, with CuPy's error function."""
+    """Compute by the spec's formula, with CuPy's error function."""
     if approximate != "none":
         return OPS["gelu"].rule(x, approximate=approximate)
     cdf = (1 + erf(x * 0.5**0.5)) / 2
@@ -42,7 +42,7 @@ def gelu(x: Array, *, approximate: str = "none") -> VJP:
 
 
 def cross_entropy(x: Array, target: Array, *, reduction: str = "mean") -> VJP:
-    """As the spec has it, but for targets that are no classes: they are told of later, see `arrays.refuse`."""
+    """Compute by the spec's rule, but raise for bad targets later; see `arrays.raise_later_where`."""
     classes = check_and_count_classes(x, target, reduction)
     raise_later_where(np.any((target < 0) | (target >= classes)), describe_bad_targets(x))
     return cross_entropy_unchecked(x, target % max(classes, 1), reduction)
@@ -56,7 +56,7 @@ def _getitem(x: Array, *, how: SplitKey) -> VJP:
 
 @record
 def _scatter(g: Array, *, how: SplitKey, shape: tuple[int, ...]) -> VJP:
-    """The adjoint of `_take`: zeros with g added where it was taken from, once for every time an index recurs."""
+    """Apply the adjoint of `_getitem`: add g to zeros where it was taken from, each time an index recurs."""
     x = cupy.zeros(shape, g.dtype)
     view, key = apply_basic_part(x, how)
     if how.arrays or any(isinstance(k, cupy.ndarray) for k in how.basic):
@@ -79,18 +79,20 @@ OWN_RULES: dict[str, Rule] = {"gelu": gelu, "cross_entropy": cross_entropy, "get
 
 @record
 def cast(x: Array, *, dtype: Any) -> VJP:
-    """X in another dtype; cotangents come back in its own, as the tape sees to."""
+    """Return x in another dtype; the tape converts cotangents back to the dtype of x."""
     return x.astype(dtype), None if np.dtype(dtype).kind in "biu" else (lambda g: g,)
 
 
 def widen_rule(rule: Rule, sum_to_shape: Callable[..., Array] = unbroadcast) -> Rule:
-    """The rule with 16-bit floats computed in float32: value and gradients are rounded once, at the end.
+    """Return the rule with 16-bit floats computed in float32 and its results rounded once, at the end.
 
-    summed: what sums a gradient to the shape of its argument.
+    Args:
+        rule: A rule for arrays of any floating dtype.
+        sum_to_shape: Sums a gradient to the shape of its argument.
     """
 
     def fit(d: Array, x: Array) -> Array:
-        """The gradient summed to the shape of its argument and only then rounded to its dtype."""
+        """Sum the gradient to the shape of its argument, and only then round it to its dtype."""
         if d is None or not hasattr(x, "shape"):
             return d
         d = d if d.shape == x.shape else sum_to_shape(d, x.shape)
@@ -108,8 +110,9 @@ def widen_rule(rule: Rule, sum_to_shape: Callable[..., Array] = unbroadcast) -> 
             return value, None
         if callable(pullbacks):
             return value, lambda g: tuple(map(fit, pullbacks(_widen(g)), xs))
-        given = zip(pullbacks, xs, strict=False)  # the last array may have been left out
-        return value, tuple(p and wrap_pullback(p, x) for p, x in given)
+        # An optional last array may be missing.
+        pairs = zip(pullbacks, xs, strict=False)
+        return value, tuple(p and wrap_pullback(p, x) for p, x in pairs)
 
     return wide_rule
 
@@ -123,4 +126,4 @@ def _widen(x: Any) -> Any:
 
 
 COMPOSED_RULES: dict[str, Rule] = {name: widen_rule(OWN_RULES.get(name, op.rule)) for name, op in OPS.items()}
-"""Every op by rules that are made of array functions."""
+"""The rules of every op, made of array functions alone."""

@@ -1,4 +1,4 @@
-"""Sums over the rows and columns of a table: what broadcasting asks of gradients, in one pass over the memory each."""
+"""Sums over the rows and columns of a table, as gradients of broadcast arguments need them, in one pass."""
 
 import math
 from collections.abc import Callable
@@ -23,20 +23,16 @@ from gradspec.reference.rule import VJP, Array
 
 Shape = tuple[int, ...]
 
-WARPS_PER_BLOCK = 8  # of a block, as in table.cu
-MIN_ROWS_PER_STRIP = (
-    64  # rows that one strip of a table has at the least: with fewer, blocks have next to nothing to do
-)
-MAX_PARTIAL_SUMS = 1024  # partial sums: more are summed in two steps
-MAX_ELEMENTS_ONE_BLOCK = (
-    65536  # elements: a block that adds them up alone is no slower than several kernels are to start
-)
-BLOCKS_PER_MULTIPROCESSOR = 8  # for each multiprocessor, so that all are busy to the end
+WARPS_PER_BLOCK = 8  # as in table.cu
+MIN_ROWS_PER_STRIP = 64  # with fewer, blocks have next to nothing to do
+MAX_PARTIAL_SUMS = 1024  # more are summed in two steps
+MAX_ELEMENTS_ONE_BLOCK = 65536  # one block adds up so many in the time that several kernels take to start
+BLOCKS_PER_MULTIPROCESSOR = 8  # so that all multiprocessors are busy to the end
 MAX_GRID_YZ = 65535  # blocks of a grid along its second and third axis
 
 
 class TableSums(NamedTuple):
-    """Sums of a table: (batch, m), (batch, n) and (batch, n); None where not asked for."""
+    """Sums of a table, of shapes (batch, m), (batch, n) and (batch, n); None where not requested."""
 
     by_row: Array
     by_column: Array
@@ -57,11 +53,20 @@ def sum_table(
     by_column: bool = False,
     plain: bool = False,
 ) -> TableSums:
-    """Sums of the table t = g, or with a function of x and g: its pullback of g at x + bias, which dx gets as well.
+    """Return sums of the table t = g or, with a function, of its pullback of g at x + bias.
 
-    g, x, dx: (batch, m, n), contiguous; a: (m); b, bias: (n). by_row: the sums of t b over each row; by_column: of t a over
-    each column; plain: of t. function: one of `ACTIVATIONS`, or "times" for t = x g. dtype: of the sums; each is rounded to
-    it once.
+    Args:
+        g: The table or cotangent, (batch, m, n), contiguous.
+        dtype: The dtype of the sums; each is rounded to it once.
+        x: The function's argument, (batch, m, n), contiguous.
+        function: One of `ACTIVATIONS`, "times" for t = x g, or "none" for t = g.
+        bias: What an activation adds to x, (n).
+        dx: Where an activation also writes t, (batch, m, n), contiguous.
+        a: The factors of the rows in the sums by column, (m); by default they are 1.
+        b: The factors of the columns in the sums by row, (n); by default they are 1.
+        by_row: Whether to sum t b over each row.
+        by_column: Whether to sum t a over each column.
+        plain: Whether to sum t over each column.
     """
     batch, m, n = g.shape
     wide = wide_dtype(g.dtype)
@@ -69,8 +74,8 @@ def sum_table(
     tiles = -(-n // (32 * max(vector, 4)))
     strips = _count_strips(m, tiles * min(batch, MAX_GRID_YZ))
     shapes = [(batch, m, tiles), (batch, strips, n), (batch, strips, n)]
-    asked = (by_row, by_column, plain)
-    partial = [cupy.empty(s, wide) if wanted else None for s, wanted in zip(shapes, asked, strict=True)]
+    requests = (by_row, by_column, plain)
+    partial = [cupy.empty(s, wide) if request else None for s, request in zip(shapes, requests, strict=True)]
     arrays = [NULL if array is None else array for array in (g, x, bias, dx, a, b, *partial)]
     table = f"activated<{UNARY_FUNCTIONS[function]}>" if function in UNARY_FUNCTIONS else function
     launch = compile_kernel("table", f"sums_of_table<T,V,{table}>", g.dtype, vector)
@@ -85,19 +90,19 @@ def sum_table(
 
 
 def _count_strips(m: int, others: int) -> int:
-    """Into how many strips of rows a table is cut, with so many blocks to each."""
-    return max(
-        1,
-        min(
-            -(-m // MIN_ROWS_PER_STRIP),
-            -(-BLOCKS_PER_MULTIPROCESSOR * count_multiprocessors() // others),
-            MAX_GRID_YZ,
-        ),
-    )
+    """Return into how many strips of rows to cut a table of m rows.
+
+    Args:
+        m: How many rows the table has.
+        others: How many blocks work on each strip.
+    """
+    enough_rows = -(-m // MIN_ROWS_PER_STRIP)
+    enough_blocks = -(-BLOCKS_PER_MULTIPROCESSOR * count_multiprocessors() // others)
+    return max(1, min(enough_rows, enough_blocks, MAX_GRID_YZ))
 
 
 def sum_over_strips(partial: Array, dtype: np.dtype[Any]) -> Array:
-    """The sums of (batch, strips, n) over its second axis, rounded to a dtype."""
+    """Return the sums of (batch, strips, n) over the second axis, rounded to a dtype."""
     batch, strips, n = partial.shape
     if strips == 1 and partial.dtype == dtype:
         return partial[:, 0]
@@ -109,7 +114,7 @@ def sum_over_strips(partial: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _sum_over_tiles(partial: Array, dtype: np.dtype[Any]) -> Array:
-    """The sums of (batch, m, tiles) over its last axis, rounded to a dtype."""
+    """Return the sums of (batch, m, tiles) over the last axis, rounded to a dtype."""
     batch, m, tiles = partial.shape
     if tiles == 1 and partial.dtype == dtype:
         return partial[:, :, 0]
@@ -124,7 +129,13 @@ def _sum_over_tiles(partial: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def sum_of_all(x: Array, divisor: np.float64, dtype: np.dtype[Any]) -> Array:
-    """The sum of all elements of x, contiguous and of a dtype the kernels compute in, over the divisor; rounded to a dtype."""
+    """Return the sum of all elements of x divided by the divisor, rounded to a dtype.
+
+    Args:
+        x: A contiguous array of a dtype that the kernels compute in.
+        divisor: What the sum is divided by.
+        dtype: The dtype of the result.
+    """
     if x.size > MAX_ELEMENTS_ONE_BLOCK:
         return (cupy.sum(x) / divisor).astype(dtype)
     out = cupy.empty((), dtype)
@@ -134,14 +145,20 @@ def sum_of_all(x: Array, divisor: np.float64, dtype: np.dtype[Any]) -> Array:
 
 
 def sum_to_shape(g: Array, shape: Shape) -> Array:
-    """G summed to a shape, by a kernel where it can."""
+    """Return g summed to a shape, by a kernel where there is one for g."""
     return sum_to_shape_by_kernel(g, shape) if are_supported(g) else unbroadcast(g, shape)
 
 
 def sum_to_shape_by_kernel(g: Array, shape: Shape, dtype: np.dtype[Any] | None = None) -> Array:
-    """G summed over the axes along which an argument of this shape was broadcast, and rounded once: to a dtype, or its own.
+    """Return g summed over the axes along which an argument of this shape was broadcast.
 
-    Raises ValueError where no broadcast leads from the shape to that of g.
+    Args:
+        g: A gradient of a dtype that the kernels take.
+        shape: The shape of the argument.
+        dtype: The dtype to which the sums are rounded once; by default it is that of g.
+
+    Raises:
+        ValueError: The shape does not broadcast to that of g.
     """
     groups = _group_axes(g.shape, shape)
     if not g.size:
@@ -154,31 +171,31 @@ def sum_to_shape_by_kernel(g: Array, shape: Shape, dtype: np.dtype[Any] | None =
         i = max(k for k, (summed, _) in enumerate(groups) if summed)
         before, after = (math.prod(n for _, n in part) for part in (groups[:i], groups[i + 1 :]))
         groups_left = groups[:i] + groups[i + 1 :]
-        goes_on = any(summed for summed, _ in groups_left)
-        to = wide_dtype(g.dtype) if goes_on else g.dtype if dtype is None else dtype
+        has_more = any(summed for summed, _ in groups_left)
+        to = wide_dtype(g.dtype) if has_more else g.dtype if dtype is None else dtype
         table = total.reshape(*((1, before, groups[i][1]) if after == 1 else (before, groups[i][1], after)))
-        found = sum_table(table, to, by_row=after == 1, plain=after != 1)
-        total, groups = found.by_row if after == 1 else found.plain, groups_left
+        sums = sum_table(table, to, by_row=after == 1, plain=after != 1)
+        total, groups = sums.by_row if after == 1 else sums.plain, groups_left
     return total.reshape(shape)
 
 
 def reduction_rule(*, of_means: bool) -> Callable[..., VJP | None]:
-    """The rule of sum, or of mean."""
+    """Return the rule of sum or, with `of_means`, of mean."""
 
     def rule(x: Array, *, axis: Axes = None, keepdims: bool = False) -> VJP | None:
         if not are_supported(x):
             return None
-        kept = reduced_shape(x, axis, keepdims=True)
-        count = x.size // math.prod(kept)
+        keepdims_shape = reduced_shape(x, axis, keepdims=True)
+        count = x.size // math.prod(keepdims_shape)
         if count == 1:
             return None
-        value = sum_to_shape_by_kernel(x, kept, wide_dtype(x.dtype) if of_means else None)
+        value = sum_to_shape_by_kernel(x, keepdims_shape, wide_dtype(x.dtype) if of_means else None)
         value = (value / count).astype(x.dtype, copy=False) if of_means else value
 
         def pull(g: Array) -> Array:
             if of_means:
                 g = (g.astype(wide_dtype(x.dtype), copy=False) / count).astype(x.dtype, copy=False)
-            return np.broadcast_to(g.reshape(kept), x.shape)
+            return np.broadcast_to(g.reshape(keepdims_shape), x.shape)
 
         return value.reshape(reduced_shape(x, axis, keepdims)), (pull,)
 
@@ -186,14 +203,14 @@ def reduction_rule(*, of_means: bool) -> Callable[..., VJP | None]:
 
 
 def _cut_long_sum(groups: list[tuple[bool, int]]) -> list[tuple[bool, int]]:
-    """The groups with a long sum over the last of them cut in two, so that more than a few blocks have work."""
+    """Return the groups with a long sum over the last one cut in two, so that more blocks have work."""
     summed, n = groups[-1]
     k = math.gcd(n, MAX_PARTIAL_SUMS)
     return [*groups[:-1], (True, k), (True, n // k)] if summed and n // k >= MAX_PARTIAL_SUMS else groups
 
 
 def _group_axes(shape: Shape, target: Shape) -> list[tuple[bool, int]]:
-    """The axes, neighbours of a kind taken together: whether they are summed, and how many elements they have."""
+    """Return groups of neighbouring axes: whether they are summed, and how many elements they have."""
     lead = len(shape) - len(target)
     full = (1,) * lead + target
     if lead < 0 or any(n not in (1, m) for m, n in zip(shape, full, strict=True)):
@@ -210,7 +227,7 @@ def _group_axes(shape: Shape, target: Shape) -> list[tuple[bool, int]]:
 
 
 def find_outer_sizes(shape: Shape, x: Shape, y: Shape) -> tuple[int, int] | None:
-    """(m, n) where x is a column of m and y a row of n elements of a table that the shape is; None where they are not."""
+    """Return (m, n) if x is a column of m and y a row of n elements of a table of this shape; None if not."""
     x, y = ((1,) * (len(shape) - len(s)) + s for s in (x, y))
     for k in range(1, len(shape)):
         if x == shape[:k] + (1,) * (len(shape) - k) and y == (1,) * k + shape[k:]:

@@ -1,4 +1,4 @@
-"""CuPy arrays on the spec's tape."""
+"""Variables that hold CuPy arrays, on the spec's tape."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,9 +15,12 @@ from gradspec.reference.record import record
 
 
 class CuPyVariable(NumPyVariable):
-    """A CuPy array that knows how it was computed. Like every `Variable` it has `backward()`, and `grad` where it is a leaf.
+    """A CuPy array that knows how it was computed.
 
-    ops: the table it computes by; its operators and NumPy's functions are these ops. `kind_of` makes a class of a table.
+    Like every `Variable` it has `backward()`, and `grad` if it is a leaf. `make_variable_class` makes a class
+    that computes by given rules.
+
+    ops: the ops by name; the operators and NumPy's functions are these ops.
     """
 
     __slots__ = ()
@@ -50,9 +53,11 @@ _OTHER_OPERATORS = {"neg": "negative", "abs": "abs", "eq": "equal", "lt": "less"
 def make_variable_class(
     rules: Mapping[str, Rule], eager_gradient_rules: Mapping[str, Rule] = MappingProxyType({})
 ) -> type[CuPyVariable]:
-    """The class of variables that compute by these rules, one for each op of the spec.
+    """Return a class of variables that compute by these rules.
 
-    ahead: rules that take the place of some where a gradient will be asked for.
+    Args:
+        rules: One rule for each op of the spec.
+        eager_gradient_rules: Rules that take the place of some where a gradient will be asked for.
     """
     ops = {name: replace(OPS[name], rule=rule, apply=record(rule)) for name, rule in rules.items()}
     ops |= {
@@ -69,12 +74,13 @@ def make_variable_class(
 
 
 def _dispatch_on_requires_grad(eager: Callable[..., Any], apply: Callable[..., Any]) -> Callable[..., Any]:
-    """One op where a variable among the arguments requires a gradient, and another where none does."""
+    """Return an op that is `eager` where a variable among the arguments requires a gradient, else `apply`."""
 
     @wraps(apply)
     def op(*args: Any, **keywords: Any) -> Any:
-        asked = is_grad_enabled() and any(isinstance(x, CuPyVariable) and x.requires_grad for x in args)
-        return (eager if asked else apply)(*args, **keywords)
+        variables = (x for x in args if isinstance(x, CuPyVariable))
+        requires_grad = is_grad_enabled() and any(x.requires_grad for x in variables)
+        return (eager if requires_grad else apply)(*args, **keywords)
 
     return op
 

@@ -1,1 +1,1 @@
-"""What a case is: calls with values, layouts and kinks, programs, how they are written down. Knows no Hypothesis."""
+"""Cases, without Hypothesis: calls with values, layouts, kinks or extremes; programs; how to write them."""

@@ -1,4 +1,4 @@
-"""One case: a call of an op with concrete arrays and a cotangent, and what the spec or a backend makes of it."""
+"""A case: a call of an op with concrete arrays and a cotangent."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,37 +14,46 @@ from gradspec.reference import OPS, Op
 from gradspec.reference.domains import Booleans, Integers, Interval
 from gradspec.reference.rule import Array
 
-MIN_KINK_DISTANCE = 1 / 32  # from kinks, for cases that are to be smooth
+MIN_KINK_DISTANCE = 1 / 32  # of every element of a smooth case
 
 
 def dtype_of(name: str) -> np.dtype[Any]:
-    """The NumPy dtype of this name; bfloat16 is that of ml_dtypes."""
+    """Return the NumPy dtype of this name; bfloat16 is the one of ml_dtypes."""
     return np.dtype(ml_dtypes.bfloat16) if name == "bfloat16" else np.dtype(name)
 
 
 def exact_dtype(dtype: str) -> np.dtype[Any]:
-    """The dtype in which the spec counts as exact for results of this one."""
+    """Return the dtype in which the spec counts as exact for results in `dtype`."""
     return np.dtype(np.longdouble if dtype == "float64" else np.float64)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A call of `op`: its arrays (floats of `dtype`, int64 or bool), its keywords, a cotangent of the value's shape."""
+    """A call of an op with concrete arrays and keywords, and a cotangent.
+
+    Attributes:
+        op: The op.
+        dtype: The name of the dtype of all floats among the arrays.
+        inputs: Arrays of floats, int64 or bool, as the op's domains demand.
+        keywords: The keyword arguments.
+        cotangent: An array of the value's shape.
+        layouts: The layouts in which a backend gets the inputs and, last, the cotangent; all "C" if empty.
+    """
 
     op: Op
     dtype: str
     inputs: tuple[Array, ...]
     keywords: dict[str, Any]
     cotangent: Array
-    layouts: tuple[str, ...] = ()  # of the inputs and the cotangent, as a backend gets them; all "C" if empty
+    layouts: tuple[str, ...] = ()
 
     @property
     def differentiable_inputs(self) -> tuple[int, ...]:
-        """Which of the inputs have a gradient."""
+        """The numbers of the inputs that have a gradient."""
         return self.op.differentiable_arguments(len(self.inputs))
 
     def map_float_arrays(self, convert: Callable[[Array], Array]) -> "Case":
-        """The case with `convert` applied to the inputs that have a gradient and to the cotangent."""
+        """Return the case with `convert` applied to its inputs of floats and to the cotangent."""
         floats = {i for i, x in enumerate(self.inputs) if x.dtype.kind not in "biu"}
         inputs = tuple(convert(x) if i in floats else x for i, x in enumerate(self.inputs))
         return replace(self, inputs=inputs, cotangent=convert(self.cotangent))
@@ -59,7 +68,18 @@ class Case:
         cotangent: Any,
         layouts: tuple[str, ...] = (),
     ) -> "Case":
-        """A case from nested lists or arrays, as a script would write it; arrays of labels or truth values stay as they are."""
+        """Build a case from nested lists or arrays, as a script writes it.
+
+        Arrays of labels or truth values keep their dtype; everything else gets the one its domain demands.
+
+        Args:
+            op: The name of the op.
+            dtype: The name of the dtype of all floats.
+            inputs: The array arguments.
+            keywords: The keyword arguments.
+            cotangent: The cotangent of the value.
+            layouts: As of the class.
+        """
         spec = OPS[op]
         kinds = {Integers: np.dtype(np.int64), Booleans: np.dtype(np.bool_), Interval: dtype_of(dtype)}
         arrays = tuple(
@@ -71,11 +91,11 @@ class Case:
         return cls(spec, dtype, arrays, keywords, np.array(cotangent, dtype_of(dtype)), layouts)
 
     def with_input(self, i: int, x: Array) -> "Case":
-        """The case with another array as its i-th input."""
+        """Return the case with another array as its i-th input."""
         return replace(self, inputs=(*self.inputs[:i], x, *self.inputs[i + 1 :]))
 
     def compute_kink_distances(self) -> tuple[Array, ...]:
-        """How far each element of each input is from the nearest kink, in higher precision."""
+        """Return, for each input, how far each element is from the nearest kink, in higher precision."""
         if self.op.kinks is None:
             return tuple(np.full(x.shape, np.inf) for x in self.inputs)
         wide = self.map_float_arrays(lambda x: x.astype(exact_dtype(self.dtype)))
@@ -83,21 +103,21 @@ class Case:
 
     @property
     def is_smooth(self) -> bool:
-        """Whether every element keeps its `DISTANCE` from kinks."""
+        """Whether no element is closer to a kink than `MIN_KINK_DISTANCE`."""
         return not any(np.any(d < MIN_KINK_DISTANCE) for d in self.compute_kink_distances())
 
     def to_backend_arrays(self, backend: Backend) -> tuple[list[Any], Any]:
-        """The inputs and the cotangent as arrays of a backend, in their layouts."""
+        """Return the inputs and the cotangent as arrays of a backend, in their layouts."""
         arrays = (*self.inputs, self.cotangent)
         layouts = self.layouts or ("C",) * len(arrays)
         *inputs, cotangent = (
-            backend.from_numpy(lay_out(x, at)) for x, at in zip(arrays, layouts, strict=True)
+            backend.from_numpy(lay_out(x, layout)) for x, layout in zip(arrays, layouts, strict=True)
         )
         return inputs, cotangent
 
     @property
     def without_defaults(self) -> "Case":
-        """The case without the keywords that have their default values anyway."""
+        """The case without the keywords whose values are the defaults."""
         defaults = self.op.defaults
 
         def is_default(name: str, value: Any) -> bool:
@@ -107,47 +127,46 @@ class Case:
 
     @property
     def target_name(self) -> str:
-        """What the case is of, in a word."""
+        """The name of the op."""
         return self.op.name
 
     def as_python(self) -> str:
-        """The Python expression of this case, as a script that imports `Case`, `np`, `inf` and `nan` would write it."""
+        """Return a Python expression of the case, for scripts that import `Case`, `np`, `inf` and `nan`."""
         inputs = "".join(f"        {self._format_input(i, x)},\n" for i, x in enumerate(self.inputs))
         keywords = ", ".join(f"{k!r}: {literal(v)}" for k, v in self.keywords.items())
+        layouts = f" {self.layouts!r}," if self.layouts else ""
         return (
             f"Case.of(\n    {self.op.name!r}, {self.dtype!r}, [\n{inputs}    ],\n"
-            f"    {{{keywords}}}, {literal(self.cotangent)},{f' {self.layouts!r},' if self.layouts else ''}\n)"
+            f"    {{{keywords}}}, {literal(self.cotangent)},{layouts}\n)"
         )
 
     def _format_input(self, i: int, x: Array) -> str:
-        """An input as `of` takes it, with its dtype where that is the wrong one."""
-        right = type(self.op.domain(i)) is Interval or x.dtype.kind in "biu"
-        return literal(x) if right else f"np.array({literal(x)}, {x.dtype.name!r})"
+        """Return an input as `of` takes it, with its dtype where `of` would give it another."""
+        has_right_dtype = type(self.op.domain(i)) is Interval or x.dtype.kind in "biu"
+        return literal(x) if has_right_dtype else f"np.array({literal(x)}, {x.dtype.name!r})"
 
     def as_lines(self) -> list[str]:
-        """The case for people, a line for each array."""
-        named = {self.op.argument_name(i): x for i, x in enumerate(self.inputs)} | self.keywords
-        named["cotangent"] = self.cotangent
-        width = max(map(len, named))
-        lines = [f"in {self.dtype}", *(f"{name:{width}} = {format_briefly(x)}" for name, x in named.items())]
-        return (
-            [*lines, f"layouts {', '.join(self.layouts)} (of the cotangent last)"] if self.layouts else lines
-        )
+        """Return the case as people read it, one line for each array."""
+        arguments = {self.op.argument_name(i): x for i, x in enumerate(self.inputs)} | self.keywords
+        arguments["cotangent"] = self.cotangent
+        width = max(map(len, arguments))
+        lines = [f"in {self.dtype}", *(f"{k:{width}} = {format_briefly(x)}" for k, x in arguments.items())]
+        if self.layouts:
+            lines.append(f"layouts {', '.join(self.layouts)} (of the cotangent last)")
+        return lines
 
     def as_json(self) -> dict[str, Any]:
-        """The case for tools: arrays as literals with their shapes."""
-        arrays = {self.op.argument_name(i): x for i, x in enumerate(self.inputs)} | {
-            "cotangent": self.cotangent
-        }
-        described = {
-            k: {"shape": x.shape, "dtype": str(x.dtype), "values": literal(x)} for k, x in arrays.items()
-        }
-        keywords = {k: literal(v) for k, v in self.keywords.items()}
+        """Return the case as tools read it: arrays as literals, with their shapes and dtypes."""
+        arrays = {self.op.argument_name(i): x for i, x in enumerate(self.inputs)}
+        arrays["cotangent"] = self.cotangent
         return {
             "op": self.op.name,
             "dtype": self.dtype,
-            "arrays": described,
-            "keywords": keywords,
+            "arrays": {
+                name: {"shape": x.shape, "dtype": str(x.dtype), "values": literal(x)}
+                for name, x in arrays.items()
+            },
+            "keywords": {k: literal(v) for k, v in self.keywords.items()},
             "layouts": self.layouts,
         }
 

@@ -1,4 +1,4 @@
-"""What comes of a case: its value and gradients, in the spec and on a backend."""
+"""The value and the gradients of a case, as the spec or a backend computes them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,22 +15,22 @@ from gradspec.reference.rule import Array
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a case: the value, and the gradient of each argument that has one, by the argument's name."""
+    """The value of a case and, by name, the gradient of each argument that has one."""
 
     value: Array
     gradients: dict[str, Array]
 
 
 def run_spec(case: Case) -> Result:
-    """The value and gradients that the spec's rule gives, at the precision of the case's own arrays."""
+    """Return the value and gradients that the spec gives, at the precision of the case's own arrays."""
     value, pullbacks = case.op.rule(*case.inputs, **case.keywords)
     if pullbacks is None:
         return Result(np.asarray(value), {})
     g = case.cotangent
-    pulled: Sequence[Array] = pullbacks(g) if callable(pullbacks) else [p and p(g) for p in pullbacks]
+    by_input: Sequence[Array] = pullbacks(g) if callable(pullbacks) else [p and p(g) for p in pullbacks]
     gradients = {}
     for i in case.differentiable_inputs:
-        x, d = case.inputs[i], pulled[i]
+        x, d = case.inputs[i], by_input[i]
         gradients[case.op.argument_name(i)] = np.asarray(
             d if d.shape == x.shape else unbroadcast(d, x.shape)
         ).astype(x.dtype)
@@ -38,18 +38,18 @@ def run_spec(case: Case) -> Result:
 
 
 def forward(backend: Backend, case: Case) -> Array:
-    """The value that a backend computes, without its vjp."""
+    """Return the value that a backend computes, without its vjp."""
     arrays, _ = case.to_backend_arrays(backend)
     return backend.to_numpy(call(case.op, backend.ops[case.op.name], arrays, case.keywords))
 
 
 def run_on_backend(backend: Backend, case: Case) -> Result:
-    """What a backend makes of the case: by its vjp, or the value alone of an op that has no gradient."""
+    """Return the value and gradients of a backend's vjp, or the value alone of an op that has no gradient."""
     return differentiate(backend, case) if case.differentiable_inputs else Result(forward(backend, case), {})
 
 
 def differentiate(backend: Backend, case: Case) -> Result:
-    """The value and gradients that a backend's vjp gives."""
+    """Return the value and gradients that a backend's vjp gives."""
     value, pull = value_and_pullback(backend, case)
     return Result(value, pull(case.cotangent))
 
@@ -57,9 +57,15 @@ def differentiate(backend: Backend, case: Case) -> Result:
 def value_and_pullback(
     backend: Backend, case: Case, wrt: Sequence[int] | None = None
 ) -> tuple[Array, Callable[[Array], dict[str, Array]]]:
-    """The value that a backend's vjp gives, and its pullback: from a cotangent to the gradients by argument.
+    """Return the value of a backend's vjp, and its pullback from a cotangent to the gradients by argument.
 
-    free: as `linearized` has it.
+    Args:
+        backend: The backend.
+        case: The case; its cotangent plays no part.
+        wrt: The numbers of the inputs to differentiate by; all that have a gradient if None.
+
+    Raises:
+        TypeError: From the pullback, when the backend's own returns another number of gradients.
     """
     arrays, _ = case.to_backend_arrays(backend)
     wrt = case.differentiable_inputs if wrt is None else wrt
@@ -81,9 +87,13 @@ def value_and_pullback(
 def call_backend_vjp(
     backend: Backend, case: Case, arrays: Sequence[Any], wrt: Sequence[int] | None = None
 ) -> tuple[Any, Callable[[Any], Sequence[Any]]]:
-    """What the backend's vjp makes of the case at these arrays of its own: a value and a pullback.
+    """Return the value and the pullback that a backend's vjp gives for arrays of its own.
 
-    free: by which of the arrays; by all that have a gradient unless given.
+    Args:
+        backend: The backend.
+        case: The case whose op and keywords are used.
+        arrays: The backend's arrays, in place of the case's inputs.
+        wrt: The numbers of the arrays to differentiate by; all that have a gradient if None.
     """
     wrt = case.differentiable_inputs if wrt is None else wrt
     value, pullback = backend.vjp(bind_constants(backend, case, arrays, wrt), *(arrays[i] for i in wrt))
@@ -93,11 +103,11 @@ def call_backend_vjp(
 def bind_constants(
     backend: Backend, case: Case, arrays: Sequence[Any], wrt: Sequence[int]
 ) -> Callable[..., Any]:
-    """The op as a function of the `free` ones among its arrays, the others being as given."""
+    """Return the backend's op as a function of the arrays that `wrt` numbers, with the others bound."""
     fn = backend.ops[case.op.name]
 
     def function(*xs: Any) -> Any:
-        given = dict(zip(wrt, xs, strict=True))
-        return call(case.op, fn, [given.get(i, x) for i, x in enumerate(arrays)], case.keywords)
+        variables = dict(zip(wrt, xs, strict=True))
+        return call(case.op, fn, [variables.get(i, x) for i, x in enumerate(arrays)], case.keywords)
 
     return function

@@ -1,29 +1,83 @@
-"""Filling a call with values, which makes it a case."""
+"""Filling calls and arrays with values that a block of bytes picks."""
+
+import math
 
 import numpy as np
 
-from gradspec.properties.cases import values
-from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.case import Case, dtype_of
+from gradspec.properties.cases.values import COTANGENT_VALUES, alphabets
 from gradspec.reference.cases import Call, IntegersBelow
+from gradspec.reference.domains import Booleans, Domain, Integers
 from gradspec.reference.op import Op
 from gradspec.reference.rule import Array
 
 
 def fill_case(op: Op, call: Call, dtype: str, block: Array) -> Case:
-    """The case of a call that a block of bytes picks the values of."""
+    """Return the case that a call becomes when a block of bytes picks its values.
+
+    Args:
+        op: The op.
+        call: The shapes of its arrays and its keywords.
+        dtype: The dtype of the floats.
+        block: Bytes: the first ones pick an alphabet for each array, the others its elements.
+    """
     inputs = []
     for i, described in enumerate(call.shapes):
         shape, bound = (
             (described.shape, described.bound) if isinstance(described, IntegersBelow) else (described, 1)
         )
         picks = np.roll(block[len(call.shapes) :], -17 * i)  # so that equal shapes get different values
-        far = i == 0 and not op.elementwise
-        inputs.append(values.fill_array(op.domain(i), dtype, shape, int(block[i]), picks, bound, far))
+        allow_far = i == 0 and not op.elementwise
+        inputs.append(fill_array(op.domain(i), dtype, shape, int(block[i]), picks, bound, allow_far))
     with np.errstate(all="ignore"):
         shape = np.shape(op.rule(*(_to_float32(x) for x in inputs), **call.keywords)[0])
-    return Case(op, dtype, tuple(inputs), call.keywords, values.fill_cotangent(dtype, shape, block[::-1]))
+    return Case(op, dtype, tuple(inputs), call.keywords, fill_cotangent(dtype, shape, block[::-1]))
+
+
+def fill_array(
+    domain: Domain,
+    dtype: str,
+    shape: tuple[int, ...],
+    choice: int,
+    block: Array,
+    bound: int = 1,
+    allow_far: bool = False,
+) -> Array:
+    """Return an array whose elements a block of bytes picks from an alphabet.
+
+    Args:
+        domain: What may occur: `Integers` give int64, `Booleans` bool, an `Interval` floats.
+        dtype: The dtype of floats.
+        shape: The shape.
+        choice: Picks the alphabet of floats.
+        block: Picks the elements; repeated where it is too short.
+        bound: What integers are below.
+        allow_far: Whether floats may lie far from zero compared with the distances between them.
+    """
+    n = int(np.prod(shape))
+    picks = np.resize(block, n) if len(block) else np.zeros(n, np.uint8)
+    if isinstance(domain, Integers):
+        return (picks.astype(np.int64) % bound).reshape(shape)
+    if isinstance(domain, Booleans):
+        return (picks % 2 == 0).reshape(shape)
+    choices = alphabets(domain, dtype, allow_far)
+    alphabet = choices[choice % len(choices)]
+    return alphabet[picks % len(alphabet)].reshape(shape)
+
+
+def fill_cotangent(dtype: str, shape: tuple[int, ...], block: Array) -> Array:
+    """Return a cotangent that is never uniform: even where the bytes are equal, the elements differ."""
+    n = int(np.prod(shape))
+    picks = (np.resize(block, n) if len(block) else np.zeros(n, np.uint8)) + np.arange(n)
+    return np.array(COTANGENT_VALUES).astype(dtype_of(dtype))[picks % len(COTANGENT_VALUES)].reshape(shape)
+
+
+def draw_block(call: Call, rng: np.random.Generator) -> Array:
+    """Return random bytes for `fill_case`: as many as the arrays of the call have elements, and some more."""
+    sizes = [math.prod(s.shape if isinstance(s, IntegersBelow) else s) for s in call.shapes]
+    return rng.integers(0, 256, sum(sizes) + len(sizes) + 64, np.uint8)
 
 
 def _to_float32(x: Array) -> Array:
-    """X in a dtype that NumPy itself computes in."""
+    """Return floats in a dtype that NumPy itself computes in, and other arrays as they are."""
     return x.astype(np.float32) if x.dtype.kind not in "biu" else x

@@ -9,51 +9,59 @@ import numpy as np
 from gradspec.properties.cases.case import MIN_KINK_DISTANCE, Case, dtype_of, exact_dtype
 from gradspec.reference.rule import Array
 
-RANDOM_MOVES = 64  # ways off the kinks at random, besides the regular ones
+RANDOM_MOVES = 64  # random ways off the kinks, besides the regular ones
 
 
 def move_onto_kinks(case: Case, rng: np.random.Generator) -> Case:
-    """The case with about half of the elements, argument by argument, moved by their distance to the nearest kink."""
+    """Return the case with about half of its elements moved to the nearest kink, argument by argument."""
     inputs = list(case.inputs)
     for i in case.differentiable_inputs:
         distance = replace(case, inputs=tuple(inputs)).compute_kink_distances()[i]
         picked = (rng.random(distance.shape) < 0.5) & np.isfinite(distance)
-        for way in (1, -1):
-            moved = inputs[i].astype(exact_dtype(case.dtype)) + np.where(picked, way * distance, 0)
-            tried = [*inputs[:i], moved.astype(dtype_of(case.dtype)), *inputs[i + 1 :]]
-            there = replace(case, inputs=tuple(tried)).compute_kink_distances()[i] == 0
-            inputs[i] = np.where(there, tried[i], inputs[i])
+        for sign in (1, -1):
+            moved = inputs[i].astype(exact_dtype(case.dtype)) + np.where(picked, sign * distance, 0)
+            candidate = moved.astype(dtype_of(case.dtype))
+            candidates = (*inputs[:i], candidate, *inputs[i + 1 :])
+            on_kink = replace(case, inputs=candidates).compute_kink_distances()[i] == 0
+            inputs[i] = np.where(on_kink, candidate, inputs[i])
     return replace(case, inputs=tuple(inputs))
 
 
 def move_off_kinks(case: Case) -> Iterator[Case]:
-    """The case in higher precision with its elements moved off the kinks by less than a unit in the last place.
+    """Yield the case in higher precision, moved off the kinks by less than a unit in the last place.
 
-    Ties are broken in every case, so that it has a derivative. First all move up and all move down, in either order;
-    then one argument as a whole further than the next, in every order of three, so that each is the middle one everywhere;
-    then for each element it moves furthest up, and furthest down, with few or many others; then at random.
+    Ties are broken in every yielded case, so that it has a derivative. First all elements move up and all
+    move down, in either order. Then one argument as a whole moves further than the next, in every order of
+    three, so that each of them is the middle one everywhere. Then each element in turn moves furthest up, and
+    furthest down, with few or many others. Then all move at random.
     """
-    on = [d == 0 for d in case.compute_kink_distances()]
-    n = sum(int(np.sum(mask)) for mask in on)
+    masks = [d == 0 for d in case.compute_kink_distances()]
+    n = sum(int(np.sum(mask)) for mask in masks)
     rng, ranks = np.random.default_rng(n), np.arange(n)
     orders: list[Array] = [ranks + 1, -1 - ranks, n - ranks, ranks - n]
-    if len(on) > 2:
-        blocks = np.split(ranks, np.cumsum([np.sum(mask) for mask in on])[:-1])
+    if len(masks) > 2:
+        blocks = np.split(ranks, np.cumsum([np.sum(mask) for mask in masks])[:-1])
         orders += [1 + np.argsort(np.concatenate(some)) for some in itertools.permutations(blocks)]
     for k in range(n):
         rank = (ranks + k) % n
         orders += [rank - n + 1.5, rank - 0.5, rank - n / 2 + 0.25]
     orders += [rng.permutation(n) - rng.integers(0, n + 1) + 0.5 for _ in range(RANDOM_MOVES)]
     for order in orders:
-        yield _move_by_ulps(case, on, order / (n + 1))
+        yield _move_by_ulps(case, masks, order / (n + 1))
 
 
-def _move_by_ulps(case: Case, on: Sequence[Array], steps: Array) -> Case:
-    """The case in higher precision with its elements on kinks moved by these many units in the last place."""
+def _move_by_ulps(case: Case, masks: Sequence[Array], steps: Array) -> Case:
+    """Return the case in higher precision, moved by `steps` units in the last place.
+
+    Args:
+        case: The case.
+        masks: For each input, which elements are on kinks and move.
+        steps: By how many units each of these moves, input after input.
+    """
     wide = case.map_float_arrays(lambda x: x.astype(exact_dtype(case.dtype)))
     unit = max(float(np.finfo(exact_dtype(case.dtype)).eps) * 8 * len(steps), _epsilon(case.dtype))
     inputs, begin = [], 0
-    for x, mask in zip(wide.inputs, on, strict=True):
+    for x, mask in zip(wide.inputs, masks, strict=True):
         end = begin + int(np.sum(mask))
         if end > begin:
             x = x.copy()
@@ -64,13 +72,17 @@ def _move_by_ulps(case: Case, on: Sequence[Array], steps: Array) -> Case:
 
 
 def _epsilon(dtype: str) -> float:
-    """The spacing of the numbers of a dtype at 1."""
+    """Return the spacing of the numbers of a dtype at 1."""
     one = dtype_of(dtype).type(1)
     return float(np.nextafter(one, dtype_of(dtype).type(2)) - one)
 
 
 def move_away_from_kinks(case: Case, rng: np.random.Generator) -> Case:
-    """The case with every element that is nearer to a kink than `DISTANCE` moved, until none is."""
+    """Return the case with elements nearer to a kink than `MIN_KINK_DISTANCE` moved at random until none is.
+
+    Raises:
+        ValueError: If none of 50 attempts, with ever larger steps, gets there.
+    """
     for attempt in range(50):
         near = [d < MIN_KINK_DISTANCE for d in case.compute_kink_distances()]
         if not any(map(np.any, near)):
@@ -81,4 +93,4 @@ def move_away_from_kinks(case: Case, rng: np.random.Generator) -> Case:
             for x, n in zip(case.inputs, near, strict=True)
         ]
         case = replace(case, inputs=tuple(np.asarray(m, dtype_of(case.dtype)) for m in moved))
-    raise ValueError(f"no place away from the kinks of {case.op.name} was found for {case}")
+    raise ValueError(f"no inputs {MIN_KINK_DISTANCE} away from the kinks of {case.op.name} found near {case}")

@@ -1,7 +1,7 @@
-"""The same elements in memory laid out otherwise.
+"""Layouts: the same elements, arranged differently in memory.
 
-Each layout is a function from an array to an equal one. What a library cannot have (torch has no negative strides) its
-`from_numpy` copies into something it can.
+Each layout is a function from an array to an equal one. A library's `from_numpy` copies what the library
+cannot have (torch has no negative strides) into something that it can.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def _reversed(x: Array) -> Array:
 
 
 def _offset(x: Array) -> Array:
-    """Not at the start of its memory, nor at a multiple of a vector load."""
+    """Neither at the start of its memory nor at a multiple of a vector load."""
     memory = np.ones(x.size + 3, x.dtype)
     memory[3:] = x.ravel()
     return memory[3:].reshape(x.shape)
@@ -38,12 +38,12 @@ def _strided(x: Array) -> Array:
 
 
 def _spaced(x: Array) -> Array:
-    """Rows, or matrices, further apart than they are long; each is whole."""
+    """Rows, or matrices, further apart than they are long; each is contiguous."""
     return _copy_to_every_second(x, 1)
 
 
 def _copy_to_every_second(x: Array, axes: int) -> Array:
-    """Every second element of a larger array along so many of the first axes."""
+    """Return x as every second element of a larger array along the first `axes` axes."""
     memory = np.ones([2 * n if i < axes else n for i, n in enumerate(x.shape)], x.dtype)
     every_second = memory[(slice(None, None, 2),) * min(axes, x.ndim) + (...,)]
     every_second[...] = x
@@ -79,14 +79,14 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
 
 
 MIN_RANK = {"fortran": 2, "transposed": 2, "reversed": 1, "strided": 1, "spaced": 2, "expanded": 1}
-"""Below which a layout is no other than "C"."""
+"""The rank below which a layout is the same as "C"; 0 for the others."""
 
 
 def list_layout_names(x: Array) -> list[str]:
-    """The layouts that make a difference to an array of the rank of x."""
+    """Return the names of the layouts that make a difference to an array of the rank of x."""
     return [name for name in LAYOUTS if x.ndim >= MIN_RANK.get(name, 0)]
 
 
 def lay_out(x: Array, layout: str) -> Array:
-    """An array equal to x in this layout, one of `LAYOUTS`; how x itself lies in memory makes no difference to it."""
+    """Return an array equal to x in one of the `LAYOUTS`, whatever the layout of x itself."""
     return LAYOUTS[layout](np.asarray(x, order="C"))

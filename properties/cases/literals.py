@@ -1,4 +1,4 @@
-"""How values are written down: as short Python literals that are exactly what they were."""
+"""Literals: values written as short Python expressions that give exactly the same values."""
 
 import math
 import warnings
@@ -13,14 +13,17 @@ MAX_NUMBERS_SHOWN = 100  # numbers of an array that a report repeats
 
 
 def format_briefly(x: Any) -> str:
-    """A literal, or how many numbers there are if nobody would read them."""
+    """Return a literal, or only the count and shape of an array of more numbers than anybody reads."""
     if isinstance(x, np.ndarray) and x.size > MAX_NUMBERS_SHOWN:
         return f"{x.size} numbers of shape {x.shape}, which the script has in full"
     return literal(x)
 
 
 def literal(x: Any) -> str:
-    """A short Python literal that is exactly x: an array as nested lists, a number with as few digits as identify it."""
+    """Return a short Python literal of exactly x.
+
+    An array becomes nested lists, a number has as few digits as identify it.
+    """
     if isinstance(x, tuple):
         return f"({', '.join(map(_format_key_part, x))}{',' if len(x) == 1 else ''})"
     if not isinstance(x, np.ndarray):
@@ -32,7 +35,7 @@ def literal(x: Any) -> str:
 
 
 def _format_key_part(x: Any) -> str:
-    """A literal of what is in a key, where nobody knows of which dtype an array ought to be."""
+    """Return a literal of a part of a key, with the dtype of an array, which nothing else tells there."""
     floats = isinstance(x, np.ndarray) and x.dtype.kind not in "biu"
     return f"np.array({_format_nested(x)}, np.{x.dtype})" if floats else literal(x)
 
@@ -44,7 +47,8 @@ def _format_nested(x: Array) -> str:
     def format_part(part: Any) -> str:
         if isinstance(part, list):
             return f"[{', '.join(map(format_part, part))}]"
-        if part == 0:  # an integer 0 has no sign
+        if part == 0:
+            # As an integer, -0 would lose its sign.
             return "-0.0" if math.copysign(1, part) < 0 else "0"
         return _format_shortest(part, x.dtype)
 
@@ -53,8 +57,9 @@ def _format_nested(x: Array) -> str:
 
 @lru_cache(4096)  # a large array has few different numbers
 def _format_shortest(x: float, dtype: np.dtype[Any]) -> str:
-    """With as few digits as identify the number in that dtype."""
-    with warnings.catch_warnings(action="ignore"):  # with few digits the largest number overflows
+    """Return the number with as few digits as identify it in that dtype."""
+    # With few digits, the largest number of a dtype overflows.
+    with warnings.catch_warnings(action="ignore"):
         return next(s for digits in range(1, 40) if _is_same_number(dtype.type(s := f"{x:.{digits}g}"), x))
 
 

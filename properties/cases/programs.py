@@ -1,4 +1,4 @@
-"""Programs: compositions of ops that start from random inputs, as cases."""
+"""Programs: cases that are compositions of ops and start from random inputs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,21 +12,23 @@ from gradspec.properties.cases.reproducible import ReprCase
 from gradspec.properties.cases.values import COTANGENT_VALUES
 from gradspec.reference.rule import Array
 
-MAX_STEPS = 8  # steps of a program
-
-
-SEEDS_PER_SMALL_COTANGENT = 5  # of so many programs, one has a small cotangent
-
+MAX_STEPS = 8  # of a program
+SEEDS_PER_SMALL_COTANGENT = 5  # one of so many seeds gives a small cotangent
 
 Shape = tuple[int, int]
-
-
 Keywords = Callable[[Shape], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class MenuItem:
-    """What a step may do: an op, and how many values it takes; by the shape of the first, its keywords and what axes it leaves."""
+    """What a step may do.
+
+    Attributes:
+        op: The name of the op.
+        arity: How many values it takes.
+        keywords: Its keywords, as a function of the shape of the first value.
+        result_shape: The shape of its result, as a function of the shape of the first value.
+    """
 
     op: str
     arity: int = 1
@@ -35,7 +37,7 @@ class MenuItem:
 
 
 def _make_reductions(op: str) -> dict[str, MenuItem]:
-    """The op over either axis, which stays with length 1."""
+    """Return menu items that reduce over either axis, which stays with length 1."""
     return {
         f"{op} of rows": MenuItem(op, 1, lambda _: {"axis": 0, "keepdims": True}, lambda s: (1, s[1])),
         f"{op} of columns": MenuItem(op, 1, lambda _: {"axis": 1, "keepdims": True}, lambda s: (s[0], 1)),
@@ -43,7 +45,7 @@ def _make_reductions(op: str) -> dict[str, MenuItem]:
 
 
 def _make_axis_ops(op: str) -> dict[str, MenuItem]:
-    """The op along either axis."""
+    """Return menu items that apply the op along either axis."""
     return {
         f"{op} of rows": MenuItem(op, 1, lambda _: {"axis": 0}),
         f"{op} of columns": MenuItem(op, 1, lambda _: {"axis": 1}),
@@ -74,19 +76,27 @@ MENU: dict[str, MenuItem] = {
     ),
     "each second row twice": MenuItem("getitem", 1, lambda s: {"key": (np.arange(s[0]) // 2,)}),
 }
-"""What a step may do. Any results broadcast with each other, and none of the ops has kinks, so that a program is smooth
-wherever it goes."""
+"""What a step may do.
+
+Any results broadcast with each other, and none of the ops has kinks, so that a program is smooth wherever it
+leads.
+"""
 
 
 Step = tuple[str, tuple[int, ...]]
-"""A name from the menu, and which values it takes: inputs count first, then the results of earlier steps."""
+"""A name from the menu and the numbers of the values it takes: inputs first, then earlier results."""
 
 
 @dataclass(frozen=True)
 class Program(ReprCase):
-    """Steps that start from random inputs of the given shapes; the value is the result of the last.
+    """Steps that start from random inputs; the value is the result of the last step.
 
-    constants: which of the inputs, by number, no gradient is asked of.
+    Attributes:
+        dtype: The name of the dtype of all arrays.
+        seed: What the numbers in the inputs and in the cotangent are drawn from.
+        shapes: The shapes of the inputs.
+        steps: The steps, in order.
+        constants: The numbers of the inputs whose gradients are not asked for.
     """
 
     dtype: str
@@ -96,20 +106,23 @@ class Program(ReprCase):
     constants: tuple[int, ...] = ()
 
     def draw_inputs(self) -> list[Array]:
-        """Numbers of either sign between 1/4 and 2 in size: eight squarings of them lead nowhere extreme."""
+        """Return inputs of either sign, between 1/4 and 2 in size: eight squarings stay ordinary."""
         rng = np.random.default_rng(self.seed)
         sizes = [rng.choice([-1, 1], s) * rng.uniform(1 / 4, 2, s) for s in self.shapes]
         return [x.astype(dtype_of(self.dtype)) for x in sizes]
 
     def draw_cotangent(self, shape: tuple[int, ...]) -> Array:
-        """Of ordinary numbers, or now and then of small ones: that is no reason to stop."""
+        """Return a cotangent of ordinary numbers or, now and then, of small ones, at which no tape may stop.
+
+        Never of small ones in float16, which would lose them.
+        """
         g = np.random.default_rng(self.seed + 1).choice(COTANGENT_VALUES, shape)
-        small = (
-            self.seed % SEEDS_PER_SMALL_COTANGENT == SEEDS_PER_SMALL_COTANGENT - 1 and self.dtype != "float16"
-        )  # which would lose them
-        return np.asarray(g * 2.0**-40 if small else g, dtype_of(self.dtype))
+        is_small = self.seed % SEEDS_PER_SMALL_COTANGENT == SEEDS_PER_SMALL_COTANGENT - 1
+        if is_small and self.dtype != "float16":
+            g = g * 2.0**-40
+        return np.asarray(g, dtype_of(self.dtype))
 
 
 def filter_menu(backend: Backend) -> list[str]:
-    """What programs of the backend can be made of."""
-    return [name for name, entry in MENU.items() if entry.op in backend.ops]
+    """Return the names of the menu items whose ops the backend offers."""
+    return [name for name, item in MENU.items() if item.op in backend.ops]

@@ -1,10 +1,10 @@
-"""What every kind of case can do: be shown to people, written as Python, and saved for tools."""
+"""Reproducible cases: what every kind of case can do, so that its failure can be shown, rerun and saved."""
 
 from typing import Any, Protocol
 
 
 class ReproducibleCase(Protocol):
-    """What a law can be tried on: something that can be shown to people, to Python and to tools."""
+    """What a law can be judged on: it can be written for people, for Python and for tools."""
 
     @property
     def target_name(self) -> str: ...
@@ -16,7 +16,7 @@ class ReproducibleCase(Protocol):
 
 
 class ReprCase:
-    """Makes a dataclass of plain values reproducible: its repr is an expression."""
+    """A base of dataclasses of plain values: their repr is an expression, which makes them reproducible."""
 
     target_name = "programs"
 

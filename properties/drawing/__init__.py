@@ -1,1 +1,1 @@
-"""Hypothesis: strategies over what is in `cases`, and the parts of Hypothesis that are private."""
+"""Drawing with Hypothesis: strategies over what is in `cases`, and the private parts of Hypothesis in use."""

@@ -1,4 +1,4 @@
-"""Calls with something wrong about them."""
+"""Hypothesis strategies: cases with something wrong that the spec refuses."""
 
 import itertools
 import math
@@ -20,37 +20,44 @@ from gradspec.reference.op import Op
 from gradspec.reference.rule import Array
 
 Corruption = Callable[[Case, SeededChoices], Case | None]
-"""A case with something changed that may well be an error, or None where there is nothing to change."""
+"""Returns the case with a change that may well be an error, or None where there is nothing to change."""
 
-MAX_ELEMENTS_BAD_INPUT = 60
-MAX_REFUSED_CASES = 2  # refused calls per good one
+MAX_ELEMENTS_BAD_INPUT = 60  # of an array
+MAX_REFUSED_CASES = 2  # for each good one
 
 
 @st.composite
 def bad_input_cases(draw: Draw, op: Op, dtypes: Sequence[str], allow_bad_indices: bool) -> list[Case]:
-    """A case as `cases` draws them, and as it is when spoilt in ways that the spec refuses.
+    """Draw a case as `cases` does, followed by versions of it that are corrupted and that the spec refuses.
 
-    indices: whether indices may be out of range. On CUDA these end the process's use of the device instead of raising.
+    Args:
+        draw: Given by Hypothesis.
+        op: The op.
+        dtypes: The dtypes to choose from; only float64 and float32 are used.
+        allow_bad_indices: Whether indices may be out of range. On CUDA these make the device unusable for the
+            rest of the process instead of raising.
     """
-    (case,) = draw(
-        cases(op, [d for d in dtypes if d in ("float64", "float32")], 1, False, MAX_ELEMENTS_BAD_INPUT)
-    )
+    wide_dtypes = [d for d in dtypes if d in ("float64", "float32")]
+    (case,) = draw(cases(op, wide_dtypes, 1, False, MAX_ELEMENTS_BAD_INPUT))
     choose = SeededChoices(draw(st.integers(0, 2**16 - 1)))
-    ways = [spoil for spoil in CORRUPTIONS if allow_bad_indices or spoil not in INDEX_CORRUPTIONS]
-    choose.random.shuffle(ways)
-    spoilt = (
-        changed for spoil in ways if (changed := spoil(case, choose)) is not None and is_refused(changed)
-    )
-    return [case, *itertools.islice(spoilt, MAX_REFUSED_CASES)]
+    corruptions = [f for f in CORRUPTIONS if allow_bad_indices or f not in INDEX_CORRUPTIONS]
+    choose.random.shuffle(corruptions)
+    candidates = (corrupt(case, choose) for corrupt in corruptions)
+    refused = (candidate for candidate in candidates if candidate is not None and is_refused(candidate))
+    return [case, *itertools.islice(refused, MAX_REFUSED_CASES)]
 
 
 def is_refused(case: Case) -> bool:
-    """Whether the spec raises, and not just it: torch takes 0 dimensions for 1, and skips what has no elements."""
-    scalar = any(x.ndim == 0 for x in case.inputs) and case.keywords.get("axis") in (0, -1, (0,), (-1,))
-    if scalar or any(x.size == 0 for x in (*case.inputs, case.cotangent)):
+    """Return whether the spec raises, where a library can be expected to raise as well.
+
+    Torch takes 0 dimensions for 1, and skips what has no elements.
+    """
+    is_scalar = any(x.ndim == 0 for x in case.inputs) and case.keywords.get("axis") in (0, -1, (0,), (-1,))
+    if is_scalar or any(x.size == 0 for x in (*case.inputs, case.cotangent)):
         return False
     try:
-        with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):  # 0/0 is an answer
+        # 0/0 is an answer.
+        with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
             run_on_backend(SPEC_BACKEND, case)
     except Exception:
         return True
@@ -97,9 +104,8 @@ def a_cotangent_of_another_shape(case: Case, choose: SeededChoices) -> Case | No
 
 def an_axis_out_of_range(case: Case, choose: SeededChoices) -> Case | None:
     n = max((x.ndim for x in case.inputs), default=0)
-    wrong = choose.of(
-        [n, n + 1, -n - 1, n + 3, -n - 3] if n else [1, -2, 3]
-    )  # torch lets 0 dimensions pass for 1
+    # Torch lets 0 dimensions pass for 1, so 0 and -1 are not among them there.
+    wrong = choose.of([n, n + 1, -n - 1, n + 3, -n - 3] if n else [1, -2, 3])
     name = _get_axis_keyword(case)
     if name is None:
         return None
@@ -125,20 +131,21 @@ def a_shape_of_another_size(case: Case, choose: SeededChoices) -> Case | None:
     s = case.keywords["shape"]
     size = math.prod(case.inputs[0].shape)
     shapes = [(size + 1,), (*s, 2), (*s, size + 2)]
-    if case.op.name == "reshape":  # to broadcast_to of torch, -1 is an axis to be kept
+    # In torch's broadcast_to, -1 is an axis to be kept.
+    if case.op.name == "reshape":
         shapes += [(-1, -1), (-2, *s), (3, -1)]
     return _replace_keywords(case, shape=choose.of(shapes))
 
 
 def a_word_that_means_nothing(case: Case, choose: SeededChoices) -> Case | None:
     words = [k for k, v in case.keywords.items() if isinstance(v, str)]
-    return (
-        _replace_keywords(case, **{choose.of(words): choose.of(["", "nonsense", "MEAN"])}) if words else None
-    )
+    if not words:
+        return None
+    return _replace_keywords(case, **{choose.of(words): choose.of(["", "nonsense", "MEAN"])})
 
 
 def an_index_out_of_range(case: Case, choose: SeededChoices) -> Case | None:
-    """A class label, or an element of a key."""
+    """Of a class label, or of an element of a key."""
     for i, x in enumerate(case.inputs):
         if isinstance(case.op.domain(i), Integers) and x.size:
             wrong = x.copy()
@@ -157,7 +164,7 @@ def an_index_out_of_range(case: Case, choose: SeededChoices) -> Case | None:
 
 
 def floats_for_labels(case: Case, choose: SeededChoices) -> Case | None:
-    """Class labels or truth values as floating-point numbers."""
+    """Of class labels, or of truth values."""
     places = [i for i in range(len(case.inputs)) if not isinstance(case.op.domain(i), Interval)]
     if not places:
         return None
@@ -181,17 +188,25 @@ def a_key_that_does_not_fit(case: Case, choose: SeededChoices) -> Case | None:
         return None
     x = case.inputs[0]
     longer = np.ones((*x.shape[:-1], x.shape[-1] + 1) if x.ndim else (2,), bool)
-    return _replace_keywords(
-        case,
-        key=choose.of([(0,) * (x.ndim + 1), longer, (slice(None),) * (x.ndim + 1)]),
-    )
+    keys = [(0,) * (x.ndim + 1), longer, (slice(None),) * (x.ndim + 1)]
+    return _replace_keywords(case, key=choose.of(keys))
 
 
 CORRUPTIONS: tuple[Corruption, ...] = (
-    an_axis_longer_or_shorter, one_axis_too_many, axes_that_do_not_fit, one_axis_too_few, a_cotangent_of_another_shape, an_axis_out_of_range,
-    an_axis_named_twice, a_shape_of_another_size, a_word_that_means_nothing, an_index_out_of_range,
-    a_key_that_does_not_fit, floats_for_labels, floats_for_indices,
-)  # fmt: skip
+    an_axis_longer_or_shorter,
+    one_axis_too_many,
+    axes_that_do_not_fit,
+    one_axis_too_few,
+    a_cotangent_of_another_shape,
+    an_axis_out_of_range,
+    an_axis_named_twice,
+    a_shape_of_another_size,
+    a_word_that_means_nothing,
+    an_index_out_of_range,
+    a_key_that_does_not_fit,
+    floats_for_labels,
+    floats_for_indices,
+)
 INDEX_CORRUPTIONS = {an_index_out_of_range, a_key_that_does_not_fit}
 
 
@@ -200,7 +215,7 @@ def _get_axis_keyword(case: Case) -> str | None:
 
 
 def _change_one_axis(case: Case, choose: SeededChoices, change: Callable[[Any, int], Any]) -> Case | None:
-    """The case with a change to one axis of one input."""
+    """Return the case with a change to one axis of one input, or None where there is no axis."""
     candidates = [i for i, x in enumerate(case.inputs) if x.ndim]
     if not candidates:
         return None
@@ -210,12 +225,13 @@ def _change_one_axis(case: Case, choose: SeededChoices, change: Callable[[Any, i
 
 
 def _resize_one_input(case: Case, choose: SeededChoices, change: Callable[[Any], Any]) -> Case | None:
+    """Return the case with the shape of one input changed."""
     i = choose.integer(0, len(case.inputs) - 1)
     return _replace_input(case, i, np.resize(case.inputs[i], change(case.inputs[i].shape)))
 
 
 def _replace_input(case: Case, i: int, x: Array) -> Case:
-    """The case with another input, and a cotangent that fits the value wherever there is one."""
+    """Return the case with another input, and with a cotangent that fits the value if there is one."""
     return _fit_cotangent(case.with_input(i, x))
 
 
@@ -224,8 +240,9 @@ def _replace_keywords(case: Case, **keywords: Any) -> Case:
 
 
 def _fit_cotangent(case: Case) -> Case:
+    """Return the case with its cotangent resized to the value, or as it is where the spec raises."""
     try:
         shape = np.shape(case.op.rule(*case.inputs, **case.keywords)[0])
-    except Exception:  # whatever the spec raises: then no cotangent is asked for
+    except Exception:
         return case
     return replace(case, cotangent=np.resize(case.cotangent, shape))

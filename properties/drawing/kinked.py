@@ -1,4 +1,4 @@
-"""Cases on kinks, and the ways off them."""
+"""Hypothesis strategies: cases on kinks."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,7 @@ from gradspec.properties.cases.kinks import move_onto_kinks
 from gradspec.properties.drawing.strategies import Draw, cases
 from gradspec.reference.op import Op
 
-MAX_ELEMENTS_KINKED = (
-    16  # elements of the largest array: each that lies on a kink asks for several runs of the spec
-)
+MAX_ELEMENTS_KINKED = 16  # of an array: each element on a kink asks for several runs of the spec
 MAX_CALLS_TRIED = 4  # how often a call is drawn until one has a kink
 
 
@@ -20,15 +18,23 @@ MAX_CALLS_TRIED = 4  # how often a call is drawn until one has a kink
 def kinked_cases(
     draw: Draw, op: Op, dtypes: Sequence[str], cases_per_example: int, max_elements: int = MAX_ELEMENTS_KINKED
 ) -> list[Case]:
-    """Cases of one call with elements on kinks; calls that can have none, such as a maximum of one, are drawn again.
+    """Draw cases as `cases` does, with about half of their elements moved to the nearest kink.
 
-    They are drawn as by `cases`, and about half of their elements moved to the nearest kink.
+    Cases without a kink, such as a maximum of one element, are dropped, and drawn again if none is left.
+
+    Args:
+        draw: Given by Hypothesis.
+        op: An op with kinks.
+        dtypes: The dtypes to choose from.
+        cases_per_example: How many cases an example has before some are dropped.
+        max_elements: How many elements an array may have.
     """
     moved: list[Case] = []
     for _ in range(MAX_CALLS_TRIED):
-        drawn = draw(cases(op, dtypes, cases_per_example, False, max_elements))
+        example = draw(cases(op, dtypes, cases_per_example, False, max_elements))
         rng = np.random.default_rng(draw(st.integers(0, 2**16 - 1)))
-        moved = [move_onto_kinks(case, rng) for case in drawn]
-        if found := [case for case in moved if any(np.any(d == 0) for d in case.compute_kink_distances())]:
-            return found
+        moved = [move_onto_kinks(case, rng) for case in example]
+        on_kinks = [case for case in moved if any(np.any(d == 0) for d in case.compute_kink_distances())]
+        if on_kinks:
+            return on_kinks
     return moved

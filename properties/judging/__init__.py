@@ -1,1 +1,1 @@
-"""Is a result right? What is exact, how far off it may be, and the verdict."""
+"""Judging: is a result right? What is exact, how far off a result may be, and the verdict."""

@@ -1,4 +1,4 @@
-"""A failure tried once more, in a fresh process, where it may take luck or earlier calls to come about."""
+"""Reproducing a failure in a fresh process, where it may take luck or earlier calls to happen again."""
 
 import time
 from dataclasses import replace
@@ -14,31 +14,35 @@ from gradspec.reference.domains import Interval
 from gradspec.reference.rule import Array
 
 REPRODUCE_SECONDS = 3.0
-MAX_REPRODUCE_TRIES = 300  # of what goes wrong once in fifty calls, all but one in 400 are seen
+MAX_REPRODUCE_TRIES = 300  # what goes wrong once in fifty calls is missed once in 400 times
 
 
 def judge_case_repeatedly(law: Law, backend: Backend, case: Any) -> Judgement:
-    """What the law says of the case; if nothing is wrong, of the case again and again with others in between.
+    """Judge a case by a law; if nothing is wrong, judge it again and again, with other cases in between.
 
-    A backend that remembers earlier calls, by their shape or place in memory, or is right most of the time, passes a
-    single call. What is in between differs in its numbers alone, and obeys the law wherever the backend is right.
+    A backend that remembers earlier calls, by their shape or their place in memory, or that is right most of
+    the time, passes a single call. The cases in between differ in their numbers alone, and a right backend
+    satisfies the law on them too.
     """
-    alone = judge_case(law, backend, case)
+    first = judge_case(law, backend, case)
     end = time.monotonic() + REPRODUCE_SECONDS
-    for k in range(0 if alone.verdict == "disagree" else MAX_REPRODUCE_TRIES):
-        found = judge_case(law, backend, case if k % 2 else vary_case(case, k))
-        if found.verdict == "disagree":
+    for k in range(0 if first.verdict == "disagree" else MAX_REPRODUCE_TRIES):
+        judgement = judge_case(law, backend, case if k % 2 else vary_case(case, k))
+        if judgement.verdict == "disagree":
             when = f"not at first, but in try {k + 2} with other numbers in between"
-            return replace(
-                found, reason=f"{found.reason}\n  {when}: it is nondeterministic, or depends on earlier calls"
-            )
+            reason = f"{judgement.reason}\n  {when}: it is nondeterministic, or depends on earlier calls"
+            return replace(judgement, reason=reason)
         if time.monotonic() > end:
             break
-    return alone
+    return first
 
 
 def vary_case(case: Any, k: int) -> Any:
-    """The k-th other one of its kind, if there is one: other numbers in the same shapes, or a program of another seed."""
+    """Return the k-th variation of a case: other numbers in the same shapes, or a program of another seed.
+
+    A case that has none is returned as it is: one without a seed, and a smooth one whose variation is not
+    smooth.
+    """
     if not isinstance(case, Case):
         return replace(case, seed=case.seed + k + 1) if hasattr(case, "seed") else case
     other = replace(case, cotangent=_vary_values(case.cotangent, Interval(), k))
@@ -50,6 +54,7 @@ def vary_case(case: Any, k: int) -> Any:
 
 
 def _vary_values(x: Array, domain: Interval, k: int) -> Array:
+    """Return x with other numbers wherever these stay in the domain."""
     steps = (np.arange(x.size).reshape(x.shape) % 3 + k % 5) / 8
     with np.errstate(all="ignore"):
         new = (x.astype(np.float64) * 1.25 + steps).astype(x.dtype)

@@ -1,8 +1,9 @@
-"""Arithmetic that is off by a unit in the last place in every operation (Monte Carlo arithmetic, D. S. Parker, 1997).
+"""Arithmetic that is off by a unit in the last place in every operation.
 
-An implementation may round wherever it likes: it may save a rounded result for the backward pass, or subtract a mean that
-is one unit off. How far that leads is a property of the formula and the numbers, and is measured by running the spec on
-arrays whose every operation is followed by a random step to a neighbouring number of the dtype in question.
+An implementation may round wherever it likes: it may save a rounded result for the backward pass, or subtract
+a mean that is one unit off. How far that leads is a property of the formula and the numbers. It is measured
+by running the spec on arrays whose every operation is followed by a random step to a neighbouring number of
+the dtype in question (Monte Carlo arithmetic, D. S. Parker, 1997).
 """
 
 import math
@@ -17,20 +18,23 @@ import numpy as np
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.rule import Array
 
-_EXACT_UFUNCS = {
-    np.negative,
-    np.absolute,
-    np.sign,
-    np.maximum,
-    np.minimum,
-}  # never round, whatever the numbers
+_EXACT_UFUNCS = {np.negative, np.absolute, np.sign, np.maximum, np.minimum}
+"""These never round, whatever the numbers."""
 
 
 class RandomRounding:
-    """How the numbers of a dtype round, and the source of randomness.
+    """Random steps to neighbouring numbers of a dtype, and a record of how large and small the numbers got.
 
-    computed: the dtype of the arithmetic: 16-bit floats round on the way, but do not overflow as their squares would.
-    peak, trough: the largest number met so far, and the smallest but zero.
+    Attributes:
+        compute_dtype: The dtype of the arithmetic. For 16-bit floats it is float32: they round on the way,
+            but do not overflow as their squares would.
+        compute_eps: The spacing of its numbers at 1.
+        largest: The largest of its numbers.
+        rng: The source of randomness.
+        spacing: The spacing, at 1, of the numbers of the dtype itself.
+        smallest: The smallest positive number of the dtype itself.
+        peak: The largest number met so far.
+        trough: The smallest number met so far that is not zero.
     """
 
     def __init__(self, dtype: np.dtype[Any], seed: int) -> None:
@@ -42,22 +46,24 @@ class RandomRounding:
         self.largest, self.peak, self.trough = float(np.finfo(self.compute_dtype).max), 0.0, np.inf
 
     def record_sizes(self, sizes: Array) -> bool:
-        """Take note of how large and how small these numbers are, or may be in another order of operations.
+        """Record how large and how small these numbers are, or may be in another order of operations.
 
-        An infinity among them that was infinite from the start tells of no overflow. Returns whether all are ordinary:
-        neither zero, infinite nor NaN, nor next to the smallest or the largest there are.
+        Infinities are left out: one that was infinite from the start is no sign of overflow.
+
+        Returns:
+            Whether all are ordinary: not zero, infinite or NaN, nor near the smallest or the largest numbers.
         """
         top = float(np.maximum.reduce(sizes, axis=None, initial=0))
         least = float(np.minimum.reduce(sizes, axis=None, initial=np.inf))
         ordinary = self.smallest / self.spacing <= least and top < self.largest / 2
         if not (least > 0 and top < np.inf):
-            known = sizes[np.isfinite(sizes) & (sizes != 0)]
-            top, least = float(np.max(known, initial=0)), float(np.min(known, initial=np.inf))
+            finite = sizes[np.isfinite(sizes) & (sizes != 0)]
+            top, least = float(np.max(finite, initial=0)), float(np.min(finite, initial=np.inf))
         self.peak, self.trough = max(self.peak, top), min(self.trough, least)
         return ordinary
 
     def record_partial_results(self, ufunc: np.ufunc, x: Array, axis: Any) -> None:
-        """Take note of the most extreme partial results that a sum or product of x may have, in whatever order."""
+        """Record the most extreme partial results that a sum or product of x may have, in whatever order."""
         sizes = np.abs(x).astype(np.float64)
         sizes = np.where(np.isfinite(sizes), sizes, 0)
         if ufunc is np.add:
@@ -66,22 +72,27 @@ class RandomRounding:
             self.peak = max(self.peak, float(np.max(np.prod(np.maximum(sizes, 1), axis=axis), initial=0)))
             self.record_sizes(np.prod(np.where(sizes == 0, 1, np.minimum(sizes, 1)), axis=axis))
 
-    def record_overflow(self, ufunc: np.ufunc, result: Array, given: Sequence[Any]) -> None:
-        """Take note if an element is infinite although those that it was made of are neither infinite nor, at a pole, 0."""
+    def record_overflow(self, ufunc: np.ufunc, result: Array, inputs: Sequence[Any]) -> None:
+        """Record if an element is infinite although its inputs are neither infinite nor, at a pole, 0."""
         infinite = np.isinf(result)
         if not np.any(infinite):
             return
         if ufunc.signature is None:
-            for x in given:
+            for x in inputs:
                 infinite = infinite & ~np.isinf(x) & (np.asarray(x) != 0)
         else:  # a product of matrices
-            infinite = np.isinf(ufunc(*(np.where(np.isfinite(x), np.abs(x), 0) for x in given)))
+            infinite = np.isinf(ufunc(*(np.where(np.isfinite(x), np.abs(x), 0) for x in inputs)))
         self.peak = np.inf if np.any(infinite) else self.peak
 
     def draw_summation_error(self, x: Array, axis: Any, like: Array) -> Array:
-        """What a sum of x, taken term by term, may be off by, each partial sum being off by half a unit; of `like`'s shape.
+        """Return what a sum, taken term by term, may be off by if each partial sum is off by half a unit.
 
-        16-bit floats are added up in float32, as every library does that says how.
+        16-bit floats are added up in float32, as they are by every library that documents it.
+
+        Args:
+            x: The terms.
+            axis: The axes they are added up over.
+            like: The sum, whose shape the errors get.
         """
         axes = normalize_axes(axis, x.ndim)
         n = math.prod(x.shape[i] for i in axes)
@@ -94,14 +105,13 @@ class RandomRounding:
         return np.where(np.isfinite(off), off, 0)
 
     def jitter(self, x: Any) -> Array:
-        """X with each element moved by about one unit in the last place, up or down.
+        """Return x with each element moved by about one unit in the last place, up or down.
 
-        Zeros, infinities and NaN stay; the largest overflow.
+        Zeros, infinities and NaN stay as they are; the largest numbers may overflow.
         """
         x = np.asarray(x)
-        step = np.where(
-            self.rng.random(x.shape) < 0.5, x.dtype.type(-self.spacing), x.dtype.type(self.spacing)
-        )
+        unit = x.dtype.type(self.spacing)
+        step = np.where(self.rng.random(x.shape) < 0.5, -unit, unit)
         size = np.abs(x)
         if self.record_sizes(size):
             return np.asarray(x + size * step)
@@ -114,9 +124,9 @@ _current_rounding: ContextVar[RandomRounding | None] = ContextVar("rounding", de
 
 
 @contextmanager
-def use_rounding(random_rounding: RandomRounding) -> Iterator[None]:
-    """Within this context `Rounded` arrays round so."""
-    token = _current_rounding.set(random_rounding)
+def use_rounding(rounding: RandomRounding) -> Iterator[None]:
+    """Let every `JitteredArray` round like this within the context."""
+    token = _current_rounding.set(rounding)
     try:
         yield
     finally:
@@ -124,24 +134,25 @@ def use_rounding(random_rounding: RandomRounding) -> Iterator[None]:
 
 
 class JitteredArray(np.ndarray[Any, Any]):
-    """An array each of whose operations is followed by `Rounding.neighbour`."""
+    """An array whose every operation is followed by a `RandomRounding.jitter`, while one is in use."""
 
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any
     ) -> Any:
         result = getattr(ufunc, method)(*map(_as_plain, inputs), **kwargs)
-        if getattr(result, "dtype", None) == np.object_:  # a Python function made into a ufunc
+        # A Python function made into a ufunc returns objects.
+        if getattr(result, "dtype", None) == np.object_:
             result = result.astype(inputs[0].dtype)
-        how = _current_rounding.get()
-        if how and method == "reduce":
+        rounding = _current_rounding.get()
+        if rounding and method == "reduce":
             x, axis = _as_plain(inputs[0]), kwargs.get("axis", 0)
-            how.record_partial_results(ufunc, x, axis)
+            rounding.record_partial_results(ufunc, x, axis)
             if ufunc is np.add and result.dtype.kind == "f":
-                result = result + how.draw_summation_error(x, axis, result).astype(result.dtype)
-        if how and method == "__call__" and getattr(result, "dtype", np.dtype(bool)).kind == "f":
-            how.record_overflow(ufunc, result, [*map(_as_plain, inputs)])
-        if how and ufunc not in _EXACT_UFUNCS and getattr(result, "dtype", np.dtype(bool)).kind == "f":
-            result = how.jitter(result)
+                result = result + rounding.draw_summation_error(x, axis, result).astype(result.dtype)
+        if rounding and method == "__call__" and getattr(result, "dtype", np.dtype(bool)).kind == "f":
+            rounding.record_overflow(ufunc, result, [*map(_as_plain, inputs)])
+        if rounding and ufunc not in _EXACT_UFUNCS and getattr(result, "dtype", np.dtype(bool)).kind == "f":
+            result = rounding.jitter(result)
         if out:
             out[0][...] = result
             return out[0]

@@ -1,5 +1,7 @@
-"""The laws that a backend must obey, one file a question.
+"""The laws that a backend must obey, one question per file.
 
-A law is a function of a backend and a case that returns a judgement. It knows neither pytest nor Hypothesis: the
-properties beside this package find cases for it, and the script that reproduces a failure calls it directly.
+A law is a function of a backend and a case that returns a judgement. It knows neither pytest nor Hypothesis:
+the properties (`properties/test_*.py`) draw cases for it, and the script that reproduces a failure calls it
+directly. Each module ends its docstring with "Does not see: ...", which says what its law cannot notice on
+the cases that its property draws.
 """

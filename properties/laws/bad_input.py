@@ -1,8 +1,14 @@
-"""Does bad input raise? Shapes that do not fit, axes out of range or named twice, indices that are none, wrong dtypes.
+"""Does bad input raise?
 
-The spec is the measure: where it raises, the backend must raise as well, be it at the call, in the pullback or when
-arrays are made; what error is the backend's affair. Where the spec has an answer the backend must have one, so that a
-backend that always raises does not pass; and a refusal leaves nothing behind, such as a tape switched off. Nothing broadcasts silently: a bias of length 1, a cotangent of shape (1,).
+Bad input: shapes that do not fit, axes out of range or named twice, invalid indices, wrong dtypes. The spec
+decides: where it raises, the backend must raise too, whether at the call, in the pullback or when arrays are
+made; which error is up to the backend. Where the spec has an answer the backend must have one, so that a
+backend that always raises does not pass. A refusal must leave nothing behind, such as a tape that is switched
+off. Nothing may broadcast silently: a bias of length 1, a cotangent of shape (1,).
+
+Does not see: which error is raised, or when; a wrong answer where the spec has one; what a refusal leaves
+behind, if the op's smallest call gives the same as before; bad input that has an empty array or a 16-bit
+dtype; bad indices on a GPU.
 """
 
 from functools import cache
@@ -18,31 +24,25 @@ from gradspec.reference.op import Op, fill_from_domain
 
 
 def what_the_spec_refuses_raises(backend: Backend, case: Case) -> Judgement:
-    """The backend raises where the spec raises, and only there."""
+    """Judge whether the backend raises where the spec raises, and only there."""
     good = make_smallest_case(case.op, case.dtype)
-    refusal, before, error = (
-        _catch_error(SPEC_BACKEND, case),
-        _run_or_none(backend, good),
-        _catch_error(backend, case),
-    )
+    refusal = _catch_error(SPEC_BACKEND, case)
+    before = _run_or_none(backend, good)
+    error = _catch_error(backend, case)
     if refusal is None and error is not None:
         raise error
     if refusal is not None and error is None:
         return Judgement("disagree", f"nothing was raised; the spec says {type(refusal).__name__}: {refusal}")
-    if (
-        error is not None
-        and before is not None
-        and not _are_equal_results(before, _run_or_none(backend, good))
-    ):
-        return Judgement(
-            "disagree", f"it was refused, as it must be, but from then on {good.op.name} gives something else"
-        )
-    return Judgement("agree", informative=refusal is not None)
+    if error is None or before is None or _are_equal_results(before, _run_or_none(backend, good)):
+        return Judgement("agree", informative=refusal is not None)
+    return Judgement(
+        "disagree", f"it was refused, as it must be, but from then on {good.op.name} gives something else"
+    )
 
 
 @cache
 def make_smallest_case(op: Op, dtype: str) -> Case:
-    """The smallest call of an op."""
+    """Return a case of the smallest call of the op."""
     call = op.cases(SmallestChoices())
     inputs = [fill_from_domain(op.domain(i), s) for i, s in enumerate(call.shapes)]
     g = np.ones(np.shape(op.rule(*inputs, **call.keywords)[0]))
@@ -50,7 +50,7 @@ def make_smallest_case(op: Op, dtype: str) -> Case:
 
 
 def _run_or_none(backend: Backend, case: Case) -> Result | None:
-    """What a right call gives, or None where it raises: that is not what is asked here."""
+    """Return what a good call gives, or None if it raises, which is not the question here."""
     try:
         return run_on_backend(backend, case)
     except Exception:
@@ -58,6 +58,7 @@ def _run_or_none(backend: Backend, case: Case) -> Result | None:
 
 
 def _are_equal_results(before: Result, after: Result | None) -> bool:
+    """Return whether two runs gave the same value and gradients; a NaN equals a NaN."""
     arrays = ((r.value, *r.gradients.values()) for r in (before, after) if r is not None)
     return after is not None and all(
         np.array_equal(x, y, equal_nan=x.dtype.kind == "f") for x, y in zip(*arrays, strict=True)
@@ -65,7 +66,7 @@ def _are_equal_results(before: Result, after: Result | None) -> bool:
 
 
 def _catch_error(backend: Backend, case: Case) -> Exception | None:
-    """What a call raises, with its pullback if it has one."""
+    """Return what the call raises, or its pullback if it has one; None if neither does."""
     try:
         run_on_backend(backend, case)
     except Exception as error:

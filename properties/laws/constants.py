@@ -1,4 +1,8 @@
-"""Is each gradient right where other arguments are constants?"""
+"""Is each gradient right where other arguments are constants?
+
+Does not see: the value, anything at kinks, second derivatives, whether the gradient of a constant is computed
+in vain, or, of four arguments or more, other choices than one constant or all but one.
+"""
 
 from dataclasses import replace
 
@@ -9,13 +13,18 @@ from gradspec.properties.judging.judge import Judge, Judgement, combine_judgemen
 
 
 def other_arguments_may_be_constants(backend: Backend, case: Case) -> Judgement:
-    """The gradient by each argument alone, and by all but each, is the spec's: which are asked for makes no difference."""
-    judge, free = Judge(case), case.differentiable_inputs
-    parts = [(i,) for i in free] + [tuple(j for j in free if j != i) for i in free if len(free) > 2]
+    """Judge the gradients when they are asked of one argument alone, and of all but one.
+
+    They must be the spec's: which gradients are asked for makes no difference.
+    """
+    judge, inputs = Judge(case), case.differentiable_inputs
+    choices: list[tuple[int, ...]] = [(i,) for i in inputs]
+    if len(inputs) > 2:
+        choices += [tuple(j for j in inputs if j != i) for i in inputs]
     judgements = []
-    for part in parts if len(free) > 1 else ():
-        held = " and ".join(case.op.argument_name(i) for i in free if i not in part)
-        _, pull = value_and_pullback(backend, case, part)
+    for wrt in choices if len(inputs) > 1 else ():
+        constants = " and ".join(case.op.argument_name(i) for i in inputs if i not in wrt)
+        _, pull = value_and_pullback(backend, case, wrt)
         judgement = judge.judge_gradients(pull(case.cotangent))
-        judgements.append(replace(judgement, reason=f"with {held} constant, {judgement.reason}"))
+        judgements.append(replace(judgement, reason=f"with {constants} constant, {judgement.reason}"))
     return combine_judgements(judgements)

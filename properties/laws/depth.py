@@ -1,4 +1,8 @@
-"""Is a program differentiated however long it is?"""
+"""Is a program differentiated however long it is?
+
+Does not see: how time and memory grow with the length, more than 5,000 steps, ops that save arrays for the
+pass back (negation saves none), programs that branch, or signs lost in pairs (the number of steps is even).
+"""
 
 from dataclasses import dataclass
 
@@ -10,19 +14,23 @@ from gradspec.properties.cases.reproducible import ReprCase
 from gradspec.properties.judging.judge import Judgement
 from gradspec.reference.rule import Array
 
-CHAIN_STEPS = 5_000  # steps: more than any stack is deep on which one calls the next, and a moment for those that use none
+CHAIN_STEPS = 5_000
+"""More steps than any call stack is deep; an engine that does not recurse takes a moment for them."""
 
 
 @dataclass(frozen=True)
 class Chain(ReprCase):
-    """Negations, one after the other, of three numbers."""
+    """A chain of negations, one after the other, of three numbers."""
 
     dtype: str
     length: int = CHAIN_STEPS
 
 
 def a_chain_of_any_length_is_differentiated(backend: Backend, chain: Chain) -> Judgement:
-    """Value and gradient are the input and the cotangent, to the bit: negation does not round."""
+    """Judge whether value and gradient are the input and the cotangent, negated for an odd length.
+
+    They must be so exactly: negation does not round.
+    """
 
     def run(x: Array) -> Array:
         for _ in range(chain.length):
@@ -31,9 +39,9 @@ def a_chain_of_any_length_is_differentiated(backend: Backend, chain: Chain) -> J
 
     x, g = (np.array(numbers).astype(dtype_of(chain.dtype)) for numbers in ([1, -2, 0.5], [3, 0.25, -1]))
     value, pullback = backend.vjp(run, backend.from_numpy(x))
-    (d,) = pullback(backend.from_numpy(g))
-    for what, got, start in (("value", value, x), ("gradient", d, g)):
-        expected, seen = start * (-1) ** chain.length, backend.to_numpy(got)
-        if not np.array_equal(seen, expected):
-            return Judgement("disagree", f"the {what} is {seen}, expected {expected}, exactly")
+    (gradient,) = pullback(backend.from_numpy(g))
+    for what, result, start in (("value", value, x), ("gradient", gradient, g)):
+        expected, got = start * (-1) ** chain.length, backend.to_numpy(result)
+        if not np.array_equal(got, expected):
+            return Judgement("disagree", f"the {what} is {got}, expected {expected}, exactly")
     return Judgement("agree")

@@ -1,26 +1,29 @@
 """Do extreme numbers go where the spec says, and is no finite gradient lost to overflow on the way?
 
-Huge and tiny numbers, subnormals, infinities, NaN and zeros of either sign. What must be is read off the spec: in higher
-precision, at the precision of the case, and there once more with every operation off by a unit in the last place. Where
-these agree that an element is finite, infinite or NaN, a backend must agree too. Where they do not, the spec itself loses
-the number, or stands on the brink of overflow, and says nothing. Some things are left open, as IEEE 754 and mathematics
-leave them:
+Extreme numbers: huge and tiny ones, subnormals, infinities, NaN and zeros of either sign. The spec decides,
+run in higher precision, at the precision of the case, and there again with every operation off by a unit in
+the last place. Where these runs agree that an element is finite, infinite or NaN, the backend must agree too.
+Where they do not, the spec itself loses the number, or is on the brink of overflow, and nothing is asked.
+What IEEE 754 and mathematics leave open is left open here:
 
-- numbers below the smallest normal one may be flushed to zero (but in float16, where none do it), and zeros may have
-  either sign, as may an infinite gradient by a zero;
-- gradients by a NaN, or by a number on a kink;
-- what lies on the brink of overflow, a factor of `HEADROOM` from it: roundings and their order decide;
-- where an op combines elements (sums, softmax) and its numbers come near to overflow, what overflows, which their order
-  decides, but for results that are themselves far beyond the largest number; and how close the others come, since what was
-  divided by an infinity is finite, too;
-- where it combines elements and its value underflows, how close the gradients come: a product that is 0 says nothing of
-  its factors when divided by one;
-- where it combines elements and the spec's outcome holds an infinity or NaN, what else becomes NaN (a softmax that
-  subtracts an infinite maximum is NaN throughout, and so is a product divided by its infinite factor), but for gradients that
-  are NaN in the spec, and for infinite values with no NaN beside them that meet no number so large or small on their way that
-  another order makes it infinite, or zero.
+- numbers below the smallest normal one may be flushed to zero (except in float16, where no library does so),
+  zeros may have either sign, and so may an infinite gradient with respect to a zero;
+- gradients with respect to a NaN, or to a number on a kink;
+- results on the brink of overflow, within a factor of `OVERFLOW_HEADROOM`: roundings and their order decide;
+- where an op combines elements (sums, softmax) and its numbers come near to overflow: which of them overflow,
+  because their order decides (except for results that are themselves far beyond the largest number); and how
+  close the others come, because a number that was divided by an infinity is finite, too;
+- where it combines elements and its value underflows: how close the gradients come, because a product that is
+  0 says nothing about its factors when divided by one;
+- where it combines elements and the spec's outcome holds an infinity or NaN: what else becomes NaN (a softmax
+  that subtracts an infinite maximum is NaN throughout, and so is a product divided by its infinite factor).
+  Exceptions are gradients that are NaN in the spec, and infinite values with no NaN beside them, whose
+  computation meets no number so large or small that another order makes it infinite or zero.
 
 Each element of an elementwise op is judged whatever the others are.
+
+Does not see: what the list above leaves open; extreme cotangents (only inputs are made extreme); the value
+that vjp returns together with the pullback.
 """
 
 from collections.abc import Callable
@@ -48,7 +51,7 @@ _KIND_NAMES = ("finite", "inf", "-inf", "NaN")
 
 
 def extremes_go_where_the_spec_says(backend: Backend, case: Case) -> Judgement:
-    """The value is finite, infinite or NaN where the spec's is, and a finite gradient of the spec's is kept."""
+    """Judge whether results are finite, infinite or NaN where the spec's are, and right where finite."""
     judge = Judge(case)
     judgements = [_judge_part(judge, "value", forward(backend, case), lambda r: r.value)]
     if case.op.differentiable:
@@ -65,7 +68,7 @@ def extremes_go_where_the_spec_says(backend: Backend, case: Case) -> Judgement:
 
 
 def _copy_sign_at_zeros(got: Any, exact: Any, x: Any) -> Array:
-    """The gradient with the exact sign where it is infinite because x is a zero of either sign."""
+    """Return the gradient with the exact sign where it is infinite because x is a zero, of either sign."""
     if got.shape != exact.shape:
         return got
     signless = np.isinf(got) & (x == 0)
@@ -76,20 +79,31 @@ def _copy_sign_at_zeros(got: Any, exact: Any, x: Any) -> Array:
 def _judge_part(
     judge: Judge, what: str, got: Array, part: ResultPart, smooth: Array | bool = True
 ) -> Judgement:
+    """Judge the value or a gradient.
+
+    Args:
+        judge: The judge of the case.
+        what: Which result it is, in words.
+        got: The result of the backend.
+        part: Takes this result from the spec's outcome.
+        smooth: Where it is judged: not at gradients with respect to a NaN or a number on a kink.
+    """
     exact = part(judge.exact)
     if exact.dtype.kind in "biu" or got.shape != exact.shape:
         return judge.judge(what, got, part)
     kinds = classify(exact.astype(dtype_of(judge.dtype)))
-    if not np.any(smooth & (classify(got) != kinds)):  # most often: no jittered copies are needed
+    # In most cases all kinds are right, and no jittered copies are needed.
+    if not np.any(smooth & (classify(got) != kinds)):
         judgement = _judge_closeness(judge, what, got, part, smooth & (kinds == FINITE))
         if judgement.verdict == "agree":
             return replace(
                 judgement, informative=bool(np.any(smooth & _where_samples_agree(judge, part, kinds, 0)))
             )
-    agreed = wrong = np.zeros(exact.shape, np.bool_)
+    agreement = wrong = np.zeros(exact.shape, np.bool_)
     for copies in JITTERED_COPIES:
-        agreed = smooth & _where_samples_agree(judge, part, kinds, copies)
-        wrong = agreed & (classify(got) != kinds) & ~_where_undetermined(judge, got, part, what != "value")
+        agreement = smooth & _where_samples_agree(judge, part, kinds, copies)
+        undetermined = _where_undetermined(judge, got, part, what != "value")
+        wrong = agreement & (classify(got) != kinds) & ~undetermined
         if not np.any(wrong):
             break
     else:
@@ -98,12 +112,12 @@ def _judge_part(
             "disagree",
             f"the {what}{f' at {at}' if at else ''} is {got[at]}, the spec's is {_KIND_NAMES[kinds[at]]}",
         )
-    close = agreed & (kinds == FINITE) & (classify(got) == FINITE) & (not _may_lose_numbers(judge))
-    return replace(_judge_closeness(judge, what, got, part, close), informative=bool(np.any(agreed)))
+    close = agreement & (kinds == FINITE) & (classify(got) == FINITE) & (not _may_lose_numbers(judge))
+    return replace(_judge_closeness(judge, what, got, part, close), informative=bool(np.any(agreement)))
 
 
 def _where_samples_agree(judge: Judge, part: ResultPart, kinds: Array, copies: int) -> Array:
-    """Where the spec at this precision is of the same kind as the exact result, in all of so many jittered copies."""
+    """Return where the spec at this precision, in all jittered copies, is of the kind of the exact result."""
     dtype = dtype_of(judge.dtype)
     return np.logical_and.reduce(
         [classify(part(s).astype(dtype)) == kinds for s in judge.compute_samples(copies)]
@@ -111,26 +125,26 @@ def _where_samples_agree(judge: Judge, part: ResultPart, kinds: Array, copies: i
 
 
 def _where_undetermined(judge: Judge, got: Array, part: ResultPart, gradient: bool) -> Array:
-    """Where it is open whether a backend's result is finite."""
-    exact, dtype, alone = part(judge.exact), dtype_of(judge.dtype), judge.case.op.elementwise
+    """Return where it is open whether a backend's result is finite."""
+    exact, dtype, is_elementwise = part(judge.exact), dtype_of(judge.dtype), judge.case.op.elementwise
     kinds = classify(exact.astype(dtype))
     brink = np.isfinite(exact) & (np.abs(exact) > float(ml_dtypes.finfo(dtype).max) / OVERFLOW_HEADROOM)
-    if not alone or dtype.itemsize == 2:
+    if not is_elementwise or dtype.itemsize == 2:
         brink |= judge.near_overflow
         beyond = np.abs(exact) / OVERFLOW_HEADROOM > float(ml_dtypes.finfo(dtype).max)
         brink &= ~(beyond & (classify(got) == FINITE))
-    undone = np.logical_or(classify(got) == NAN, kinds == NAN if gradient else False) & (
-        not alone and _has_element(judge, lambda x: ~np.isfinite(x))
+    may_be_nan = np.logical_or(classify(got) == NAN, kinds == NAN if gradient else False) & (
+        not is_elementwise and _has_element(judge, lambda x: ~np.isfinite(x))
     )
     if not (
         gradient or judge.near_overflow or judge.share_lost_to_underflow or _has_element(judge, np.isnan)
     ):
-        undone &= kinds == FINITE
-    return (brink & ((kinds == FINITE) | (classify(got) == FINITE))) | undone
+        may_be_nan &= kinds == FINITE
+    return (brink & ((kinds == FINITE) | (classify(got) == FINITE))) | may_be_nan
 
 
 def _may_lose_numbers(judge: Judge) -> bool:
-    """Whether an op that combines elements goes through numbers that its order of operations may lose or keep."""
+    """Return whether the op combines elements and meets numbers that another order may lose or keep."""
     if judge.case.op.elementwise:
         return False
     tiny, value = float(ml_dtypes.finfo(dtype_of(judge.dtype)).tiny), np.abs(judge.exact.value)
@@ -139,7 +153,10 @@ def _may_lose_numbers(judge: Judge) -> bool:
 
 
 def _judge_closeness(judge: Judge, what: str, got: Array, part: ResultPart, where: Array) -> Judgement:
-    """Whether the finite elements are as close as ever; what is below the smallest normal number counts as exact."""
+    """Judge the elements in `where` as closely as ordinary numbers; tiny ones count as exact.
+
+    Tiny numbers, which may be flushed to zero, are below twice the smallest normal one; float16 has none.
+    """
     exact = part(judge.exact)
     tiny = 0.0 if judge.dtype == "float16" else float(ml_dtypes.finfo(dtype_of(judge.dtype)).tiny)
     flushed = (np.abs(exact) < 2 * tiny) & (np.abs(got.astype(exact.dtype)) < 2 * tiny)
@@ -147,11 +164,11 @@ def _judge_closeness(judge: Judge, what: str, got: Array, part: ResultPart, wher
 
 
 def _has_element(judge: Judge, predicate: Callable[[Array], Array]) -> bool:
-    """Whether the spec's outcome at this precision holds such an element."""
+    """Return whether the predicate is true of any element of the spec's outcome at this precision."""
     outcome = judge.compute_samples(0)[0]
     return any(np.any(predicate(x)) for x in (outcome.value, *outcome.gradients.values()))
 
 
 def classify(x: Array) -> Array:
-    """Of each element, whether it is finite, inf, -inf or NaN."""
+    """Return the kind of each element: FINITE, PLUS_INF, MINUS_INF or NAN."""
     return np.select([np.isnan(x), x == np.inf, x == -np.inf], [NAN, PLUS_INF, MINUS_INF], FINITE)

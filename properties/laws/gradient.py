@@ -1,4 +1,8 @@
-"""Is every gradient right, for a cotangent that is random and never uniform?"""
+"""Is every gradient right, for a cotangent that is random and never uniform?
+
+Does not see: the value, the dtype of a gradient, anything within 1/32 of a kink, extreme numbers, second
+derivatives, or what a second call of the pullback gives.
+"""
 
 import numpy as np
 
@@ -9,17 +13,22 @@ from gradspec.properties.judging.judge import Judge, Judgement
 
 
 def every_gradient_agrees(backend: Backend, case: Case) -> Judgement:
-    """The gradient of each argument is the spec's: of an op without pullbacks zero, if the backend gives any."""
+    """Judge whether the gradient of each argument is the spec's.
+
+    The gradient of an op without pullbacks must be zero, if the backend gives any.
+    """
     if case.op.has_zero_gradient:
         return _judge_flat(backend, case)
     return Judge(case).judge_gradients(differentiate(backend, case).gradients)
 
 
 def _judge_flat(backend: Backend, case: Case) -> Judgement:
+    """Judge whether the gradients of an op that is flat are zero, or refused."""
     arrays, g = case.to_backend_arrays(backend)
     try:
         gradients = call_backend_vjp(backend, case, arrays, range(len(arrays)))[1](g)
-    except Exception:  # refused: nobody is misled
+    except Exception:
+        # A refusal misleads nobody.
         return Judgement("agree")
     for i, d in enumerate(map(backend.to_numpy, gradients)):
         if np.any(d != 0):

@@ -1,14 +1,19 @@
 """At kinks and ties, is the gradient a legal subgradient?
 
-Legal is what lies between the one-sided derivatives: those that the spec gives, in higher precision, with the inputs moved
-off the kink by less than a unit in the last place, in many ways. A gradient must lie
+A gradient is legal if it lies between the one-sided derivatives: those that the spec gives, in higher
+precision, with the inputs moved off the kink by less than a unit in the last place, in many ways. It must lie
 
 - element by element between the least and the largest of them, and
-- in the flat that they span: whatever sum of gradients is the same on all sides of the kink is the same on it. So the two
-  gradients at a tie of `maximum` sum to the cotangent, and so do the shares of a tied `max`.
+- in the flat (affine subspace) that they span: a sum of gradients that is the same on all sides of the kink
+  must be the same on it. So the two gradients at a tie of `maximum` sum to the cotangent, and so do the
+  shares of a tied `max`.
 
-For a kink of one element and for a tie of any number these two together are the convex hull; where kinks of several kinds
-meet, they may allow a little more. They leave open what mathematics leaves open: relu'(0) may be 0, 1/2 or 1.
+For a kink of one element, and for a tie of any number of elements, these two conditions together are the
+convex hull; where kinks of several kinds meet, they may allow a little more. They leave open what mathematics
+leaves open: relu'(0) may be 0, 1/2 or 1.
+
+Does not see: the value; which legal subgradient is chosen, and whether it is the same for each element and
+each call; gradients slightly outside the convex hull where kinks of several kinds meet.
 """
 
 import itertools
@@ -25,61 +30,67 @@ from gradspec.properties.judging.judge import FACTOR, Judgement, ulp
 from gradspec.properties.judging.rounding import JitteredArray, RandomRounding, use_rounding
 from gradspec.reference.rule import Array
 
-JITTERED_RUNS_PER_SIDE = 2  # runs on each side whose every operation is a unit in the last place off
-SIDES_PER_BATCH = 4  # sides to look at before looking whether they are enough already
+JITTERED_RUNS_PER_SIDE = 2
+"""Runs of the spec on each side with every operation off by a unit in the last place."""
+
+SIDES_PER_BATCH = 4
+"""How many sides are added before the gradient is judged again."""
 
 
 def gradient_at_kinks_is_a_legal_subgradient(backend: Backend, case: Case) -> Judgement:
-    """All gradients together lie between the one-sided ones. Cases with no element on a kink are not judged."""
+    """Judge whether all gradients together lie between the one-sided ones.
+
+    A case with no element on a kink agrees and is not informative.
+    """
     if not any(np.any(d == 0) for d in case.compute_kink_distances()):
         return Judgement("agree", "no element is on a kink", informative=False)
     got = differentiate(backend, case)
     exact = run_spec(case).gradients
     if wrong := [k for k, d in got.gradients.items() if d.shape != exact[k].shape]:
         return Judgement("disagree", f"the gradient of {wrong[0]} has another shape than {wrong[0]}")
-    hull, ways = GradientHull(case), move_off_kinks(case)
-    hull.add_sides(itertools.islice(ways, SIDES_PER_BATCH))
+    hull, sides = GradientHull(case), move_off_kinks(case)
+    hull.add_sides(itertools.islice(sides, SIDES_PER_BATCH))
     judgement = hull.judge(got)
-    while judgement.verdict == "disagree" and (batch := list(itertools.islice(ways, SIDES_PER_BATCH))):
-        hull.add_sides(batch)
+    while judgement.verdict == "disagree" and (more_sides := list(itertools.islice(sides, SIDES_PER_BATCH))):
+        hull.add_sides(more_sides)
         judgement = hull.judge(got)
     return judgement
 
 
 class GradientHull:
-    """The gradients on the sides of a kink, all arguments of a side in one row."""
+    """The gradients on the sides of a kink: one row per side, which holds the gradients of all arguments."""
 
     def __init__(self, case: Case) -> None:
         self.case, self.dtype = case, dtype_of(case.dtype)
         self.side_cases: list[Case] = []
         self.side_gradients: list[Array] = []
-        self._flat_basis: list[Array] = []  # orthonormal directions that the first sides span
-        self._sides_in_basis = 1  # by how many sides
+        # Orthonormal directions of the flat through the first sides, and the number of these sides.
+        self._flat_basis: list[Array] = []
+        self._sides_in_basis = 1
 
-    def add_sides(self, off: Iterable[Case]) -> None:
-        """Take in the gradients of the spec on further sides."""
-        for case in off:
+    def add_sides(self, side_cases: Iterable[Case]) -> None:
+        """Add the gradients of the spec on further sides, each a case moved off the kink."""
+        for case in side_cases:
             self.side_cases.append(case)
             self.side_gradients.append(_flatten_gradients(run_spec(case), self.case.dtype))
 
     @cached_property
     def noise(self) -> Array:
-        """How far rounding moves the gradients on the first sides."""
+        """The distance that rounding moves the gradients on the first sides."""
         pairs = zip(self.side_cases[:SIDES_PER_BATCH], self.side_gradients, strict=False)
         return np.max([_measure_noise(case, side, self.case.dtype) for case, side in pairs], axis=0)
 
     def judge(self, result: Result) -> Judgement:
-        """Whether the gradients lie between those of the sides; closely looked at only where an ulp is not enough."""
+        """Judge whether the gradients lie between those of the sides; measure noise only if it is needed."""
         got = _flatten_gradients(result, self.case.dtype)
         units = ulp(np.max(np.abs(self.side_gradients), axis=0), self.dtype)
         judgement = self._judge_within(got, FACTOR * units)
-        return (
-            judgement
-            if judgement.verdict == "agree"
-            else self._judge_within(got, FACTOR * (units + self.noise))
-        )
+        if judgement.verdict == "agree":
+            return judgement
+        return self._judge_within(got, FACTOR * (units + self.noise))
 
     def _judge_within(self, got: Array, allowed: Array) -> Judgement:
+        """Judge whether a row is within the allowed distance of both the range and the flat of the sides."""
         low, high = np.min(self.side_gradients, axis=0), np.max(self.side_gradients, axis=0)
         beyond = np.maximum(low - got, got - high)
         beyond = np.where(np.isnan(beyond), np.inf, beyond) / allowed
@@ -97,15 +108,16 @@ class GradientHull:
             at = int(np.argmax(np.abs(across)))
             return Judgement(
                 "disagree",
-                f"{self._name_element(at)} is {float(got[at]):.9g}, which does not make up for the gradients it shares a tie "
-                f"with: together they are {float(np.sum(got)):.9g}, on a side of the kink {float(np.sum(self.side_gradients[0])):.9g}",
+                f"{self._name_element(at)} is {float(got[at]):.9g}, which does not make up for the gradients "
+                f"it shares a tie with: together they are {float(np.sum(got)):.9g}, on a side of the kink "
+                f"{float(np.sum(self.side_gradients[0])):.9g}",
                 worst=ratio,
             )
         worst = max(ratio, float(np.max(beyond)), 0.0)
         return Judgement("agree", informative=bool(np.any(high > low)), worst=worst)
 
     def _project_off_flat(self, row: Array) -> Array:
-        """The part of a row, less the first side, that is orthogonal to the flat through all sides."""
+        """Return the part of a row, less the first side, that is orthogonal to the flat through all sides."""
         while self._sides_in_basis < len(self.side_gradients):
             side = self.side_gradients[self._sides_in_basis]
             across = self._subtract_projection(side - self.side_gradients[0])
@@ -115,14 +127,16 @@ class GradientHull:
         return self._subtract_projection(row - self.side_gradients[0])
 
     def _subtract_projection(self, across: Array) -> Array:
+        """Return the part of a row that is orthogonal to the basis of the flat."""
         if self._flat_basis:
             flat = np.array(self._flat_basis)
-            for _ in range(2):  # once more for what rounding left
+            # Twice: the second pass removes what rounding left.
+            for _ in range(2):
                 across = across - (flat @ across) @ flat
         return across
 
     def _name_element(self, at: int) -> str:
-        """The argument and the place that an element of a row belongs to."""
+        """Return the argument and the place that an element of a row belongs to, in words."""
         for i in self.case.differentiable_inputs:
             x = self.case.inputs[i]
             if at < x.size:
@@ -133,15 +147,15 @@ class GradientHull:
 
 
 def _flatten_gradients(result: Result, dtype: str) -> Array:
-    """The gradients of all arguments, one after the other."""
+    """Return the gradients of all arguments, one after the other."""
     return np.concatenate([d.astype(exact_dtype(dtype)).ravel() for d in result.gradients.values()])
 
 
 def _measure_noise(case: Case, side: Array, dtype: str) -> Array:
-    """How far the gradients move when every operation, but no input, is a unit in the last place off."""
-    moved = []
+    """Return how far the gradients move when every operation, but no input, is off by one ulp."""
+    distances = []
     for seed in range(JITTERED_RUNS_PER_SIDE):
         with use_rounding(RandomRounding(dtype_of(dtype), seed + 1)):
             rounded = run_spec(case.map_float_arrays(lambda x: x.view(JitteredArray)))
-        moved.append(np.abs(_flatten_gradients(rounded, dtype).view(np.ndarray) - side))
-    return np.max(moved, axis=0)
+        distances.append(np.abs(_flatten_gradients(rounded, dtype).view(np.ndarray) - side))
+    return np.max(distances, axis=0)

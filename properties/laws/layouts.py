@@ -1,4 +1,8 @@
-"""Does it matter how inputs and cotangents lie in memory?"""
+"""Does it matter how inputs and cotangents lie in memory?
+
+Does not see: what is wrong in every layout alike; layouts that `from_numpy` of the backend copies into order,
+or that only results of ops have; values computed without vjp, of an op that has a gradient.
+"""
 
 from dataclasses import replace
 
@@ -9,12 +13,10 @@ from gradspec.properties.judging.judge import Judge, Judgement, combine_judgemen
 
 
 def layout_makes_no_difference(backend: Backend, case: Case) -> Judgement:
-    """Value and gradients are what the backend itself gives for arrays in order, in whatever layouts it gets them."""
-    judge, expected, got = (
-        Judge(case),
-        run_on_backend(backend, replace(case, layouts=())),
-        run_on_backend(backend, case),
-    )
+    """Judge whether value and gradients are what the backend itself gives for arrays in C order."""
+    judge = Judge(case)
+    expected = run_on_backend(backend, replace(case, layouts=()))
+    got = run_on_backend(backend, case)
     value = judge.judge("value", got.value, lambda r: r.value, expected=expected.value)
     gradients = [
         judge.judge(f"gradient of {n}", d, lambda r, n=n: r.gradients[n], expected=expected.gradients[n])  # type: ignore[misc]

@@ -1,8 +1,11 @@
 """Is the pullback linear in the cotangent?
 
-Whatever the op and wherever its kinks, a pullback is a matrix that the cotangent is multiplied by. So it may not clip the
-cotangent, drop what is small or depend on how large the rest is; and each side of an identity is the backend's own, so
-that this law needs no convention at kinks.
+Whatever the op and wherever its kinks, a pullback multiplies the cotangent by a matrix. So it may not clip
+the cotangent, drop its small elements or let one element depend on the size of the others. Both sides of each
+identity are the backend's own, so this law needs no convention at kinks.
+
+Does not see: a pullback that is linear but wrong, such as twice the gradient; or what changes only where
+cotangents are larger than about 2^20 or smaller than about 2^-20 (2^6 and 2^-6 in float16).
 """
 
 from collections.abc import Iterator
@@ -18,15 +21,15 @@ from gradspec.reference.rule import Array
 
 Gradients = dict[str, Array]
 LinearCombination = list[tuple[float, Array]]
-"""A linear combination of cotangents: factors and terms."""
+"""A linear combination of cotangents: pairs of a factor and a cotangent."""
 
 
 def pullback_is_linear_in_the_cotangent(backend: Backend, case: Case) -> Judgement:
-    """Scaled cotangents give scaled gradients, sums of cotangents sums of gradients, and zero gives exactly zero."""
+    """Judge whether scaled cotangents give scaled gradients, sums give sums, and zero gives exactly zero."""
     _, pull = value_and_pullback(backend, case)
     once = pull(case.cotangent)
     zero = np.zeros_like(case.cotangent)
-    # Not first: a pullback that remembered this answer would be linear, being 0.
+    # Not the first call: a pullback that always repeated this answer, 0, would be linear.
     judgements = [_judge_zero(case, zero, pull(zero))]
     for name, whole, terms in iterate_combinations(case):
         of_terms = [(c, once if g is case.cotangent else pull(g)) for c, g in terms]
@@ -35,7 +38,7 @@ def pullback_is_linear_in_the_cotangent(backend: Backend, case: Case) -> Judgeme
 
 
 def iterate_combinations(case: Case) -> Iterator[tuple[str, Array, LinearCombination]]:
-    """Cotangents in two ways, each by name: as one array, and as a sum that is the same without any rounding."""
+    """Yield cotangents by name, each as one array and as a linear combination that is exactly equal to it."""
     g = case.cotangent
     scale = g.dtype.type(2**6 if case.dtype == "float16" else 2**20)
     yield "scaled up", g * scale, [(float(scale), g)]
@@ -44,40 +47,41 @@ def iterate_combinations(case: Case) -> Iterator[tuple[str, Array, LinearCombina
     if np.array_equal(_widen(case, g) + _widen(case, other), _widen(case, g + other)):
         yield "added to another", g + other, [(1, g), (1, other)]
     if g.size > 1:
-        odd = np.arange(g.size).reshape(g.shape) % 2 == 1
-        large, small = (np.where(part, x, 0).astype(g.dtype) for part, x in ((odd, g * scale), (~odd, g)))
+        is_odd = np.arange(g.size).reshape(g.shape) % 2 == 1
+        parts = (is_odd, g * scale), (~is_odd, g)
+        large, small = (np.where(part, x, 0).astype(g.dtype) for part, x in parts)
         yield "with some of it scaled up", large + small, [(1, large), (1, small)]
 
 
 def _judge_zero(case: Case, zero: Array, got: Gradients) -> Judgement:
-    """Exactly zero; NaN only where numbers on the way overflow at this precision.
+    """Judge whether a cotangent of zero gives exactly zero, or NaN where intermediate numbers overflow.
 
-    A cotangent of zero may hide these numbers from the spec: what multiplies the cotangent is met with one of ones.
+    A cotangent of zero may hide these numbers from the spec; a cotangent of ones, with a factor of 0, shows
+    what the cotangent is multiplied by.
     """
     for name, d in got.items():
         if np.any(np.isfinite(d) & (d != 0)):
             return Judgement("disagree", f"a cotangent of zero gives a gradient of {name} of {d}")
-    nothing = {name: np.zeros_like(d) for name, d in got.items()}
-    return _judge_identity(case, "of zero", got, [(1, nothing)], [(1, zero), (0, np.ones_like(zero))])
+    zeros = {name: np.zeros_like(d) for name, d in got.items()}
+    return _judge_identity(case, "of zero", got, [(1, zeros)], [(1, zero), (0, np.ones_like(zero))])
 
 
 def _judge_identity(
     case: Case, how: str, got: Gradients, of_terms: list[tuple[float, Gradients]], terms: LinearCombination
 ) -> Judgement:
-    """Both sides of an identity may be off by what the spec is, when it adds up the terms at this precision."""
+    """Judge an identity: each side may be off by what the spec is, adding up the terms at this precision."""
     measure = ComputationJudge(case.dtype, lambda convert: _combine_spec_gradients(case, convert, terms))
-    judged = []
+    judgements = []
     for name, d in got.items():
-        expected = sum(
-            (c * _widen(case, ds[name]) for c, ds in of_terms), start=np.zeros((), exact_dtype(case.dtype))
-        )
+        zero = np.zeros((), exact_dtype(case.dtype))
+        expected = sum((c * _widen(case, ds[name]) for c, ds in of_terms), start=zero)
         what = f"gradient of {name} for the cotangent {how}"
-        judged.append(measure.judge(what, d, lambda s, n=name: s[n], expected=expected))  # type: ignore[misc]
-    return combine_judgements(judged)
+        judgements.append(measure.judge(what, d, lambda s, n=name: s[n], expected=expected))  # type: ignore[misc]
+    return combine_judgements(judgements)
 
 
 def _combine_spec_gradients(case: Case, convert: Convert, terms: LinearCombination) -> Gradients:
-    """The linear combination of the spec's gradients for these cotangents."""
+    """Return the linear combination of the spec's gradients for these cotangents."""
     parts = [(c, run_spec(replace(case, cotangent=g).map_float_arrays(convert)).gradients) for c, g in terms]
     return {
         name: sum((c * ds[name] for c, ds in parts[1:]), start=parts[0][0] * d)
@@ -86,4 +90,5 @@ def _combine_spec_gradients(case: Case, convert: Convert, terms: LinearCombinati
 
 
 def _widen(case: Case, x: Array) -> Array:
+    """Return x in the dtype that counts as exact for the case."""
     return x.astype(exact_dtype(case.dtype))

@@ -1,4 +1,8 @@
-"""Are gradients right through whole programs: through fan-out, diamonds and inputs that are used twice?"""
+"""Are gradients right through whole programs: through fan-out, diamonds and inputs that are used twice?
+
+Does not see: ops that are not in `MENU`, kinks, programs of more than eight steps or of several results,
+writes in place, or what only the first call of a pullback gets wrong (the second is judged).
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +17,7 @@ from gradspec.reference.rule import Array
 
 
 def every_gradient_of_a_program_agrees(backend: Backend, program: Program) -> Judgement:
-    """The value of the program and its gradient by every input are the spec's."""
+    """Judge whether the value of the program and its gradient with respect to every input are the spec's."""
     exact = ComputationJudge(
         program.dtype, lambda convert: differentiate_program(SPEC_BACKEND, program, convert)
     )
@@ -34,28 +38,33 @@ def differentiate_program(
     *,
     pull_twice: bool = False,
 ) -> Result:
-    """Value and gradients of the program on a backend.
+    """Return the value and gradients of the program on a backend.
 
-    again: the gradients are those of a second call of the pullback, with the same cotangent: the first may have used it up.
+    Args:
+        backend: Its ops and its vjp run the program.
+        program: The program, which draws its own inputs and cotangent.
+        convert: Applied to each array of floats that the program starts from.
+        pull_twice: Return the gradients of a second call of the pullback, with the same cotangent: the first
+            call may have used something up.
     """
-    given = [backend.from_numpy(convert(x)) for x in program.draw_inputs()]
-    free = [i for i in range(len(given)) if i not in program.constants]
+    arrays = [backend.from_numpy(convert(x)) for x in program.draw_inputs()]
+    wrt = [i for i in range(len(arrays)) if i not in program.constants]
 
     def run(*inputs: Any) -> Any:
-        found, shapes = list(given), list(program.shapes)
-        for i, x in zip(free, inputs, strict=True):
-            found[i] = x
-        for name, taken in program.steps:
-            entry, (shape, *others) = MENU[name], [shapes[i] for i in taken]
-            found.append(backend.ops[entry.op](*(found[i] for i in taken), **entry.keywords(shape)))
+        values, shapes = list(arrays), list(program.shapes)
+        for i, x in zip(wrt, inputs, strict=True):
+            values[i] = x
+        for name, operands in program.steps:
+            entry, (shape, *others) = MENU[name], [shapes[i] for i in operands]
+            values.append(backend.ops[entry.op](*(values[i] for i in operands), **entry.keywords(shape)))
             shapes.append(np.broadcast_shapes(entry.result_shape(shape), *others))
-        return found[-1]
+        return values[-1]
 
-    value, pullback = backend.vjp(run, *(given[i] for i in free))
-    end = backend.to_numpy(value)
-    g = backend.from_numpy(convert(program.draw_cotangent(end.shape)))
+    result, pullback = backend.vjp(run, *(arrays[i] for i in wrt))
+    value = backend.to_numpy(result)
+    g = backend.from_numpy(convert(program.draw_cotangent(value.shape)))
     if pull_twice:
         pullback(g)
     gradients = pullback(g)
-    names = [f"input {i}" for i in free]
-    return Result(end, dict(zip(names, map(backend.to_numpy, gradients), strict=True)))
+    names = [f"input {i}" for i in wrt]
+    return Result(value, dict(zip(names, map(backend.to_numpy, gradients), strict=True)))

@@ -1,4 +1,9 @@
-"""Does anything change that should not: inputs, cotangents, or what a pullback gives when it is called again?"""
+"""Does anything change that should not: inputs, cotangents, or what a pullback gives when called again?
+
+Does not see: a value that differs from call to call (only gradients are compared), gradients that differ but
+are as right as before, anything at kinks, later writes to the cotangent, global state that no gradient
+depends on, memory leaks; and of an op without a gradient, anything but writes to its inputs.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -15,18 +20,19 @@ from gradspec.reference.rule import Array
 
 
 def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
-    """The same call gives the same again, and inputs and cotangent stay as they are.
+    """Judge whether a call, repeated, gives the same gradients, and leaves inputs and cotangent as they are.
 
-    Nor may a later write to a gradient, to the value, to an index or to an input corrupt what a pullback gives: it must give
-    the same as before, or, for what it may still need, raise. The same is bit for bit, or else as right as before: sums of torch
-    have been seen to change in the last place with what lies where in memory.
+    Nor may a later write to a gradient, the value, an index or an input corrupt what a pullback gives: it
+    must give the same as before, or raise if the array is one that it may still need. "The same" is bit for
+    bit, or else as right as before: sums of torch have been seen to change in the last place, depending on
+    where arrays lie in memory.
     """
     if not case.differentiable_inputs:
         return _judge_forward(backend, case)
     inputs, g = case.to_backend_arrays(backend)
     before = _take_snapshots(backend, [*inputs, g])
-    lent = replace(case, keywords=deepcopy(case.keywords))
-    value, pullback = call_backend_vjp(backend, lent, inputs)
+    keywords = deepcopy(case.keywords)
+    value, pullback = call_backend_vjp(backend, replace(case, keywords=keywords), inputs)
     first = pullback(g)
     gradients = _take_snapshots(backend, first)
     names = [case.op.argument_name(i) for i in case.differentiable_inputs]
@@ -45,11 +51,11 @@ def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
         for j in range(i + 1, len(first)):
             if not _are_bitwise_equal(backend.to_numpy(first[j]), gradients[j]):
                 return Judgement("disagree", f"the gradients of {names[i]} and {names[j]} share memory")
-    indices = _collect_index_arrays(lent.keywords)
+    indices = _collect_index_arrays(keywords)
     if not all(map(_are_bitwise_equal, indices, _collect_index_arrays(case.keywords))):
         return Judgement("disagree", f"an index was changed to {[x.tolist() for x in indices]}")
     writes: list[tuple[str, Sequence[Any], Callable[[Any], None]]] = [
-        ("the gradients", (), _overwrite),  # as above
+        ("the gradients", (), _overwrite),  # written to above
         ("an index", indices, _change_index),
         ("the value", [value], _overwrite),
         ("the inputs", inputs, _overwrite),
@@ -60,7 +66,8 @@ def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
         try:
             again = _take_snapshots(backend, pullback(g))
         except Exception:
-            if arrays and write is _overwrite:  # refused, as is right for what the pullback may need
+            # To raise is right where the pullback may need what was written to.
+            if arrays and write is _overwrite:
                 break
             raise
         if wrong := _find_difference(judge, names, again, gradients):
@@ -69,7 +76,7 @@ def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
 
 
 def _judge_forward(backend: Backend, case: Case) -> Judgement:
-    """What can be said of an op without a gradient: its inputs stay as they are."""
+    """Judge an op without a gradient: its inputs must stay as they are."""
     inputs, g = case.to_backend_arrays(backend)
     before = _take_snapshots(backend, [*inputs, g])
     call(case.op, backend.ops[case.op.name], inputs, case.keywords)
@@ -80,7 +87,7 @@ def _judge_forward(backend: Backend, case: Case) -> Judgement:
 def _find_change(
     backend: Backend, case: Case, arrays: Sequence[Any], before: list[Array]
 ) -> Judgement | None:
-    """A disagreement if one of the inputs or the cotangent is no longer what it was."""
+    """Return a disagreement if an input or the cotangent is no longer what it was, else None."""
     names = [*map(case.op.argument_name, range(len(case.inputs))), "cotangent"]
     for name, x, saved in zip(names, arrays, before, strict=True):
         now = backend.to_numpy(x)
@@ -90,13 +97,13 @@ def _find_change(
 
 
 def _collect_index_arrays(keywords: Mapping[str, Any]) -> list[Array]:
-    """The arrays among keywords, alone or in tuples."""
+    """Return the arrays among the keywords, alone or in tuples."""
     parts = [part for k in keywords.values() for part in (k if isinstance(k, tuple) else (k,))]
     return [part for part in parts if isinstance(part, np.ndarray)]
 
 
 def _make_other_inputs(backend: Backend, case: Case) -> list[Any]:
-    """Other inputs of the same shapes: the same numbers in another order."""
+    """Return other inputs of the same shapes: the same numbers in another order."""
     return replace(case, inputs=tuple(map(np.flip, case.inputs))).to_backend_arrays(backend)[0]
 
 
@@ -105,7 +112,7 @@ def _take_snapshots(backend: Backend, arrays: Sequence[Any]) -> list[Array]:
 
 
 def _overwrite(x: Any) -> None:
-    """Write to an array, unless it cannot be written to, which is as good."""
+    """Write to an array, if it can be written to; one that cannot is as good."""
     try:
         x[...] = 7
     except Exception:
@@ -113,16 +120,17 @@ def _overwrite(x: Any) -> None:
 
 
 def _change_index(x: Array) -> None:
-    """Another index, as good as the one before."""
+    """Write to an index array, so that it is another valid index."""
     x[...] = np.roll(x, 1) if x.dtype == np.bool_ else 0
 
 
 def _are_bitwise_equal(x: Array, y: Array) -> bool:
-    """Whether two arrays are the same bit for bit."""
+    """Return whether two arrays are the same bit for bit."""
     return bool(x.dtype == y.dtype) and x.shape == y.shape and x.tobytes() == y.tobytes()
 
 
 def _find_difference(judge: Judge, names: list[str], gradients: list[Array], expected: list[Array]) -> str:
+    """Return which gradient is neither bit for bit as expected nor right; "" if none."""
     for name, d, e in zip(names, gradients, expected, strict=True):
         if not _are_bitwise_equal(d, e) and judge.judge_gradient(name, d).verdict == "disagree":
             return f"gradient of {name}"

@@ -1,4 +1,9 @@
-"""Are second derivatives right: can a pullback be differentiated in its turn, by the inputs and by its cotangent?"""
+"""Are second derivatives right: can a pullback be differentiated, by the inputs and by its cotangent?
+
+Does not see: anything at kinks; numbers other than 0 and those of sizes from 1/2 to 2; an error that vanishes
+along the one direction v that each shape is tried with, or that is no larger than roundings of the first
+derivative; third derivatives.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,10 +13,9 @@ from typing import Any
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.cases import values
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import bind_constants
-from gradspec.properties.cases.filling import fill_case
+from gradspec.properties.cases.filling import fill_case, fill_cotangent
 from gradspec.properties.judging.judge import (
     SPEC_BACKEND,
     ComputationJudge,
@@ -25,24 +29,25 @@ from gradspec.reference.domains import Interval
 from gradspec.reference.rule import Array
 
 COTANGENT_NAME = "cotangent"
-ZERO_THRESHOLD = 1 / 64  # zero, for second derivatives
-MAX_DIRECTION_RATIO = 6  # of moderate inputs x and directions v the largest v / x
+ZERO_THRESHOLD = 1 / 64  # `make_moderate` turns smaller numbers into zeros
+MAX_DIRECTION_RATIO = 6  # the largest v / x, for moderate inputs x and directions v
 
 
 @dataclass(frozen=True)
 class SecondDerivatives:
-    """What one gradient, paired with a fixed direction, changes by: its derivatives by the inputs and the cotangent."""
+    """The derivatives of one gradient, paired with a fixed direction, by the inputs and the cotangent."""
 
     argument: str
     derivatives: dict[str, Array]
 
 
 def second_derivatives_agree(backend: Backend, case: Case) -> Judgement:
-    """With a random direction v, the derivatives of <pullback(g), v> by every input and by g are the spec's.
+    """Judge whether the derivatives of <pullback(g), v> by every input and by g are the spec's.
 
-    Informative where the derivative by an input is not zero throughout; for an op that has no such derivatives,
-    where that by the cotangent is not. By symmetry a derivative by x is that of the gradient of x along v, g P / x^2 v
-    for instance, and is given the rounding of a number of that size even where such numbers cancel.
+    The direction v looks random. The judgement is informative if the derivative by an input is not zero
+    throughout; for an op that has no such derivatives, if the derivative by the cotangent is not. By symmetry
+    a derivative by x is the derivative along v of the gradient of x, g P / x^2 v for instance, and is allowed
+    the rounding of a number of that size even where such numbers cancel.
     """
     exact = ComputationJudge(
         case.dtype, lambda convert: compute_second_derivatives(SPEC_BACKEND, case, convert)
@@ -58,46 +63,48 @@ def second_derivatives_agree(backend: Backend, case: Case) -> Judgement:
             judgement = exact.judge(what, d, part, scale=scale)
             (by_cotangent if name == COTANGENT_NAME else by_inputs).append(judgement)
     whole = combine_judgements(by_inputs + by_cotangent)
-    telling = combine_judgements(by_inputs if has_second_derivatives(case.op) else by_cotangent).informative
-    return Judgement(whole.verdict, whole.reason, telling, whole.worst)
+    deciding = combine_judgements(by_inputs if has_second_derivatives(case.op) else by_cotangent)
+    return Judgement(whole.verdict, whole.reason, deciding.informative, whole.worst)
 
 
 def compute_second_derivatives(
     backend: Backend, case: Case, convert: Callable[[Array], Array] = np.copy
 ) -> list[SecondDerivatives]:
-    """For the gradient of each input its derivatives, along a direction of the input's shape."""
-    free = case.differentiable_inputs
-    directions = [make_direction(case.dtype, case.inputs[i].shape) for i in free]
+    """Return the derivatives of the gradient of each input, along a direction of the input's shape."""
+    wrt = case.differentiable_inputs
+    directions = [make_direction(case.dtype, case.inputs[i].shape) for i in wrt]
     case = case.map_float_arrays(convert)
     arrays = [backend.from_numpy(x) for x in case.inputs]
     g = backend.from_numpy(case.cotangent)
 
-    fn = bind_constants(backend, case, arrays, free)
+    fn = bind_constants(backend, case, arrays, wrt)
 
     def make_gradient(k: int) -> Callable[..., Any]:
         return lambda *xs_g: backend.vjp(fn, *xs_g[:-1])[1](xs_g[-1])[k]
 
-    names = [*(case.op.argument_name(i) for i in free), COTANGENT_NAME]
+    names = [*(case.op.argument_name(i) for i in wrt), COTANGENT_NAME]
     seconds = []
     for k, v in enumerate(directions):
-        _, pullback = backend.vjp(make_gradient(k), *(arrays[i] for i in free), g)
-        found = map(backend.to_numpy, pullback(backend.from_numpy(convert(v))))
-        seconds.append(SecondDerivatives(names[k], dict(zip(names, found, strict=True))))
+        _, pullback = backend.vjp(make_gradient(k), *(arrays[i] for i in wrt), g)
+        derivatives = map(backend.to_numpy, pullback(backend.from_numpy(convert(v))))
+        seconds.append(SecondDerivatives(names[k], dict(zip(names, derivatives, strict=True))))
     return seconds
 
 
 def make_direction(dtype: str, shape: tuple[int, ...]) -> Array:
-    """A direction that looks random and is the same each time, so that a case needs no second cotangent."""
+    """Return a direction that looks random and is always the same, so that a case need not hold it."""
     block = np.random.default_rng(len(shape)).integers(0, 256, 64, np.uint8)
-    return values.fill_cotangent(dtype, shape, block)
+    return fill_cotangent(dtype, shape, block)
 
 
 def make_moderate(case: Case) -> Case:
-    """The case with every number between 1/2 and 2 in size, or 0, as those become that are nearly so: a product tells by several.
+    """Return the case with every number between 1/2 and 2 in size, or 0.
 
-    What the second derivative keeps of its digits where numbers are of different sizes depends on which formula of the
-    gradient it is derived from. Those of y (1 - y) and exp(-x) / (1 + exp(-x))^2 agree there; of g P / x, as the gradient
-    of a product P, the derivatives by the other factors are differences of large numbers.
+    Numbers that are nearly 0 become 0: how a product treats zeros shows only where several of its factors are
+    0. Where numbers are of different sizes, how many digits of the second derivative are right depends on the
+    formula of the gradient that it is derived from. Those of y (1 - y) and exp(-x) / (1 + exp(-x))^2 agree
+    there; but with g P / x, as the gradient of a product P, the derivatives by the other factors are
+    differences of large numbers.
     """
     op = case.op
     may_vanish = op.kinks is None and all(0.0 in d for d in op.domains if isinstance(d, Interval))
@@ -106,15 +113,15 @@ def make_moderate(case: Case) -> Case:
         wide = x.astype(np.float64)
         if may_vanish:
             wide = np.where(np.abs(wide) < ZERO_THRESHOLD, 0, wide)
-        far = (np.abs(wide) < 1 / 2) | (np.abs(wide) > 2)
-        return np.where(far, np.frexp(wide)[0], wide).astype(x.dtype)
+        out_of_range = (np.abs(wide) < 1 / 2) | (np.abs(wide) > 2)
+        return np.where(out_of_range, np.frexp(wide)[0], wide).astype(x.dtype)
 
     return case.map_float_arrays(scale_to_moderate)
 
 
 @cache
 def has_second_derivatives(op: Op) -> bool:
-    """Whether the derivatives of the op change with its inputs at all: in the spec, on a few small cases."""
+    """Return whether the derivatives of the op depend on its inputs: in the spec, on a few small cases."""
     for seed in range(6):
         block = np.random.default_rng(seed).integers(0, 256, 64, np.uint8)
         case = fill_case(op, op.cases(SeededChoices(seed, (2, 3))), "float64", block)

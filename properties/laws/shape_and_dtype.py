@@ -1,4 +1,8 @@
-"""Do value and gradients have the shape and dtype that they must have?"""
+"""Do value and gradients have the shape and dtype that they must have?
+
+Does not see: whether the numbers are right, the width of integers, or a dtype that `to_numpy` of the backend
+hides.
+"""
 
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case, dtype_of
@@ -8,7 +12,7 @@ from gradspec.reference.rule import Array
 
 
 def shapes_and_dtypes_are_kept(backend: Backend, case: Case) -> Judgement:
-    """The value has the spec's shape and the case's dtype, and each gradient those of its argument."""
+    """Judge whether the value has the spec's shape and the case's dtype, and each gradient its argument's."""
     judgements = [judge_value_shape(case, forward(backend, case))]
     if case.op.differentiable:
         result = differentiate(backend, case)
@@ -22,15 +26,17 @@ def shapes_and_dtypes_are_kept(backend: Backend, case: Case) -> Judgement:
 
 
 def judge_value_shape(case: Case, got: Array) -> Judgement:
-    """Whether `got` has the shape of the spec's value, and its dtype, that of the case for numbers."""
+    """Judge whether `got` has the shape and dtype of the spec's value.
+
+    Where the spec's value is of floats, the dtype must be that of the case.
+    """
     exact = Judge(case).exact.value
-    return judge_shape_and_dtype(
-        "value", got, exact if exact.dtype.kind in "biu" else exact.astype(dtype_of(case.dtype))
-    )
+    like = exact if exact.dtype.kind in "biu" else exact.astype(dtype_of(case.dtype))
+    return judge_shape_and_dtype("value", got, like)
 
 
 def judge_shape_and_dtype(what: str, got: Array, like: Array) -> Judgement:
-    """Whether `got` has the shape and dtype of `like`; integers may be of any width."""
+    """Judge whether `got` has the shape and dtype of `like`; integers may be of any width."""
     if got.shape != like.shape:
         return Judgement("disagree", f"the {what} has shape {got.shape}, not {like.shape}")
     if got.dtype != like.dtype and not (got.dtype.kind == like.dtype.kind == "i"):

@@ -1,4 +1,9 @@
-"""Do ops keep the symmetries that they have: under shifts, another order, another scale?"""
+"""Do ops keep the symmetries that they have: under shifts, another order, another scale?
+
+Does not see: what is wrong and still symmetric, such as a sum that is doubled; ops and symmetries that are
+not in `SYMMETRIES_BY_OP`; shifts other than by 2, 8 or 1,024, and scales other than 2; changes of other
+arrays than the first.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,27 +27,27 @@ def _leave(x: Array, _: Any) -> Array:
 
 
 def _round_to_eighths(x: Array, _: Any) -> Array:
-    """X in multiples of 1/8 up to 4 in size: `_shifted` adds to them exactly."""
+    """Return x rounded to multiples of 1/8 up to 4 in size, to which `_shift_far` adds exactly."""
     return np.clip(np.round(x.astype(np.float64) * 8) / 8, -4, 4).astype(x.dtype)
 
 
 def _shift_far(x: Array, _: Any) -> Array:
-    """X + 1024, of which exp overflows; x + 8 in 16 bits, where more would not be exact."""
+    """Return x + 1024, whose exp overflows; x + 8 in 16 bits, where more would not be exact."""
     return x + x.dtype.type(8 if x.dtype.itemsize == 2 else 1024)
 
 
 def _round_to_integers(x: Array, _: Any) -> Array:
-    """X in integers up to 4 in size."""
+    """Return x rounded to integers up to 4 in size."""
     return np.clip(np.round(x.astype(np.float64)), -4, 4).astype(x.dtype)
 
 
 def _shift_near(x: Array, _: Any) -> Array:
-    """X + 2, for pullbacks that may lose digits of a distant x, written as a g + b x + c or as exp(x - y) g."""
+    """Return x + 2, for pullbacks that lose digits of a distant x, such as a g + b x + c or exp(x - y) g."""
     return x + x.dtype.type(2)
 
 
 def _reorder(x: Array, keywords: Any) -> Array:
-    """With the elements along the axes in another order."""
+    """Return x with its elements along the axes in another order."""
     axes = normalize_axes(keywords.get("axis"), x.ndim)
     return np.roll(np.flip(x, axes), (1,) * len(axes), axes) if axes else x
 
@@ -57,9 +62,15 @@ def _quadruple(x: Array, _: Any) -> Array:
 
 @dataclass(frozen=True)
 class Symmetry:
-    """What a change of x, the first array, does to the value, and to the gradient of x where the cotangent changes so.
+    """What a change of x, the first array, does to the value and to the gradient of x.
 
-    first: what makes the change of x exact, so that nothing but the op rounds.
+    Attributes:
+        name: What the value is, in words.
+        x: The change of x.
+        value: The change of the value that follows.
+        cotangent: The change of the cotangent that goes with it.
+        gradient: The change of the gradient of x that follows from both.
+        prepare: Applied to x first, to make the change of x exact, so that nothing but the op rounds.
     """
 
     name: str
@@ -93,13 +104,13 @@ SYMMETRIES_BY_OP: dict[str, tuple[Symmetry, ...]] = {
     "abs": (SCALE_EQUIVARIANT,),
     "square": (SCALE_QUADRATIC,),
 }
-"""What the value does when all of the first array is shifted, doubled, or put in another order along the axes."""
+"""What the value does when all of the first array is shifted, doubled or reordered along the axes."""
 
 
 def symmetries_are_kept(backend: Backend, case: Case) -> Judgement:
-    """After a change of x the backend answers as before, changed as the op's symmetry has it: value and gradients.
+    """Judge whether a change of x changes the backend's value and gradients as the op's symmetries say.
 
-    Both answers are the backend's own, so that it is held to its own choices at kinks.
+    Both answers are the backend's own, so that its choices at kinks do not matter.
     """
     return combine_judgements(
         [_judge_symmetry(backend, case, symmetry) for symmetry in SYMMETRIES_BY_OP.get(case.op.name, ())]
@@ -107,17 +118,19 @@ def symmetries_are_kept(backend: Backend, case: Case) -> Judgement:
 
 
 def _judge_symmetry(backend: Backend, case: Case, symmetry: Symmetry) -> Judgement:
+    """Judge one symmetry: compare the result after the change with the one before, changed accordingly."""
     x, *others = case.inputs
     x, k = symmetry.prepare(x, case.keywords), case.keywords
     cotangent = symmetry.cotangent(case.cotangent, k)
-    before = replace(case, inputs=(x, *others))
-    after = replace(case, inputs=(symmetry.x(x, k), *others), cotangent=cotangent)
-    was, got, judge = differentiate(backend, before), differentiate(backend, after), Judge(after)
-    value = symmetry.value(was.value, k)
+    case_before = replace(case, inputs=(x, *others))
+    case_after = replace(case, inputs=(symmetry.x(x, k), *others), cotangent=cotangent)
+    before, got = differentiate(backend, case_before), differentiate(backend, case_after)
+    judge = Judge(case_after)
+    value = symmetry.value(before.value, k)
     judgements = [
         judge.judge(f"value, which is {symmetry.name},", got.value, lambda r: r.value, expected=value)
     ]
-    for i, (name, d) in enumerate(was.gradients.items()):
+    for i, (name, d) in enumerate(before.gradients.items()):
         expected = d if i else symmetry.gradient(d, k)
         what = f"gradient of {name}, the value being {symmetry.name},"
         judgements.append(

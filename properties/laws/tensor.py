@@ -1,4 +1,11 @@
-"""Is the spec's `Tensor` a small `torch.Tensor`? One program text runs on both and must observe the same."""
+"""Is the spec's `Tensor` a small `torch.Tensor`?
+
+Each program text runs on both and must observe the same.
+
+Does not see: what none of the nine programs does; dtypes (all arrays are float64, and those of results are
+not compared); messages of errors; differences below 256 eps of the largest number in an array (of 1, if that
+is larger).
+"""
 
 import importlib
 from collections.abc import Callable
@@ -14,8 +21,10 @@ from gradspec.properties.cases.reproducible import ReprCase
 from gradspec.properties.judging.judge import FACTOR, Judgement
 from gradspec.reference.rule import Array
 
+MAX_ROUNDINGS = 64  # roundings that a number may have gone through
+
 TensorProgram = Callable[[Any, Array, Array], list[Any]]
-"""From a namespace (torch, or the spec) and two float64 matrices of one shape to what there is to observe."""
+"""From a namespace (torch, or the spec) and two float64 matrices of one shape to the observations."""
 
 
 def requires_grad_spreads(xp: Any, a: Array, b: Array) -> list[Any]:
@@ -124,14 +133,15 @@ TENSOR_PROGRAMS: dict[str, TensorProgram] = {
     p.__name__: p
     for p in (
         requires_grad_spreads, gradients_accumulate, one_input_is_used_many_times, leaves_share_a_cotangent,
-        leaves_are_updated_in_place, errors_are_errors, no_grad_ends_with_an_exception, shapes_come_and_go, second_order,
+        leaves_are_updated_in_place, errors_are_errors, no_grad_ends_with_an_exception, shapes_come_and_go,
+        second_order,
     )
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class TensorProgramCase(ReprCase):
-    """One of the programs, and the seed and shape of the two matrices it is given."""
+    """One of the programs, and the seed and shape of its two matrices."""
 
     program: str
     seed: int
@@ -139,7 +149,7 @@ class TensorProgramCase(ReprCase):
 
 
 def program_text_observes_the_same(torch: Backend, text: TensorProgramCase) -> Judgement:
-    """The spec and torch observe the same facts, and the same numbers up to rounding."""
+    """Judge whether the spec and torch observe the same facts, and the same numbers up to rounding."""
     program = TENSOR_PROGRAMS[text.program]
     a, b = np.random.default_rng(text.seed).standard_normal((2, *text.shape))
     return compare_observations(
@@ -148,21 +158,22 @@ def program_text_observes_the_same(torch: Backend, text: TensorProgramCase) -> J
 
 
 def compare_observations(ours: list[Any], theirs: list[Any]) -> Judgement:
-    """Facts must be equal; numbers may differ by the rounding of the largest of their array."""
-    for i, (x, y) in enumerate(
-        zip(map(_convert_observation, ours), map(_convert_observation, theirs), strict=True)
-    ):
+    """Judge whether facts are equal, and numbers up to the rounding of the largest number in their array."""
+    pairs = zip(map(_convert_observation, ours), map(_convert_observation, theirs), strict=True)
+    for i, (x, y) in enumerate(pairs):
         if not isinstance(x, np.ndarray):
-            same = x == y
+            is_same = x == y
         else:
-            unit = np.finfo(y.dtype).eps * np.max(np.abs(y), initial=1)  # sums of terms of size 1 may cancel
-            same = x.shape == y.shape and bool(np.all(np.abs(x - y) <= 64 * FACTOR * unit))  # 64 roundings
-        if not same:
+            # At least that of 1: sums of terms of size 1 may cancel.
+            unit = np.finfo(y.dtype).eps * np.max(np.abs(y), initial=1)
+            is_same = x.shape == y.shape and bool(np.all(np.abs(x - y) <= MAX_ROUNDINGS * FACTOR * unit))
+        if not is_same:
             return Judgement("disagree", f"observation {i} is {x} in the spec and {y} in torch")
     return Judgement("agree")
 
 
 def _convert_observation(x: Any) -> Any:
+    """Return a tensor as a NumPy array, a shape as a tuple, anything else as it is."""
     if hasattr(x, "detach"):
         x = x.detach().numpy()
     return tuple(x) if isinstance(x, tuple) else x

@@ -1,4 +1,8 @@
-"""Is the value right?"""
+"""Is the value right?
+
+Does not see: gradients, the dtype of the value, infinities and NaN, other layouts than C order, or what an op
+does with a keyword that is passed its default (the property leaves those out).
+"""
 
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
@@ -7,7 +11,7 @@ from gradspec.properties.judging.judge import Judge, Judgement, combine_judgemen
 
 
 def value_agrees(backend: Backend, case: Case) -> Judgement:
-    """The value is the spec's, computed without and with the vjp."""
+    """Judge whether the value is the spec's, computed without the vjp and with it."""
     values, judge = [forward(backend, case)], Judge(case)
     if case.differentiable_inputs:
         values.append(value_and_pullback(backend, case)[0])

@@ -1,1 +1,1 @@
-"""A run: what is tried and for how long, what is kept of a failure, and what is shown at the end."""
+"""Running the properties: what a run selects and for how long, how it saves failures, and what it reports."""

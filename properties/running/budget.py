@@ -1,17 +1,25 @@
-"""A given time, spent where it tells most.
+"""The time budget of a run, divided among its properties.
 
-Every property gets a share of the time that is left, in proportion to a weight that falls with the informative cases it
-has seen, in this run and in earlier ones (pytest's cache remembers them): the newest and the least tested get most.
+Every property gets a share of the time that is left, in proportion to a weight that falls with the number of
+informative cases it has seen, in this run and in earlier ones (pytest's cache remembers them): the newest and
+the least tested properties get most.
 """
 
 import time
 from collections.abc import Iterable, Mapping
 
-CASES_THAT_HALVE_WEIGHT = 1000  # informative cases that halve the weight
+CASES_THAT_HALVE_WEIGHT = 1000  # after so many informative cases a property has half its weight
 
 
 class Budget:
-    """Divides the time. seen: informative cases so far, by node id. workers: how many share the items."""
+    """Divides a given time among the items of a run.
+
+    Args:
+        seconds: The time to divide.
+        items: The node ids of the items.
+        informative_cases: The informative cases of earlier runs, by node id.
+        workers: How many processes share the items.
+    """
 
     def __init__(
         self, seconds: float, items: Iterable[str], informative_cases: Mapping[str, int], workers: int = 1
@@ -23,7 +31,7 @@ class Budget:
         self.weight_left = sum(self.weights.values()) / workers
 
     def allot_seconds(self, item: str) -> float:
-        """Seconds for this item, which is the next."""
+        """Return the seconds for this item, which is the next to run."""
         weight = self.weights[item]
         seconds = max(0.0, self.deadline - time.monotonic()) * weight / max(self.weight_left, weight)
         self.weight_left -= weight

@@ -1,4 +1,4 @@
-"""Where reports come together: under xdist in the process that started the workers."""
+"""The collector of all reports: under xdist it lives in the process that started the workers."""
 
 import signal
 import threading
@@ -20,7 +20,7 @@ from gradspec.properties.running.selection import Selection
 
 
 class Collector:
-    """Collects what the properties found, shows it at the end of the run, however that ends, and writes it down."""
+    """Collects the results of the properties; shows and saves them at the end of the run, however it ends."""
 
     def __init__(self, config: pytest.Config, selection: Selection) -> None:
         self.config = config
@@ -31,39 +31,41 @@ class Collector:
         self.was_interrupted = False
         self._hidden_reports: list[Any] = []
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: what there is gets reported
+            # SIGTERM acts like Ctrl-C: what has been found so far is reported.
+            signal.signal(signal.SIGTERM, _interrupt)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if found := getattr(report, "gradspec", None):
-            self._add_result(report.nodeid, found)
+        if result := getattr(report, "gradspec", None):
+            self._add_result(report.nodeid, result)
 
-    def _add_result(self, nodeid: str, found: dict[str, Any]) -> None:
-        entry = Entry.from_json(found["entry"])
+    def _add_result(self, nodeid: str, result: dict[str, Any]) -> None:
+        entry = Entry.from_json(result["entry"])
         self.report.entries.append(entry)
         self.informative_counts[nodeid] += entry.tally.informative
-        self.is_whole_run = found["whole"]
-        if "failure" in found:
-            self.report.failures.append(report.ReportedFailure(**found["failure"]))
+        self.is_whole_run = result["whole"]
+        if "failure" in result:
+            self.report.failures.append(report.ReportedFailure(**result["failure"]))
 
     @property
     def stale_deviations(self) -> list[str]:
+        """Complaints about deviations that no longer show; none unless the run was complete and thorough."""
         if self.was_interrupted or not self.is_whole_run or not is_thorough(settings()):
             return []
         known = self.selection_summary["known"].items()
         return self.report.find_stale_deviations(
-            {name: [Deviation.parse(*d) for d in said.items()] for name, said in known}
+            {name: [Deviation.parse(*line) for line in lines.items()] for name, lines in known}
         )
 
     @cached_property
     def selection_summary(self) -> dict[str, Any]:
-        """What was selected: a worker says so as it ends, which saves this process importing every library."""
+        """What was selected. A worker sends it as it ends, so this process need not import every library."""
         return self.selection.summarize()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        if told := getattr(node, "workeroutput", {}).get("gradspec"):
-            self.selection_summary = told
+        if summary := getattr(node, "workeroutput", {}).get("gradspec"):
+            self.selection_summary = summary
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -83,7 +85,7 @@ class Collector:
         return {name: self.selection_summary[name] for name in ("unavailable", "not_offered")}
 
     def _save_informative_counts(self) -> None:
-        """Keep what --budget needs to know next time."""
+        """Save in pytest's cache what --budget needs to know in the next run."""
         cache = getattr(self.config, "cache", None)
         if cache and options.parse_budget(self.config):
             cache.set(
@@ -93,7 +95,7 @@ class Collector:
 
     @pytest.hookimpl(specname="pytest_terminal_summary", wrapper=True, tryfirst=True)
     def pytest_hide_failures(self, terminalreporter: pytest.TerminalReporter) -> Generator[None]:
-        """Keep failures of properties out of pytest's own section: ours shows them, each once."""
+        """Hide failures of properties from pytest's own section: gradspec's section shows them, each once."""
         failed = terminalreporter.stats.get("failed", [])
         self._hidden_reports = [r for r in failed if hasattr(r, "gradspec")]
         terminalreporter.stats["failed"] = [r for r in failed if not hasattr(r, "gradspec")]

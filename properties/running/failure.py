@@ -1,7 +1,7 @@
-"""A failure, told for people: the smallest case, which law it breaks, and a script that breaks it again.
+"""A failure as people read it: the smallest case, the law it breaks, and a script that reproduces it.
 
-Each failure is written twice under `failures/`: as a script of less than 20 lines that needs gradspec and the backend
-and nothing else, and as a JSON capsule for tools.
+Each failure is written twice under `failures/`: as a script of less than 20 lines that needs only gradspec
+and the backend, and as a JSON capsule for tools.
 """
 
 import json
@@ -19,15 +19,16 @@ import numpy as np
 
 from gradspec.backends.loading import BUILT_IN
 from gradspec.properties.cases.reproducible import ReprCase, ReproducibleCase
-from gradspec.properties.judging.attempt import CrashOrTimeout, Law, make_printable
+from gradspec.properties.judging.attempt import CrashOrTimeout, Law
 from gradspec.properties.judging.judge import Judgement
+from gradspec.properties.judging.messages import make_printable
 
 __all__ = ["FailingBackend", "Law", "LawViolation", "ReprCase", "ReproducibleCase"]
 
 
 @dataclass(frozen=True)
 class FailingBackend:
-    """The backend that fails: its name, where its arrays live, and the name that loads it."""
+    """The backend that fails: its name, where its arrays live, and the name to load it by."""
 
     name: str
     device: str
@@ -43,14 +44,14 @@ class LawViolation(AssertionError):
         self.law, self.backend, self.case, self.judgement = law, backend, case, judgement
         super().__init__(self.as_text())
 
-    def __reduce__(self) -> tuple[Any, ...]:  # it comes from another process, if the backend is kept in one
+    # An isolated backend fails in a process of its own, from which its violation is sent pickled.
+    def __reduce__(self) -> tuple[Any, ...]:
         return LawViolation, (self.law, self.backend, self.case, self.judgement)
 
     @property
     def title(self) -> str:
-        return make_printable(
-            f"{self.case.target_name} on {self.backend.name} ({self.backend.device}) breaks a law: {self.law_sentence}"
-        )
+        place = f"{self.case.target_name} on {self.backend.name} ({self.backend.device})"
+        return make_printable(f"{place} breaks a law: {self.law_sentence}")
 
     @property
     def law_sentence(self) -> str:
@@ -59,27 +60,24 @@ class LawViolation(AssertionError):
 
     @property
     def signature(self) -> tuple[str, ...]:
-        """What identical failures have in common: where it raised, or else the op and which of its results is wrong."""
-        raised, *more = self.judgement.reason.split("\n")
-        frames = [line for line in more if line.startswith("  at ")]
+        """What identical failures have in common: where it raised, else the op and which result is wrong."""
+        first_line, *other_lines = self.judgement.reason.split("\n")
+        frames = [line for line in other_lines if line.startswith("  at ")]
         if frames:  # the same line of the backend fails every op alike
-            return self.backend.source, raised, frames[-1]
-        return self.backend.source, self.case.target_name, re.split(r" at \(| is | has ", raised)[0]
+            return self.backend.source, first_line, frames[-1]
+        return self.backend.source, self.case.target_name, re.split(r" at \(| is | has ", first_line)[0]
 
     def as_text(self) -> str:
-        told = self.judgement.reason.split("\n")
-        return "\n".join([self.title, *(f"  {line}" for line in (*self.case.as_lines(), *told))])
+        reason = self.judgement.reason.split("\n")
+        return "\n".join([self.title, *(f"  {line}" for line in (*self.case.as_lines(), *reason))])
 
     def as_script(self) -> str:
-        """A program that tries the law on the case once more; exits with 1 if it is still broken."""
+        """Return a script that checks the law on the case again and exits with 1 if it is still broken."""
         expression = self.case.as_python()
         call, home, limit = "judge_case_repeatedly", "judging.reproduce", ""
         if isinstance(self.judgement, CrashOrTimeout):
-            call, home, limit = (
-                "judge_case_in_fork",
-                "judging.attempt",
-                f", seconds={self.judgement.time_limit:g}",
-            )
+            call, home = "judge_case_in_fork", "judging.attempt"
+            limit = f", seconds={self.judgement.time_limit:g}"
         head = [
             f'"""{_escape_for_docstring(self.title)}.',
             f'{_escape_for_docstring(self.judgement.reason.split(chr(10))[0])}."""',
@@ -100,7 +98,7 @@ class LawViolation(AssertionError):
         return "\n".join([*head, f"case = {expression}", *tail, ""])
 
     def as_capsule(self) -> dict[str, Any]:
-        """All that is known of the failure, for tools."""
+        """Return all that is known about the failure, for tools."""
         return {
             "law": f"{self.law.__module__}:{self.law.__name__}",
             "backend": self.backend.source,
@@ -112,7 +110,15 @@ class LawViolation(AssertionError):
         }
 
     def save(self, folder: Path, name_suffix: str = "") -> Path:
-        """Write script and capsule, each whole or not at all; the path of the script. part: what else names the file."""
+        """Write script and capsule, each whole or not at all.
+
+        Args:
+            folder: Where to write them.
+            name_suffix: What the file names end with, after law, op and backend.
+
+        Returns:
+            The path of the script.
+        """
         parts = (self.law.__name__, self.case.target_name, self.backend.name, name_suffix)
         name = re.sub(r"[^\w.-]+", "-", "-".join(filter(None, parts)))
         folder.mkdir(parents=True, exist_ok=True)
@@ -124,7 +130,7 @@ class LawViolation(AssertionError):
 
 
 def _format_imports(source: str, expression: str) -> list[str]:
-    """What a script needs before it can load the backend and name the values of its case."""
+    """Return the import lines that a script needs to load the backend and to write the values of its case."""
     values = [name for name in ("inf", "nan") if re.search(rf"\b{name}\b", expression)]
     home = _find_import_folder(source)
     return [
@@ -135,7 +141,7 @@ def _format_imports(source: str, expression: str) -> list[str]:
 
 
 def _find_import_folder(source: str) -> str | None:
-    """The folder from which the module of a backend is imported, unless it is installed."""
+    """Return the folder that the backend's module is imported from, None if it is installed."""
     module = sys.modules.get(source.split(":")[0].split(".")[0])
     file = getattr(module, "__file__", None)
     if ":" not in source or source in BUILT_IN or not file:
@@ -145,26 +151,25 @@ def _find_import_folder(source: str) -> str | None:
 
 
 def _escape_for_docstring(text: str) -> str:
-    """Text that can stand in a docstring."""
+    """Return the text changed so that it can stand in a docstring."""
     return text.replace("\\", "\\\\").replace('"', "'").rstrip(".")
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file by renaming a finished one into its place."""
+    """Write a file by renaming a complete temporary file to its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=path.name, delete=False) as file:
         file.write(text)
-    Path(file.name).chmod(0o644)  # not for its author alone, as temporary files are
+    Path(file.name).chmod(0o644)  # only its author can read a temporary file
     Path(file.name).replace(path)
 
 
 def collect_versions() -> dict[str, str]:
-    """What the failure was seen with."""
+    """Return the versions that the failure was seen with."""
     installed = {d.name: d.version for d in metadata.distributions()}
     libraries = ("gradspec", "torch", "cupy-cuda13x", "jax", "hypothesis")
-    known = {name: installed[name] for name in libraries if name in installed}
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "numpy": np.__version__,
-    } | known
+    } | {name: installed[name] for name in libraries if name in installed}

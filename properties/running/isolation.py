@@ -1,8 +1,8 @@
-"""A process of its own for a backend that may hang, exit or crash.
+"""The process in which a backend runs that may hang, exit or crash.
 
-The process lives as long as the backend lets it, so that imports and compiled kernels are paid for once. Before every
-check it sends what it is about to try; when it falls silent or dies, that is the case to report, and the next property
-gets a new process.
+The process lives as long as the backend lets it, so that imports and compiled kernels are paid for once.
+Before every check it sends the law and the case that it is about to check. If it then hangs or dies, that is
+the case to report, and the next property gets a new process.
 """
 
 import copyreg
@@ -24,34 +24,38 @@ from typing import Any
 
 from gradspec.backends import Backend, load
 from gradspec.properties.drawing.hypothesis_internals import set_global_seed
-from gradspec.properties.judging.attempt import (
-    Law,
-    describe_exit,
-    get_message_line,
-    judge_case,
-    judge_case_in_fork,
-)
-from gradspec.properties.judging.attempt import judge_crash as ended_by
+from gradspec.properties.judging.attempt import Law, judge_case, judge_case_in_fork, judge_crash
 from gradspec.properties.judging.judge import Judgement
+from gradspec.properties.judging.messages import describe_exit, get_message_line
 from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.matrix import Tally
 from gradspec.properties.running.perform import perform_property
 from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
 from gradspec.reference import OPS, Op
 
-MIN_START_SECONDS = 60.0  # seconds, at the least, in which a process has to import the backend
-FORKED_RERUN_SECONDS = (
-    60.0  # seconds for the second attempt at a property that crashed, in search of its smallest case
-)
+MIN_START_SECONDS = 60.0  # a new process has at least this long to import the backend
+FORKED_RERUN_SECONDS = 60.0  # for the second run of a property that crashed, to find its smallest case
 
 
 class UntestedPropertyError(Exception):
-    """A property that could not be tried: what was raised, as text."""
+    """A property could not be tested in the other process; the message says what was raised there."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A test to call in another process: where it is written, and with what."""
+    """A test to call in another process.
+
+    Attributes:
+        path: The file of the test.
+        module: The name of its module.
+        function: Its name there.
+        key: The database key of its examples.
+        arguments: What to call it with.
+        profile: Its settings, as `extract_settings` returns them.
+        seed: That of --hypothesis-seed.
+        seconds: How long to repeat it with fresh examples; None for one run.
+        fork_each_check: Whether every check gets a process of its own.
+    """
 
     path: Path
     module: str
@@ -59,14 +63,14 @@ class Task:
     key: str
     arguments: Mapping[str, Any]
     profile: Mapping[str, Any]
-    seed: Any = None  # of --hypothesis-seed
+    seed: Any = None
     seconds: float | None = None
-    fork_each_check: bool = False  # whether every check gets a process of its own
+    fork_each_check: bool = False
 
 
 @dataclass(frozen=True)
 class TaskOutcome:
-    """What came of a task."""
+    """The result of a task: its tally, and the violation or other error that ended it, if any."""
 
     tally: Tally
     failure: LawViolation | None = None
@@ -74,71 +78,74 @@ class TaskOutcome:
 
 
 class IsolatedProcess:
-    """Keeps a process for backends that are not trusted, and starts another when it is lost."""
+    """A process for backends that are not trusted; a new one is started when it is lost."""
 
     def __init__(self, limit: float) -> None:
         self.time_limit = limit
         self._process: Any = None
         self._pipe: Any = None
-        self._targets_with_shrunk_crash: set[str] = (
-            set()
-        )  # which subjects have had their crash shrunk: it takes a while, and one tells enough
+        # Shrinking a crash takes a while, and one per target is enough.
+        self._targets_with_shrunk_crash: set[str] = set()
 
     def perform(self, task: Task, target: BackendUnderTest) -> None:
-        """What `running.perform` does, somewhere else. Disagreement also if the process hangs or dies."""
-        ended = self._run_task(task)
+        """Do in the other process what `perform_property` does in this one.
+
+        Raises:
+            LawViolation: The backend breaks the law, or its process hangs or dies during a check.
+            UntestedPropertyError: The test could not be run, or its process is lost before the first check.
+        """
+        outcome = self._run_task(task)
         if (
-            isinstance(ended, LostProcess)
-            and ended.crashed
+            isinstance(outcome, LostProcess)
+            and outcome.crashed
             and repr(target) not in self._targets_with_shrunk_crash
             and hasattr(os, "fork")
         ):
             self._targets_with_shrunk_crash.add(repr(target))
-            ended = self._shrink_crash(task, ended)
-        if isinstance(ended, LostProcess):
-            target.tally += Tally(judged=ended.check_count)
-            if ended.last_check is None:
-                raise UntestedPropertyError(f"{target.backend.name} {ended.reason} before its first check")
-            law, case = ended.last_check
-            raise target.make_violation(law, case, ended_by(ended.reason, self.time_limit))
-        target.tally += ended.tally
-        if ended.failure:
-            raise ended.failure
-        if ended.error:
-            raise UntestedPropertyError(ended.error)
+            outcome = self._shrink_crash(task, outcome)
+        if isinstance(outcome, LostProcess):
+            target.tally += Tally(judged=outcome.check_count)
+            if outcome.last_check is None:
+                raise UntestedPropertyError(f"{target.backend.name} {outcome.reason} before its first check")
+            law, case = outcome.last_check
+            raise target.make_violation(law, case, judge_crash(outcome.reason, self.time_limit))
+        target.tally += outcome.tally
+        if outcome.failure:
+            raise outcome.failure
+        if outcome.error:
+            raise UntestedPropertyError(outcome.error)
 
-    def _shrink_crash(self, task: Task, lost: "LostProcess") -> "TaskOutcome | LostProcess":
-        """Try once more, so that only the process of one check crashes and Hypothesis can shrink the case."""
-        again = self._run_task(
-            Task(**{**vars(task), "fork_each_check": True, "seconds": None}), FORKED_RERUN_SECONDS
-        )
-        return again if isinstance(again, TaskOutcome) and again.failure else lost
+    def _shrink_crash(self, task: Task, lost_process: "LostProcess") -> "TaskOutcome | LostProcess":
+        """Run the task again with a process for each check, so that Hypothesis can shrink the case."""
+        forking_task = Task(**{**vars(task), "fork_each_check": True, "seconds": None})
+        outcome = self._run_task(forking_task, FORKED_RERUN_SECONDS)
+        return outcome if isinstance(outcome, TaskOutcome) and outcome.failure else lost_process
 
-    def _run_task(self, task: Task, within: float = float("inf")) -> "TaskOutcome | LostProcess":
+    def _run_task(self, task: Task, max_seconds: float = float("inf")) -> "TaskOutcome | LostProcess":
         self._start()
         self._pipe.send(task)
-        last, checks, end = None, 0, time.monotonic() + within
+        last_check, check_count, end = None, 0, time.monotonic() + max_seconds
         while True:
             try:
-                if time.monotonic() > end or not self._pipe.poll(
-                    self.time_limit if last else max(self.time_limit, MIN_START_SECONDS)
-                ):
+                limit = self.time_limit if last_check else max(self.time_limit, MIN_START_SECONDS)
+                if time.monotonic() > end or not self._pipe.poll(limit):
                     self.stop()
-                    return LostProcess(f"was not done after {self.time_limit:g} s", False, last, checks)
+                    reason = f"was not done after {self.time_limit:g} s"
+                    return LostProcess(reason, False, last_check, check_count)
                 message = self._pipe.recv_bytes()
             except (EOFError, ConnectionError):
-                return LostProcess(self._describe_exit(), True, last, checks)
+                return LostProcess(self._describe_exit(), True, last_check, check_count)
             if message[:1] == b"d":
                 return pickle.loads(message[1:])  # type: ignore[no-any-return]
-            last, checks = message, checks + 1
+            last_check, check_count = message, check_count + 1
 
     def _start(self) -> None:
         if self._process is None or not self._process.is_alive():
             context = get_context("spawn")  # a fork would inherit a device that is already in use
-            self._pipe, there = context.Pipe()
-            self._process = context.Process(target=serve, args=(there,), daemon=True)
+            self._pipe, far_end = context.Pipe()
+            self._process = context.Process(target=serve, args=(far_end,), daemon=True)
             self._process.start()
-            there.close()
+            far_end.close()
 
     def _describe_exit(self) -> str:
         self._process.join(5)
@@ -153,15 +160,22 @@ class IsolatedProcess:
 
 
 class LostProcess:
-    """A process that hung or died, and what it was trying."""
+    """A process that hung or died.
 
-    def __init__(self, reason: str, crashed: bool, last: bytes | None, checks: int) -> None:
-        self.reason, self.crashed, self.check_count = reason, crashed, checks
-        self.last_check: tuple[Law, Any] | None = pickle.loads(last[1:]) if last else None
+    Args:
+        reason: How it ended, as text.
+        crashed: Whether it died, rather than hung.
+        last_message: Its last message: the law and the case of its last check; None before the first.
+        check_count: How many checks it had begun.
+    """
+
+    def __init__(self, reason: str, crashed: bool, last_message: bytes | None, check_count: int) -> None:
+        self.reason, self.crashed, self.check_count = reason, crashed, check_count
+        self.last_check: tuple[Law, Any] | None = pickle.loads(last_message[1:]) if last_message else None
 
 
 def serve(pipe: Connection) -> None:
-    """The other process: performs tasks until there are no more."""
+    """Perform the tasks that the pipe brings until it is closed: what the other process runs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends this process
     while True:
         try:
@@ -176,21 +190,20 @@ def serve(pipe: Connection) -> None:
 
 
 def _perform_task(task: Task, pipe: Connection) -> TaskOutcome:
-    tried: BackendUnderTest = next(x for x in task.arguments.values() if isinstance(x, BackendUnderTest))
-    tried.judge_case = partial(
-        _announce_and_judge, pipe, judge_case_in_fork if task.fork_each_check else judge_case
-    )
+    target: BackendUnderTest = next(x for x in task.arguments.values() if isinstance(x, BackendUnderTest))
+    judge = judge_case_in_fork if task.fork_each_check else judge_case
+    target.judge_case = partial(_announce_and_judge, pipe, judge)
     try:
         function = getattr(_import_test_module(task.path, task.module), task.function)
         set_global_seed(task.seed)
-        perform_property(function, task.arguments, tried, task.key, task.seconds, task.profile)
+        perform_property(function, task.arguments, target, task.key, task.seconds, task.profile)
     except LawViolation as failure:
-        return TaskOutcome(tried.tally, failure=failure)
+        return TaskOutcome(target.tally, failure=failure)
     except AssertionError as error:
-        return TaskOutcome(tried.tally, error=str(error))
+        return TaskOutcome(target.tally, error=str(error))
     except BaseException:
-        return TaskOutcome(tried.tally, error=traceback.format_exc())
-    return TaskOutcome(tried.tally)
+        return TaskOutcome(target.tally, error=traceback.format_exc())
+    return TaskOutcome(target.tally)
 
 
 def _announce_and_judge(
@@ -202,7 +215,7 @@ def _announce_and_judge(
 
 @cache
 def _import_test_module(path: Path, name: str) -> ModuleType:
-    """The module of a test, under the name that it has in the other process."""
+    """Import the module of a test under the name that it has in the process that sent the task."""
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
@@ -212,7 +225,7 @@ def _import_test_module(path: Path, name: str) -> ModuleType:
     return module
 
 
-# How ops and subjects travel: by name.
+# Ops and targets are pickled by name.
 
 
 def _load_op(name: str) -> Op:

@@ -1,4 +1,4 @@
-"""What a run found: tallies of judged cases, and the tables of op by backend and property by backend."""
+"""The results of a run: tallies of judged cases, and the tables of ops and of properties by backend."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -6,13 +6,20 @@ from typing import Any
 
 from rich.text import Text
 
-from gradspec.properties.judging.attempt import make_printable
 from gradspec.properties.judging.judge import Judgement
+from gradspec.properties.judging.messages import make_printable
 
 
 @dataclass
 class Tally:
-    """The cases of one property, op and backend: how many were judged, informative and undecidable; the worst error."""
+    """The cases of one property, op and backend.
+
+    Attributes:
+        judged: How many were judged.
+        informative: How many of these could have shown an error.
+        undecidable: How many of these nothing could be said about.
+        worst: The largest error, where 1 is the largest allowed.
+    """
 
     judged: int = 0
     informative: int = 0
@@ -36,7 +43,10 @@ class Tally:
 
 @dataclass
 class Entry:
-    """How one property ended for one op and backend: "passed", "failed", "skipped" or "known" (failed as foretold)."""
+    """The outcome of one property for one op and backend.
+
+    It is "passed", "failed", "skipped" or "known", which means that it failed as the backend declares.
+    """
 
     property: str
     op: str
@@ -53,7 +63,7 @@ class Entry:
 
 
 def to_sentence(test: str) -> str:
-    """The property that a test of this name is."""
+    """Return the property's sentence, given the name of its test."""
     return make_printable(test.removeprefix("test_").replace("_", " "))
 
 
@@ -63,7 +73,7 @@ OUTCOME_MARKS = {
     "passed": ("✓", "green"),
     "skipped": ("-", "dim"),
 }
-"""From the outcome that outweighs all others to the one that says least."""
+"""The mark and style of each outcome; one that stands earlier outweighs those after it."""
 
 CELL_HEADING = "  cases  info  worst"
 COLUMN_GAP = "   "
@@ -71,74 +81,69 @@ LEGEND = "info: share of cases that could have shown an error; worst: largest er
 
 
 def find_worst_outcome(entries: Iterable[Entry]) -> str:
-    """The outcome that tells most of several: one failure outweighs all else."""
+    """Return the outcome that outweighs all others: one failure makes the whole a failure."""
     outcomes = {e.outcome for e in entries}
     return next((o for o in OUTCOME_MARKS if o in outcomes), "skipped")
 
 
 def format_tables(entries: list[Entry], width: int) -> Iterator[Text]:
-    """The lines of both tables, split where the backends do not fit side by side."""
+    """Yield the lines of both tables, split where the backends do not fit side by side."""
     yield from format_table("op", {e.op: make_printable(e.op) for e in entries}, entries, width)
     yield Text()
     yield from format_table(
         "property", {e.property: to_sentence(e.property) for e in entries}, entries, width
     )
     yield Text()
-    legend = Text.assemble(
-        *(
-            part
-            for o, word in (
-                ("passed", "agrees   "),
-                ("failed", "disagrees   "),
-                ("known", "known to deviate"),
-            )
-            for part in (OUTCOME_MARKS[o], " " + word)
-        )
+    words = {"passed": "agrees   ", "failed": "disagrees   ", "known": "known to deviate"}
+    yield Text.assemble(
+        *(part for outcome, word in words.items() for part in (OUTCOME_MARKS[outcome], " " + word))
     )
-    yield legend
     yield Text(LEGEND, "dim")
 
 
 def format_table(field_name: str, rows: dict[str, str], entries: list[Entry], width: int) -> Iterator[Text]:
-    """A row for each value of the field `by`, under its title: those that failed first, and the sum of all last."""
+    """Yield the lines of one table: a row for each value of one field, then the sum of all rows.
+
+    Rows that failed come first.
+
+    Args:
+        field_name: The field of `Entry` that the rows stand for; also the title of their column.
+        rows: The title of each row, by the value of that field.
+        entries: What the cells sum up.
+        width: How many characters a line may have; a table that is wider is split.
+    """
     backends = list(dict.fromkeys(e.backend for e in entries))
-    first = max(map(len, [field_name, "all", *rows.values()]))
-    fit = max(1, (width - first) // (len(CELL_HEADING) + 2 + len(COLUMN_GAP)))
-    for k in range(0, len(backends), fit):
-        group = backends[k : k + fit]
-        shown = [e for e in entries if e.backend in group]
+    title_width = max(map(len, [field_name, "all", *rows.values()]))
+    backends_per_line = max(1, (width - title_width) // (len(CELL_HEADING) + 2 + len(COLUMN_GAP)))
+    for k in range(0, len(backends), backends_per_line):
+        group = backends[k : k + backends_per_line]
+        group_entries = [e for e in entries if e.backend in group]
         if k:
             yield Text()
-        yield Text(
-            field_name.ljust(first)
-            + "".join(
-                f"{COLUMN_GAP}{_shorten_name(make_printable(b)):<{len(CELL_HEADING) + 2}}" for b in group
-            ),
-            "bold",
-        )
-        yield Text(" " * first + f"{COLUMN_GAP}  {CELL_HEADING}" * len(group), "dim")
+        names = [_shorten_name(make_printable(b)).ljust(len(CELL_HEADING) + 2) for b in group]
+        yield Text(field_name.ljust(title_width) + "".join(COLUMN_GAP + name for name in names), "bold")
+        yield Text(" " * title_width + f"{COLUMN_GAP}  {CELL_HEADING}" * len(group), "dim")
         for row in sorted(
-            {getattr(e, field_name) for e in shown},
-            key=lambda r: (_rank_row(field_name, r, shown), *_get_sort_key(field_name, r, rows)),
+            {getattr(e, field_name) for e in group_entries},
+            key=lambda r: (_rank_row(field_name, r, group_entries), *_get_sort_key(field_name, r, rows)),
         ):
-            yield _format_line(
-                rows[row].ljust(first), [_select_entries(shown, b, field_name, row) for b in group]
-            )
-        yield _format_line("all".ljust(first), [_select_entries(shown, b) for b in group])
+            cells = [_select_entries(group_entries, b, field_name, row) for b in group]
+            yield _format_line(rows[row].ljust(title_width), cells)
+        yield _format_line("all".ljust(title_width), [_select_entries(group_entries, b) for b in group])
 
 
-def _select_entries(entries: list[Entry], backend: str, by: str = "", row: str = "") -> list[Entry]:
-    return [e for e in entries if e.backend == backend and (not by or getattr(e, by) == row)]
+def _select_entries(entries: list[Entry], backend: str, field_name: str = "", row: str = "") -> list[Entry]:
+    return [e for e in entries if e.backend == backend and (not field_name or getattr(e, field_name) == row)]
 
 
-def _rank_row(by: str, row: str, entries: list[Entry]) -> int:
-    return (
-        list(OUTCOME_MARKS).index(find_worst_outcome(e for e in entries if getattr(e, by) == row)) // 2
-    )  # failed, known | rest
+def _rank_row(field_name: str, row: str, entries: list[Entry]) -> int:
+    """Return 0 for a row that failed or is known to, 1 for any other."""
+    outcome = find_worst_outcome(e for e in entries if getattr(e, field_name) == row)
+    return list(OUTCOME_MARKS).index(outcome) // 2
 
 
-def _get_sort_key(by: str, row: str, rows: dict[str, str]) -> tuple[int, str]:
-    return (0, row) if by == "op" else (list(rows).index(row), "")
+def _get_sort_key(field_name: str, row: str, rows: dict[str, str]) -> tuple[int, str]:
+    return (0, row) if field_name == "op" else (list(rows).index(row), "")
 
 
 def _format_line(title: str, cells: list[list[Entry]]) -> Text:

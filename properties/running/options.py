@@ -1,4 +1,4 @@
-"""The options of a run, and what is wrong with them: one line with the nearest names, never a traceback."""
+"""The command-line options of a run; an error in one is reported in a line, without a traceback."""
 
 import re
 import sys
@@ -11,13 +11,13 @@ from hypothesis.errors import InvalidArgument
 
 from gradspec.backends import Backend, Unavailable, load, load_all
 from gradspec.backends.backend import DTYPES, suggest_nearest
-from gradspec.properties.judging.attempt import describe_exception, make_printable
+from gradspec.properties.judging.messages import describe_exception, make_printable
 from gradspec.reference import OPS
 
-DEFAULT_TIME_LIMIT_SECONDS = 60.0  # seconds: a first call may compile kernels
+DEFAULT_TIME_LIMIT_SECONDS = 60.0  # a first call may compile kernels
 
 PROFILES = {"quick": 2, "default": 18, "deep": 100}
-"""How many examples each profile tries of every property, backend and op."""
+"""How many examples each profile tries for every property, backend and op."""
 
 _SUPPRESSED_HEALTH_CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
@@ -35,9 +35,9 @@ def register_profiles() -> None:
 
 
 def is_thorough(profile: settings) -> bool:
-    """Whether a run of this profile is the default one or deeper.
+    """Return whether this profile tries at least as many examples as the default one.
 
-    `quick` makes fewer cases: it neither seeks the deviations that are declared, nor says of one that it is gone.
+    `quick` makes fewer cases: it neither searches for declared deviations nor reports stale ones.
     """
     return profile.max_examples >= PROFILES["default"]
 
@@ -52,28 +52,39 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--budget",
         metavar="TIME",
-        help="repeat with fresh examples for so long, as in 90s, 10m or 1h30m; most of it goes to the properties with the "
-        "fewest informative cases in this and earlier runs",
+        help="repeat with fresh examples for this long, e.g. 90s, 10m or 1h30m; most of it goes to the "
+        "properties with the fewest informative cases in this and earlier runs",
     )
-    group.addoption("--matrix", metavar="FILE", help="write what the run found, as JSON")
+    group.addoption("--matrix", metavar="FILE", help="write the results of the run as JSON")
     group.addoption(
         "--time-limit",
         metavar="SECONDS",
         type=float,
         default=DEFAULT_TIME_LIMIT_SECONDS,
-        help="for one check of a backend in a process of its own (default: %(default)g)",
+        help="for one check of a backend that runs in a process of its own (default: %(default)g)",
     )
     group.addoption(
         "--isolate",
         action="store_true",
         default=None,
-        help="try every backend in a process of its own (default: all but those built in)",
+        help="run every backend in a process of its own (default: all but the built-in ones)",
     )
-    group.addoption("--no-isolate", dest="isolate", action="store_false", help="try none in one")
+    group.addoption(
+        "--no-isolate", dest="isolate", action="store_false", help="run every backend in this process"
+    )
 
 
 def choose_names(option: str, names: list[str], allowed: Iterable[str]) -> list[str]:
-    """Those of the allowed names that are given, or all if none is; UsageError for a name that is not allowed."""
+    """Return the allowed names that are among the given ones, or all allowed names if none is given.
+
+    Args:
+        option: The option that the names are given by, without its dashes.
+        names: The given names.
+        allowed: The allowed names.
+
+    Raises:
+        pytest.UsageError: A given name is not allowed.
+    """
     allowed = list(allowed)
     for name in names:
         if name not in allowed:
@@ -92,11 +103,15 @@ def get_selected_dtypes(config: pytest.Config) -> list[str]:
 
 
 def load_selected_backends(config: pytest.Config) -> dict[str, Backend | Unavailable]:
-    """The backends asked for, or else all there are, with those that cannot run here."""
+    """Return the backends that `--backend` names, or else all, with those that cannot run here.
+
+    Raises:
+        pytest.UsageError: A backend that the option names cannot be loaded.
+    """
     names: list[str] = config.getoption("backend") or []
     here = str(config.invocation_params.dir)
     if any(":" in name for name in names) and here not in sys.path:
-        sys.path.insert(0, here)  # as python -m pytest would
+        sys.path.insert(0, here)  # as `python -m pytest` does
     return {name: _load_backend(name) for name in names} if names else load_all()
 
 
@@ -105,39 +120,51 @@ def _load_backend(name: str) -> Backend:
         return load(name)
     except (Unavailable, ValueError, TypeError) as error:
         raise pytest.UsageError(make_printable(f"--backend: {' '.join(str(error).split())}")) from error
-    except (Exception, SystemExit) as error:  # the module's own
+    except (Exception, SystemExit) as error:  # raised by the backend's own module
         raise pytest.UsageError(f"--backend {make_printable(name)} {describe_exception(error)}") from error
 
 
 def parse_shard(config: pytest.Config) -> tuple[int, int]:
-    """Which part of how many."""
+    """Return I and N of `--shard I/N`.
+
+    Raises:
+        pytest.UsageError: The option is not of this form, or I is not between 1 and N.
+    """
     text = config.getoption("shard") or "1/1"
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     i, n = map(int, match.groups()) if match else (0, 0)
     if not 1 <= i <= n:
-        raise pytest.UsageError(
-            f"--shard {make_printable(text)}: it is the part, a slash and their number, as in 2/4"
-        )
+        raise pytest.UsageError(f"--shard {make_printable(text)}: expected I/N with 1 <= I <= N, e.g. 2/4")
     return i, n
 
 
 def parse_budget(config: pytest.Config) -> float | None:
-    """Seconds, or None for as long as the profile takes."""
+    """Return the seconds of `--budget`; None without the option, when the profile decides how long a run is.
+
+    Raises:
+        pytest.UsageError: The option is not a time, or is 0.
+    """
     text = config.getoption("budget")
     if text is None:
         return None
     match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", text)
     hours, minutes, seconds = (int(n or 0) for n in match.groups()) if match else (0, 0, 0)
     if not (total := 3600 * hours + 60 * minutes + seconds):
-        raise pytest.UsageError(f"--budget {make_printable(text)}: it is a time, as in 90s, 10m or 1h30m")
+        raise pytest.UsageError(
+            f"--budget {make_printable(text)}: expected a time above 0, e.g. 90s, 10m or 1h30m"
+        )
     return float(total)
 
 
 def get_time_limit(config: pytest.Config) -> float:
-    """Seconds for one check."""
+    """Return the seconds that one check may take.
+
+    Raises:
+        pytest.UsageError: They are not more than 0.
+    """
     seconds = float(config.getoption("time_limit") or 0)
     if seconds <= 0:
-        raise pytest.UsageError("--time-limit: it is a number of seconds, more than 0")
+        raise pytest.UsageError(f"--time-limit {seconds:g}: expected a number of seconds above 0")
     return seconds
 
 
@@ -147,7 +174,11 @@ def get_matrix_file(config: pytest.Config) -> Path | None:
 
 
 def check_options(config: pytest.Config) -> None:
-    """UsageError for whatever does not exist."""
+    """Check all options before anything is collected.
+
+    Raises:
+        pytest.UsageError: An option names something that does not exist, or has a value that is not allowed.
+    """
     profile = config.getoption("--hypothesis-profile", None)
     if profile:
         try:
@@ -159,5 +190,6 @@ def check_options(config: pytest.Config) -> None:
             ) from error
     for option in (get_selected_ops, get_selected_dtypes, parse_shard, parse_budget, get_time_limit):
         option(config)
-    if config.getoption("backend"):  # all there are import a while, and a run may be of something else
+    # Without the option nothing is loaded: importing all libraries takes a while, and may not be needed.
+    if config.getoption("backend"):
         load_selected_backends(config)

@@ -1,4 +1,4 @@
-"""One property tried on one subject, in this process: with the settings of the run, and with no word of Hypothesis."""
+"""One property tried on one target in this process, with the settings of the run, silencing Hypothesis."""
 
 import time
 import warnings
@@ -15,10 +15,11 @@ from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.options import is_thorough
 from gradspec.properties.running.targets import BackendUnderTest
 
-MIN_EXAMPLES_FOR_DEVIATION = (
-    100  # at the least, of each property, before a deviation of an op that is declared counts as gone
-)
-MIN_EXAMPLES_FOR_ONE_LAW = 800  # where it is declared of one property, which alone must come upon it; the first that shows it is the last
+MIN_EXAMPLES_FOR_DEVIATION = 100
+"""Examples that each property tries, at least, before a declared deviation of an op counts as stale."""
+
+MIN_EXAMPLES_FOR_ONE_LAW = 800
+"""The same where it is declared for one property, which alone must find it and stops at the first failure."""
 
 
 def perform_property(
@@ -29,22 +30,33 @@ def perform_property(
     seconds: float | None = None,
     profile: Mapping[str, Any] | None = None,
 ) -> None:
-    """Call a test under @given; Disagreement, on the simplest case found, if the backend breaks its law.
+    """Call a test under @given.
 
-    A deviation that is declared is sought in the dtypes it is declared in, once the others were found sound.
-    key: what examples are kept under in the database. seconds: repeat with fresh examples for so long. profile: what
-    `profile_of` returns of the test's twin in another process.
+    A declared deviation is searched for in the dtypes it is declared in, once the other dtypes have passed.
+
+    Args:
+        function: The test.
+        arguments: What to call it with, by name.
+        target: The one of the arguments that the property is tried on.
+        database_key: The key of the test's examples in Hypothesis' database.
+        seconds: How long to repeat the test with fresh examples; None to call it once.
+        profile: Settings to replace the test's own: what `extract_settings` returned for it in another
+            process.
+
+    Raises:
+        LawViolation: The backend breaks the law; the case is the simplest one found.
+        AssertionError: Hardly any case could have failed.
     """
     set_database_key(function, database_key)
     before = get_settings(function)
-    asked = settings(before, **profile or {})
+    parent = settings(before, **profile or {})
     end = time.monotonic() + (seconds or 0)
     known = None
     try:
         for known, dtypes in _split_dtypes(target, function.__name__):
-            chosen = _derive_settings(asked, known, seconds)
-            set_settings(function, chosen)
-            # No filter makes an error of a warning that gradspec gives while cases are drawn; `judged` sees to the rest.
+            set_settings(function, _derive_settings(parent, known, seconds))
+            # No filter turns a warning of gradspec's into an error while cases are drawn; `judge_case` sees
+            # to the rest.
             with target.restrict_dtypes(dtypes), warnings.catch_warnings(action="ignore"):
                 function(**arguments)
                 while time.monotonic() < end:
@@ -59,7 +71,7 @@ def perform_property(
 
 
 def _split_dtypes(target: BackendUnderTest, test: str) -> list[tuple[Deviation | None, Sequence[str]]]:
-    """The dtypes apart in which the backend is known to deviate and those in which it is not."""
+    """Return the dtypes without a declared deviation, then those with one, each list with the deviation."""
     sound = target.list_sound_dtypes(test)
     excused = [dtype for dtype in target.dtypes if dtype not in sound]
     parts = (None, sound), (target.find_deviation(test), excused)
@@ -67,28 +79,31 @@ def _split_dtypes(target: BackendUnderTest, test: str) -> list[tuple[Deviation |
 
 
 def extract_settings(function: Callable[..., Any]) -> dict[str, Any]:
-    """The settings of a test that another process needs to know."""
+    """Return the settings of a test that another process needs to know."""
     own = get_settings(function)
     names = ("max_examples", "derandomize", "phases", "verbosity", "deadline", "suppress_health_check")
     return {name: getattr(own, name) for name in names} | ({"database": None} if own.database is None else {})
 
 
 def _derive_settings(parent: settings, known: Deviation | None, seconds: float | None) -> settings:
-    """Those of the test; a deviation that is declared is sought for long, but not shrunk.
+    """Return the settings to run a test with, derived from its own.
 
-    Without what Hypothesis would say of a failure: explaining takes ten times as long as shrinking.
+    Hypothesis explains no failure, which takes ten times as long as shrinking, and prints none. A declared
+    deviation gets more examples, but is not shrunk.
+
+    Args:
+        parent: The settings of the test.
+        known: The declared deviation that is searched for, if any.
+        seconds: How long the test is repeated with fresh examples, if it is.
     """
-    least = 0
+    min_examples = 0
     if known and is_thorough(parent):
-        least = MIN_EXAMPLES_FOR_ONE_LAW if known.law else MIN_EXAMPLES_FOR_DEVIATION
+        min_examples = MIN_EXAMPLES_FOR_ONE_LAW if known.law else MIN_EXAMPLES_FOR_DEVIATION
+    omitted_phases = (Phase.shrink, Phase.explain) if known else (Phase.explain,)
     return settings(
         parent,
-        phases=[
-            p
-            for p in parent.phases
-            if p not in ((Phase.shrink, Phase.explain) if known else (Phase.explain,))
-        ],
-        max_examples=max(parent.max_examples, least),
+        phases=[phase for phase in parent.phases if phase not in omitted_phases],
+        max_examples=max(parent.max_examples, min_examples),
         derandomize=parent.derandomize and seconds is None,
         verbosity=Verbosity.quiet if parent.verbosity is Verbosity.normal else parent.verbosity,
         print_blob=False,
@@ -96,14 +111,13 @@ def _derive_settings(parent: settings, known: Deviation | None, seconds: float |
 
 
 def _choose_violation(target: BackendUnderTest, error: BaseException, known: bool) -> LawViolation:
-    """The failure to show, whatever Hypothesis made of it."""
+    """Return the violation to report, whatever error Hypothesis raised for it."""
     assert target.failure is not None
     if known:
         return target.failure
     if isinstance(error, Flaky):
-        broken, judgement = target.failure, target.failure.judgement
-        reason = f"{judgement.reason}\n  but not when tried again: it is nondeterministic, or depends on earlier calls"
-        return LawViolation(
-            broken.law, broken.backend, broken.case, Judgement("disagree", reason, worst=judgement.worst)
-        )
+        violation, judgement = target.failure, target.failure.judgement
+        note = "but not when tried again: it is nondeterministic, or depends on earlier calls"
+        judgement = Judgement("disagree", f"{judgement.reason}\n  {note}", worst=judgement.worst)
+        return LawViolation(violation.law, violation.backend, violation.case, judgement)
     return target.simplify_failure() or target.failure

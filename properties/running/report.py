@@ -1,4 +1,4 @@
-"""The end of a run: failures first, then the matrix, then what was not tested; the same as JSON."""
+"""The report of a run: failures first, then the matrix, then what was not tested; the same as JSON."""
 
 import json
 from collections import defaultdict
@@ -11,17 +11,26 @@ from rich.console import Console
 from rich.text import Text
 
 from gradspec.backends.backend import Deviation
-from gradspec.properties.judging.attempt import make_printable
+from gradspec.properties.judging.messages import make_printable
 from gradspec.properties.running import matrix
 from gradspec.properties.running.failure import collect_versions, write_atomically
 from gradspec.properties.running.matrix import Entry
 
-MAX_FAILURES_IN_FULL = 20  # failures that are shown in full
+MAX_FAILURES_IN_FULL = 20  # of further ones only the title and the script are shown
 
 
 @dataclass
 class ReportedFailure:
-    """A failure as it travels from where it was found: what to show, where its script is, and what it is one of."""
+    """A failure in plain values, as it is sent from one process to another and saved.
+
+    Attributes:
+        title: The first line of its text.
+        text: The failure as people read it.
+        script: The path of the script that reproduces it; "" if there is none.
+        signature: What identical failures have in common.
+        law: The sentence of the law.
+        target_name: The name of the op, or "programs".
+    """
 
     title: str
     text: str
@@ -33,13 +42,13 @@ class ReportedFailure:
 
 @dataclass
 class Report:
-    """What has been found so far."""
+    """The results of a run so far."""
 
     entries: list[Entry] = field(default_factory=list)
     failures: list[ReportedFailure] = field(default_factory=list)
 
     def group_failures(self) -> list[list[ReportedFailure]]:
-        """Failures that are one and the same together, the smallest of each group and the smallest group first."""
+        """Return groups of identical failures, the smallest of each group and the smallest group first."""
         by_signature: dict[tuple[str, ...], list[ReportedFailure]] = defaultdict(list)
         for failure in self.failures:
             by_signature[tuple(failure.signature)].append(failure)
@@ -47,7 +56,7 @@ class Report:
         return sorted(groups, key=lambda group: _get_sort_key(group[0]))
 
     def delete_duplicate_files(self) -> None:
-        """Keep the files of one failure of each group."""
+        """Delete the files of all failures but one of each group."""
         for first, *others in self.group_failures():
             for other in others:
                 if other.script != first.script:
@@ -55,13 +64,18 @@ class Report:
                     Path(other.script).with_suffix(".json").unlink(missing_ok=True)
 
     def find_stale_deviations(self, known: Mapping[str, Sequence[Deviation]]) -> list[str]:
-        """Complaints of deviations that showed nowhere. known: those that each backend declares."""
+        """Return a complaint for each declared deviation that never showed.
+
+        Args:
+            known: The deviations that each backend declares, by its name.
+        """
         outcomes: dict[tuple[str, str, str], set[str]] = defaultdict(set)
         for e in self.entries:
-            for rule in ("", matrix.to_sentence(e.property)):
-                outcomes[e.backend, e.op, rule].add(e.outcome)
+            for law_sentence in ("", matrix.to_sentence(e.property)):
+                outcomes[e.backend, e.op, law_sentence].add(e.outcome)
         return [
-            f"{backend}: {d.declaration} is declared to deviate ({d.why}), but agreed in every case: take it out of `known`"
+            f"{backend}: {d.declaration} is declared to deviate ({d.why}), but agreed in every case: "
+            "remove it from `known`"
             for backend, deviations in known.items()
             for d in deviations
             if outcomes[backend, d.op, d.law] == {"passed"}
@@ -95,7 +109,7 @@ def _describe_place(failure: ReportedFailure) -> str:
 
 
 def show_failures(report: Report, console: Console) -> None:
-    """Every group of failures: the smallest case, where else it shows, and what reproduces it."""
+    """Print every group of failures: the smallest case, where else it fails, and how to reproduce it."""
     groups = report.group_failures()
     for group in groups[:MAX_FAILURES_IN_FULL]:
         _print(console, _format_group(group))
@@ -108,12 +122,12 @@ def _format_group(group: list[ReportedFailure]) -> Iterator[Text]:
     title, *body = first.text.split("\n")
     yield Text(title, "bold red")
     yield from map(Text, body)
-    rules = list(dict.fromkeys(f.law for f in others if f.target_name == first.target_name))
-    subjects = sorted({f.target_name for f in others} - {first.target_name})
-    if rules:
-        yield Text(f"  breaks likewise: {'; '.join(rules)}", "dim")
-    if subjects:
-        yield Text(f"  fails likewise: {_join_names(subjects)}", "dim")
+    other_laws = list(dict.fromkeys(f.law for f in others if f.target_name == first.target_name))
+    other_targets = sorted({f.target_name for f in others} - {first.target_name})
+    if other_laws:
+        yield Text(f"  breaks likewise: {'; '.join(other_laws)}", "dim")
+    if other_targets:
+        yield Text(f"  fails likewise: {_join_names(other_targets)}", "dim")
     if first.script:  # none for a property that was not tested
         yield Text(f"  reproduce: python {first.script}", "bold")
     yield Text()
@@ -127,35 +141,30 @@ def _join_names(names: list[str], max_names: int = 12) -> str:
 def show_matrix(
     report: Report, console: Console, unavailable: dict[str, str], not_offered: dict[str, list[str]]
 ) -> None:
-    """The tables, and below them what was not tested."""
+    """Print the tables, and below them what was not tested.
+
+    Args:
+        report: The results of the run.
+        console: Where to print them.
+        unavailable: Why a backend cannot run here, by its name.
+        not_offered: The selected ops that a backend does not have, by its name.
+    """
     _print(console, matrix.format_tables(report.entries, console.width))
     for name, reason in unavailable.items():
         console.print()
-        _print(
-            console,
-            [
-                Text.assemble(
-                    ("unavailable  ", "yellow"), (make_printable(name), "bold"), f": {make_printable(reason)}"
-                )
-            ],
-        )
+        _print(console, [_format_untested("unavailable", name, make_printable(reason))])
     for name, ops in not_offered.items():
         if ops:
-            _print(
-                console,
-                [
-                    Text.assemble(
-                        ("not offered  ", "yellow"), (make_printable(name), "bold"), f": {_join_names(ops)}"
-                    )
-                ],
-            )
+            _print(console, [_format_untested("not offered", name, _join_names(ops))])
+
+
+def _format_untested(title: str, backend: str, text: str) -> Text:
+    return Text.assemble((f"{title}  ", "yellow"), (make_printable(backend), "bold"), f": {text}")
 
 
 def show_stale_deviations(complaints: Iterable[str], console: Console) -> None:
-    _print(
-        console,
-        [Text.assemble(("error  ", "bold red"), make_printable(complaint)) for complaint in complaints],
-    )
+    lines = [Text.assemble(("error  ", "bold red"), make_printable(complaint)) for complaint in complaints]
+    _print(console, lines)
 
 
 def _print(console: Console, lines: Iterable[Text]) -> None:

@@ -1,4 +1,4 @@
-"""The run, where the properties are tried: under xdist in each of its workers."""
+"""The hooks of pytest that try the properties: under xdist in each worker."""
 
 import gc
 import inspect
@@ -21,11 +21,11 @@ from gradspec.properties.running.perform import extract_settings, perform_proper
 from gradspec.properties.running.selection import Selection, get_target, split_shard
 from gradspec.properties.running.targets import BackendUnderTest
 
-INFORMATIVE_CACHE_KEY = "gradspec/informative"  # what pytest's cache remembers for --budget
+INFORMATIVE_CACHE_KEY = "gradspec/informative"  # where pytest's cache holds what --budget needs to know
 
 
 class Run:
-    """Tries each property on what the command line selects, and hands on with its report what came of it."""
+    """Tries each property on what the command line selects, and attaches the result to pytest's report."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
@@ -46,28 +46,35 @@ class Run:
         self.config.hook.pytest_deselected(items=others)
         if seconds := options.parse_budget(self.config):
             cache = getattr(self.config, "cache", None)  # absent under -p no:cacheprovider
-            seen = cache.get(INFORMATIVE_CACHE_KEY, {}) if cache else {}
+            informative_cases = cache.get(INFORMATIVE_CACHE_KEY, {}) if cache else {}
             workers = getattr(self.config, "workerinput", {}).get("workercount", 1)
-            self.budget = Budget(seconds, [x.nodeid for x in items if get_target(x)], seen, workers)
+            nodeids = [item.nodeid for item in items if get_target(item)]
+            self.budget = Budget(seconds, nodeids, informative_cases, workers)
 
     def pytest_collection_finish(self) -> None:
-        gc.freeze()  # what the libraries themselves consist of is no garbage: to go through it took a twentieth of the time
+        # The objects of the libraries are no garbage: to go through them took a twentieth of the time.
+        gc.freeze()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
-        """Try a property, in a process of its own if its backend is not trusted; a deviation that is declared is expected."""
-        tried = get_target(pyfuncitem)
-        if tried is None or not is_hypothesis_test(pyfuncitem.obj):
+        """Try a property, in a process of its own if its backend is not trusted.
+
+        A failure that the backend declares, in `known`, becomes an xfail; one in a dtype it does not declare
+        stays one.
+        """
+        target = get_target(pyfuncitem)
+        if target is None or not is_hypothesis_test(pyfuncitem.obj):
             return None
-        known = tried.find_deviation(pyfuncitem.originalname)
+        known = target.find_deviation(pyfuncitem.originalname)
         try:
-            self._perform_item(pyfuncitem, tried)
-        except LawViolation as broken:
-            if not (known and known.excuses(broken.case.dtype)):
+            self._perform_item(pyfuncitem, target)
+        except LawViolation as violation:
+            if not (known and known.excuses(violation.case.dtype)):
                 raise
         else:
             return True
-        pytest.xfail(known.why)  # here, where pytest finds no traceback of the failure to write out
+        # Outside of the handler, so that pytest finds no traceback of the failure to print.
+        pytest.xfail(known.why)
 
     def _perform_item(self, item: pytest.Function, target: BackendUnderTest) -> None:
         arguments = {
@@ -92,26 +99,27 @@ class Run:
         self.isolated_process.perform(task, target)
 
     def _is_isolated(self, target: BackendUnderTest) -> bool:
-        asked: bool | None = self.config.getoption("isolate")
-        trusted = target.source in BUILT_IN or target.backend.name == "spec"
-        return not trusted if asked is None else asked
+        option: bool | None = self.config.getoption("isolate")
+        is_trusted = target.source in BUILT_IN or target.backend.name == "spec"
+        return not is_trusted if option is None else option
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
         self, item: pytest.Function, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Hand on what was found with the report; in place of a traceback show the failure itself, and where it is saved."""
+        """Attach the result to the report, which shows the failure and its script in place of a traceback."""
         drop_report(item)
-        made = yield
-        tried = get_target(item)
-        if tried and made.when == "call":
-            outcome = "known" if made.skipped and hasattr(made, "wasxfail") else made.outcome
-            entry = Entry(item.originalname, tried.name, tried.backend.name, outcome, tried.tally)
-            found: dict[str, Any] = {"entry": entry.as_json(), "whole": self.selection.is_whole_run}
-            if made.failed and call.excinfo:
-                found["failure"] = self._describe_failure(item, tried, call.excinfo.value, made)
-            vars(made)["gradspec"] = found
-        return made
+        test_report = yield
+        target = get_target(item)
+        if target and test_report.when == "call":
+            is_xfail = test_report.skipped and hasattr(test_report, "wasxfail")
+            outcome = "known" if is_xfail else test_report.outcome
+            entry = Entry(item.originalname, target.name, target.backend.name, outcome, target.tally)
+            result: dict[str, Any] = {"entry": entry.as_json(), "whole": self.selection.is_whole_run}
+            if test_report.failed and call.excinfo:
+                result["failure"] = self._describe_failure(item, target, call.excinfo.value, test_report)
+            vars(test_report)["gradspec"] = result
+        return test_report
 
     def _describe_failure(
         self,
@@ -120,13 +128,14 @@ class Run:
         error: BaseException,
         test_report: pytest.TestReport,
     ) -> dict[str, Any]:
+        """Save a violation, set what pytest prints of the failure, and return it in plain values."""
         title = f"{target.name} on {target.backend.name}"
-        rule = to_sentence(item.originalname)
+        law_sentence = to_sentence(item.originalname)
         if isinstance(error, LawViolation):
-            part = item.callspec.id.removesuffix(f"{target!r}").strip("-")
-            script = os.path.relpath(error.save(item.config.invocation_params.dir / "failures", part))
+            name_suffix = item.callspec.id.removesuffix(f"{target!r}").strip("-")
+            script = os.path.relpath(error.save(item.config.invocation_params.dir / "failures", name_suffix))
             test_report.longrepr = f"{error.as_text()}\n  reproduce: python {script}"
-            shown = report.ReportedFailure(
+            failure = report.ReportedFailure(
                 error.title,
                 error.as_text(),
                 script,
@@ -136,10 +145,10 @@ class Run:
             )
         else:
             if isinstance(error, UntestedPropertyError) or type(error) is AssertionError:
-                test_report.longrepr = f"{title}: {rule}\n  {error}"
-            text = f"{title}: {rule}\n  " + str(test_report.longrepr).split("\n", 1)[-1].strip()
-            shown = report.ReportedFailure(title, text, "", (item.nodeid,), rule, target.name)
-        return asdict(shown)
+                test_report.longrepr = f"{title}: {law_sentence}\n  {error}"
+            text = f"{title}: {law_sentence}\n  " + str(test_report.longrepr).split("\n", 1)[-1].strip()
+            failure = report.ReportedFailure(title, text, "", (item.nodeid,), law_sentence, target.name)
+        return asdict(failure)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if (output := getattr(session.config, "workeroutput", None)) is not None:  # under xdist

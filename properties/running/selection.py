@@ -1,4 +1,4 @@
-"""What a run tries: the selected ops of the selected backends, those of them that a property speaks of, and one shard."""
+"""The selection of a run: which ops of which backends, which of them suit a property, and which shard."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,11 +16,11 @@ TARGET_FIXTURES = {"op_under_test", "spec_op", "backend_under_test"}
 
 
 class Selection:
-    """What the command line selects."""
+    """What the command line selects: backends, ops and dtypes."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
-        self.is_whole_run = False  # whether all properties of every subject are tried
+        self.is_whole_run = False  # whether every property is tried on all that is selected
 
     @cached_property
     def backends_by_source(self) -> dict[str, Backend | Unavailable]:
@@ -32,7 +32,7 @@ class Selection:
 
     @property
     def unavailable(self) -> dict[str, str]:
-        """Of backends that cannot run here, why."""
+        """Why a backend cannot run here, by its name."""
         return {
             n: str(b).removeprefix(f"{n}: ")
             for n, b in self.backends_by_source.items()
@@ -41,12 +41,12 @@ class Selection:
 
     @property
     def not_offered(self) -> dict[str, list[str]]:
-        """By backend, which of the selected ops it does not have."""
+        """The selected ops that a backend does not have, by its name."""
         selected = options.get_selected_ops(self.config)
         return {b.name: [op for op in selected if op not in b.ops] for _, b in self.available_backends}
 
     def summarize(self) -> dict[str, Any]:
-        """What the report says of it, in plain values, which go from one process to another."""
+        """Return what the report needs to know, in plain values that can be sent to another process."""
         known = {b.name: dict(b.known) for _, b in self.available_backends}
         return {"unavailable": self.unavailable, "not_offered": self.not_offered, "known": known}
 
@@ -56,37 +56,32 @@ class Selection:
                 yield BackendUnderTest(backend=backend, source=source, dtypes=dtypes)
 
     def iterate_ops_under_test(self) -> Iterator[OpUnderTest]:
-        for engine in self.iterate_backends_under_test():
+        for whole in self.iterate_backends_under_test():
+            backend, source, dtypes = whole.backend, whole.source, whole.dtypes
             for name in options.get_selected_ops(self.config):
-                if name in engine.backend.ops:
-                    yield OpUnderTest(
-                        name=name,
-                        op=OPS[name],
-                        backend=engine.backend,
-                        source=engine.source,
-                        dtypes=engine.dtypes,
-                    )
+                if name in backend.ops:
+                    yield OpUnderTest(name=name, op=OPS[name], backend=backend, source=source, dtypes=dtypes)
 
     def iterate_spec_ops(self) -> Iterator[OpUnderTest]:
         if self.config.getoption("backend") and "numpy" not in self.backends_by_source:
-            return  # who asks for a backend asks nothing of the spec
-        itself = replace(load("numpy"), name="spec")
+            return  # a run of other backends does not test the spec
+        backend = replace(load("numpy"), name="spec")
         for name in options.get_selected_ops(self.config):
-            yield OpUnderTest(name=name, op=OPS[name], backend=itself, source="numpy", dtypes=["float64"])
+            yield OpUnderTest(name=name, op=OPS[name], backend=backend, source="numpy", dtypes=["float64"])
 
     def parametrize(self, metafunc: pytest.Metafunc) -> None:
-        """Give a property what it speaks of."""
+        """Parametrize a property with the targets that it applies to."""
         candidates = {
             "op_under_test": self.iterate_ops_under_test,
             "spec_op": self.iterate_spec_ops,
             "backend_under_test": self.iterate_backends_under_test,
         }
         for argument in TARGET_FIXTURES & {*metafunc.fixturenames}:
-            spoken_of = [s for s in candidates[argument]() if _property_applies(metafunc, s)]
-            metafunc.parametrize(argument, [pytest.param(s, id=repr(s)) for s in spoken_of])
+            targets = [target for target in candidates[argument]() if _property_applies(metafunc, target)]
+            metafunc.parametrize(argument, [pytest.param(target, id=repr(target)) for target in targets])
 
     def filter_items(self, items: list[pytest.Item]) -> list[pytest.Item]:
-        """The items without properties that speak of nothing selected, which pytest would show as skipped."""
+        """Return the items without properties that have no target, which pytest would show as skipped."""
         return [
             item
             for item in items
@@ -94,29 +89,38 @@ class Selection:
         ]
 
     def note_whole_run(self, before: list[pytest.Item], after: list[pytest.Item]) -> None:
-        """Note whether what is left of the items after everyone's selection is every property there is."""
+        """Note whether the run tries every property.
+
+        Args:
+            before: The items before other plugins and pytest's own options deselected any.
+            after: Those after that.
+        """
         folders = all("::" not in arg and not arg.endswith(".py") for arg in self.config.args)
         self.is_whole_run = folders and len(before) == len(after)
 
 
 def split_shard(items: list[pytest.Item], i: int, n: int) -> tuple[list[pytest.Item], list[pytest.Item]]:
-    """The items of the i-th of n shards, and the others. All properties of one op of one backend are in one shard."""
+    """Return the items of the i-th of n shards, and the others.
+
+    All properties of one op of one backend are in the same shard.
+    """
     keys = sorted({_get_shard_key(item) for item in items})
-    mine = {key for k, key in enumerate(keys) if k % n == i - 1}
-    return [x for x in items if _get_shard_key(x) in mine], [
-        x for x in items if _get_shard_key(x) not in mine
-    ]
+    shard = {key for k, key in enumerate(keys) if k % n == i - 1}
+    return (
+        [item for item in items if _get_shard_key(item) in shard],
+        [item for item in items if _get_shard_key(item) not in shard],
+    )
 
 
 def get_target(item: pytest.Item) -> BackendUnderTest | None:
-    """What an item tries its property on."""
+    """Return what an item tries its property on; None if it is no property."""
     params: Any = getattr(getattr(item, "callspec", None), "params", {}).values()
     return next((p for p in params if isinstance(p, BackendUnderTest)), None)
 
 
 def _get_shard_key(item: pytest.Item) -> tuple[str, str]:
-    tried = get_target(item)
-    return (tried.backend.name, tried.name) if tried else ("", item.nodeid)
+    target = get_target(item)
+    return (target.backend.name, target.name) if target else ("", item.nodeid)
 
 
 def _property_applies(metafunc: pytest.Metafunc, target: BackendUnderTest) -> bool:

@@ -1,8 +1,8 @@
-"""Simpler values for a case that fails.
+"""The search for simpler values of a case that fails.
 
-Hypothesis shrinks the call and the first of its fills; the values of the others come from a seed and stay as they were
-drawn. So the concrete case that is left is simplified once more, greedily: blocks of values become zeros, ones or short
-numbers for as long as the failure stays.
+Hypothesis shrinks the call and the values of the first case of an example; the values of the other cases come
+from a seed and stay as drawn. So the case that Hypothesis ends with is simplified once more, greedily: blocks
+of values become zeros, ones or short numbers for as long as the case still fails.
 """
 
 import time
@@ -27,10 +27,13 @@ def simplify_case(
     smooth: bool,
     adapt: Callable[[Case], Case] = lambda case: case,
 ) -> Case:
-    """A case of simpler values that fails like this one, found within a bounded number of tries.
+    """Return a case of simpler values that still fails, found within a bounded number of tries.
 
-    smooth: keep away from kinks, where a law that is only true away from them says nothing. kept: what brings a case within
-    the reach of the law.
+    Args:
+        case: The case to simplify.
+        fails: Whether a case fails.
+        smooth: Keep away from kinks, as a law needs that holds only away from them.
+        adapt: Changes a case so that the law applies to it.
     """
     end, tries = time.monotonic() + SIMPLIFY_SECONDS, MAX_SIMPLIFY_TRIES
     improved = True
@@ -50,7 +53,7 @@ def simplify_case(
 
 
 def iterate_candidates(case: Case) -> Iterator[Case]:
-    """The case with a block of one array replaced, the largest blocks and the simplest numbers first."""
+    """Yield the case with a block of one array replaced, large blocks and simple numbers first."""
     arrays = (*case.inputs, case.cotangent)
     for parts in (1, 2, 4, 8, 16, 64):
         for k, x in enumerate(arrays):
@@ -72,7 +75,7 @@ def _iterate_simpler_values(values: Array) -> Iterator[Any]:
 
 
 def count_characters_to_read(case: Case) -> int:
-    """How much there is to read in the values of a case: nothing for zeros, a digit for each digit."""
+    """Return how much there is to read in the values of a case: 0 for 0, 1 for 1, else the length."""
     return sum(_count_digits(v) for x in (*case.inputs, case.cotangent) for v in x.reshape(-1).tolist())
 
 
@@ -82,7 +85,13 @@ def _count_digits(value: Any) -> int:
 
 
 def is_legal(case: Case, original: Case, smooth: bool) -> bool:
-    """Whether inputs that are not as given are within their domains, and all are away from kinks if they must be."""
+    """Return whether changed inputs are within their domains, and all are away from kinks if they must be.
+
+    Args:
+        case: The case with changed inputs.
+        original: The case before; what it holds is legal, within its domain or not.
+        smooth: Whether inputs must be away from kinks.
+    """
     for i, (x, before) in enumerate(zip(case.inputs, original.inputs, strict=True)):
         domain = case.op.domain(i)
         new = x[(x != before) & (x == x)].astype(np.float64)
@@ -92,5 +101,5 @@ def is_legal(case: Case, original: Case, smooth: bool) -> bool:
 
 
 def _replace_array(case: Case, k: int, x: Array) -> Case:
-    """The case with its k-th array replaced, the cotangent being the last."""
+    """Return the case with its k-th array replaced; the last array is the cotangent."""
     return replace(case, cotangent=x) if k == len(case.inputs) else case.with_input(k, x)

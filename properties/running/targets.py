@@ -1,7 +1,11 @@
-"""What a property is tried on: a backend, one op of it or programs made of its ops, and the tally of what was judged.
+"""The targets that a property is tried on: a backend as a whole, or one op of it.
 
-A law says what a property asks of one case: a function of a backend and a case that returns a judgement. The property
-finds cases for it; the script that reproduces a failure calls it directly.
+A law is the question that a property asks of one case: a function of a backend and a case that returns a
+judgement. The property draws cases for it; the script that reproduces a failure calls it directly.
+
+A target counts what the law says of each case and keeps the last failure. `BackendUnderTest` does all of that
+for any target; `OpUnderTest` inherits it and adds the op, its cases, and simpler values for a case that
+fails. So every op under test is a backend under test, restricted to one op.
 """
 
 import random
@@ -28,27 +32,42 @@ from gradspec.properties.running.options import is_thorough
 from gradspec.properties.running.simplify import simplify_case
 from gradspec.reference.op import Op
 
-CASES_PER_EXAMPLE = 6  # cases per example: a draw from Hypothesis costs as much as judging several
+CASES_PER_EXAMPLE = 6
+"""An example has several cases, since a draw from Hypothesis costs as much as judging several."""
+
 CASES_PER_EXAMPLE_QUICK = 2
-MIN_INFORMATIVE_SHARE = (
-    0.1  # where nine cases of ten could not have failed, too little was said to call it a pass
-)
-MIN_CASES = 100  # cases to say so from: fewer come from a handful of examples, which may all be uninformative by chance
+
+MIN_INFORMATIVE_SHARE = 0.1
+"""If fewer of the cases could have failed, a property counts as untested, not as passed."""
+
+MIN_CASES = 100
+"""With fewer cases it passes: they come from a handful of examples, which may be uninformative by chance."""
 
 
 @dataclass(kw_only=True, repr=False)
 class BackendUnderTest:
-    """A backend under test as a whole. All verdicts of a property go through `obeys`, so that none is dropped."""
+    """A backend as a whole, tried with programs of its ops; also the base class of `OpUnderTest`.
+
+    All judgements of a property go through `check_law`, so that none is dropped.
+
+    Attributes:
+        name: What reports call it: "programs" for a backend as a whole, else the name of the op.
+        backend: The backend.
+        dtypes: The dtypes it is tried in.
+        source: The name it was loaded by.
+        tally: The count of its judgements.
+        failure: Its last failure.
+        find_simpler_case: Finds simpler values for the case that failed, where there can be any.
+        judge_case: Applies a law to a case.
+    """
 
     name: str = "programs"
     backend: Backend
     dtypes: Sequence[str]
-    source: str = ""  # the name it was loaded by
+    source: str = ""
     tally: Tally = field(default_factory=Tally)
     failure: LawViolation | None = None
-    find_simpler_case: Callable[[], Case] | None = (
-        None  # the failing case in simpler values, if it may have others
-    )
+    find_simpler_case: Callable[[], Case] | None = None
     judge_case: Callable[[Law, Backend, Any], Judgement] = judge_case
     _check_count: int = field(default=0, init=False)
 
@@ -56,7 +75,11 @@ class BackendUnderTest:
         return f"{self.name}-{self.backend.name}"
 
     def check_law(self, law: Law, case: Any) -> None:
-        """Count what the law says of the case; Disagreement if the backend breaks it, or raises."""
+        """Judge the case by the law and count the judgement.
+
+        Raises:
+            LawViolation: The backend breaks the law, or raises an exception.
+        """
         self._check_law(law, case)
 
     def _check_law(self, law: Law, case: Any, simplify: Callable[..., Case] | None = None) -> None:
@@ -64,18 +87,18 @@ class BackendUnderTest:
         self.tally.add(judgement)
         if judgement.verdict == "disagree":
             self.failure = self.make_violation(law, case, judgement)
-            self.find_simpler_case = (
-                partial(simplify, case, partial(self._breaks_law, law)) if simplify else None
-            )
+            breaks_law = partial(self._breaks_law, law)
+            self.find_simpler_case = partial(simplify, case, breaks_law) if simplify else None
             raise self.failure
 
     def _breaks_law(self, law: Law, case: Case) -> bool:
         return self._judge_with_new_seed(law, case).verdict == "disagree"
 
     def _judge_with_new_seed(self, law: Law, case: Any) -> Judgement:
-        """What the law says, with random numbers of its own.
+        """Judge the case with the global random generators in a state of their own.
 
-        Hypothesis seeds the global generators alike for each example: a backend wrong at random would be so in all or none.
+        Hypothesis seeds them alike for each example, so that a backend that is wrong at random would be so in
+        all or none.
         """
         self._check_count += 1
         random.seed(self._check_count)
@@ -83,34 +106,34 @@ class BackendUnderTest:
         return self.judge_case(law, self.backend, case)
 
     def make_violation(self, law: Law, case: Any, judgement: Judgement) -> LawViolation:
-        """The failure that this judgement is."""
+        """Return the violation that a judgement "disagree" stands for."""
         tested = FailingBackend(self.backend.name, self.backend.device, self.source or self.backend.name)
         return LawViolation(law, tested, case, judgement)
 
     def simplify_failure(self) -> LawViolation | None:
-        """The last failure, on the simplest case that it could be shown on."""
+        """Return the last failure, on the simplest case found that shows it."""
         if self.failure and self.find_simpler_case:
             law, case = self.failure.law, self.find_simpler_case()
             judgement = self._judge_with_new_seed(law, case)
-            if judgement.verdict == "disagree":  # a backend may change its mind
+            if judgement.verdict == "disagree":  # not certain: the backend may be nondeterministic
                 return self.make_violation(law, case, judgement)
         return self.failure
 
     def find_deviation(self, test: str) -> Deviation | None:
-        """What the backend says of itself: that it breaks the property that a test of this name is; None if it does not."""
+        """Return the deviation that the backend declares for the property of this test name, None without."""
         for known in self.backend.deviations:
             if known.op == self.name and known.law in ("", to_sentence(test)):
                 return known
         return None
 
     def list_sound_dtypes(self, test: str) -> list[str]:
-        """The dtypes in which the backend does not say that it breaks the property."""
+        """Return the dtypes in which the backend declares no deviation for the property of this test name."""
         known = self.find_deviation(test)
         return [dtype for dtype in self.dtypes if known is None or not known.excuses(dtype)]
 
     @contextmanager
     def restrict_dtypes(self, dtypes: Sequence[str]) -> Iterator[None]:
-        """Try no other dtypes than these within the block."""
+        """Try only these dtypes within the block."""
         before, self.dtypes = self.dtypes, dtypes
         try:
             yield
@@ -118,34 +141,46 @@ class BackendUnderTest:
             self.dtypes = before
 
     def require_informative_cases(self) -> None:
-        """AssertionError if hardly any of many cases could have failed."""
+        """Check that enough of the cases could have failed, if there were many.
+
+        Raises:
+            AssertionError: Hardly any case could have failed.
+        """
         judged, informative = self.tally.judged, self.tally.informative
         if judged >= MIN_CASES and informative < MIN_INFORMATIVE_SHARE * judged:
             raise AssertionError(
-                f"only {informative} of {judged} cases were informative (the others had gradients of zero throughout, or "
-                "were undecidable): the property has not been tested"
+                f"untested: only {informative} of {judged} cases could have failed (the rest had all-zero "
+                "gradients, overflowed, or were too imprecise to judge). "
+                "Draw other values, or restrict the property with `when=`."
             )
 
 
 @dataclass(kw_only=True, repr=False)
 class OpUnderTest(BackendUnderTest):
-    """One op of a backend under test."""
+    """One op of a backend, tried with cases of this op alone: a `BackendUnderTest` with the op's name."""
 
     op: Op
 
     def check_law(
         self, law: Law, case: Case, *, smooth: bool = False, adapt: Callable[[Case], Case] = lambda case: case
     ) -> None:
-        """As for every engine; a case that fails is shown in simpler values.
+        """Judge the case by the law and count the judgement; report a failing case in simpler values.
 
-        smooth: these keep away from kinks. kept: what brings a case, drawn or simplified, within the reach of the law.
+        Args:
+            law: The law.
+            case: The case.
+            smooth: Simpler values keep away from kinks.
+            adapt: Changes a case, as drawn or simplified, so that the law applies to it.
+
+        Raises:
+            LawViolation: The backend breaks the law, or raises an exception.
         """
         self._check_law(law, adapt(case), partial(simplify_case, smooth=smooth, adapt=adapt))
 
-    def check_law_on_cases(self, law: Law, data: st.DataObject, **how: Any) -> None:
-        """Draw cases as `cases` does and see that the backend obeys the law on each."""
-        for case in data.draw(self.cases(**how)):
-            self.check_law(law, case, smooth=how.get("smooth", False))
+    def check_law_on_cases(self, law: Law, data: st.DataObject, **options: Any) -> None:
+        """Draw cases from `self.cases(**options)` and check the law on each."""
+        for case in data.draw(self.cases(**options)):
+            self.check_law(law, case, smooth=options.get("smooth", False))
 
     def cases(
         self,
@@ -156,7 +191,10 @@ class OpUnderTest(BackendUnderTest):
         allow_long_axes: bool = False,
         prefer_many_axes: bool = False,
     ) -> st.SearchStrategy[list[Case]]:
-        """Cases, each of a call of its own, in a dtype the backend has; as `strategies.cases` draws them."""
+        """Return a strategy for lists of cases, each with its own call and one of the target's dtypes.
+
+        The arguments are those of `strategies.cases`, except that `quick` draws fewer cases per example.
+        """
         return cases(
             self.op,
             self.dtypes,
@@ -169,5 +207,5 @@ class OpUnderTest(BackendUnderTest):
 
 
 def limit_cases_to_profile(cases_per_example: int) -> int:
-    """So many cases per example, or the few of the profile `quick`."""
+    """Return this number of cases per example, or the smaller one of the profile `quick`."""
     return cases_per_example if is_thorough(settings()) else min(cases_per_example, CASES_PER_EXAMPLE_QUICK)

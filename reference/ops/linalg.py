@@ -12,7 +12,7 @@ from gradspec.reference.rule import VJP, Array
 
 @op("(m?,n),(n,p?)->(m?,p?)")
 def matmul(x: Real, y: Real) -> VJP:
-    """`x @ y`, for vectors and matrices, with broadcasting over leading axes."""
+    """Return `x @ y` for vectors and matrices, with broadcasting over leading axes."""
     z = np.matmul(x, y)
     rows = x if x.ndim > 1 else x[None, :]
     columns = y if y.ndim > 1 else y[:, None]
@@ -45,13 +45,18 @@ def _draw_linear(choose: Choices) -> Call:
 
 @op(_draw_linear)
 def linear(x: Real, weight: Real, bias: Real = None) -> VJP:
-    """`x W^T + b` for x: (..., in), weight: (out, in), bias: (out) or None; the value is (..., out).
+    """Return `x W^T + b`, of shape (..., out).
 
     With the batch flattened into rows: dx = g W, dW = g^T x, db = the sum of g.
+
+    Args:
+        x: of shape (..., in).
+        weight: W, of shape (out, in).
+        bias: b, of shape (out), or None.
     """
     if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
         raise ValueError(
-            f"linear: x {x.shape} and weight {weight.shape} do not fit; allowed are (..., in) and (out, in)"
+            f"linear: x {x.shape} and weight {weight.shape} do not fit; they must be (..., in) and (out, in)"
         )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(

@@ -22,7 +22,7 @@ def softmax(x: Real, *, axis: int = -1) -> VJP:
 @op(draw_along_axis)
 def log_softmax(x: Real, *, axis: int = -1) -> VJP:
     shifted = x - finite_max(x, axis=axis)
-    with np.errstate(divide="ignore"):  # of no classes
+    with np.errstate(divide="ignore"):  # log 0, of no classes
         y = shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
     return y, (lambda g: g - np.exp(y) * np.sum(g, axis=axis, keepdims=True),)
 
@@ -34,15 +34,20 @@ def _draw_layer_norm(choose: Choices) -> Call:
 
 
 _MAX_BLOCK_ELEMENTS = 2**16
-"""How many elements a block may have, for its steps to find them in the processor's cache."""
+"""How many elements a block may have, so that each step on it finds them in the processor's cache."""
 
 
 def _layer_norm_in_blocks(x: Array, weight: Array, bias: Array, eps: float) -> VJP:
-    """`layer_norm` of plain arrays, some rows at a time: each block goes through the memory once, not at every step.
+    """Return what `layer_norm` returns, computed on some rows at a time.
 
-    With means as products, of g * xhat and g with weight: dx = rstd (g weight - mean(g weight) - xhat mean(g weight xhat)).
-    Sums over rows are products with ones, and weight and bias are repeated for a whole block: a third of the time of other sums,
-    and half of that of broadcasting. The mean is summed in pairs: as a product it is twice as far off where it is large.
+    So each block is loaded from memory once, not at every step. The formula is
+
+        dx = rstd (g weight - mean(g weight) - xhat mean(g weight xhat)),
+
+    where the means are products of g and of g * xhat with weight. Sums over rows are products with ones,
+    which takes a third of the time of other sums. Weight and bias are repeated for a whole block, which takes
+    half the time of broadcasting. The mean of x is summed in pairs: as a product it is twice as far off where
+    it is large.
     """
     n, w = weight.size, np.reshape(weight, -1)
     rows = np.reshape(x, (-1, n))
@@ -67,16 +72,16 @@ def _layer_norm_in_blocks(x: Array, weight: Array, bias: Array, eps: float) -> V
 
     def pull(g: Array) -> tuple[Array, Array, Array]:
         g, dx = np.reshape(g, rows.shape), np.empty(x.shape, g.dtype)
-        dx_rows, down = np.reshape(dx, rows.shape), np.ones(step, g.dtype)
+        dx_rows, ones = np.reshape(dx, rows.shape), np.ones(step, g.dtype)
         dweight, dbias = np.zeros(n, g.dtype), np.zeros(n, g.dtype)
         for block in blocks:
             xhat = standardize(block)
-            along = g[block] * xhat
-            dweight += down[: len(along)] @ along
-            dbias += down[: len(along)] @ g[block]
-            d = np.multiply(g[block], weights[: len(along)], out=dx_rows[block])
+            g_xhat = g[block] * xhat
+            dweight += ones[: len(g_xhat)] @ g_xhat
+            dbias += ones[: len(g_xhat)] @ g[block]
+            d = np.multiply(g[block], weights[: len(g_xhat)], out=dx_rows[block])
             d -= (g[block] @ w / n)[:, None]
-            d -= np.multiply(xhat, (along @ w / n)[:, None], out=along)
+            d -= np.multiply(xhat, (g_xhat @ w / n)[:, None], out=g_xhat)
             d *= rstd[block]
         return dx, np.reshape(dweight, weight.shape), np.reshape(dbias, bias.shape)
 
@@ -85,19 +90,23 @@ def _layer_norm_in_blocks(x: Array, weight: Array, bias: Array, eps: float) -> V
 
 @op(_draw_layer_norm)
 def layer_norm(x: Real, weight: Real, bias: Real, *, eps: float = 1e-5) -> VJP:
-    """(x - mean) / sqrt(var + eps) * weight + bias over the trailing axes, as many as weight has (Ba et al., 2016).
+    """Return (x - mean) / sqrt(var + eps) * weight + bias, of the shape of x (Ba et al., 2016).
 
-    x: (..., *normalized), weight and bias: (*normalized); the value has the shape of x.
+    Mean and variance are over the trailing axes, as many as weight has.
+
+    Args:
+        x: of shape (..., *normalized).
+        weight: of shape (*normalized).
+        bias: of shape (*normalized).
+        eps: keeps the denominator above 0.
     """
     if weight.ndim < 1 or x.shape[x.ndim - weight.ndim :] != weight.shape or bias.shape != weight.shape:
         raise ValueError(
             f"layer_norm: x {x.shape}, weight {weight.shape} and bias {bias.shape} do not fit; "
             "weight and bias must have the shape of the last axes of x, at least one"
         )
-    if (
-        all(type(a) is np.ndarray and a.itemsize >= 4 for a in (x, weight, bias))
-        and x.size > 2 * _MAX_BLOCK_ELEMENTS
-    ):
+    is_plain = all(type(a) is np.ndarray and a.itemsize >= 4 for a in (x, weight, bias))
+    if is_plain and x.size > 2 * _MAX_BLOCK_ELEMENTS:
         return _layer_norm_in_blocks(x, weight, bias, eps)
     axes = tuple(range(-weight.ndim, 0))
     centred = x - np.mean(x, axis=axes, keepdims=True)
@@ -106,8 +115,8 @@ def layer_norm(x: Real, weight: Real, bias: Real, *, eps: float = 1e-5) -> VJP:
 
     def pull_x(g: Array) -> Array:
         gx = g * weight
-        along_xhat = np.mean(gx * xhat, axis=axes, keepdims=True)
-        return rstd * (gx - np.mean(gx, axis=axes, keepdims=True) - xhat * along_xhat)
+        mean_gx_xhat = np.mean(gx * xhat, axis=axes, keepdims=True)
+        return rstd * (gx - np.mean(gx, axis=axes, keepdims=True) - xhat * mean_gx_xhat)
 
     return xhat * weight + bias, (pull_x, lambda g: g * xhat, lambda g: g)
 
@@ -120,18 +129,23 @@ def _draw_cross_entropy(choose: Choices) -> Call:
 
 
 def describe_bad_targets(x: Array) -> str:
-    """What is said of targets that are none of the classes of x."""
+    """Return the error message for targets that are not among the classes of x."""
     classes = x.shape[min(1, x.ndim - 1)]
     return f"cross_entropy: targets must be integers in 0..{classes - 1}, the classes of x {x.shape}"
 
 
 def check_and_count_classes(x: Array, target: Array, reduction: str) -> int:
-    """How many classes x has; ValueError where shapes, the kind of targets or the reduction are none of cross_entropy's."""
+    """Check the arguments of `cross_entropy`, except the values of target; return how many classes x has.
+
+    Raises:
+        ValueError: if shapes do not fit, targets are not integers, or the reduction does not exist.
+    """
     axis = min(1, x.ndim - 1)
     classes = x.shape[axis] if x.ndim else 0
     if target.shape != (*x.shape[:axis], *x.shape[axis + 1 :]) or not x.ndim:
         raise ValueError(
-            f"cross_entropy: target {target.shape} does not fit x {x.shape}; it must be that without the classes"
+            f"cross_entropy: target {target.shape} does not fit x {x.shape}; "
+            "it must have the shape of x without the axis of the classes"
         )
     if target.dtype.kind not in "iu":
         raise ValueError(describe_bad_targets(x))
@@ -141,33 +155,37 @@ def check_and_count_classes(x: Array, target: Array, reduction: str) -> int:
 
 
 def cross_entropy_unchecked(x: Array, target: Array, reduction: str) -> VJP:
-    """The rule of cross_entropy for targets that are known to be classes."""
+    """Return what the rule of `cross_entropy` returns, for targets that are known to be classes."""
     axis = min(1, x.ndim - 1)
     places = [
         np.reshape(np.arange(n, like=as_array(target)), (n,) + (1,) * (target.ndim - i - 1))
         for i, n in enumerate(target.shape)
     ]
     at_target = (*places[:axis], target, *places[axis:])
-    hot = np.zeros_like(target, np.bool_, shape=x.shape)
-    hot[at_target] = True
+    one_hot = np.zeros_like(target, np.bool_, shape=x.shape)
+    one_hot[at_target] = True
     logp = log_softmax(x, axis=axis)
-    each_loss = -logp[at_target]
+    losses = -logp[at_target]
 
     def pull_x(g: Array) -> Array:
-        each = (
-            np.expand_dims(g, axis) if reduction == "none" else g / target.size if reduction == "mean" else g
-        )
-        return (np.exp(logp) - hot) * each
+        if reduction == "none":
+            g = np.expand_dims(g, axis)
+        elif reduction == "mean":
+            g = g / target.size
+        return (np.exp(logp) - one_hot) * g
 
-    total = each_loss if reduction == "none" else np.sum(each_loss)
+    total = losses if reduction == "none" else np.sum(losses)
     return total / target.size if reduction == "mean" else total, (pull_x, None)
 
 
 @op(_draw_cross_entropy)
 def cross_entropy(x: Real, target: Index, *, reduction: Literal["mean", "sum", "none"] = "mean") -> VJP:
-    """-log softmax(x)[target], averaged ("mean"), summed ("sum") or for each target ("none").
+    """Return -log softmax(x)[target], averaged ("mean"), summed ("sum") or for each target ("none").
 
-    x: (classes), (n, classes) or (n, classes, ...); target: the shape of x without the classes, integers below them.
+    Args:
+        x: of shape (classes), (n, classes) or (n, classes, ...).
+        target: integers in 0..classes-1, of the shape of x without the axis of the classes.
+        reduction: "mean", "sum" or "none".
     """
     classes = check_and_count_classes(x, target, reduction)
     if target.size and not 0 <= target.min() <= target.max() < classes:

@@ -1,4 +1,8 @@
-"""Reductions over axes: `axis` is None (all), an integer or a tuple, negative or not; `keepdims` keeps length-1 axes."""
+"""Reductions over axes.
+
+`axis` is None (all axes), an integer or a tuple, negative or not; with `keepdims` reduced axes stay, of
+length 1.
+"""
 
 import math
 from typing import Any
@@ -22,36 +26,39 @@ from gradspec.reference.rule import VJP, Array
 
 
 def _count_reduced(x: Array, axis: Axes) -> int:
-    """How many elements of x each element of the value is made of."""
+    """Return from how many elements of x each element of the value is computed."""
     return math.prod(x.shape[i] for i in normalize_axes(axis, x.ndim))
 
 
 def reduced_shape(x: Array, axis: Axes, keepdims: bool) -> tuple[int, ...]:
-    """The shape of what a reduction of x over these axes gives."""
+    """Return the shape of a reduction of x over these axes."""
     axes = normalize_axes(axis, x.ndim)
     return tuple(1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes)
 
 
 def _restore_axes(g: Array, x: Array, axis: Axes) -> Array:
-    """The cotangent with the reduced axes of x back in place, of length 1."""
+    """Return the cotangent with the reduced axes of x back in place, of length 1."""
     return np.reshape(g, reduced_shape(x, axis, True))
 
 
 def _share_among_extremes(g: Array, x: Array, y: Array, axis: Axes) -> Array:
-    """The cotangent of an extreme, in equal shares to all elements of x that attain it."""
-    attains = x == _restore_axes(y, x, axis)
-    count = np.sum(attains, axis=axis, keepdims=True).astype(x.dtype)
-    return np.where(attains, _restore_axes(g, x, axis) / count, 0)
+    """Return the cotangent of an extreme y, shared equally among all elements of x that equal it."""
+    is_extreme = x == _restore_axes(y, x, axis)
+    count = np.sum(is_extreme, axis=axis, keepdims=True).astype(x.dtype)
+    return np.where(is_extreme, _restore_axes(g, x, axis) / count, 0)
 
 
 def _products_of_others(x: Array, axis: Axes) -> Array:
-    """For each element the product of all others along the axes: right with any number of zeros, without division."""
+    """Return for each element the product of all others along the axes.
+
+    There is no division, so it is right with any number of zeros.
+    """
     axes = normalize_axes(axis, x.ndim)
     order = (*(i for i in range(x.ndim) if i not in axes), *axes)
-    moved = np.permute_dims(x, order)
-    rows = np.reshape(moved, (*moved.shape[: x.ndim - len(axes)], _count_reduced(x, axis)))
+    permuted = np.permute_dims(x, order)
+    rows = np.reshape(permuted, (*permuted.shape[: x.ndim - len(axes)], _count_reduced(x, axis)))
     others = _products_before(rows) * np.flip(_products_before(np.flip(rows, axis=-1)), axis=-1)
-    return np.permute_dims(np.reshape(others, moved.shape), tuple(np.argsort(order)))
+    return np.permute_dims(np.reshape(others, permuted.shape), tuple(np.argsort(order)))
 
 
 @record
@@ -60,7 +67,10 @@ def _ones(x: Array) -> VJP:
 
 
 def _products_before(x: Array) -> Array:
-    """For each element the product of those before it on the last axis, in log2(n) steps (Hillis and Steele, 1986)."""
+    """Return for each element the product of those before it on the last axis.
+
+    It takes log2(n) steps (Hillis and Steele, 1986).
+    """
     ones = _ones(x)
     y = np.concat([ones[..., :1], x[..., :-1]], axis=-1)
     step = 1
@@ -110,19 +120,20 @@ def _draw_var(choose: Choices) -> Call:
 
 @op(_draw_var)
 def var(x: Real, *, axis: Axes = None, correction: float = 0, keepdims: bool = False) -> VJP:
-    """The mean squared distance from the mean, with n - correction (or 0) in the denominator; in two passes."""
+    """Return the sum of squared distances from the mean over max(n - correction, 0), in two passes."""
     n = _count_reduced(x, axis)
-    freedom = n - correction if n > correction else 0
+    degrees_of_freedom = n - correction if n > correction else 0
     centred = x - np.sum(x, axis=axis, keepdims=True) / n
-    y = np.sum(centred * centred, axis=axis, keepdims=keepdims) / freedom
-    return y, (lambda g: _restore_axes(g, x, axis) * centred * 2 / freedom,)
+    y = np.sum(centred * centred, axis=axis, keepdims=keepdims) / degrees_of_freedom
+    return y, (lambda g: _restore_axes(g, x, axis) * centred * 2 / degrees_of_freedom,)
 
 
 @record
 def finite_max(x: Array, *, axis: Axes) -> VJP:
-    """The largest element along the axes, or 0 where it is infinite or there is none: what exp wants subtracted first.
+    """Return the largest element along the axes, or 0 where it is infinite or there is none.
 
-    It has no pullback: whatever is subtracted comes back, so that to a derivative it is a constant.
+    It is subtracted before exp so that nothing overflows. It has no pullback: whatever is subtracted is added
+    again later, so that for the derivative it is a constant.
     """
     if not (x.size or _count_reduced(x, axis)):
         return np.zeros_like(x, shape=reduced_shape(x, axis, True)), None
@@ -134,7 +145,8 @@ def finite_max(x: Array, *, axis: Axes) -> VJP:
 def logsumexp(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
     top = finite_max(x, axis=axis)
     total = np.sum(np.exp(x - top), axis=axis, keepdims=True)
-    with np.errstate(divide="ignore"):  # log 0 = -inf is the value where every term is exp(-inf)
+    # log 0 = -inf is the value where every term is exp(-inf).
+    with np.errstate(divide="ignore"):
         y = np.log(total) + top
     finite = np.where(y == -np.inf, 0, y)
     return np.reshape(y, reduced_shape(x, axis, keepdims)), (
@@ -145,9 +157,9 @@ def logsumexp(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
 def _draw_arg_reduction(choose: Choices) -> Call:
     x = draw_shape(choose)
     axis = choose.of([draw_axis(choose, len(x))] * 3 + [None]) if x else None
-    reduced = normalize_axes(axis, len(x))
-    nonempty = tuple(n or 1 if i in reduced else n for i, n in enumerate(x))
-    return Call((nonempty,), {"axis": axis, "keepdims": choose.of([False, True])})
+    axes = normalize_axes(axis, len(x))
+    x = tuple(n or 1 if i in axes else n for i, n in enumerate(x))
+    return Call((x,), {"axis": axis, "keepdims": choose.of([False, True])})
 
 
 @op(_draw_arg_reduction, kinks=extreme_ties(1))

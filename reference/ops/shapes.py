@@ -1,4 +1,4 @@
-"""Ops that move elements about and compute nothing."""
+"""Ops that move elements and compute nothing."""
 
 import itertools
 import math
@@ -29,14 +29,17 @@ def _draw_reshape(choose: Choices) -> Call:
     x = draw_shape(choose)
     n, cut = math.prod(x), choose.integer(0, len(x))
     target = choose.of([(n,), x[::-1], (*x, 1), (math.prod(x[:cut]), math.prod(x[cut:])), (1, *x)])
-    hide = choose.of([False, True]) and n > 0 and len(target) > 0
-    return Call((x,), {"shape": (*target[:-1], -1) if hide else target})
+    leave_last_open = choose.of([False, True]) and n > 0 and len(target) > 0
+    return Call((x,), {"shape": (*target[:-1], -1) if leave_last_open else target})
 
 
 @op(_draw_reshape)
 def reshape(x: Real, *, shape: Shape) -> VJP:
-    if np.min(shape, initial=-1) < -1:  # which NumPy takes for -1
-        raise ValueError(f"reshape: {shape} is no shape; its only negative length may be one -1")
+    # NumPy takes any negative length for -1.
+    if np.min(shape, initial=-1) < -1:
+        raise ValueError(
+            f"reshape: invalid shape {shape}; at most one dimension may be -1, no other may be negative"
+        )
     return np.reshape(x, shape), (lambda g: np.reshape(g, x.shape),)
 
 
@@ -58,9 +61,9 @@ def matrix_transpose(x: Real) -> VJP:
 
 def _draw_expand_dims(choose: Choices) -> Call:
     x = draw_shape(choose, high=3)
-    new = choose.integer(1, 2)
-    axes = draw_axis_signs(choose, draw_permutation(choose, len(x) + new)[:new], len(x) + new)
-    return Call((x,), {"axis": axes[0] if new == 1 else axes})
+    count = choose.integer(1, 2)
+    axes = draw_axis_signs(choose, draw_permutation(choose, len(x) + count)[:count], len(x) + count)
+    return Call((x,), {"axis": axes[0] if count == 1 else axes})
 
 
 @op(_draw_expand_dims)
@@ -105,20 +108,19 @@ def _draw_concat(choose: Choices) -> Call:
     axis = draw_axis(choose, len(x))
     i = axis % len(x)
     lengths = [x[i], *(choose.size(count_elements(*x)) for _ in range(choose.integer(0, 3)))]
-    flattened = choose.of([False, False, False, True])
-    return Call(tuple((*x[:i], n, *x[i + 1 :]) for n in lengths), {"axis": None if flattened else axis})
+    flatten = choose.of([False, False, False, True])
+    return Call(tuple((*x[:i], n, *x[i + 1 :]) for n in lengths), {"axis": None if flatten else axis})
 
 
 @op(_draw_concat)
 def concat(*xs: Real, axis: int | None = 0) -> VJP:
-    """The arrays one after the other along an axis; flattened first where the axis is None."""
+    """Return the arrays joined along an axis; flattened first if the axis is None."""
     y = np.concat(xs, axis=axis)
 
     def pull(g: Array) -> tuple[Array, ...]:
         i = 0 if axis is None else axis % y.ndim
-        ends = itertools.accumulate(
-            (math.prod(x.shape) if axis is None else x.shape[i] for x in xs), initial=0
-        )
+        lengths = [math.prod(x.shape) if axis is None else x.shape[i] for x in xs]
+        ends = itertools.accumulate(lengths, initial=0)
         parts = [g[(slice(None),) * i + (slice(a, b),)] for a, b in itertools.pairwise(ends)]
         return tuple(np.reshape(part, x.shape) for part, x in zip(parts, xs, strict=True))
 
@@ -144,14 +146,17 @@ def _draw_getitem(choose: Choices) -> Call:
     front = choose.integer(choose.integer(0, min(1, len(x))), len(x))
     back = choose.integer(front, len(x))
     has_mask = choose.of([False, False, True]) and len(x) > 0
-    masked = choose.integer(0, len(x) - 1) if has_mask else None
-    rank = choose.of([1, 1, 2, 0]) if masked is None else 0  # a mask goes with single integers alone
-    together = tuple(choose.of([1, 2, 3, 2, 5, 3, 2, 0]) for _ in range(rank))  # the shape of integer arrays
+    mask_axis = choose.integer(0, len(x) - 1) if has_mask else None
+    # Beside a mask there are only single integers, no integer arrays.
+    rank = choose.of([1, 1, 2, 0]) if mask_axis is None else 0
+    index_shape = tuple(choose.of([1, 2, 3, 2, 5, 3, 2, 0]) for _ in range(rank))
     mixed = ["integers", "slice", "integer", "integers"]
     kinds = choose.of([["slice", "slice", "integer"], mixed, mixed])
 
     def draw_part(i: int) -> Any:
-        return _draw_mask(choose, x[i : i + 1]) if i == masked else _draw_index(choose, x[i], together, kinds)
+        if i == mask_axis:
+            return _draw_mask(choose, x[i : i + 1])
+        return _draw_index(choose, x[i], index_shape, kinds)
 
     key: list[Any] = [draw_part(i) for i in range(front)]
     if back < len(x) or choose.of([False, True]):
@@ -161,46 +166,61 @@ def _draw_getitem(choose: Choices) -> Call:
     return Call((x,), {"key": tuple(key)})
 
 
-def _draw_mask(choose: Choices, covered: Shape) -> Array:
-    return np.reshape([choose.of([True, False]) for _ in range(math.prod(covered))], covered) == 1
+def _draw_mask(choose: Choices, shape: Shape) -> Array:
+    return np.reshape([choose.of([True, False]) for _ in range(math.prod(shape))], shape) == 1
 
 
-def _draw_index(choose: Choices, n: int, together: Shape, kinds: list[str]) -> Any:
-    """An index of an axis of length n: a slice, an integer or an array of integers of the shape `together`."""
+def _draw_index(choose: Choices, n: int, index_shape: Shape, kinds: list[str]) -> Any:
+    """Return an index of an axis of length n: a slice, an integer or an array of integers.
+
+    Args:
+        choose: the source of choices.
+        n: the length of the axis.
+        index_shape: what the shape of an array of integers broadcasts to.
+        kinds: the kinds to choose from: "slice", "integer" and "integers".
+    """
     kind = choose.of(kinds) if n else "slice"
     if kind == "slice":
         return _draw_slice(choose, n)
     if kind == "integer":
         return choose.integer(-n, n - 1)
-    shape = draw_broadcastable_shape(choose, together)
-    places = [choose.integer(0, n - 1) for _ in range(choose.of([1, 2, 3]))]  # few, so that some recur
-    picked = [choose.of(places) - choose.of([0, n]) for _ in range(math.prod(shape))]
-    return np.reshape(picked, shape).astype(np.int64)
+    shape = draw_broadcastable_shape(choose, index_shape)
+    # Few, so that some recur.
+    places = [choose.integer(0, n - 1) for _ in range(choose.of([1, 2, 3]))]
+    indices = [choose.of(places) - choose.of([0, n]) for _ in range(math.prod(shape))]
+    return np.reshape(indices, shape).astype(np.int64)
 
 
 def _draw_slice(choose: Choices, n: int) -> slice:
-    """A slice of an axis of length n: all of it, between any two places, or of one element or more."""
+    """Return a slice of an axis of length n: all of it, between any two places, or of one element or more."""
     how = choose.of(["places", "all", "elements"] if n else ["places", "all"])
     if how == "all":
         return slice(None, None, choose.of([-1, None, -1, 2]))
     if how == "places":
         start = choose.of([None, choose.integer(-n, max(n - 1, 0))])
-        stop = choose.of([None, None, None, choose.integer(-n, n)])  # between two most are empty
+        # Most slices between two places are empty.
+        stop = choose.of([None, None, None, choose.integer(-n, n)])
         return slice(start, stop, choose.of([None, 2, -1, -2, 3]))
     start, step = choose.integer(0, n - 1), choose.of([2, 3, -2, 1])
     most = (n - 1 - start if step > 0 else start) // abs(step)
-    last, onwards = start + step * choose.of([0, choose.integer(0, most)]), step // abs(step)
-    stop = last + onwards * choose.integer(1, abs(step))  # it may end short of the next element
+    last, direction = start + step * choose.of([0, choose.integer(0, most)]), step // abs(step)
+    # It may end short of the next element.
+    stop = last + direction * choose.integer(1, abs(step))
     return slice(start - choose.of([0, n]), stop if 0 <= stop < n else None, step)
 
 
 @record
 def _scatter(g: Array, *, key: Any, shape: Shape) -> VJP:
-    """The adjoint of getitem: zeros of the shape with g added at the key, once for every time an index recurs."""
+    """Return zeros of the shape with g added at the key: the adjoint of getitem.
+
+    Where an index recurs, g is added each time.
+    """
+
+    def may_repeat(k: Any) -> bool:
+        return bool(np.ndim(k)) and not isinstance(k, slice) and np.asarray(k).dtype != np.bool_
+
     x = np.zeros_like(g, shape=shape)
-    if any(
-        np.ndim(k) and not isinstance(k, slice) and np.asarray(k).dtype != np.bool_ for k in _as_tuple(key)
-    ):
+    if any(map(may_repeat, _as_tuple(key))):
         np.add.at(x, key, g)
     else:
         x[key] = g
@@ -213,5 +233,9 @@ def _as_tuple(key: Any) -> tuple[Any, ...]:
 
 @op(_draw_getitem)
 def getitem(x: Real, *, key: Any) -> VJP:
-    """x[key]: integers, slices with steps, None, Ellipsis, integer arrays (an index may recur) and boolean masks."""
+    """Return x[key].
+
+    The key may have integers, slices with steps, None, Ellipsis, integer arrays (an index may recur) and
+    boolean masks.
+    """
     return x[key], (lambda g: _scatter(g, key=key, shape=x.shape),)

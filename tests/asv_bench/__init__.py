@@ -1,1 +1,1 @@
-"""Tests of the benchmarks, and every benchmark once."""
+"""Tests of the benchmarks, and one run of every benchmark."""

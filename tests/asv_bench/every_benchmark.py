@@ -1,7 +1,7 @@
-"""Every benchmark once, with each of its parameters, so that none can rot: `make bench-quick`.
+"""One run of every benchmark with each of its parameters, so that none can rot: `make bench-quick`.
 
-Not for figures. asv forks a process for each, which takes three times as long; here all of them run in this one, through asv's
-own discovery. What is n/a is skipped, with its reason.
+It is not for figures. asv forks a process for each benchmark, which takes three times as long; here all run
+in this process, through asv's own discovery. What is n/a is skipped, with its reason.
 """
 
 import json
@@ -19,32 +19,32 @@ from asv_bench.workloads.ops_and_backends import ROOT
 
 BENCHMARK_FOLDER = str(ROOT / "asv_bench")
 RUN_ONCE_ATTRIBUTES = {"number": 1, "repeat": 1, "rounds": 1, "warmup_time": 0}
-DEFAULT_TIMEOUT_SECONDS = 300  # seconds, as `default_benchmark_timeout` in asv.conf.json
+DEFAULT_TIMEOUT_SECONDS = 300  # as `default_benchmark_timeout` in asv.conf.json
 
 
 def collect_benchmarks() -> Iterator[Any]:
-    """The name that asv knows each by."""
+    """Yield the name that asv gives to each benchmark and its parameters."""
     for benchmark in disc_benchmarks(BENCHMARK_FOLDER):
         for i, parameters in enumerate(product(*benchmark.params)):
-            shown = f"({', '.join(text.strip(chr(39)) for text in parameters)})" if parameters else ""
+            suffix = f"({', '.join(text.strip(chr(39)) for text in parameters)})" if parameters else ""
             name = f"{benchmark.name}-{i}" if parameters else benchmark.name
-            yield pytest.param(name, id=benchmark.name + shown)
+            yield pytest.param(name, id=benchmark.name + suffix)
 
 
 @contextmanager
 def interrupt_after(seconds: float) -> Iterator[None]:
-    """A block that is interrupted by a TimeoutError if it takes longer."""
+    """Interrupt the block with a TimeoutError if it takes longer."""
 
     def stop(*_: Any) -> None:
         raise TimeoutError(f"it took more than {seconds:g} seconds")
 
-    before = signal.signal(signal.SIGALRM, stop)
+    previous = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGALRM, previous)
 
 
 @pytest.mark.rotating
@@ -65,4 +65,5 @@ def test_a_benchmark_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None
     samples = result["samples"] if isinstance(result, dict) else [result]
     assert samples, "it has no samples"
     assert not any(map(isnan, samples)), f"its result is {samples}"
-    json.dumps(result)  # as which asv files it
+    # asv stores it as JSON.
+    json.dumps(result)

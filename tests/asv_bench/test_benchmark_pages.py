@@ -1,4 +1,4 @@
-"""The page of plots: what it shows, and that it stands alone."""
+"""Tests of the page of plots: what it shows, and that it is one file."""
 
 import re
 
@@ -18,7 +18,7 @@ def make_point(
 
 @pytest.fixture(scope="module")
 def html() -> str:
-    found = [
+    points = [
         make_point(f"ops.{op}.time_{direction}", backend, size, commit=commit * 40, date=date)
         for date, commit in enumerate("ab")
         for op in ("tanh", "exp")
@@ -26,11 +26,11 @@ def html() -> str:
         for backend in ("numpy", "torch")
         for size in ("overhead", "cache", "memory")
     ]
-    found += [
+    points += [
         make_point("tape.mlp.track_ratio", "tape / by hand", value=1.2, commit="b" * 40, date=1),
         make_point("accuracy.gelu.track_worst_error", "torch", "float32", value=0.9, commit="b" * 40, date=1),
     ]
-    return render_page(found)
+    return render_page(points)
 
 
 def test_the_page_shows_what_was_found(html: str) -> None:
@@ -39,15 +39,14 @@ def test_the_page_shows_what_was_found(html: str) -> None:
 
 
 def test_the_page_needs_no_network(html: str) -> None:
-    assert not re.findall(
-        r'(?:src|href)="(?!#|\.\./)[^"]+"', re.sub(r"<svg.*?</svg>", "", html, flags=re.DOTALL)
-    )
+    without_plots = re.sub(r"<svg.*?</svg>", "", html, flags=re.DOTALL)
+    assert not re.findall(r'(?:src|href)="(?!#|\.\./)[^"]+"', without_plots)
     assert not re.findall(r'xlink:href="(?!#)', html)
 
 
 def test_the_latest_figure_counts() -> None:
-    found = [make_point("ops.tanh.time_forward", "numpy", value=v, date=d) for d, v in ((0, 1.0), (1, 2.0))]
-    assert [p.value for p in select_latest(found)] == [2.0]
+    points = [make_point("ops.tanh.time_forward", "numpy", value=v, date=d) for d, v in ((0, 1.0), (1, 2.0))]
+    assert [p.value for p in select_latest(points)] == [2.0]
 
 
 def test_a_multiplication_has_all_of_the_bandwidth() -> None:

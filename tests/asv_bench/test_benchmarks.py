@@ -1,4 +1,4 @@
-"""The benchmarks: every op has them, wrong ops have none, and what they count is right."""
+"""Tests of the benchmarks: every op has them, wrong results get no time, and counts are right."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ BENCHMARKS_OF_EACH_OP = {
 
 @pytest.fixture(scope="module")
 def benchmark_names() -> set[str]:
-    """The names of all benchmarks, as asv finds them."""
+    """The names of all benchmarks that asv finds."""
     return {benchmark.name for benchmark in disc_benchmarks(str(ops_and_backends.ROOT / "asv_bench"))}
 
 
@@ -47,6 +47,12 @@ def test_every_op_has_its_benchmarks(op: str, benchmark_names: set[str]) -> None
         for name in names
     }
     assert expected <= benchmark_names, f"asv does not find {sorted(expected - benchmark_names)}"
+
+
+def test_only_the_modules_at_the_top_hold_benchmarks(benchmark_names: set[str]) -> None:
+    """A function of measuring/ or workloads/ with a name such as `time_...` would be one, too."""
+    modules = {path.stem for path in (ROOT / "asv_bench").glob("*.py")} - {"__init__"}
+    assert {name.partition(".")[0] for name in benchmark_names} == modules
 
 
 def test_only_ops_are_taken_for_ops() -> None:
@@ -85,33 +91,22 @@ def test_a_fault_in_a_benchmark_is_reported_by_its_name(tmp_path: Path) -> None:
     """
     (tmp_path / "planted_benchmarks.py").write_text(dedent(plugin))
     module = ROOT / "tests" / "asv_bench" / "every_benchmark.py"
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        str(module),
-        "-p",
-        "planted_benchmarks",
-        "-q",
-        "--tb=line",
-        "--everything",
-    ]
-    done = subprocess.run(
-        [*command, "-k", "costs.tanh or costs.exp.track_calls or costs.argmax.track_calls"],
+    command = [sys.executable, "-m", "pytest", str(module), "-p", "planted_benchmarks"]
+    chosen = "costs.tanh or costs.exp.track_calls or costs.argmax.track_calls"
+    process = subprocess.run(
+        [*command, "-q", "--tb=line", "--everything", "-k", chosen],
         cwd=ROOT,
         env=make_environment() | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
         capture_output=True,
         text=True,
         check=False,
     )
-    failed = {
-        line.split("[")[1].split("]")[0] for line in done.stdout.splitlines() if line.startswith("FAILED")
-    }
-    assert failed == {
+    failures = [line for line in process.stdout.splitlines() if line.startswith("FAILED")]
+    assert {line.split("[")[1].split("]")[0] for line in failures} == {
         f"costs.{op}.track_calls({d})" for op in ("tanh", "exp") for d in ("forward", "backward")
     }
-    assert "7 passed, 1 skipped" in done.stdout
-    assert "ZeroDivisionError" in done.stdout
+    assert "7 passed, 1 skipped" in process.stdout
+    assert "ZeroDivisionError" in process.stdout
 
 
 def test_what_is_absent_is_not_measured() -> None:
@@ -138,26 +133,26 @@ def test_an_error_is_in_units_of_what_is_allowed() -> None:
 
 def test_arrays_are_counted_with_their_bytes() -> None:
     x = np.ones(1000)
-    with count_allocations() as found:
-        y = x * x + x  # the product is gone when the zeros come
+    with count_allocations() as stats:
+        y = x * x + x  # the product is freed before the zeros are allocated
         z = np.zeros(10)
-    assert (found.array_count, found.total_nbytes, found.peak_nbytes) == (3, 16_080, 16_000)
-    with count_allocations() as found:
+    assert (stats.array_count, stats.total_nbytes, stats.peak_nbytes) == (3, 16_080, 16_000)
+    with count_allocations() as stats:
         assert y[1:].sum() + z.reshape(2, 5).ndim > 0
-    assert found.total_nbytes < 100
+    assert stats.total_nbytes < 100
 
 
 def test_arrays_outlive_the_count() -> None:
     with count_allocations():
-        kept = [np.arange(n) for n in range(100)]
-    assert [len(x) for x in kept] == [*range(100)]
+        arrays = [np.arange(n) for n in range(100)]
+    assert [len(x) for x in arrays] == [*range(100)]
 
 
 def test_calls_are_counted() -> None:
-    def three() -> int:
+    def make_three_calls() -> int:
         return len([abs(-1)])
 
-    assert count_calls(three) == 3
+    assert count_calls(make_three_calls) == 3
 
 
 def test_what_is_counted_is_the_same_each_time() -> None:
@@ -178,34 +173,31 @@ def test_the_gate_lets_pass_what_is_explained() -> None:
 
 
 def test_a_ratio_is_that_of_the_work() -> None:
-    """By a clock that counts calls, so that no machine can be too slow for it."""
+    """Measured by a clock that counts calls, so that no machine can be too slow for it."""
     now = 0.0
 
     def advance_clock(seconds: float) -> None:
         nonlocal now
         now += seconds
 
-    assert clock.measure_ratio(
-        lambda: advance_clock(3e-3), lambda: advance_clock(1e-3), lambda: now
-    ) == pytest.approx(3)
+    ratio = clock.measure_ratio(lambda: advance_clock(3e-3), lambda: advance_clock(1e-3), lambda: now)
+    assert ratio == pytest.approx(3)
 
 
 def test_what_was_first_measured_on_a_busy_machine_is_renewed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clock, "UNDISTURBED_TIMES_FILE", tmp_path / "of asv" / "undisturbed.json")
-    monkeypatch.setattr(
-        clock, "SLICE_SECONDS", 1e-4
-    )  # as where figures are asked for, whatever the environment
+    # As where figures are asked for, whatever the environment.
+    monkeypatch.setattr(clock, "SLICE_SECONDS", 1e-4)
     for seconds in (2e-6, 3e-6, 1e-6, 0.99e-6):  # busy, busier, undisturbed, and as fast as noise makes it
         clock.save_undisturbed_time("numpy cache", seconds)
     assert clock.load_undisturbed_times() == {"numpy cache": 1e-6}
     monkeypatch.setattr(clock, "make_multiplication", lambda backend, size: lambda: None)
     monkeypatch.setattr(clock, "IS_QUICK_RUN", False)
     clock.measure_seconds(lambda: None, load("numpy"), "cache")
-    assert clock.load_undisturbed_times()["numpy cache"] < 0.9e-6, (
-        "a benchmark has seen faster ones and kept none"
-    )
+    renewed = clock.load_undisturbed_times()["numpy cache"]
+    assert renewed < 0.9e-6, "a benchmark has seen faster ones and stored none"
     assert [file.name for file in clock.UNDISTURBED_TIMES_FILE.parent.iterdir()] == ["undisturbed.json"]
 
 
@@ -218,38 +210,34 @@ def test_memory_lies_alike_in_each_process() -> None:
         from asv_bench.measuring.memory_placement import fix_memory_placement
 
         def faults():
-            before = getrusage(RUSAGE_SELF).ru_minflt
+            start = getrusage(RUSAGE_SELF).ru_minflt
             for _ in range(20):
                 np.ones(2**22, np.float32) * 2  # two arrays of 16 MiB
-            return getrusage(RUSAGE_SELF).ru_minflt - before
+            return getrusage(RUSAGE_SELF).ru_minflt - start
 
-        without = faults()
-        made_before = np.ones(2**14, np.float32)
-        settle("cache")
+        before = faults()
+        old_array = np.ones(2**14, np.float32)
+        fix_memory_placement("cache")
         faults()
-        at = [(np.ones(2**14 + i, np.float32) * 2).ctypes.data for i in range(100)]
-        print(without, faults(), sum(address % 4096 for address in at), np.zeros(4000).sum() + made_before[0])
+        addresses = [(np.ones(2**14 + i, np.float32) * 2).ctypes.data for i in range(100)]
+        print(before, faults(), sum(a % 4096 for a in addresses), np.zeros(4000).sum() + old_array[0])
     """
-    done = subprocess.run(
-        [sys.executable, "-c", dedent(script)],
-        cwd=ROOT,
-        env=make_environment(),
-        capture_output=True,
-        check=True,
-    )
-    without, kept, off_the_page, one = map(float, done.stdout.split())
+    command = [sys.executable, "-c", dedent(script)]
+    process = subprocess.run(command, cwd=ROOT, env=make_environment(), capture_output=True, check=True)
+    faults_before, faults_after, off_the_page, one = map(float, process.stdout.split())
     assert (off_the_page, one) == (0, 1)
-    assert kept < 20 < without  # the pages of an array are eight in number, if they are of 2 MiB
+    # An array has eight pages, if they are of 2 MiB.
+    assert faults_after < 20 < faults_before
 
 
 def test_a_device_is_waited_for() -> None:
-    waited = []
+    waits = []
     backend = load("numpy").with_ops(name="device", tanh=np.tanh)
     object.__setattr__(backend, "device", "cuda")
-    object.__setattr__(backend, "synchronize", lambda: waited.append(True))
+    object.__setattr__(backend, "synchronize", lambda: waits.append(True))
     time = clock.make_clock(backend)
     assert time() <= time()
-    assert len(waited) == 2
+    assert len(waits) == 2
 
 
 def test_counting_does_not_change_what_is_computed() -> None:

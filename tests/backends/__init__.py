@@ -1,1 +1,1 @@
-"""Tests of the backends: the interface, loading, NumPy, PyTorch and the example of the README."""
+"""Tests of the backends: the interface, loading, NumPy, PyTorch, CuPy and the example of the README."""

@@ -1,16 +1,14 @@
-"""Backends: their interface, arrays there and back, loading by name, and every op forward and backward."""
+"""Tests of backends: interface, conversion of arrays, loading by name, and every op forward and backward."""
 
-import random
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import array_api_compat.torch
-import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -18,89 +16,23 @@ import torch
 from gradspec.backends import Backend, Unavailable, call, load, load_all, loading, ops_from
 from gradspec.backends.torch import from_numpy, to_numpy
 from gradspec.reference import OPS, Op
-from gradspec.reference.cases import Call, Choices, SmallestChoices
-from gradspec.reference.domains import Booleans, Integers
+from gradspec.reference.cases import SmallestChoices
+from tests.backends.checks import (
+    DTYPES,
+    GETITEM_KEYS,
+    TOLERANCES,
+    VIEWS,
+    SeededChoices,
+    assert_agrees_with_spec,
+    draw_array,
+)
 from tests.helpers.pytest_runs import read_readme_backend
-
-T = TypeVar("T")
-DTYPES = {name: np.dtype(name) for name in ("float64", "float32", "float16", "int64", "bool")}
-DTYPES["bfloat16"] = np.dtype(ml_dtypes.bfloat16)
-
-
-class SeededChoices:
-    """Choices by a seeded generator, with lengths 0 to 3."""
-
-    def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
-
-    def of(self, options: Sequence[T]) -> T:
-        return self.random.choice(options)
-
-    def integer(self, low: int, high: int) -> int:
-        return self.random.randint(low, high)
-
-    def size(self, taken: int) -> int:
-        return self.random.randint(0, 3 if taken < 50 else 1)
-
-    def rank(self, low: int, high: int) -> int:
-        return self.integer(low, high)
-
 
 # Every op, forward and backward
 
 
-def draw_array(op: Op, i: int, shape: Any, rng: np.random.Generator) -> np.ndarray[Any, Any]:
-    """An array from the domain of the i-th argument."""
-    domain = op.domain(i)
-    if isinstance(domain, Integers):
-        return np.asarray(rng.integers(0, shape.bound, shape.shape))
-    if isinstance(domain, Booleans):
-        return np.asarray(rng.random(shape) < 0.5)
-    x = rng.uniform(0.2, 2, shape)
-    return np.asarray(x if domain.low == 0 else x * rng.choice([-0.4, 1], shape))
-
-
-def compute_value_and_gradients(
-    backend: Backend, op: Op, case: Call, arrays: list[np.ndarray[Any, Any]], g_seed: int
-) -> list[Any]:
-    """Value and gradients of the op for a random cotangent, as NumPy arrays."""
-    own = [backend.from_numpy(x) for x in arrays]
-    differentiable = op.differentiable_arguments(len(own))
-    if not differentiable:
-        return [backend.to_numpy(call(op, backend.ops[op.name], own, case.keywords))]
-
-    def fn(*xs: Any) -> Any:
-        given = dict(zip(differentiable, xs, strict=True))
-        return call(op, backend.ops[op.name], [given.get(i, x) for i, x in enumerate(own)], case.keywords)
-
-    value, pullback = backend.vjp(fn, *(own[i] for i in differentiable))
-    value = backend.to_numpy(value)
-    g = np.asarray(np.random.default_rng(g_seed).normal(size=value.shape)).astype(value.dtype)
-    return [value, *map(backend.to_numpy, pullback(backend.from_numpy(g)))]
-
-
-def assert_agrees_with_spec(
-    backend: Backend, op: Op, dtype: np.dtype[Any], choices: Choices, tolerance: float
-) -> None:
-    case = op.cases(choices)
-    rng = np.random.default_rng(0)
-    arrays = [draw_array(op, i, s, rng) for i, s in enumerate(case.shapes)]
-    arrays = [x.astype(dtype) if x.dtype == np.float64 else x for x in arrays]
-    exact = [x.astype(np.float64) if x.dtype == dtype else x for x in arrays]
-    results = compute_value_and_gradients(backend, op, case, arrays, 1)
-    assert all(y.dtype == dtype for y in results if op.differentiable)
-    for y, expected in zip(
-        results, compute_value_and_gradients(load("numpy"), op, case, exact, 1), strict=True
-    ):
-        assert y.shape == expected.shape
-        np.testing.assert_allclose(y.astype(np.float64), expected, tolerance, tolerance)
-
-
-TOLERANCES = {"float64": 1e-10, "float32": 1e-4, "float16": 0.05, "bfloat16": 0.3}  # for results of about 1
-
-
 def check_allowing_known_deviation(backend: Backend, op: Op, check: Callable[[], None]) -> None:
-    """Run the check; in an op with a known deviation it may fail."""
+    """Run the check; for an op with a known deviation it may fail."""
     try:
         check()
     except Exception:
@@ -124,36 +56,6 @@ def test_torch_agrees_with_the_spec_on_random_cases(op: Op) -> None:
             choices = SeededChoices(seed)
             check = partial(assert_agrees_with_spec, backend, op, DTYPES[dtype], choices, TOLERANCES[dtype])
             check_allowing_known_deviation(backend, op, check)
-
-
-GETITEM_KEYS = [
-    (slice(None, None, -1),),
-    (slice(3, 0, -2), slice(None, None, -1)),
-    (..., slice(None, None, -3)),
-    (None, slice(None), None, slice(1, None, -1)),
-    (0, slice(None), np.array([1, -1, 1])),
-    (slice(None, None, -1), np.array([0, 2]), slice(2, None, -1)),
-    (slice(0, 3, -1), slice(None, None, -1)),
-    (np.array([True, False, True, False]), slice(None, None, -1)),
-    (np.zeros((4, 3), np.bool_), slice(None, None, -1)),
-    np.array([3, 0]),
-    np.array([], np.int64),
-    np.array([False, True, True, False]),
-    (np.int64(1), slice(None), np.array([1, 0])),
-    (np.False_, slice(None, None, -1)),
-    (True, slice(None, None, -1)),
-    (None, slice(1, 3), np.array([2, 0]), ..., 1),
-    (slice(1, 3), np.array(1), ..., np.array([1, 0, 1])),
-    (np.array(1), slice(None), np.array([-1])),
-    (np.array(1), slice(None), np.array(-1)),
-    (np.array([[1], [2]]), slice(None), np.array([1, 0])),
-    (np.array([3, 1, 0]), np.array([1, 0, 2]), ..., 0),
-    (0, slice(None), np.array([False, True])),
-    (np.zeros((4, 3), np.bool_), ..., np.array([1])),
-    (),
-    ...,
-    -1,
-]
 
 
 @pytest.mark.parametrize("key", GETITEM_KEYS, ids=repr)
@@ -180,7 +82,7 @@ def test_torch_reduces_over_no_axes_as_numpy_does() -> None:
 
 
 def test_torch_clamp_still_raises_where_its_bounds_have_two_shapes() -> None:
-    """Once it no longer does, `_clip` in backends/torch.py need not bring them to one."""
+    """Once it no longer raises, `_clip` in backends/torch.py need not broadcast the bounds to one shape."""
     x, low, high = (from_numpy(np.ones(shape)) for shape in ((1,), (1,), (2,)))
     _, pullback = load("torch").vjp(torch.clamp, x, low, high)
     with pytest.raises(RuntimeError, match="doesn't match the broadcast shape"):
@@ -203,23 +105,6 @@ def test_what_is_excused_of_torch_clip_is_one_law() -> None:
 
 
 # Arrays there and back
-
-
-VIEWS: dict[str, Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]] = {
-    "ordered": lambda x: x,
-    "fortran": np.asfortranarray,
-    "transposed": lambda x: x.T,
-    "offset": lambda x: x[1:, 1:],
-    "strided": lambda x: x[::2, 1::3],
-    "negative": lambda x: x[::-1, 1::-1],
-    "expanded": lambda x: np.broadcast_to(x[:, None, :1], (4, 3, 6)),
-    "0-d": lambda x: x[2, 3, ...],
-    "empty": lambda x: x[2:2],
-    "empty reversed": lambda x: x[2:2, ::-1],
-    "overlapping": lambda x: np.lib.stride_tricks.sliding_window_view(x, 3, axis=1),
-    "fraction": lambda x: np.rec.fromarrays([x, x.astype(np.bool_)])["f0"],
-}
-"""Views of an array of shape (4, 6)."""
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -254,12 +139,8 @@ def test_torch_tensors_share_no_memory_with_arrays() -> None:
 
 def test_to_numpy_takes_any_tensor() -> None:
     x = torch.arange(6.0).reshape(2, 3)
-    for t in (
-        x.requires_grad_(),
-        x[:, :1].expand(2, 4),
-        x.T,
-        torch.view_as_complex(x.detach().reshape(3, 2)).conj().imag,
-    ):
+    negative = torch.view_as_complex(x.detach().reshape(3, 2)).conj().imag
+    for t in (x.requires_grad_(), x[:, :1].expand(2, 4), x.T, negative):
         np.testing.assert_array_equal(to_numpy(t), t.detach().resolve_neg().numpy())
 
 
@@ -294,12 +175,11 @@ def test_second_derivatives(backend: Backend) -> None:
     _, pullback = backend.vjp(lambda x: backend.vjp(cube, x)[1](g)[0], x)
     np.testing.assert_array_equal(backend.to_numpy(pullback(g)[0]), [6, 1200])  # g 6x g
     _, pullback = backend.vjp(lambda g: backend.vjp(cube, x)[1](g)[0], g)
-    np.testing.assert_array_equal(
-        backend.to_numpy(pullback(g)[0]), [3, 120]
-    )  # 3x^2 g: linear in the cotangent
+    # 3x^2 g: it is linear in the cotangent.
+    np.testing.assert_array_equal(backend.to_numpy(pullback(g)[0]), [3, 120])
 
 
-@pytest.mark.filterwarnings("ignore:Output seems independent of input")  # says autograd
+@pytest.mark.filterwarnings("ignore:Output seems independent of input")  # a warning of HIPS autograd
 @pytest.mark.parametrize("backend", BACKEND_NAMES, indirect=True)
 def test_an_unused_input_has_a_gradient_of_zeros(backend: Backend) -> None:
     _, first = make_two_programs(backend)
@@ -327,8 +207,9 @@ def test_torch_leaves_inputs_as_they_were_and_detaches_the_value() -> None:
 def test_the_example_agrees_with_the_spec(readme_backend: Backend) -> None:
     for name in readme_backend.ops:
         for seed in range(10):
-            case = readme_backend, OPS[name], DTYPES["float64"], SeededChoices(seed), 1e-10
-            check_allowing_known_deviation(readme_backend, OPS[name], partial(assert_agrees_with_spec, *case))
+            arguments = readme_backend, OPS[name], DTYPES["float64"], SeededChoices(seed), 1e-10
+            check = partial(assert_agrees_with_spec, *arguments)
+            check_allowing_known_deviation(readme_backend, OPS[name], check)
 
 
 # Ops of an Array API namespace
@@ -350,19 +231,17 @@ def test_ops_from_numpy_are_its_own_functions() -> None:
 
 
 def test_ops_from_takes_what_there_is() -> None:
-    """A namespace that holds to the letter of the standard: one axis for expand_dims, no device on its arrays."""
+    """A namespace with no more than the standard: one axis for expand_dims, no device on its arrays."""
     strict = types.SimpleNamespace(
         expand_dims=lambda x, /, *, axis=0: np.expand_dims(x, int(axis)),
         asarray=np.asarray,
-        softmax=lambda x, dim: x,  # has the name of an op of the spec, but not from the standard
+        softmax=lambda x, dim: x,  # an op of the spec has this name, but no function of the standard
     )
     ops = ops_from(strict)
     assert set(ops) == {"expand_dims", "getitem"}
     for axis in (0, -1, (1, 0), (-1, 0), (-1, -2), (0, 1, 4)):
-        assert (
-            ops["expand_dims"](np.ones((2, 3)), axis=axis).shape
-            == np.expand_dims(np.ones((2, 3)), axis).shape
-        )
+        x = np.ones((2, 3))
+        assert ops["expand_dims"](x, axis=axis).shape == np.expand_dims(x, axis).shape
 
 
 def test_ops_from_torch_convert_keys() -> None:
@@ -372,7 +251,7 @@ def test_ops_from_torch_convert_keys() -> None:
 
 
 def test_ops_from_an_image_of_numpy_convert_keys_without_a_device() -> None:
-    """As of HIPS autograd and mygrad, whose arrays may be NumPy's, which name one."""
+    """As in HIPS autograd and mygrad, whose arrays may be NumPy arrays, which do have a device."""
     getitem = ops_from(types.SimpleNamespace(asarray=lambda x: np.array(x, copy=None)))["getitem"]
     assert getitem(np.arange(3), key=np.array([2, 0])).tolist() == [2, 0]
     assert getitem(np.arange(3), key=(np.array([True, False, True]),)).tolist() == [0, 2]
@@ -382,13 +261,8 @@ def test_ops_from_an_image_of_numpy_convert_keys_without_a_device() -> None:
 
 
 def make_backend(**changes: Any) -> Backend:
-    fields: dict[str, Any] = {
-        "name": "mine",
-        "ops": {"log": np.log},
-        "vjp": None,
-        "from_numpy": None,
-        "to_numpy": None,
-    }
+    fields: dict[str, Any] = {"name": "mine", "ops": {"log": np.log}}
+    fields |= {"vjp": None, "from_numpy": None, "to_numpy": None}
     return Backend(**fields | changes)
 
 
@@ -411,8 +285,8 @@ def test_a_backend_needs_little() -> None:
             "backend 'mine': the spec has no op 'layernorm'; did you mean 'layer_norm'?",
         ),
         ({"dtypes": {"float128"}}, "backend 'mine': there is no dtype 'float128'; did you mean "),
-        ({"known": {"exp": "link"}}, "known of what is not among its ops: 'exp'; "),
-        ({"known": {"log[float23]": "link"}}, "known in a dtype it is not verified in: 'float23'; "),
+        ({"known": {"exp": "link"}}, "backend 'mine': `known` names op 'exp', which is not in `ops`; "),
+        ({"known": {"log[float23]": "link"}}, "`known` names dtype 'float23', which is not in `dtypes`; "),
     ],
 )
 def test_errors_name_what_is_near(changes: dict[str, Any], message: str) -> None:
@@ -450,10 +324,10 @@ def test_call_gives_a_sequence_to_ops_that_take_one() -> None:
 
 
 def install_module(monkeypatch: pytest.MonkeyPatch, **contents: Any) -> str:
-    """The name of a module with these contents."""
-    made = types.ModuleType("my_module")
-    vars(made).update(contents)
-    monkeypatch.setitem(sys.modules, "my_module", made)
+    """Install a module with these contents, and return its name."""
+    module = types.ModuleType("my_module")
+    vars(module).update(contents)
+    monkeypatch.setitem(sys.modules, "my_module", module)
     return "my_module"
 
 
@@ -465,9 +339,8 @@ def test_backends_load_by_name() -> None:
 
 def test_backends_load_from_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     mine = make_backend()
-    name = install_module(
-        monkeypatch, backend=mine, make=lambda: mine, Some=types.SimpleNamespace(kind=mine), number=3
-    )
+    namespace = types.SimpleNamespace(kind=mine)
+    name = install_module(monkeypatch, backend=mine, make=lambda: mine, Some=namespace, number=3)
     assert load(f"{name}:backend") is load(f"{name}:make") is load(f"{name}:Some.kind") is mine
     with pytest.raises(TypeError, match="not 3"):
         load(f"{name}:number")
@@ -477,16 +350,14 @@ def test_backends_load_from_modules(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def offer_as_entry_points(monkeypatch: pytest.MonkeyPatch, **references: str) -> None:
     points = [EntryPoint(name, value, loading.ENTRY_POINT_GROUP) for name, value in references.items()]
-    monkeypatch.setattr(
-        loading, "entry_points", lambda group: points if group == loading.ENTRY_POINT_GROUP else []
-    )
+    by_group = {loading.ENTRY_POINT_GROUP: points}
+    monkeypatch.setattr(loading, "entry_points", lambda group: by_group.get(group, []))
 
 
 def test_backends_load_from_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
     mine = make_backend()
-    offer_as_entry_points(
-        monkeypatch, theirs=f"{install_module(monkeypatch, backend=mine)}:backend", numpy="my_module:backend"
-    )
+    name = install_module(monkeypatch, backend=mine)
+    offer_as_entry_points(monkeypatch, theirs=f"{name}:backend", numpy=f"{name}:backend")
     assert load("theirs") is mine
     assert load("numpy") is not mine
 
@@ -503,13 +374,13 @@ def test_an_unknown_name_is_an_error_that_helps() -> None:
 def test_what_cannot_run_says_why_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setitem(sys.modules, "gradspec.backends.numpy", None)
-    install_module(monkeypatch)  # in which there is no backend
+    install_module(monkeypatch)  # without a backend
     offer_as_entry_points(monkeypatch, broken="my_module:backend", absent="no_such_library:backend")
-    found = load_all()
-    assert str(found["torch:cuda"]) == "torch:cuda: torch sees no CUDA device"
-    assert str(found["absent"]) == "absent: no_such_library is not installed"
-    assert str(found["broken"]).startswith("broken: module 'my_module' has no attribute")
-    assert isinstance(found["torch"], Backend)
-    assert isinstance(found["numpy"], Unavailable)
+    backends = load_all()
+    assert str(backends["torch:cuda"]) == "torch:cuda: torch sees no CUDA device"
+    assert str(backends["absent"]) == "absent: no_such_library is not installed"
+    assert str(backends["broken"]).startswith("broken: module 'my_module' has no attribute")
+    assert isinstance(backends["torch"], Backend)
+    assert isinstance(backends["numpy"], Unavailable)
     with pytest.raises(Unavailable):
         load("torch:cuda")

@@ -1,4 +1,7 @@
-"""The README's example does what the README says: agrees, or deviates where it declares to, in less than 60 lines."""
+"""Tests that the README's example does what the README says, in less than 60 lines.
+
+It agrees with the spec, or deviates where it declares that it does.
+"""
 
 import json
 from typing import Any
@@ -15,6 +18,9 @@ from tests.helpers.pytest_runs import PytestRun, read_readme_backend, run_proper
 OPS_THAT_AGREE = ("exp", "getitem", "matrix_transpose", "var")
 OPS_THAT_DEVIATE = ("permute_dims", "pow", "where")
 
+ExampleRun = tuple[PytestRun, list[dict[str, Any]]]
+"""A run, and the entries of its matrix."""
+
 
 def exec_backend(text: str) -> Backend:
     module: dict[str, Any] = {}
@@ -23,7 +29,7 @@ def exec_backend(text: str) -> Backend:
 
 
 def replace_in_example(part: str, instead: str = "") -> str:
-    """The example with something else in the place of a part of it."""
+    """Return the example with a part of it replaced."""
     text = read_readme_backend()
     assert part in text
     return text.replace(part, instead)
@@ -34,32 +40,24 @@ def test_the_example_is_short() -> None:
 
 
 @pytest.fixture(scope="module")
-def example_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[PytestRun, list[dict[str, Any]]]:
-    """A run of the example over some ops, and its entries. With `quick`, a deviation may go unseen."""
+def example_run(tmp_path_factory: pytest.TempPathFactory) -> ExampleRun:
+    """A run of the example over some ops, and its entries. The profile `quick` might miss a deviation."""
     folder = tmp_path_factory.mktemp("example")
     (folder / "my_backend.py").write_text(read_readme_backend(), encoding="utf-8")
-    selected = [f"--op={op}" for op in (*OPS_THAT_AGREE, *OPS_THAT_DEVIATE)]
-    ran = run_properties(
-        folder,
-        "--backend=my_backend:backend",
-        "--matrix=matrix.json",
-        "-n2",
-        "--hypothesis-profile=default",
-        *selected,
-    )
-    return ran, json.loads((folder / "matrix.json").read_text(encoding="utf-8"))["entries"]
+    options = ["--backend=my_backend:backend", "--matrix=matrix.json", "-n2", "--hypothesis-profile=default"]
+    options += [f"--op={op}" for op in (*OPS_THAT_AGREE, *OPS_THAT_DEVIATE)]
+    run = run_properties(folder, *options)
+    return run, json.loads((folder / "matrix.json").read_text(encoding="utf-8"))["entries"]
 
 
-def test_the_example_is_green(example_run: tuple[PytestRun, list[dict[str, Any]]]) -> None:
-    ran, entries = example_run
-    assert ran.status == 0, ran.output
-    assert not ran.failure_scripts
+def test_the_example_is_green(example_run: ExampleRun) -> None:
+    run, entries = example_run
+    assert run.status == 0, run.output
+    assert not run.failure_scripts
     assert {e["op"] for e in entries} >= {*OPS_THAT_AGREE, *OPS_THAT_DEVIATE}
 
 
-def test_the_example_deviates_where_it_declares_to(
-    example_run: tuple[PytestRun, list[dict[str, Any]]],
-) -> None:
+def test_the_example_deviates_where_it_declares_to(example_run: ExampleRun) -> None:
     _, entries = example_run
     assert {e["op"] for e in entries if e["outcome"] == "known"} == {*OPS_THAT_DEVIATE}
     assert ("permute_dims", "test_every_gradient_agrees", "known") in {
@@ -80,7 +78,7 @@ def test_the_example_deviates_where_it_declares_to(
     ],
 )
 def test_what_an_adapter_owes_is_asked_for(law: Law, cotangent: Any, part: str, instead: str) -> None:
-    """A vjp that does not copy, or check the cotangent, is found out."""
+    """A vjp that does not copy its inputs, or does not check the cotangent, is caught."""
     case = Case.of("square", "float64", [[1, 2]], {}, cotangent)
     assert judge_case(law, exec_backend(read_readme_backend()), case).verdict == "agree"
     assert judge_case(law, exec_backend(replace_in_example(part, instead)), case).verdict == "disagree"

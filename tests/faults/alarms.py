@@ -1,4 +1,4 @@
-"""False alarms: the properties tried on what is right, backends that nobody has spoilt and variants that differ."""
+"""False alarms: the properties tried on what is right, on unmodified backends and on variants."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,12 +11,18 @@ from tests.faults.collected_properties import applies_to, list_parameter_sets, p
 from tests.faults.detection import derive_seed, is_in_programs, run_property
 from tests.faults.registry import right_variants
 
-OP_OF_PROGRAMS = "programs"
-
 
 @dataclass(frozen=True)
 class Trial:
-    """One property of one op of a backend or variant, or of a backend as a whole; more: which of the further arguments."""
+    """One property on one op of a backend or variant, or on a backend as a whole.
+
+    Args:
+        property: The name of the property.
+        argument: The argument that the property takes what is under test as.
+        backend: The name of the backend or variant.
+        op: The op, or "programs" for a backend as a whole.
+        parameter_set: Which set of pytest.mark.parametrize's arguments.
+    """
 
     property: str
     argument: str
@@ -27,7 +33,15 @@ class Trial:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What a unit came to with one seed; alarm: what the property said if it failed."""
+    """The result of one trial with one seed.
+
+    Args:
+        trial: The trial.
+        seed: The seed.
+        judged_cases: How many cases were judged.
+        max_error_share: The largest error, as a share of what was allowed.
+        alarm: What the property said if it failed.
+    """
 
     trial: Trial
     seed: int
@@ -37,46 +51,46 @@ class TrialResult:
 
 
 def load_backend_or_variant(name: str) -> Backend:
-    """The variant of this name, or the backend."""
+    """Return the variant of this name, or else the backend."""
     return right_variants()[name].plant() if name in right_variants() else load(name)
 
 
 def list_trials(backend: str, op: str) -> Iterator[Trial]:
-    """All units of an op, or of the engine, but those in which the backend says it deviates in every dtype."""
-    for argument, tried in load_under_test(backend, op).items():
+    """Yield the trials of an op, or of programs, except those that a deviation excuses in every dtype."""
+    for argument, under_test in load_under_test(backend, op).items():
         for name in properties():
-            if applies_to(name, tried, argument) and tried.list_sound_dtypes(name):
-                yield from (
-                    Trial(name, argument, backend, op, k) for k in range(len(list_parameter_sets(name)))
-                )
+            if applies_to(name, under_test, argument) and under_test.list_sound_dtypes(name):
+                for k in range(len(list_parameter_sets(name))):
+                    yield Trial(name, argument, backend, op, k)
 
 
 def load_under_test(name: str, op: str) -> dict[str, BackendUnderTest]:
-    """What properties are tried on, by the argument that they take it as: of a variant the engine too, if that is made of it."""
+    """Return what the properties are tried on, by the name of the argument that they take it as.
+
+    A variant is tried as a whole backend too, if programs or networks are made of its op.
+    """
     backend = load_backend_or_variant(name)
     if op in OPS and op not in backend.ops:
         return {}
-    found = detection.make_under_test(op, backend, OPS[op] if name == "numpy" and op in OPS else None)
+    under_test = detection.make_under_test(op, backend, OPS[op] if name == "numpy" and op in OPS else None)
     if op in OPS and not (name in right_variants() and is_in_programs(op)):
-        del found["backend_under_test"]
-    return found
+        del under_test["backend_under_test"]
+    return under_test
 
 
 def run_trial(trial: Trial, seed: int) -> TrialResult:
-    """Try one unit with one seed."""
-    tried = load_under_test(trial.backend, trial.op)[trial.argument]
-    more = list_parameter_sets(trial.property)[trial.parameter_set]
-    with tried.restrict_dtypes(tried.list_sound_dtypes(trial.property)):
-        alarm = run_property(
-            trial.property,
-            trial.argument,
-            tried,
-            derive_seed(trial.op, trial.property, seed),
-            more,
-        )
-    said = f"{alarm.reason}\n{tried.failure.case!r}" if alarm and tried.failure else None
+    """Run one trial with one seed.
+
+    Too few informative cases are an alarm too.
+    """
+    under_test = load_under_test(trial.backend, trial.op)[trial.argument]
+    parameters = list_parameter_sets(trial.property)[trial.parameter_set]
+    trial_seed = derive_seed(trial.op, trial.property, seed)
+    with under_test.restrict_dtypes(under_test.list_sound_dtypes(trial.property)):
+        failure = run_property(trial.property, trial.argument, under_test, trial_seed, parameters)
+    alarm = f"{failure.reason}\n{under_test.failure.case!r}" if failure and under_test.failure else None
     try:
-        tried.require_informative_cases()
-    except AssertionError as uninformed:
-        said = said or str(uninformed)
-    return TrialResult(trial, seed, tried.tally.judged, tried.tally.worst, said)
+        under_test.require_informative_cases()
+    except AssertionError as error:
+        alarm = alarm or str(error)
+    return TrialResult(trial, seed, under_test.tally.judged, under_test.tally.worst, alarm)

@@ -1,4 +1,4 @@
-"""General faults of axes: keepdims forgotten, negative or unordered axes mishandled, an axis that is off by one."""
+"""General faults of axes: keepdims forgotten, negative axes or tuples mishandled, an axis off by one."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ def has_axes(op: Op) -> bool:
 
 
 def takes_axis_tuples(op: Op) -> bool:
-    """Whether a tuple of axes may be given."""
+    """Whether the op takes a tuple of axes."""
     return has_axes(op) and op.name not in {"softmax", "log_softmax", "concat", "stack", "argmax", "argmin"}
 
 
@@ -37,31 +37,31 @@ def get_axes(c: CallContext) -> Any:
 
 
 def get_rank_for_axes(c: CallContext) -> int:
-    """Of the array that the axes are those of."""
+    """Return the rank of the array whose axes are meant: the value if the op adds axes, else the argument."""
     return int(c.y.ndim if c.op.name in {"stack", "expand_dims"} else c.x.ndim)
 
 
 def compute_along(c: CallContext, axes: Any) -> tuple[Array, Any]:
-    """Value and pullbacks along other axes."""
-    return apply_spec_rule(
-        c.op.name, *c.xs, **{**c.keywords, "axis" if "axis" in c.keywords else "axes": axes}
-    )
+    """Return the value and the pullback along other axes."""
+    keywords = {**c.keywords, "axis" if "axis" in c.keywords else "axes": axes}
+    return apply_spec_rule(c.op.name, *c.xs, **keywords)
 
 
-def pull_along(p: GradientContext, axes: Any) -> Array:
-    """The gradient along other axes; where the cotangent does not fit, an error."""
-    _, pulled = compute_along(p, axes)
-    return unbroadcast_like(pulled(p.g)[p.i], p.x)
+def pull_along(c: GradientContext, axes: Any) -> Array:
+    """Return the gradient along other axes; raise where the cotangent does not fit."""
+    _, pull_all = compute_along(c, axes)
+    return unbroadcast_like(pull_all(c.g)[c.i], c.x)
 
 
 def drop_signs(axes: Any, ndim: int) -> Any:
-    """-1 taken for 1, -2 for 2."""
+    """Return the axes with -1 taken for 1 and -2 for 2."""
     if isinstance(axes, tuple):
         return tuple(abs(a) % ndim if ndim else a for a in axes)
     return abs(axes) % ndim if isinstance(axes, int) and ndim else axes
 
 
 def shift_axes(axes: Any, ndim: int) -> Any:
+    """Return the axes, each replaced by the next one."""
     if isinstance(axes, tuple):
         return tuple((a + 1) % ndim if ndim else a for a in axes)
     return (axes + 1) % ndim if isinstance(axes, int) and ndim else axes
@@ -71,18 +71,14 @@ def keep_first_axis(axes: Any) -> Any:
     return axes[0] if isinstance(axes, tuple) and len(axes) > 1 else axes
 
 
-def sort_axes(axes: Any, ndim: int) -> Any:
-    return tuple(sorted(normalize_axes(axes, ndim))) if isinstance(axes, tuple) else axes
+@gradient_fault(KIND_AXES, applies_to=has_axes)
+def takes_the_axis_beside(c: GradientContext) -> Array:
+    return pull_along(c, shift_axes(get_axes(c), get_rank_for_axes(c)))
 
 
 @gradient_fault(KIND_AXES, applies_to=has_axes)
-def takes_the_axis_beside(p: GradientContext) -> Array:
-    return pull_along(p, shift_axes(get_axes(p), get_rank_for_axes(p)))
-
-
-@gradient_fault(KIND_AXES, applies_to=has_axes)
-def mishandles_negative_axes(p: GradientContext) -> Array:
-    return pull_along(p, drop_signs(get_axes(p), get_rank_for_axes(p)))
+def mishandles_negative_axes(c: GradientContext) -> Array:
+    return pull_along(c, drop_signs(get_axes(c), get_rank_for_axes(c)))
 
 
 @value_fault(KIND_AXES, applies_to=has_axes)
@@ -102,18 +98,16 @@ def value_takes_only_the_first_of_several_axes(c: CallContext) -> Array:
 
 @value_fault(KIND_AXES, applies_to=is_reduction, likely=SHAPES_PROPERTY)
 def value_forgets_keepdims(c: CallContext) -> Array:
-    return c.y.reshape(
-        tuple(n for i, n in enumerate(c.x.shape) if i not in normalize_axes(get_axes(c), c.x.ndim))
-    )
+    axes = normalize_axes(get_axes(c), c.x.ndim)
+    return c.y.reshape(tuple(n for i, n in enumerate(c.x.shape) if i not in axes))
 
 
 @value_fault(KIND_AXES, applies_to=is_reduction, likely=SHAPES_PROPERTY)
 def value_always_keeps_dims(c: CallContext) -> Array:
-    return c.y.reshape(
-        tuple(1 if i in normalize_axes(get_axes(c), c.x.ndim) else n for i, n in enumerate(c.x.shape))
-    )
+    axes = normalize_axes(get_axes(c), c.x.ndim)
+    return c.y.reshape(tuple(1 if i in axes else n for i, n in enumerate(c.x.shape)))
 
 
 @gradient_fault(KIND_AXES, applies_to=is_reduction)
-def is_broadcast_without_the_reduced_axes(p: GradientContext) -> Array:
-    return p.pull(np.ones_like(p.g)) * np.broadcast_to(p.g, p.x.shape)
+def is_broadcast_without_the_reduced_axes(c: GradientContext) -> Array:
+    return c.pull(np.ones_like(c.g)) * np.broadcast_to(c.g, c.x.shape)

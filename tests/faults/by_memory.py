@@ -1,4 +1,4 @@
-"""General faults of memory: its order, who writes to it, what is saved in it, and who shares it."""
+"""General faults of memory: the order it is read in, who writes to it, what is saved in it, who shares it."""
 
 import itertools
 from typing import Any
@@ -28,9 +28,11 @@ from tests.faults.general import (
 
 KIND_MEMORY, KIND_STATE = "memory", "state"
 
-OPS_SAVING_NO_ARRAYS = {"negative", "add", "subtract", "sum", "mean", "reshape", "permute_dims", "matrix_transpose", "expand_dims",
-          "squeeze", "broadcast_to", "flip", "concat", "stack", "getitem"}  # fmt: skip
-"""Ops whose pullback needs nothing of what the arrays hold."""
+OPS_SAVING_NO_ARRAYS = {
+    *("negative", "add", "subtract", "sum", "mean", "reshape", "permute_dims", "matrix_transpose"),
+    *("expand_dims", "squeeze", "broadcast_to", "flip", "concat", "stack", "getitem"),
+}
+"""Ops whose pullback does not depend on the elements of the arrays."""
 
 
 def saves_arrays(op: Op) -> bool:
@@ -38,24 +40,25 @@ def saves_arrays(op: Op) -> bool:
 
 
 def needs_its_inputs(op: Op) -> bool:
-    """Whether the pullback needs the numbers in them: that of `where` needs its condition only."""
+    """Whether the pullback needs the numbers of its inputs; that of `where` needs only the condition."""
     return saves_arrays(op) and op.name != "where"
 
 
-# Order
+# The order in which memory is read
 
 
 def read_in_the_order_of_memory(x: Array) -> Array:
-    """What a kernel reads that takes every array for contiguous."""
+    """Return x as read by a kernel that takes every array for contiguous."""
     return x.ravel(order="K").reshape(x.shape)
 
 
 def read_with_all_strides_forwards(x: Array) -> Array:
+    """Return x as read by a kernel that takes the size of each stride."""
     return x[tuple(slice(None, None, -1 if s < 0 else 1) for s in x.strides)]
 
 
 def read_with_no_stride_of_zero(x: Array) -> Array:
-    """X as read by a kernel that takes it for dense: past what there is, it reads what is not its own."""
+    """Return x as read by a kernel that takes it for dense and reads past the end of its memory."""
     if 0 not in x.strides or not x.size:
         return x
     compact = x[tuple(slice(0, 1) if s == 0 else slice(None) for s in x.strides)].ravel()
@@ -63,7 +66,7 @@ def read_with_no_stride_of_zero(x: Array) -> Array:
 
 
 def read_with_rows_side_by_side(x: Array) -> Array:
-    """X as read by a kernel that looks at how a row lies, and not at how far it is to the next."""
+    """Return x as read by a kernel that looks at the strides within a row and not at the one between rows."""
     dense = np.empty(x.shape, x.dtype).strides
     whole = x.ndim > 1 and x.strides[1:] == dense[1:] and x.strides[0] > 0
     return np.lib.stride_tricks.as_strided(x, strides=dense, writeable=False) if whole else x
@@ -81,21 +84,21 @@ misread_input_fault(KIND_MEMORY, backward_applies_to=never)(of_writable_arrays_o
 
 
 @gradient_fault(KIND_MEMORY, likely=LAYOUTS_PROPERTY)
-def takes_the_cotangent_in_the_order_of_memory(p: GradientContext) -> Array:
-    return p.pull(read_in_the_order_of_memory(p.g))
+def takes_the_cotangent_in_the_order_of_memory(c: GradientContext) -> Array:
+    return c.pull(read_in_the_order_of_memory(c.g))
 
 
 @gradient_fault(KIND_MEMORY, likely=LAYOUTS_PROPERTY)
-def takes_the_cotangent_with_no_stride_of_zero(p: GradientContext) -> Array:
-    return p.pull(read_with_no_stride_of_zero(p.g))
+def takes_the_cotangent_with_no_stride_of_zero(c: GradientContext) -> Array:
+    return c.pull(read_with_no_stride_of_zero(c.g))
 
 
 @gradient_fault(KIND_MEMORY, likely=LAYOUTS_PROPERTY)
-def takes_the_cotangent_with_rows_side_by_side(p: GradientContext) -> Array:
-    return p.pull(read_with_rows_side_by_side(p.g))
+def takes_the_cotangent_with_rows_side_by_side(c: GradientContext) -> Array:
+    return c.pull(read_with_rows_side_by_side(c.g))
 
 
-# Writes
+# Who writes to it
 
 
 def overwrite(x: Array) -> None:
@@ -124,7 +127,7 @@ def the_pullback_writes_to_the_cotangent(inputs: Array, value: Array, pull: Arra
     return value, lambda g: overwrite_and_return(pull(g), g)
 
 
-# What is saved
+# What is saved in it, and who shares it
 
 
 @vjp_fault(KIND_STATE)
@@ -137,24 +140,24 @@ def the_pullback_gives_zeros_the_second_time(inputs: Array, value: Array, pull: 
 def the_pullback_adds_to_what_it_gave_before(inputs: Array, value: Array, pull: Array) -> Array:
     sums = [np.zeros_like(x) for x in inputs]
 
-    def added(g: Array) -> list[Array]:
+    def pull_and_add(g: Array) -> list[Array]:
         for total, d in zip(sums, pull(g), strict=True):
             total += d
         return [total.copy() for total in sums]
 
-    return value, added
+    return value, pull_and_add
 
 
 @vjp_fault(KIND_STATE, likely=LINEARITY_PROPERTY)
 def gradients_lie_in_one_buffer_for_all_calls(inputs: Array, value: Array, pull: Array) -> Array:
     buffers = [np.empty_like(x) for x in inputs]
 
-    def filled(g: Array) -> list[Array]:
+    def pull_into_buffers(g: Array) -> list[Array]:
         for buffer, d in zip(buffers, pull(g), strict=True):
             buffer[...] = d
         return buffers
 
-    return value, filled
+    return value, pull_into_buffers
 
 
 @vjp_fault(KIND_STATE, applies_to=lambda op: op.name in {"add", "subtract", "broadcast_to", "reshape"})
@@ -162,33 +165,38 @@ def a_gradient_is_the_memory_of_the_cotangent(inputs: Array, value: Array, pull:
     return value, lambda g: [g if d.shape == g.shape and np.array_equal(d, g) else d for d in pull(g)]
 
 
-@vjp_fault(
-    KIND_STATE,
-    applies_to=lambda op: (
-        op.name in {"add", "divide", "multiply", "where", "maximum", "concat", "stack", "layer_norm"}
-    ),
-)
+OPS_WITH_ONE_GRADIENT_BUFFER = {
+    *("add", "divide", "multiply", "where"),
+    *("maximum", "concat", "stack", "layer_norm"),
+}
+
+
+@vjp_fault(KIND_STATE, applies_to=lambda op: op.name in OPS_WITH_ONE_GRADIENT_BUFFER)
 def gradients_are_parts_of_one_buffer(inputs: Array, value: Array, pull: Array) -> Array:
-    def packed(g: Array) -> list[Array]:
-        d = pull(g)
-        whole = np.empty(max(x.size for x in d), d[0].dtype)
-        parts = [whole[: x.size].reshape(x.shape) for x in d]
-        for part, x in zip(parts, d, strict=True):
-            part[...] = x
+    def pull_into_one_buffer(g: Array) -> list[Array]:
+        gradients = pull(g)
+        buffer = np.empty(max(d.size for d in gradients), gradients[0].dtype)
+        parts = [buffer[: d.size].reshape(d.shape) for d in gradients]
+        for part, d in zip(parts, gradients, strict=True):
+            part[...] = d
         return parts
 
-    return value, packed
+    return value, pull_into_one_buffer
 
 
 def make_rule_of_latest_call(op: str) -> Rule:
-    """The spec's rule with one place for what it saves, whichever call it belongs to."""
+    """Return the spec's rule with one place for what it saves, whichever call it belongs to."""
     saved: dict[str, Any] = {}
 
     def rule(*xs: Array, **keywords: Array) -> RuleResult:
-        y, pulled = apply_spec_rule(op, *xs, **keywords)
+        y, pull = apply_spec_rule(op, *xs, **keywords)
         shapes = [x.shape for x in xs]
-        saved["pulled"], saved["shapes"] = pulled, shapes
-        return y, lambda g: (saved["pulled"] if saved["shapes"] == shapes else pulled)(g)  # noqa: PLW0108 (as of then)
+        saved["pull"], saved["shapes"] = pull, shapes
+
+        def pull_latest(g: Array) -> Any:
+            return (saved["pull"] if saved["shapes"] == shapes else pull)(g)
+
+        return y, pull_latest
 
     return rule
 

@@ -1,4 +1,4 @@
-"""General faults by place and shape: single elements, rows past some size, ranks, empty arrays, squares."""
+"""General faults of place and shape: single elements, rows past some size, ranks, empty arrays, squares."""
 
 import numpy as np
 
@@ -9,33 +9,36 @@ from tests.faults.general import gradient_fault, value_fault, vjp_fault
 
 KIND_PLACE, KIND_SHAPE, KIND_RANK = "place", "shape", "rank"
 VECTOR_LANES = 8  # elements that a vectorized loop takes at once
-THREADS_PER_BLOCK = 1024  # threads of one block
+THREADS_PER_BLOCK = 1024
 
 
 def has_large_batches(op: Op) -> bool:
-    """Whether batches of more than a thousand elements are tried."""
+    """Whether the properties try batches of more than a thousand elements."""
     return bool(op.signature) or op.name in AXIS_OPS | ROW_OPS
 
 
 def may_take_scalars(op: Op) -> bool:
     """Whether an argument may have no dimensions."""
-    return op.name not in {"matmul", "linear", "layer_norm", "softmax", "log_softmax", "cross_entropy", "matrix_transpose",
-                           "concat", "squeeze", "argmax", "argmin"}  # fmt: skip
+    return op.name not in {
+        *("matmul", "linear", "layer_norm", "softmax", "log_softmax", "cross_entropy"),
+        *("matrix_transpose", "concat", "squeeze", "argmax", "argmin"),
+    }
 
 
 def may_give_scalars(op: Op) -> bool:
+    """Whether the value may have no dimensions."""
     return op.name in {"matmul", "argmax", "argmin", "cross_entropy"} or (
         may_take_scalars(op) and op.name not in {"stack", "expand_dims"}
     )
 
 
 def mask_from(x: Array, start: int, axis: int = -1) -> Array:
-    """Where along an axis an element lies at `start` or after it."""
+    """Return where the index along an axis is `start` or more."""
     return np.indices(x.shape)[axis] >= start if x.ndim else np.zeros((), bool)
 
 
 def make_wrong_where(y: Array, mask: Array) -> Array:
-    """The value with zeros, or something else than was there, where the mask holds."""
+    """Return the value, wrong where the mask holds: floats are y / 2 + 1, other bits are inverted."""
     return np.where(mask, ~y if y.dtype.kind in "bi" else y * 0.5 + 1, y).astype(y.dtype)
 
 
@@ -48,34 +51,34 @@ def transpose_where_square(x: Array) -> Array:
 
 
 @gradient_fault(KIND_PLACE)
-def is_zero_at_the_last_element(p: GradientContext) -> Array:
-    return p.scale_where(mask_last(p.gradient), 0)
+def is_zero_at_the_last_element(c: GradientContext) -> Array:
+    return c.scale_where(mask_last(c.gradient), 0)
 
 
 @gradient_fault(KIND_PLACE)
-def misses_what_is_past_the_eighth_column(p: GradientContext) -> Array:
-    return p.scale_where(mask_from(p.gradient, VECTOR_LANES), 0)
+def misses_what_is_past_the_eighth_column(c: GradientContext) -> Array:
+    return c.scale_where(mask_from(c.gradient, VECTOR_LANES), 0)
 
 
 @gradient_fault(KIND_PLACE)
-def misses_what_is_past_the_eighth_row(p: GradientContext) -> Array:
-    return p.scale_where(mask_from(p.gradient, VECTOR_LANES, 0), 0)
+def misses_what_is_past_the_eighth_row(c: GradientContext) -> Array:
+    return c.scale_where(mask_from(c.gradient, VECTOR_LANES, 0), 0)
 
 
 @gradient_fault(KIND_PLACE, applies_to=lambda op: not has_large_batches(op))
 @gradient_fault(KIND_PLACE, applies_to=has_large_batches, likely=BATCHES_PROPERTY)
-def misses_what_one_block_of_threads_does_not_reach(p: GradientContext) -> Array:
-    return p.scale_where((np.arange(p.gradient.size) >= THREADS_PER_BLOCK).reshape(p.gradient.shape), 0)
+def misses_what_one_block_of_threads_does_not_reach(c: GradientContext) -> Array:
+    return c.scale_where((np.arange(c.gradient.size) >= THREADS_PER_BLOCK).reshape(c.gradient.shape), 0)
 
 
 @gradient_fault(KIND_PLACE)
-def is_reversed(p: GradientContext) -> Array:
-    return np.ascontiguousarray(p.gradient.ravel()[::-1].reshape(p.gradient.shape))
+def is_reversed(c: GradientContext) -> Array:
+    return np.ascontiguousarray(c.gradient.ravel()[::-1].reshape(c.gradient.shape))
 
 
 @gradient_fault(KIND_PLACE, applies_to=lambda op: op.name != "matrix_transpose")
-def is_transposed_where_square(p: GradientContext) -> Array:
-    return transpose_where_square(p.gradient)
+def is_transposed_where_square(c: GradientContext) -> Array:
+    return transpose_where_square(c.gradient)
 
 
 @value_fault(KIND_PLACE)
@@ -99,30 +102,30 @@ def value_is_wrong_where_one_block_of_threads_does_not_reach(c: CallContext) -> 
 
 
 @gradient_fault(KIND_RANK, applies_to=may_take_scalars)
-def is_halved_for_no_dimensions(p: GradientContext) -> Array:
-    return p.gradient if p.gradient.ndim else p.scale(0.5)
+def is_halved_for_no_dimensions(c: GradientContext) -> Array:
+    return c.gradient if c.gradient.ndim else c.scale(0.5)
 
 
 @gradient_fault(KIND_RANK)
-def is_halved_for_three_dimensions_and_more(p: GradientContext) -> Array:
-    return p.gradient if p.gradient.ndim < 3 else p.scale(0.5)
+def is_halved_for_three_dimensions_and_more(c: GradientContext) -> Array:
+    return c.gradient if c.gradient.ndim < 3 else c.scale(0.5)
 
 
 @gradient_fault(KIND_RANK)
-def is_halved_for_a_single_element(p: GradientContext) -> Array:
-    return p.gradient if p.gradient.size != 1 else p.scale(0.5)
+def is_halved_for_a_single_element(c: GradientContext) -> Array:
+    return c.gradient if c.gradient.size != 1 else c.scale(0.5)
 
 
 @gradient_fault(KIND_RANK)
-def is_halved_for_exactly_four_elements(p: GradientContext) -> Array:
-    return p.gradient if p.gradient.size != 4 else p.scale(0.5)
+def is_halved_for_exactly_four_elements(c: GradientContext) -> Array:
+    return c.gradient if c.gradient.size != 4 else c.scale(0.5)
 
 
 @gradient_fault(KIND_RANK, likely=SHAPES_PROPERTY)
-def cannot_be_empty(p: GradientContext) -> Array:
-    if not p.gradient.size:
+def cannot_be_empty(c: GradientContext) -> Array:
+    if not c.gradient.size:
         raise ZeroDivisionError("a grid of 0 blocks")
-    return p.gradient
+    return c.gradient
 
 
 @value_fault(KIND_RANK)

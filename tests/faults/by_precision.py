@@ -1,4 +1,4 @@
-"""General faults of dtype and precision: widened, narrowed, computed in less than it should be."""
+"""General faults of dtype and precision: results widened, narrowed, or computed with too little precision."""
 
 import numpy as np
 
@@ -9,18 +9,17 @@ from tests.faults.general import gradient_fault, misread_input_fault, never, val
 KIND_DTYPE, KIND_PRECISION = "dtype", "precision"
 NEXT_NARROWER_DTYPE = {"float64": np.float32, "float32": np.float16}
 
-OPS_MOVING_ELEMENTS = {"reshape", "permute_dims", "matrix_transpose", "expand_dims", "squeeze", "broadcast_to", "flip", "concat",
-          "stack", "getitem"}  # fmt: skip
-"""Ops that compute nothing."""
+OPS_MOVING_ELEMENTS = {
+    *("reshape", "permute_dims", "matrix_transpose", "expand_dims", "squeeze", "broadcast_to"),
+    *("flip", "concat", "stack", "getitem"),
+}
+"""Ops that move elements and compute nothing."""
 
 
 def round_to_narrower(x: Array) -> Array:
-    """X rounded to the next narrower dtype."""
-    return (
-        x.astype(NEXT_NARROWER_DTYPE[str(x.dtype)]).astype(x.dtype)
-        if str(x.dtype) in NEXT_NARROWER_DTYPE
-        else x
-    )
+    """Return x rounded to the next narrower dtype, if there is one, in its own dtype."""
+    narrower = NEXT_NARROWER_DTYPE.get(str(x.dtype))
+    return x if narrower is None else x.astype(narrower).astype(x.dtype)
 
 
 @vjp_fault(KIND_DTYPE, likely=SHAPES_PROPERTY)
@@ -39,8 +38,8 @@ def value_is_always_float64(c: CallContext) -> Array:
 
 
 @gradient_fault(KIND_PRECISION)
-def is_rounded_to_the_next_narrower_dtype(p: GradientContext) -> Array:
-    return round_to_narrower(p.gradient)
+def is_rounded_to_the_next_narrower_dtype(c: GradientContext) -> Array:
+    return round_to_narrower(c.gradient)
 
 
 @value_fault(KIND_PRECISION, applies_to=lambda op: op.differentiable)

@@ -1,4 +1,4 @@
-"""The fault that each property alone must catch: without the property nobody would notice."""
+"""For each property a fault that it alone must catch: without the property nobody would notice the fault."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -37,21 +37,20 @@ from tests.faults.fault import (
     Fault,
     RuleResult,
     apply_spec_rule,
+    spell_out_name,
 )
-from tests.faults.own import spell_out_name
+from tests.faults.own import KIND_OWN
 from tests.faults.registry import faults
-
-KIND_OWN = "own"
 
 SpoilSpec = Callable[[], AbstractContextManager[Any]]
 
 
 def exp_is_looked_up_where_no_gradient_is_asked_for(x: Any) -> Any:
-    """In steps of 1/64."""
+    """The table has steps of 1/64."""
     if isinstance(x, Variable):
         return OPS["exp"](x)
-    looked_up = (np.abs(x) > 1 / 4) & (np.abs(x) < 4)
-    return np.exp(np.where(looked_up, np.round(x * 64) / 64, x).astype(x.dtype))
+    is_in_table = (np.abs(x) > 1 / 4) & (np.abs(x) < 4)
+    return np.exp(np.where(is_in_table, np.round(x * 64) / 64, x).astype(x.dtype))
 
 
 def softplus_has_a_gradient_interpolated_between_0_and_1(x: Array) -> RuleResult:
@@ -89,13 +88,17 @@ def linear_has_one_workspace_for_a_whole_pass() -> Backend:
 
     def linear(x: Array, weight: Array, bias: Array | None = None) -> RuleResult:
         saved = workspace
-        y, saved["pulled"] = apply_spec_rule("linear", x, weight, *(() if bias is None else (bias,)))
-        return y, lambda g: saved["pulled"](g)  # noqa: PLW0108 (as of then)
+        y, saved["pull"] = apply_spec_rule("linear", x, weight, *(() if bias is None else (bias,)))
 
-    def vjp(*given: Any) -> Any:
+        def pull_latest(g: Array) -> Any:
+            return saved["pull"](g)
+
+        return y, pull_latest
+
+    def vjp(*arguments: Any) -> Any:
         nonlocal workspace
         workspace = {}
-        return planted_backends.SPEC_BACKEND.vjp(*given)
+        return planted_backends.SPEC_BACKEND.vjp(*arguments)
 
     return replace(planted_backends.plant_rule("linear", linear), vjp=vjp)
 
@@ -109,27 +112,22 @@ def subtracting_in_place_ignores_alpha(self: Tensor, other: Any, *, alpha: Any =
 
 
 def _make_rule_fault(op: str, rule: Any, likely: str, nests: bool = False) -> Fault:
-    return Fault(
-        op,
-        KIND_OWN,
-        spell_out_name(rule),
-        partial(planted_backends.plant_rule, op, rule, nests=nests),
-        likely,
-    )
+    """Return the fault of a wrong rule."""
+    plant = partial(planted_backends.plant_rule, op, rule, nests=nests)
+    return Fault(op, KIND_OWN, spell_out_name(rule), plant, likely)
 
 
 def _make_op_fault(op: str, function: Any, likely: str) -> Fault:
-    backend = replace(
-        planted_backends.SPEC_BACKEND, name="faulty", ops={**planted_backends.SPEC_BACKEND.ops, op: function}
-    )
+    """Return the fault of a wrong function in the place of an op."""
+    spec = planted_backends.SPEC_BACKEND
+    backend = replace(spec, name="faulty", ops={**spec.ops, op: function})
     return Fault(op, KIND_OWN, spell_out_name(function), lambda: backend, likely)
 
 
 def _make_spec_fault(op: str, change: Any, likely: str, backend: str, spoil_spec: SpoilSpec) -> Fault:
-    """A fault of the spec itself."""
-    return Fault(
-        op, KIND_OWN, spell_out_name(change), partial(load, backend), likely, OPS[op], spoil_spec=spoil_spec
-    )
+    """Return a fault of the spec itself, tried on an unmodified backend."""
+    plant = partial(load, backend)
+    return Fault(op, KIND_OWN, spell_out_name(change), plant, likely, OPS[op], spoil_spec=spoil_spec)
 
 
 def _spoil_square() -> AbstractContextManager[Any]:
@@ -176,4 +174,4 @@ FAULT_CAUGHT_ONLY_BY: dict[str, Fault] = {
         "subtract", subtracting_in_place_ignores_alpha, TENSOR_PROPERTY, "torch", _spoil_sub_
     ),
 }
-"""By the property."""
+"""By the name of the property."""

@@ -1,4 +1,4 @@
-"""The properties, as the plugin finds them: which there are, and which of them speak of a subject."""
+"""The properties as pytest collects them: which there are, and which of them apply to what is under test."""
 
 import importlib
 import inspect
@@ -18,16 +18,19 @@ Property = Callable[..., Any]
 @cache
 def properties() -> dict[str, Property]:
     """Every test function of the properties, by name."""
-    found: dict[str, Property] = {}
+    tests_by_name: dict[str, Property] = {}
     for module in pkgutil.iter_modules(gradspec.properties.__path__):
         if module.name.startswith("test_"):
-            tests = vars(importlib.import_module(f"gradspec.properties.{module.name}"))
-            found |= {name: test for name, test in tests.items() if is_hypothesis_test(test)}
-    return found
+            contents = vars(importlib.import_module(f"gradspec.properties.{module.name}"))
+            tests_by_name |= {name: test for name, test in contents.items() if is_hypothesis_test(test)}
+    return tests_by_name
 
 
 def applies_to(name: str, under_test: BackendUnderTest, argument: str) -> bool:
-    """Whether the property takes such an argument ("op_under_test", "spec_op" or "backend_under_test") and applies to this one."""
+    """Whether the property takes this argument and applies to what is under test.
+
+    The argument is "op_under_test", "spec_op" or "backend_under_test".
+    """
     test = properties()[name]
     marks = [mark for mark in getattr(test, "pytestmark", ()) if mark.name == "property"]
     return argument in inspect.signature(test).parameters and all(
@@ -36,7 +39,7 @@ def applies_to(name: str, under_test: BackendUnderTest, argument: str) -> bool:
 
 
 def list_parameter_sets(name: str) -> list[dict[str, Any]]:
-    """What further arguments the property is tried with, by pytest.mark.parametrize."""
+    """Return the sets of further arguments that the property is tried with, by pytest.mark.parametrize."""
     for mark in getattr(properties()[name], "pytestmark", ()):
         if mark.name == "parametrize":
             return [{mark.args[0]: value} for value in mark.args[1]]

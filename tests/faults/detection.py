@@ -1,4 +1,4 @@
-"""One fault tried with one seed: the properties one after the other, until one of them fails."""
+"""The detection of one fault with one seed: the properties are run one after the other until one fails."""
 
 import warnings
 import zlib
@@ -23,7 +23,7 @@ DTYPES_WIDEST_FIRST = ("float64", "float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class Detection:
-    """By which property a fault was found, at which of its examples, and what it said."""
+    """The property that detected a fault, the number of its example, and the reason it gave."""
 
     property: str
     example: int
@@ -31,67 +31,66 @@ class Detection:
 
 
 def make_under_test(op: str, backend: Backend, spec: Any = None) -> dict[str, BackendUnderTest]:
-    """What the properties are tried on, by the argument that they take it as."""
+    """Return what the properties are tried on, by the name of the argument that they take it as."""
     dtypes = [d for d in DTYPES_WIDEST_FIRST if d in backend.dtypes]
-    found: dict[str, BackendUnderTest] = {
-        "backend_under_test": BackendUnderTest(backend=backend, dtypes=dtypes)
-    }
+    whole = BackendUnderTest(backend=backend, dtypes=dtypes)
+    under_test: dict[str, BackendUnderTest] = {"backend_under_test": whole}
     if op in OPS:
-        found["op_under_test"] = OpUnderTest(name=op, op=spec or OPS[op], backend=backend, dtypes=dtypes)
+        under_test["op_under_test"] = OpUnderTest(name=op, op=spec or OPS[op], backend=backend, dtypes=dtypes)
     if spec:
-        found["spec_op"] = OpUnderTest(
-            name=op, op=spec, backend=replace(backend, name="spec"), dtypes=["float64"]
-        )
-    return found
+        spec_backend = replace(backend, name="spec")
+        under_test["spec_op"] = OpUnderTest(name=op, op=spec, backend=spec_backend, dtypes=["float64"])
+    return under_test
 
 
 def list_applicable_properties(
     under_test: dict[str, BackendUnderTest], without: Iterable[str] = ()
 ) -> Iterator[tuple[str, str]]:
-    """The properties that speak of one of these, and of which."""
+    """Yield the properties that apply to one of these, each with the name of its argument."""
     for name in properties():
-        for argument, one in under_test.items():
-            if name not in without and applies_to(name, one, argument):
+        for argument, target in under_test.items():
+            if name not in without and applies_to(name, target, argument):
                 yield name, argument
 
 
 def run_property(
     name: str, argument: str, under_test: BackendUnderTest, seed: int, parameters: dict[str, Any]
 ) -> Detection | None:
-    """Try one property with a seed; how it failed, or None."""
+    """Run one property with a seed; return how it failed, or None."""
     with warnings.catch_warnings(action="ignore"):
-        for one in draw_cases(name, argument, under_test, seed, parameters):
+        for drawn_case in draw_cases(name, argument, under_test, seed, parameters):
             try:
-                under_test.check_law(one.law, one.case)
-            except LawViolation as found:
-                return Detection(name, one.example, found.judgement.reason)
+                under_test.check_law(drawn_case.law, drawn_case.case)
+            except LawViolation as violation:
+                return Detection(name, drawn_case.example, violation.judgement.reason)
     return None
 
 
 def is_in_programs(op: str) -> bool:
-    """Whether programs and networks, which engines are tried on, are made of this op among others."""
+    """Whether the programs and networks that try a whole backend may contain this op."""
     return op in NETWORK_OPS or op in {entry.op for entry in MENU.values()}
 
 
 def detect_fault(fault: Fault, seed: int, without: Iterable[str] = ()) -> Detection | None:
-    """Try the properties on a fault, the likely one first; the first that fails, or None if none does."""
-    on = make_under_test(fault.op, fault.plant(), fault.spec)
+    """Run the properties on a fault, the likely one first, until one fails; None if all pass."""
+    under_test = make_under_test(fault.op, fault.plant(), fault.spec)
     if fault.op in OPS and not is_in_programs(fault.op):
-        del on["backend_under_test"]
-    order = sorted(list_applicable_properties(on, without), key=lambda pair: pair[0] != fault.likely)
+        del under_test["backend_under_test"]
+    order = sorted(list_applicable_properties(under_test, without), key=lambda pair: pair[0] != fault.likely)
     for name, argument in order:
-        for more in list_parameter_sets(name):
-            seed_here = derive_seed(fault.op, name, seed)
-            draw_cases(name, argument, on[argument], seed_here, more)  # drawn while the spec is right
+        target, property_seed = under_test[argument], derive_seed(fault.op, name, seed)
+        for parameters in list_parameter_sets(name):
+            # The cases are drawn, and cached, while the spec is right.
+            draw_cases(name, argument, target, property_seed, parameters)
             with spoil_spec_by(fault):
-                if found := run_property(name, argument, on[argument], seed_here, more):
-                    return found
+                if detection := run_property(name, argument, target, property_seed, parameters):
+                    return detection
     return None
 
 
 @contextmanager
 def spoil_spec_by(fault: Fault) -> Iterator[None]:
-    """With the spec's engine spoilt if that is the fault, and no memory of what it then takes for exact."""
+    """Within this context the spec is spoilt, if that is the fault; what it then computes is forgotten."""
     if fault.spoil_spec is nullcontext:
         yield
         return
@@ -102,5 +101,5 @@ def spoil_spec_by(fault: Fault) -> Iterator[None]:
 
 
 def derive_seed(op: str, name: str, seed: int) -> int:
-    """A seed of its own for every op and property, the same each time and for all faults of the op."""
+    """Return a seed for this op and property, the same in every run and for all faults of the op."""
     return zlib.crc32(f"{seed} {op} {name}".encode())

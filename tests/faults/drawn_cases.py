@@ -1,4 +1,4 @@
-"""What a property asks with a seed: the laws and cases of all its examples, drawn once for whatever is tried on them."""
+"""The cases that a property draws with a seed, and their laws, drawn once for everything tried on them."""
 
 import itertools
 import warnings
@@ -18,12 +18,12 @@ from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
 from tests.faults.collected_properties import properties
 
 SETTINGS_OVERRIDES = {"phases": [Phase.generate], "database": None}
-"""What the settings of a run differ in: nothing is remembered, and nothing simplified."""
+"""How the settings differ from those of a run: no example is remembered, and none is shrunk."""
 
 
 @dataclass(frozen=True)
 class DrawnCase:
-    """A law, the case it is to be kept on, and the number of the example that this belongs to, 1 for the first."""
+    """A law, the case to judge by it, and the number of the example that it belongs to, 1 for the first."""
 
     example: int
     law: Law
@@ -33,21 +33,14 @@ class DrawnCase:
 def draw_cases(
     name: str, argument: str, under_test: BackendUnderTest, seed: int, parameters: dict[str, Any]
 ) -> list[DrawnCase]:
-    """What the property asks of a subject, an engine or the spec with this seed, were it never answered wrongly.
+    """Return the cases that the property draws with this seed, as if none of them failed.
 
-    Up to its first failure, after which a run of Hypothesis draws no more, a property asks of all that have the same op,
-    dtypes and device the same.
+    Up to its first failure, after which Hypothesis draws no more, a property draws the same cases for
+    everything with the same op, dtypes and device.
     """
     op = under_test.op if isinstance(under_test, OpUnderTest) else tuple(filter_menu(under_test.backend))
-    key = (
-        name,
-        argument,
-        seed,
-        *sorted(parameters.items()),
-        op,
-        tuple(under_test.dtypes),
-        under_test.backend.device,
-    )
+    target = op, tuple(under_test.dtypes), under_test.backend.device
+    key = name, argument, seed, *sorted(parameters.items()), *target
     if key not in _cache:
         _cache[key] = _draw_cases_uncached(name, argument, under_test, seed, parameters)
     return _cache[key]
@@ -57,7 +50,7 @@ _cache: dict[Any, list[DrawnCase]] = {}
 
 
 def clear_cache() -> None:
-    """Make room, before faults of another op are tried."""
+    """Forget all cases, before faults of another op are tried."""
     _cache.clear()
 
 
@@ -65,26 +58,25 @@ def _draw_cases_uncached(
     name: str, argument: str, under_test: BackendUnderTest, seed: int, parameters: dict[str, Any]
 ) -> list[DrawnCase]:
     test: Any = properties()[name]
-    inner, examples, found = get_inner_test(test), itertools.count(1), list[DrawnCase]()
-    number = 0
+    inner, examples, cases = get_inner_test(test), itertools.count(1), list[DrawnCase]()
+    example = 0
 
-    def counted(*args: Any, **kwargs: Any) -> None:
-        nonlocal number
-        number = next(examples)
+    def count_examples(*args: Any, **kwargs: Any) -> None:
+        nonlocal example
+        example = next(examples)
         inner(*args, **kwargs)
 
-    def note(law: Law, _: Backend, case: Any) -> Judgement:
-        found.append(DrawnCase(number, law, case))
+    def note_case(law: Law, _: Backend, case: Any) -> Judgement:
+        cases.append(DrawnCase(example, law, case))
         return Judgement("agree")
 
-    noting = replace(under_test, judge_case=note, tally=Tally(), failure=None)
+    recorder = replace(under_test, judge_case=note_case, tally=Tally(), failure=None)
+    arguments = {argument: recorder, **parameters}
     set_seed(test, seed)
-    set_inner_test(test, counted)
+    set_inner_test(test, count_examples)
     try:
         with warnings.catch_warnings(action="ignore"):
-            perform_property(
-                test, {argument: noting, **parameters}, noting, f"{name}{seed}", profile=SETTINGS_OVERRIDES
-            )
+            perform_property(test, arguments, recorder, f"{name}{seed}", profile=SETTINGS_OVERRIDES)
     finally:
         set_inner_test(test, inner)
-    return found
+    return cases

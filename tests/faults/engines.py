@@ -1,4 +1,4 @@
-"""Faults of engines, which carry cotangents back through programs: tiny engines that do it wrongly, and the spec's own, spoilt."""
+"""Faults of engines, which carry cotangents through programs: tiny wrong ones, and the spec's own, spoilt."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,12 +14,16 @@ from gradspec.backends import Backend, load
 from gradspec.properties.cases.programs import MENU
 from gradspec.reference import OPS, Variable, grad_mode, inplace_writes, tape
 from gradspec.reference.arrays import unbroadcast
-from tests.faults.fault import DEPTH_PROPERTY, PROGRAMS_PROPERTY, TENSOR_PROPERTY, Fault
-from tests.faults.own import spell_out_name
+from tests.faults.fault import (
+    DEPTH_PROPERTY,
+    PROGRAMS_PROPERTY,
+    TENSOR_PROPERTY,
+    Array,
+    Fault,
+    spell_out_name,
+)
 
 KIND_ENGINE = "engine"
-
-Array = Any
 
 
 @dataclass(eq=False)
@@ -34,16 +38,16 @@ class Node:
     g: Array = None
 
     def pull_to_inputs(self) -> list[tuple["Node", Array]]:
-        """What each node that this one was computed from gets of its cotangent."""
-        pulled = zip(self.inputs, self.pull(self.g), strict=True)
-        return [(x, d if d.shape == x.data.shape else unbroadcast(d, x.data.shape)) for x, d in pulled]
+        """Return the nodes that this one was computed from, each with its share of the cotangent."""
+        shares = zip(self.inputs, self.pull(self.g), strict=True)
+        return [(x, d if d.shape == x.data.shape else unbroadcast(d, x.data.shape)) for x, d in shares]
 
     def accumulate(self, d: Array) -> None:
         self.g = d if self.g is None else self.g + d
 
 
 def iterate_newest_first(root: Node) -> Iterator[Node]:
-    """The nodes that lead to the root, each after all that were computed from it."""
+    """Yield the nodes that the root was computed from and the root, each after all nodes computed from it."""
     pending = {root.creation_number: root}
     while pending:
         node = pending.pop(max(pending))
@@ -52,13 +56,14 @@ def iterate_newest_first(root: Node) -> Iterator[Node]:
 
 
 def pull_newest_first(root: Node) -> None:
+    """Carry cotangents back in the right order."""
     for node in iterate_newest_first(root):
         for x, d in node.pull_to_inputs():
             x.accumulate(d)
 
 
 def pull_as_they_come(root: Node, next_at: int) -> None:
-    """Visit what was met last (-1) or first (0), whether all of its cotangent is there or not."""
+    """Visit the node that was met last (-1) or first (0), whether its cotangent is complete or not."""
     waiting, seen = [root], set[int]()
     while waiting:
         node = waiting.pop(next_at)
@@ -108,25 +113,25 @@ def cotangents_are_shared_and_added_to_in_place(root: Node) -> None:
 
 
 def from_the_fifth_consumer_on_the_sum_doubles(root: Node) -> None:
-    """As https://github.com/apache/mxnet/issues/17989 has it, where gradients were added up from a number of them on."""
-    paid: dict[int, int] = {}
+    """As in https://github.com/apache/mxnet/issues/17989: sums of more than a few gradients were wrong."""
+    counts: dict[int, int] = {}
     for node in iterate_newest_first(root):
         for x, d in node.pull_to_inputs():
             x.accumulate(d)
-            paid[x.creation_number] = paid.get(x.creation_number, 0) + 1
-            if paid[x.creation_number] > 4:
+            counts[x.creation_number] = counts.get(x.creation_number, 0) + 1
+            if counts[x.creation_number] > 4:
                 x.g = 2 * x.g
 
 
 def an_index_overwrites_what_others_paid(root: Node) -> None:
-    """https://github.com/apache/mxnet/issues/15172, there of masks."""
+    """As in https://github.com/apache/mxnet/issues/15172, there with masks."""
     for node in iterate_newest_first(root):
         for x, d in node.pull_to_inputs():
             x.g = d if node.op == "getitem" else d if x.g is None else x.g + d
 
 
 def buffers_are_used_again_the_callers_too(root: Node) -> None:
-    """A cotangent that was carried back leaves its memory to the next: that of the root is the caller's."""
+    """A cotangent that was carried back leaves its memory to the next; that of the root is the caller's."""
     free: list[Array] = []
     for node in iterate_newest_first(root):
         for x, d in node.pull_to_inputs():
@@ -139,7 +144,7 @@ def buffers_are_used_again_the_callers_too(root: Node) -> None:
 
 
 def what_is_small_counts_as_nothing(root: Node) -> None:
-    """A branch is cut off where its cotangent looks like zero."""
+    """A branch is cut off where its cotangent is nearly zero."""
     for node in iterate_newest_first(root):
         if node.g is not None and np.any(np.abs(node.g) > 1e-8):
             for x, d in node.pull_to_inputs():
@@ -147,29 +152,30 @@ def what_is_small_counts_as_nothing(root: Node) -> None:
 
 
 def results_are_known_by_their_inputs_alone() -> Backend:
-    """And not by their keywords."""
+    """Return an engine that looks results up by the inputs and forgets the keywords."""
     right = make_engine(pull_newest_first)
-    known: dict[Any, Any] = {}
+    cache: dict[Any, Any] = {}
 
-    def once(name: str, fn: Callable[..., Any]) -> Callable[..., Any]:
+    def compute_once(name: str, fn: Callable[..., Any]) -> Callable[..., Any]:
         def op(*args: Any, **keywords: Any) -> Any:
             key = (name, *map(id, args))
-            if key not in known:
-                known[key] = fn(*args, **keywords), args  # which live on, so that their ids stay theirs
-            return known[key][0]
+            if key not in cache:
+                # The arguments are kept alive, so that no other object gets their ids.
+                cache[key] = fn(*args, **keywords), args
+            return cache[key][0]
 
         return op
 
-    def vjp(*given: Any) -> Any:
-        known.clear()
-        return right.vjp(*given)
+    def vjp(*arguments: Any) -> Any:
+        cache.clear()
+        return right.vjp(*arguments)
 
-    ops = {name: once(name, fn) for name, fn in right.ops.items()}
+    ops = {name: compute_once(name, fn) for name, fn in right.ops.items()}
     return replace(right, name="results_are_known", ops=ops, vjp=vjp)
 
 
 def pull_by_recursion(root: Node) -> None:
-    """Right, but for programs that are longer than the stack is deep."""
+    """Carry cotangents back by recursion: right, except for programs longer than the stack is deep."""
     order: dict[int, Node] = {}
 
     def visit(node: Node) -> None:
@@ -185,13 +191,17 @@ def pull_by_recursion(root: Node) -> None:
 
 
 def make_engine(traverse: Callable[[Node], None], *names: str) -> Backend:
-    """A backend of the spec's rules on an engine that carries cotangents back in this way."""
+    """Return a backend of the spec's rules on an engine that carries cotangents back by `traverse`.
+
+    It has the ops of these names; by default all that programs are made of.
+    """
 
     def apply(name: str) -> Callable[..., Any]:
         def op(*args: Any, **keywords: Any) -> Any:
             nodes = [x if isinstance(x, Node) else Node(x) for x in args]
             value, pullbacks = OPS[name].rule(*(x.data for x in nodes), **keywords)
-            return Node(np.asarray(value), nodes, lambda g: [p(g) for p in pullbacks], name)  # type: ignore[union-attr, misc]
+            pull: Any = lambda g: [p(g) for p in pullbacks]  # type: ignore[union-attr, misc]
+            return Node(np.asarray(value), nodes, pull, name)
 
         return op
 
@@ -213,27 +223,20 @@ def make_engine(traverse: Callable[[Node], None], *names: str) -> Backend:
 
 
 WRONG_TRAVERSALS = (
-    last_in_first_out,
-    first_in_first_out,
-    second_branch_overwrites,
-    second_branch_is_lost,
-    an_input_used_twice_counts_once,
-    cotangents_are_shared_and_added_to_in_place,
-    from_the_fifth_consumer_on_the_sum_doubles,
-    an_index_overwrites_what_others_paid,
-    buffers_are_used_again_the_callers_too,
-    what_is_small_counts_as_nothing,
+    *(last_in_first_out, first_in_first_out, second_branch_overwrites, second_branch_is_lost),
+    *(an_input_used_twice_counts_once, cotangents_are_shared_and_added_to_in_place),
+    *(from_the_fifth_consumer_on_the_sum_doubles, an_index_overwrites_what_others_paid),
+    *(buffers_are_used_again_the_callers_too, what_is_small_counts_as_nothing),
 )
-"""Ways of carrying cotangents back that go wrong where branches meet, when they are gone once more, or for some numbers."""
+"""Traversals that go wrong where branches meet, when a program is pulled back again, or for some numbers."""
 
 
 # The spec's own engine, spoilt
 
 
 def backward_overwrites(self: Variable, end_grad: Array = None, *, create_graph: bool = False) -> None:
-    for leaf, g in tape._compute_gradients(
-        self, tape._start_cotangent(self, end_grad, create_graph), create_graph
-    ).values():
+    start = tape._start_cotangent(self, end_grad, create_graph)
+    for leaf, g in tape._compute_gradients(self, start, create_graph).values():
         leaf.grad = tape._wrap(type(leaf), g)
 
 
@@ -248,6 +251,7 @@ def no_grad_not_restored_after_an_error() -> Iterator[None]:
 
 @contextmanager
 def share_gradients() -> Iterator[None]:
+    """Within this context leaves share the memory of a gradient."""
     with (
         mock.patch.object(tape, "_copy_cotangent", lambda g: g),
         mock.patch.object(tape, "is_sole_reference", return_value=True),
@@ -257,7 +261,8 @@ def share_gradients() -> Iterator[None]:
 
 @contextmanager
 def leak_no_grad() -> Iterator[None]:
-    paused = grad_mode.no_grad_count
+    """Within this context an exception leaves no_grad on."""
+    count = grad_mode.no_grad_count
     token = grad_mode._grad_enabled.set(True)
     try:
         with mock.patch.object(reference, "no_grad", no_grad_not_restored_after_an_error):
@@ -265,36 +270,30 @@ def leak_no_grad() -> Iterator[None]:
     finally:
         grad_mode._grad_enabled.set(True)
         grad_mode._grad_enabled.reset(token)
-        grad_mode.no_grad_count = paused
+        grad_mode.no_grad_count = count
 
 
 SPOILERS_OF_SPEC_ENGINE: dict[str, Callable[[], AbstractContextManager[Any]]] = {
-    "a second pass overwrites the gradient of a leaf": lambda: mock.patch.object(Variable, "backward", backward_overwrites),
+    "a second pass overwrites the gradient of a leaf": partial(
+        mock.patch.object, Variable, "backward", backward_overwrites
+    ),
     "leaves share the memory of a gradient": share_gradients,
     "nothing is recorded after an exception within no_grad": leak_no_grad,
-    "no_grad records all the same": lambda: mock.patch.object(reference, "no_grad", nullcontext),
-    "an array that is overwritten before the pass is not noticed": lambda: mock.patch.object(inplace_writes, "note_write"),
-}  # fmt: skip
+    "no_grad records all the same": partial(mock.patch.object, reference, "no_grad", nullcontext),
+    "an array that is overwritten before the pass is not noticed": partial(
+        mock.patch.object, inplace_writes, "note_write"
+    ),
+}
+"""By the name of the fault, the context manager that spoils the spec's engine in this way."""
 
 
 def make_engine_faults() -> Iterator[Fault]:
-    """The faults of engines: of tiny ones, found as backends, and of the spec's, found beside torch."""
+    """Yield the faults of the tiny engines, which are backends, and of the spec's, compared with torch."""
+    make_fault = partial(Fault, "programs", KIND_ENGINE)
     for traverse in WRONG_TRAVERSALS:
-        yield Fault(
-            "programs",
-            KIND_ENGINE,
-            spell_out_name(traverse),
-            partial(make_engine, traverse),
-            PROGRAMS_PROPERTY,
-        )
-    known = results_are_known_by_their_inputs_alone
-    yield Fault("programs", KIND_ENGINE, spell_out_name(known), known, PROGRAMS_PROPERTY)
-    yield Fault(
-        "programs",
-        KIND_ENGINE,
-        "the pass back recurses",
-        partial(make_engine, pull_by_recursion),
-        DEPTH_PROPERTY,
-    )
-    for name, within in SPOILERS_OF_SPEC_ENGINE.items():
-        yield Fault("programs", KIND_ENGINE, name, partial(load, "torch"), TENSOR_PROPERTY, spoil_spec=within)
+        yield make_fault(spell_out_name(traverse), partial(make_engine, traverse), PROGRAMS_PROPERTY)
+    make_backend = results_are_known_by_their_inputs_alone
+    yield make_fault(spell_out_name(make_backend), make_backend, PROGRAMS_PROPERTY)
+    yield make_fault("the pass back recurses", partial(make_engine, pull_by_recursion), DEPTH_PROPERTY)
+    for name, spoil in SPOILERS_OF_SPEC_ENGINE.items():
+        yield make_fault(name, partial(load, "torch"), TENSOR_PROPERTY, spoil_spec=spoil)

@@ -1,9 +1,9 @@
-"""Transformations that are no fault of some ops, each with the reason."""
+"""General faults that change nothing about some ops, each with the reason."""
 
-REASON_ZERO_GRADIENT = "of a single element the value does not depend on it, so that its gradient is 0"
-
-REASON_ONLY_SIGNS_MATTER = "only the signs matter to it, which rounding changes next to 0 alone, where rounding alone may change them"
-
+REASON_ZERO_GRADIENT = "the value of a single element does not depend on it, so its gradient is 0"
+REASON_ONLY_SIGNS_MATTER = (
+    "its gradient depends only on signs, and rounding changes a sign only next to 0, where any rounding may"
+)
 REASON_RESHAPED_ANYWAY = "its pullback gives the cotangent the shape of the array, wherever the new axis is"
 REASON_NEVER_EMPTY = "it is never tried without elements: the mean of no losses is not defined"
 
@@ -21,4 +21,4 @@ EQUIVALENT: dict[str, str] = {
     "cross_entropy: the value cannot be of empty arrays": REASON_NEVER_EMPTY,
     "cross_entropy: the gradient is halved for a single element": REASON_ZERO_GRADIENT,
 }
-"""By what the fault would be called."""
+"""By the name that the fault would have."""

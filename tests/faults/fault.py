@@ -1,4 +1,4 @@
-"""What a fault is, and what it can see of the call that it spoils."""
+"""What a fault is, and the context of a call that it is given."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -11,7 +11,7 @@ from gradspec.reference import OPS, Op
 from gradspec.reference.arrays import unbroadcast
 
 Array = Any
-RuleResult = Any  # a VJP, whose gradients may come as a list as well
+RuleResult = Any  # a VJP; its pullback may also return the gradients as a list
 Rule = Callable[..., RuleResult]
 
 VALUE_PROPERTY = "test_value_agrees"
@@ -39,10 +39,15 @@ TENSOR_PROPERTY = "test_program_text_observes_the_same"
 class Fault:
     """One op done wrong in one way.
 
-    op: the op, or "programs" for an engine. kind: the family, a column of the table. name: what is wrong, in words, unique
-    among the faults of the op. plant: makes the backend. likely: the property to try first, which is a matter of time and not of
-    outcome. spec: the op that takes the spec's place, where it is the spec that is wrong. source: of a historic bug.
-    within: where it is the spec's engine that is wrong, what spoils it for as long as it lasts.
+    Args:
+        op: The op, or "programs" for an engine.
+        kind: The family, a column of the table.
+        name: What is wrong, in words, unique among the faults of the op.
+        plant: Makes the backend.
+        likely: The property to try first. This changes how long a trial takes and not how it ends.
+        spec: The op that takes the spec's place, where it is the spec that is wrong.
+        source: Where a historic bug was reported.
+        spoil_spec: Where the spec itself is wrong, a context manager that spoils it for as long as it lasts.
     """
 
     op: str
@@ -76,8 +81,11 @@ class CallContext:
 class GradientContext(CallContext):
     """The right gradient of the i-th array of a call, about to be spoilt.
 
-    g: the cotangent. full: the gradient before it is summed over broadcast axes. pulled: the pullbacks, which give such
-    gradients of all arrays for any cotangent.
+    Args:
+        i: Which array of the call.
+        g: The cotangent.
+        unsummed_gradient: The gradient before it is summed over broadcast axes.
+        pull_all: The pullbacks as one function: from any cotangent to such gradients of all arrays.
     """
 
     i: int = 0
@@ -95,25 +103,31 @@ class GradientContext(CallContext):
         return unbroadcast_like(self.unsummed_gradient, self.x)
 
     def pull(self, g: Array) -> Array:
-        """The gradient for another cotangent."""
+        """Return the gradient for another cotangent."""
         return unbroadcast_like(self.pull_all(g)[self.i], self.x)
 
     def scale(self, factor: Array) -> Array:
-        """The gradient times something, in its own dtype."""
+        """Return the gradient times a factor, in its own dtype."""
         return (self.gradient * factor).astype(self.gradient.dtype)
 
     def scale_where(self, mask: Array, factor: float = 2) -> Array:
-        """The gradient, doubled where the mask holds."""
+        """Return the gradient, multiplied by the factor where the mask holds."""
         return self.scale(1 + (factor - 1) * mask)
 
 
 def unbroadcast_like(d: Array, x: Array) -> Array:
+    """Return the gradient d, summed over broadcast axes to the shape of x."""
     return d if d.shape == x.shape else unbroadcast(d, x.shape)
 
 
 def apply_spec_rule(op: str, *xs: Array, **keywords: Any) -> tuple[Array, Callable[[Array], Sequence[Array]]]:
-    """The value of the spec's rule, and one function from a cotangent to what it gives each array, None to some."""
+    """Return the value of the spec's rule, and a function from a cotangent to the gradients, some None."""
     y, pulls = OPS[op].rule(*xs, **keywords)
     if pulls is None or callable(pulls):
         return y, pulls or (lambda g: [None] * len(xs))
     return y, lambda g: [p and p(g) for p in pulls]
+
+
+def spell_out_name(function: Callable[..., Any]) -> str:
+    """Return the name of a function in words."""
+    return function.__name__.replace("_", " ")

@@ -1,10 +1,16 @@
-"""Transformations that make a fault of any op's rule: by decorators, a line or two each.
+"""Decorators for general faults: transformations of a line or two that make a fault of any op's rule.
 
-    @gradient("size", each=True)
-    def is_doubled(p: Pull) -> Array:
-        return p.scaled(2)
+    @gradient_fault(KIND_SIZE, for_each_argument=True)
+    def is_zero(c: GradientContext) -> Array:
+        return np.zeros_like(c.x)
 
-says that in every op "the gradient of x is doubled" is a fault, and for each argument one of its own.
+    @value_fault(KIND_SHAPE)
+    def value_loses_axes_of_length_one(c: CallContext) -> Array:
+        return np.squeeze(c.y)
+
+The first makes "the gradient of x is zero" a fault of every op, one for each argument; the second makes "the
+value loses axes of length one" a fault of every op. The name of a gradient fault continues "the gradient",
+that of a value fault begins with `value_`, and that of a vjp fault is a whole sentence.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,6 +30,7 @@ from tests.faults.fault import (
     CallContext,
     Fault,
     GradientContext,
+    spell_out_name,
 )
 
 OpPredicate = Callable[[Op], bool]
@@ -32,7 +39,7 @@ PlantInOp = Callable[[str, int | None], Backend]
 
 @dataclass(frozen=True)
 class GeneralFault:
-    """A fault of every op that `when` holds of; each: one for every argument that has a gradient."""
+    """A fault of every op that `applies_to` holds for; with `for_each_argument`, one for each gradient."""
 
     kind: str
     name: str
@@ -42,17 +49,13 @@ class GeneralFault:
     likely: str = GRADIENT_PROPERTY
 
     def make_faults(self, op: Op) -> Iterator[Fault]:
-        """This fault of one op."""
+        """Yield this fault of one op: one, several, or none if it does not apply."""
         if not self.applies_to(op):
             return
-        free = op.differentiable_arguments(len(op.arguments))
-        several = self.for_each_argument and len(free) > 1
-        for i in free if several else (None,):
-            name = (
-                self.name.replace("gradient", f"gradient of {op.arguments[i]}", 1)
-                if i is not None
-                else self.name
-            )
+        arguments = op.differentiable_arguments(len(op.arguments))
+        for i in arguments if self.for_each_argument and len(arguments) > 1 else (None,):
+            gradient = "gradient" if i is None else f"gradient of {op.arguments[i]}"
+            name = self.name.replace("gradient", gradient, 1)
             yield Fault(op.name, self.kind, name, partial(self.plant, op.name, i), self.likely)
 
 
@@ -74,18 +77,15 @@ def gradient_fault(
     applies_to: OpPredicate = always,
     likely: str = GRADIENT_PROPERTY,
 ) -> Callable[[Callable[[GradientContext], Array]], Callable[[GradientContext], Array]]:
-    """Declare a change of gradients, whose name goes on "the gradient ...", as a fault of every op that has them."""
+    """Declare a change of gradients, named as in "the gradient ...", as a fault of every op that has them."""
 
     def declare(change: Callable[[GradientContext], Array]) -> Callable[[GradientContext], Array]:
         def plant(op: str, argument: int | None) -> Backend:
             return planted_backends.plant_rule(op, planted_backends.change_gradient(op, change, argument))
 
-        name = f"the gradient {_spell_out_name(change)}"
-        GENERAL_FAULTS.append(
-            GeneralFault(
-                kind, name, plant, lambda op: op.differentiable and applies_to(op), for_each_argument, likely
-            )
-        )
+        is_affected = lambda op: op.differentiable and applies_to(op)
+        name = f"the gradient {spell_out_name(change)}"
+        GENERAL_FAULTS.append(GeneralFault(kind, name, plant, is_affected, for_each_argument, likely))
         return change
 
     return declare
@@ -94,16 +94,20 @@ def gradient_fault(
 def value_fault(
     kind: str, *, applies_to: OpPredicate = always, likely: str = VALUE_PROPERTY
 ) -> Callable[[Callable[[CallContext], Array]], Callable[[CallContext], Array]]:
-    """Declare a change of the value, whose name begins with `value_`, as a fault of every op."""
+    """Declare a change of the value as a fault of every op; its name begins with `value_`.
+
+    Raises:
+        ValueError: It does not.
+    """
 
     def declare(change: Callable[[CallContext], Array]) -> Callable[[CallContext], Array]:
         def plant(op: str, _: int | None) -> Backend:
             return planted_backends.plant_rule(op, planted_backends.change_value(op, change))
 
-        words = _spell_out_name(change)
-        if not words.startswith("value "):
-            raise ValueError(f"{change.__name__}: the name of a fault of the value begins with value_")
-        GENERAL_FAULTS.append(GeneralFault(kind, f"the {words}", plant, applies_to, likely=likely))
+        if not change.__name__.startswith("value_"):
+            raise ValueError(f"{change.__name__}: the name of a value fault must begin with value_")
+        name = f"the {spell_out_name(change)}"
+        GENERAL_FAULTS.append(GeneralFault(kind, name, plant, applies_to, likely=likely))
         return change
 
     return declare
@@ -116,27 +120,27 @@ def misread_input_fault(
     forward_applies_to: OpPredicate = always,
     likely: str = LAYOUTS_PROPERTY,
 ) -> Callable[..., Any]:
-    """Declare a change of what is read of the inputs: two faults, of the forward pass and of the backward pass.
+    """Declare a way to misread inputs as two faults of every op: of the forward and of the backward pass.
 
-    needed: the ops whose backward pass reads its inputs. forward: the ops whose forward pass it is a fault of.
+    Args:
+        kind: The family of both faults.
+        backward_applies_to: Whether the backward pass of an op reads its inputs.
+        forward_applies_to: Whether it is a fault in the forward pass of an op.
+        likely: The property to try first.
     """
 
     def declare(change: Callable[[Array], Array]) -> Callable[[Array], Array]:
-        def plant(op: str, _: int | None, ahead: bool) -> Backend:
-            return planted_backends.plant_rule(
-                op, planted_backends.change_inputs(op, change, ahead, not ahead)
-            )
+        def plant(op: str, _: int | None, forward: bool) -> Backend:
+            rule = planted_backends.change_inputs(op, change, forward, not forward)
+            return planted_backends.plant_rule(op, rule)
 
-        words, (ahead, back) = (
-            _spell_out_name(change),
-            (partial(plant, ahead=True), partial(plant, ahead=False)),
-        )
-        GENERAL_FAULTS.append(
-            GeneralFault(kind, f"the value is that {words}", ahead, forward_applies_to, likely=likely)
-        )
-        GENERAL_FAULTS.append(
-            GeneralFault(kind, f"the gradient is that {words}", back, backward_applies_to, likely=likely)
-        )
+        for result, forward, applies_to in (
+            ("value", True, forward_applies_to),
+            ("gradient", False, backward_applies_to),
+        ):
+            name = f"the {result} is that {spell_out_name(change)}"
+            plant_pass = partial(plant, forward=forward)
+            GENERAL_FAULTS.append(GeneralFault(kind, name, plant_pass, applies_to, likely=likely))
         return change
 
     return declare
@@ -145,31 +149,23 @@ def misread_input_fault(
 def vjp_fault(
     kind: str, *, applies_to: OpPredicate = always, likely: str = PURITY_PROPERTY
 ) -> Callable[..., Any]:
-    """Declare a change of inputs, value and pullback to another value and pullback as a fault of every op with gradients."""
+    """Declare a function of inputs, value and pullback as a fault of every op that has gradients.
+
+    It returns the value and pullback that take the place of the right ones; its name is the whole sentence.
+    """
 
     def declare(change: Callable[..., Any]) -> Callable[..., Any]:
         def plant(op: str, _: int | None) -> Backend:
             return planted_backends.plant_vjp_change(op, change)
 
-        GENERAL_FAULTS.append(
-            GeneralFault(
-                kind,
-                _spell_out_name(change),
-                plant,
-                lambda op: op.differentiable and applies_to(op),
-                likely=likely,
-            )
-        )
+        is_affected = lambda op: op.differentiable and applies_to(op)
+        GENERAL_FAULTS.append(GeneralFault(kind, spell_out_name(change), plant, is_affected, likely=likely))
         return change
 
     return declare
 
 
 def make_general_faults(op: str) -> Iterator[Fault]:
-    """The faults that transformations make of one op."""
+    """Yield the general faults of one op."""
     for general in GENERAL_FAULTS:
         yield from general.make_faults(OPS[op])
-
-
-def _spell_out_name(function: Callable[..., Any]) -> str:
-    return function.__name__.replace("_", " ")

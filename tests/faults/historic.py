@@ -1,4 +1,4 @@
-"""Bugs that autograd libraries once had, planted in the spec's ops; each names where it was reported."""
+"""Faults that libraries once had as bugs, planted in the spec's ops; each names where it was reported."""
 
 from typing import Any
 
@@ -17,10 +17,9 @@ from tests.faults.fault import (
     RuleResult,
 )
 from tests.faults.own import apply_pullbacks, wrong_rule, wrong_vjp
-from tests.faults.own_reductions import keepdims_shape
+from tests.faults.own_reductions import Axis, keepdims_shape
 
 GITHUB = "https://github.com"
-Axis = Any
 
 
 @wrong_rule("prod", source=f"{GITHUB}/pytorch/pytorch/issues/773")
@@ -31,8 +30,8 @@ def prod_divides_its_value_by_x(x: Array, *, axis: Axis = None, keepdims: bool =
 
 @wrong_vjp("prod", likely=SHAPES_PROPERTY, source=f"{GITHUB}/pytorch/pytorch/issues/82644")
 def prod_of_a_single_zero_has_a_gradient_of_no_dimensions(inputs: Array, value: Array, pull: Array) -> Array:
-    lost = inputs[0].size == 1 and not inputs[0].any()
-    return value, lambda g: [np.reshape(d, ()) if lost else d for d in pull(g)]
+    single_zero = inputs[0].size == 1 and not inputs[0].any()
+    return value, lambda g: [np.reshape(d, ()) if single_zero else d for d in pull(g)]
 
 
 @wrong_rule("pow", likely=ELEMENTWISE_EXTREMES_PROPERTY, source=f"{GITHUB}/pytorch/pytorch/issues/8940")
@@ -64,9 +63,8 @@ def logsumexp_of_minus_infinity_alone_is_nan(
     x: Array, *, axis: Axis = None, keepdims: bool = False
 ) -> RuleResult:
     top = np.max(x, axis=axis, keepdims=True)
-    y = np.log(np.sum(np.exp(x - np.where(top == np.inf, 0, top)), axis=axis, keepdims=True)) + np.where(
-        top == np.inf, 0, top
-    )
+    shift = np.where(top == np.inf, 0, top)
+    y = np.log(np.sum(np.exp(x - shift), axis=axis, keepdims=True)) + shift
     value, pulls = OPS["logsumexp"].rule(x, axis=axis, keepdims=keepdims)
     return np.reshape(y, value.shape).astype(x.dtype), pulls
 
@@ -95,7 +93,7 @@ def getitem_overwrites_where_an_index_recurs(x: Array, *, key: Any) -> RuleResul
 
 @wrong_rule("getitem", source=f"{GITHUB}/ml-explore/mlx/issues/4444")
 def getitem_gives_what_one_of_a_span_gets_to_all_of_it(x: Array, *, key: Any) -> RuleResult:
-    """A slice of a step, backwards too, that picks a single element is taken for one of step 1."""
+    """A slice that picks one element is taken for one of step 1, whatever its step, even a negative one."""
     y, (pull,) = OPS["getitem"].rule(x, key=key)  # type: ignore[misc]
     if not isinstance(key, tuple) or not all(k is Ellipsis or isinstance(k, int | slice) for k in key):
         return y, (pull,)
@@ -131,9 +129,9 @@ def layer_norm_takes_the_first_axis_for_all_rows(
         return y, pulls
     flat = x.reshape(rows, -1)
     wide = np.resize(weight, flat.shape[-1]).astype(x.dtype)
-    _, wrongly = OPS["layer_norm"].rule(flat, wide, wide, eps=eps)
+    _, wrong_pulls = OPS["layer_norm"].rule(flat, wide, wide, eps=eps)
     return y, lambda g: [
-        apply_pullbacks(wrongly, g.reshape(flat.shape))[0].reshape(x.shape),
+        apply_pullbacks(wrong_pulls, g.reshape(flat.shape))[0].reshape(x.shape),
         *apply_pullbacks(pulls, g)[1:],
     ]
 
@@ -142,9 +140,8 @@ def layer_norm_takes_the_first_axis_for_all_rows(
 def layer_norm_of_one_pass_cancels(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> RuleResult:
     axes = tuple(range(-weight.ndim, 0))
     mean = np.mean(x, axis=axes, keepdims=True)
-    rstd = 1 / np.sqrt(
-        np.maximum(np.mean(x * x, axis=axes, keepdims=True) - mean * mean, 0) + x.dtype.type(eps)
-    )
+    variance = np.maximum(np.mean(x * x, axis=axes, keepdims=True) - mean * mean, 0)
+    rstd = 1 / np.sqrt(variance + x.dtype.type(eps))
     return (x * rstd - mean * rstd) * weight + bias, OPS["layer_norm"].rule(x, weight, bias, eps=eps)[1]
 
 
@@ -161,13 +158,13 @@ def matmul_by_a_vector_transposes_nothing(x: Array, y: Array) -> RuleResult:
 
 @wrong_vjp("matmul", likely=SHAPES_PROPERTY, source=f"{GITHUB}/tensorflow/tfjs/issues/8721")
 def matmul_does_not_sum_over_the_batch(inputs: Array, value: Array, pull: Array) -> Array:
-    def unsummed(g: Array) -> list[Array]:
+    def pull_unsummed(g: Array) -> list[Array]:
         batch = g.shape[: max(g.ndim - 2, 0)]
         return [
             np.broadcast_to(d, (*batch, *d.shape[-2:])).copy() if 2 <= d.ndim < g.ndim else d for d in pull(g)
         ]
 
-    return value, unsummed
+    return value, pull_unsummed
 
 
 @wrong_vjp("multiply", likely=SHAPES_PROPERTY, source=f"{GITHUB}/tenstorrent/tt-metal/issues/40008")

@@ -1,4 +1,4 @@
-"""The measurement in two processes: which faults are found with which seeds, and whether anything right is found fault with."""
+"""The measurement, in several processes: which faults are detected with which seeds, and the false alarms."""
 
 import itertools
 import os
@@ -14,16 +14,15 @@ from tests.faults.alarms import TrialResult, list_trials, run_trial
 from tests.faults.detection import Detection, detect_fault
 from tests.faults.registry import faults
 
-SEEDS_OF_VARIANTS = (
-    1  # of the seeds: so many times variants are tried, for which every property has to run to its end
-)
+# How many of the seeds variants are tried with; on a variant every property has to run to its end.
+SEEDS_OF_VARIANTS = 1
 
 ReportProgress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class FaultOutcome:
-    """What came of one fault and one seed: by which property it was found and at which example, if at all."""
+    """The outcome of one fault with one seed: how it was detected, if at all."""
 
     fault: str
     seed: int
@@ -32,9 +31,13 @@ class FaultOutcome:
 
 @dataclass(frozen=True)
 class OpTask:
-    """What a process does at a time: all that is tried of one op with one seed, for which cases are drawn but once.
+    """What a worker does at a time: all trials of one op with one seed, which share the cases that are drawn.
 
-    wrong: faults, by name. right: variants and unmodified backends, by name.
+    Args:
+        op: The op, or "programs" for engines.
+        seed: The seed.
+        faults: The names of the faults.
+        backends: The names of variants and unmodified backends.
     """
 
     op: str
@@ -45,7 +48,7 @@ class OpTask:
 
 @dataclass
 class Measurement:
-    """What came of pieces; seconds: of the processor."""
+    """The results of tasks, and the processor seconds that they took."""
 
     outcomes: list[FaultOutcome] = field(default_factory=list)
     trial_results: list[TrialResult] = field(default_factory=list)
@@ -57,42 +60,43 @@ class Measurement:
         self.seconds += other.seconds
 
     def count_judged_cases(self, backends: Iterable[str]) -> int:
-        """How many cases of these were judged."""
-        return sum(v.judged_cases for v in self.trial_results if v.trial.backend in backends)
+        """Return how many cases of these backends were judged."""
+        return sum(r.judged_cases for r in self.trial_results if r.trial.backend in backends)
 
 
 def start_workers(count: int) -> Executor:
-    """Processes that begin with a fresh interpreter and one thread each."""
+    """Start processes, each with a fresh interpreter and one thread."""
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
     return ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=prepare_worker)
 
 
 def prepare_worker() -> None:
-    """What a process does first."""
+    """Prepare a worker process: register the profiles and share measures."""
     options.register_profiles()
     shared_measures.share_measures()
 
 
 def run_task(task: OpTask) -> Measurement:
-    """A task of a worker."""
+    """Run a task, in a worker."""
     start = time.process_time()
     drawn_cases.clear_cache()
     shared_measures.clear_cache()
-    verdicts = [run_trial(unit, task.seed) for name in task.backends for unit in list_trials(name, task.op)]
+    trials = [trial for name in task.backends for trial in list_trials(name, task.op)]
+    results = [run_trial(trial, task.seed) for trial in trials]
     outcomes = [
         FaultOutcome(name, task.seed, detect_fault(faults()[name], task.seed)) for name in task.faults
     ]
-    return Measurement(outcomes, verdicts, time.process_time() - start)
+    return Measurement(outcomes, results, time.process_time() - start)
 
 
 def run_tasks(
     pool: Executor, op_tasks: Iterable[OpTask], report: ReportProgress, label: str
 ) -> Iterator[Measurement]:
-    """What comes of the pieces, in whatever order they end."""
-    tasks = [pool.submit(run_task, piece) for piece in op_tasks]
-    for i, task in enumerate(as_completed(tasks), 1):
-        yield task.result()
-        report(f"{label}: {i:,} of {len(tasks):,} pieces")
+    """Yield the results of the tasks in the order in which they end."""
+    futures = [pool.submit(run_task, task) for task in op_tasks]
+    for i, future in enumerate(as_completed(futures), 1):
+        yield future.result()
+        report(f"{label}: {i:,} of {len(futures):,} tasks")
 
 
 def measure_all(
@@ -104,28 +108,35 @@ def measure_all(
     cases: int,
     report: ReportProgress,
 ) -> Measurement:
-    """Every fault with every seed; variants with some of them; backends until so many cases of theirs have been judged.
+    """Try every fault with every seed, variants with some seeds, and backends until enough cases are judged.
 
-    wrong, right: faults and variants, by op. backends: unmodified ones, whose cases are much the same; where the seeds are
-    too few, they are tried with those that follow.
+    Args:
+        pool: The workers.
+        faults_by_op: The names of the faults.
+        variants_by_op: The names of the variants.
+        backends: The names of unmodified backends; their cases are much the same.
+        seeds: The seeds, which follow each other.
+        cases: How many cases of the backends are judged. If the seeds are too few for that, the backends are
+            also tried with those that follow.
+        report: Called with the progress in words.
     """
-    whole, before = Measurement(), -1
+    whole, judged_before = Measurement(), -1
     for i, seed in enumerate(itertools.count(min(seeds))):
         judged_so_far = whole.count_judged_cases(backends)
-        along = backends if before < judged_so_far < cases else ()
-        if seed not in seeds and not along:
+        unmodified = backends if judged_before < judged_so_far < cases else ()
+        if seed not in seeds and not unmodified:
             break
-        before = judged_so_far
-        pieces = [
+        judged_before = judged_so_far
+        op_tasks = [
             OpTask(
                 op,
                 seed,
                 faults_by_op[op] if seed in seeds else (),
-                [*along, *(variants_by_op[op] if i < SEEDS_OF_VARIANTS else ())],
+                [*unmodified, *(variants_by_op[op] if i < SEEDS_OF_VARIANTS else ())],
             )
             for op in faults_by_op
         ]
-        for part in run_tasks(pool, pieces, report, f"seed {seed}"):
+        for part in run_tasks(pool, op_tasks, report, f"seed {seed}"):
             whole.add(part)
     whole.outcomes.sort(key=lambda o: (o.fault, o.seed))
     return whole

@@ -1,4 +1,4 @@
-"""Faults written for one op, by a decorator: the name of the rule says what is wrong with it."""
+"""Decorators for faults written for one op: the name of the rule says what is wrong with it."""
 
 from collections.abc import Callable
 from functools import partial
@@ -6,7 +6,7 @@ from typing import Any
 
 from gradspec.backends import Backend
 from tests.faults import planted_backends
-from tests.faults.fault import GRADIENT_PROPERTY, Array, Fault, Rule
+from tests.faults.fault import GRADIENT_PROPERTY, Array, Fault, Rule, spell_out_name
 
 KIND_OWN = "own"
 KIND_HISTORIC = "historic"
@@ -25,7 +25,13 @@ def wrong_rule(
 ) -> Callable[[Rule], Rule]:
     """Declare a rule as a fault of the op.
 
-    source: of a historic bug. nests: whether its pullbacks can be differentiated. sixteen: whether it is of 16-bit floats.
+    Args:
+        op: The op.
+        likely: The property to try first.
+        kind: The family of the fault.
+        source: Where a historic bug was reported; the kind is then "historic".
+        nests: Whether its pullbacks can be differentiated.
+        is_16_bit: Whether it is a fault with 16-bit floats, not with 32 and 64 bits.
     """
 
     def declare(rule: Rule) -> Rule:
@@ -42,7 +48,7 @@ def wrong_rule(
 def wrong_vjp(
     op: str, *, likely: str = GRADIENT_PROPERTY, source: str = "", kind: str = KIND_OWN
 ) -> Callable[..., Any]:
-    """Declare a change of a vjp's inputs, value and pullback as a fault of one op."""
+    """Declare a function that makes a wrong value and pullback of a vjp's right ones as a fault of one op."""
 
     def declare(change: Callable[..., Any]) -> Callable[..., Any]:
         def plant() -> Backend:
@@ -60,10 +66,6 @@ def register_fault(fault: Fault) -> None:
     OWN_FAULTS.append(fault)
 
 
-def spell_out_name(function: Callable[..., Any]) -> str:
-    return function.__name__.replace("_", " ").strip()
-
-
 def apply_pullbacks(pulls: Any, g: Array) -> list[Array]:
-    """What a tuple of pullbacks gives for one cotangent."""
+    """Return what each of several pullbacks gives for one cotangent."""
     return [p and p(g) for p in pulls]

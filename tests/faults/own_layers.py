@@ -1,4 +1,4 @@
-"""Faults of products of matrices and of layers: transposes, forgotten terms, statistics, targets, reductions."""
+"""Faults of matrix products and of layers: transposes, forgotten terms, statistics, targets, reductions."""
 
 import numpy as np
 
@@ -47,28 +47,28 @@ def matmul_multiplies_square_matrices_the_other_way_round(x: Array, y: Array) ->
 
 @wrong_rule("matmul", likely=VALUE_PROPERTY, is_16_bit=True)
 def matmul_adds_up_in_sixteen_bits(x: Array, y: Array) -> RuleResult:
-    z, pulled = compute_in_float32("matmul", x, y)
+    z, pull = compute_in_float32("matmul", x, y)
     products = (x if x.ndim > 1 else x[None])[..., None] * (y if y.ndim > 1 else y[:, None])[..., None, :, :]
-    return np.reshape(sum_sequentially(products, -2), z.shape), pulled
+    return np.reshape(sum_sequentially(products, -2), z.shape), pull
 
 
 @wrong_rule("add", is_16_bit=True)
 def add_adds_up_over_broadcast_axes_in_sixteen_bits(x: Array, y: Array) -> RuleResult:
-    def summed_to(a: Array, g: Array) -> Array:
-        stretched = [i for i in range(g.ndim) if i < g.ndim - a.ndim or a.shape[i - g.ndim] != g.shape[i]]
-        return np.reshape(sum_sequentially(g, stretched), a.shape)
+    def sum_like(a: Array, g: Array) -> Array:
+        axes = [i for i in range(g.ndim) if i < g.ndim - a.ndim or a.shape[i - g.ndim] != g.shape[i]]
+        return np.reshape(sum_sequentially(g, axes), a.shape)
 
-    return x + y, (lambda g: summed_to(x, g), lambda g: summed_to(y, g))
+    return x + y, (lambda g: sum_like(x, g), lambda g: sum_like(y, g))
 
 
 @wrong_rule("layer_norm", likely=VALUE_PROPERTY, is_16_bit=True)
 def layer_norm_adds_up_its_mean_in_sixteen_bits(
     x: Array, weight: Array, bias: Array, *, eps: float = 1e-5
 ) -> RuleResult:
-    _, pulled = compute_in_float32("layer_norm", x, weight, bias, eps=eps)
+    _, pull = compute_in_float32("layer_norm", x, weight, bias, eps=eps)
     mean = sum_sequentially(x, tuple(range(-weight.ndim, 0))) / x.dtype.type(weight.size)
     xhat = normalize(x.astype(np.float32), weight, eps, mean=mean.astype(np.float32))
-    return (xhat * weight + bias).astype(x.dtype), pulled
+    return (xhat * weight + bias).astype(x.dtype), pull
 
 
 @wrong_vjp("linear")
@@ -80,11 +80,12 @@ def linear_passes_the_cotangent_through_and_learns_nothing(inputs: Array, value:
 def linear_averages_over_the_batch(x: Array, weight: Array, bias: Array | None = None) -> RuleResult:
     y, pulls = OPS["linear"].rule(x, weight, bias)
     n = max(x.size // max(x.shape[-1], 1), 1)
-    return y, lambda g: [
-        apply_pullbacks(pulls, g)[0],
-        apply_pullbacks(pulls, g)[1] / g.dtype.type(n),
-        None if bias is None else g / g.dtype.type(n),
-    ]
+
+    def pull(g: Array) -> list[Array]:
+        dx, dweight = apply_pullbacks(pulls, g)[:2]
+        return [dx, dweight / g.dtype.type(n), None if bias is None else g / g.dtype.type(n)]
+
+    return y, pull
 
 
 @wrong_rule("linear", likely=VALUE_PROPERTY)
@@ -100,9 +101,8 @@ def linear_learns_from_the_last_example_only(
     x: Array, weight: Array, bias: Array | None = None
 ) -> RuleResult:
     y, pulls = OPS["linear"].rule(x, weight, bias)
-    rows = (
-        np.arange(y.size // max(y.shape[-1], 1)).reshape(y.shape[:-1]) if y.size else np.zeros(y.shape[:-1])
-    )
+    row_count = y.size // max(y.shape[-1], 1)
+    rows = np.arange(row_count).reshape(y.shape[:-1]) if y.size else np.zeros(y.shape[:-1])
     last = (rows == np.max(rows, initial=0))[..., None]
     return y, lambda g: [apply_pullbacks(pulls, g)[0], *apply_pullbacks(pulls, g * last)[1:]]
 
@@ -150,6 +150,16 @@ def log_softmax_forgets_the_sum(x: Array, *, axis: int = -1) -> RuleResult:
 def normalize(
     x: Array, weight: Array, eps: float, root_of_eps: bool = False, correction: int = 0, mean: Array = None
 ) -> Array:
+    """Return x, centred and divided by its standard deviation over the axes of the weight.
+
+    Args:
+        x: The array.
+        weight: The weight of the layer; only its shape counts.
+        eps: The number added to the variance.
+        root_of_eps: Add eps to the standard deviation instead.
+        correction: Subtract it from the number of elements, as in `var`.
+        mean: The mean to subtract; by default that of x.
+    """
     axes = tuple(range(-weight.ndim, 0))
     centred = x - (np.mean(x, axis=axes, keepdims=True) if mean is None else mean)
     variance = np.sum(centred * centred, axis=axes, keepdims=True) / max(weight.size - correction, 1)
@@ -180,7 +190,7 @@ def layer_norm_ignores_eps(x: Array, weight: Array, bias: Array, *, eps: float =
 def apply_layer_norm_without_terms(
     x: Array, weight: Array, bias: Array, eps: float, has_mean_term: bool, has_variance_term: bool
 ) -> RuleResult:
-    """layer_norm whose gradient of x may lack the term of the mean and the term along the normalized x."""
+    """Apply layer_norm; the gradient of x may lack the terms of the mean and along the normalized x."""
     y, pulls = OPS["layer_norm"].rule(x, weight, bias, eps=eps)
     axes = tuple(range(-weight.ndim, 0))
     xhat = normalize(x, weight, eps)
@@ -228,9 +238,8 @@ def layer_norm_gives_its_weight_the_gradient_of_the_bias(
 def layer_norm_normalizes_the_last_axis_only(
     x: Array, weight: Array, bias: Array, *, eps: float = 1e-5
 ) -> RuleResult:
-    return normalize(x, weight.reshape(-1)[: x.shape[-1]], eps) * weight + bias, OPS["layer_norm"].rule(
-        x, weight, bias, eps=eps
-    )[1]
+    _, pulls = OPS["layer_norm"].rule(x, weight, bias, eps=eps)
+    return normalize(x, weight.reshape(-1)[: x.shape[-1]], eps) * weight + bias, pulls
 
 
 @wrong_rule("cross_entropy", likely=GRADIENT_PROPERTY)
@@ -254,10 +263,9 @@ def cross_entropy_forgets_the_target(x: Array, target: Array, *, reduction: str 
 def cross_entropy_guards_against_zero(x: Array, target: Array, *, reduction: str = "mean") -> RuleResult:
     each, _ = OPS["cross_entropy"].rule(x, target, reduction="none")
     losses = -np.log(np.exp(-each) + x.dtype.type(1e-6))
-    reduced = {"none": losses, "sum": np.sum(losses), "mean": np.mean(losses) if losses.size else np.nan}[
-        reduction
-    ]
-    return np.asarray(reduced, x.dtype), OPS["cross_entropy"].rule(x, target, reduction=reduction)[1]
+    mean = np.mean(losses) if losses.size else np.nan
+    y = {"none": losses, "sum": np.sum(losses), "mean": mean}[reduction]
+    return np.asarray(y, x.dtype), OPS["cross_entropy"].rule(x, target, reduction=reduction)[1]
 
 
 @wrong_rule("cross_entropy", likely=SHAPES_PROPERTY)

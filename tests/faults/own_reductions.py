@@ -1,4 +1,4 @@
-"""Faults of reductions: denominators, ties, zeros, naive formulas, NaN left out."""
+"""Faults of reductions: wrong denominators, ties, zeros, naive formulas, NaN left out."""
 
 import math
 from typing import Any
@@ -24,7 +24,7 @@ Axis = Any
 
 
 def keepdims_shape(x: Array, axis: Axis) -> tuple[int, ...]:
-    """The shape of the value with the reduced axes kept."""
+    """Return the shape of the value with keepdims=True."""
     axes = normalize_axes(axis, x.ndim)
     return tuple(1 if i in axes else n for i, n in enumerate(x.shape))
 
@@ -42,33 +42,34 @@ def sum_leaves_out_the_last(x: Array, *, axis: Axis = None, keepdims: bool = Fal
 
 
 def compute_in_float32(op: str, *xs: Array, **keywords: Any) -> tuple[Array, Any]:
-    """What the spec makes of 16-bit floats: in float32, rounded once; the engine rounds the gradients."""
-    y, pulled = apply_spec_rule(op, *(x.astype(np.float32) for x in xs), **keywords)
-    return y.astype(xs[0].dtype), lambda g: pulled(g.astype(np.float32))
+    """Return the spec's value and pullback of 16-bit floats, computed in float32.
+
+    The value is rounded once, the gradients by the engine.
+    """
+    y, pull = apply_spec_rule(op, *(x.astype(np.float32) for x in xs), **keywords)
+    return y.astype(xs[0].dtype), lambda g: pull(g.astype(np.float32))
 
 
 def sum_sequentially(x: Array, axis: Axis) -> Array:
-    """The sum, every partial sum rounded to the dtype of x; the axes are kept."""
+    """Return the sum with keepdims=True, every partial sum rounded to the dtype of x."""
     axes = normalize_axes(axis, x.ndim)
     n = math.prod(x.shape[i] for i in axes)
+    if not n:
+        return np.zeros(keepdims_shape(x, axis), x.dtype)
     rows = np.moveaxis(x, axes, range(x.ndim - len(axes), x.ndim)).reshape(*keepdims_shape(x, axis), n)
-    return (
-        np.add.accumulate(rows, axis=-1, dtype=x.dtype)[..., -1]
-        if n
-        else np.zeros(keepdims_shape(x, axis), x.dtype)
-    )
+    return np.add.accumulate(rows, axis=-1, dtype=x.dtype)[..., -1]
 
 
 @wrong_rule("sum", likely=VALUE_PROPERTY, is_16_bit=True)
 def sum_adds_up_in_sixteen_bits(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
-    y, pulled = compute_in_float32("sum", x, axis=axis, keepdims=keepdims)
-    return np.reshape(sum_sequentially(x, axis), y.shape), pulled
+    y, pull = compute_in_float32("sum", x, axis=axis, keepdims=keepdims)
+    return np.reshape(sum_sequentially(x, axis), y.shape), pull
 
 
 @wrong_rule("mean", likely=VALUE_PROPERTY, is_16_bit=True)
 def mean_adds_up_in_sixteen_bits(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
-    y, pulled = compute_in_float32("mean", x, axis=axis, keepdims=keepdims)
-    return np.reshape(sum_sequentially(x, axis), y.shape) / x.dtype.type(x.size / max(y.size, 1)), pulled
+    y, pull = compute_in_float32("mean", x, axis=axis, keepdims=keepdims)
+    return np.reshape(sum_sequentially(x, axis), y.shape) / x.dtype.type(x.size / max(y.size, 1)), pull
 
 
 @wrong_rule("var", is_16_bit=True)
@@ -102,12 +103,12 @@ def mean_has_the_gradient_of_a_sum(x: Array, *, axis: Axis = None, keepdims: boo
 
 
 def reduce_ignoring_nan(extreme: Any, x: Array, axis: Axis, keepdims: bool) -> Array:
-    """An extreme of all that is not NaN."""
+    """Return an extreme of all elements but NaN; `extreme` is np.fmax or np.fmin."""
     return extreme.reduce(x, axis=axis, keepdims=keepdims)
 
 
 def reduce_from_zero(op: str, x: Array, axis: Axis, keepdims: bool) -> Array:
-    """An extreme that starts from 0."""
+    """Return an extreme that starts from 0."""
     return getattr(np, op)(x, axis=axis, keepdims=keepdims, initial=0)
 
 
@@ -123,31 +124,27 @@ def min_starts_from_zero(x: Array, *, axis: Axis = None, keepdims: bool = False)
 
 @wrong_rule("max", likely=EXTREMES_PROPERTY)
 def max_ignores_nan(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
-    return reduce_ignoring_nan(np.fmax, x, axis, keepdims), OPS["max"].rule(x, axis=axis, keepdims=keepdims)[
-        1
-    ]
+    _, pulls = OPS["max"].rule(x, axis=axis, keepdims=keepdims)
+    return reduce_ignoring_nan(np.fmax, x, axis, keepdims), pulls
 
 
 @wrong_rule("min", likely=EXTREMES_PROPERTY)
 def min_ignores_nan(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
-    return reduce_ignoring_nan(np.fmin, x, axis, keepdims), OPS["min"].rule(x, axis=axis, keepdims=keepdims)[
-        1
-    ]
+    _, pulls = OPS["min"].rule(x, axis=axis, keepdims=keepdims)
+    return reduce_ignoring_nan(np.fmin, x, axis, keepdims), pulls
 
 
 @wrong_rule("min", likely=KINKS_PROPERTY)
 def min_pays_every_winner(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
     y = np.min(x, axis=axis, keepdims=True)
-    return np.reshape(y, np.shape(np.min(x, axis=axis, keepdims=keepdims))), (
-        lambda g: np.reshape(g, y.shape) * (x == y),
-    )
+    value = np.min(x, axis=axis, keepdims=keepdims)
+    return np.reshape(y, np.shape(value)), (lambda g: np.reshape(g, y.shape) * (x == y),)
 
 
 @wrong_rule("min")
 def min_pays_the_largest(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
-    return OPS["min"].rule(x, axis=axis, keepdims=keepdims)[0], OPS["max"].rule(
-        x, axis=axis, keepdims=keepdims
-    )[1]
+    y, _ = OPS["min"].rule(x, axis=axis, keepdims=keepdims)
+    return y, OPS["max"].rule(x, axis=axis, keepdims=keepdims)[1]
 
 
 @wrong_rule("max", likely=KINKS_PROPERTY)
@@ -244,7 +241,7 @@ def logsumexp_has_the_gradient_of_max(x: Array, *, axis: Axis = None, keepdims: 
 
 
 def find_extreme_index(op: str, x: Array, axis: int, keepdims: bool) -> Array:
-    """The index of an extreme along one axis."""
+    """Return the index of an extreme along one axis; `op` is "argmax" or "argmin"."""
     return getattr(np, op)(x, axis=axis, keepdims=keepdims)
 
 

@@ -1,4 +1,4 @@
-"""Faults of ops that move elements about: orders, inverses, offsets, indices that recur."""
+"""Faults of ops that move elements: wrong orders, inverses and offsets, indices that recur."""
 
 import itertools
 from dataclasses import replace
@@ -16,8 +16,9 @@ from tests.faults.fault import (
     Fault,
     RuleResult,
     apply_spec_rule,
+    spell_out_name,
 )
-from tests.faults.own import KIND_OWN, register_fault, spell_out_name, wrong_rule
+from tests.faults.own import KIND_OWN, register_fault, wrong_rule
 
 Key = Any
 
@@ -60,9 +61,8 @@ def matrix_transpose_reshapes_back(x: Array) -> RuleResult:
 @wrong_rule("expand_dims", likely=SHAPES_PROPERTY)
 def expand_dims_counts_from_the_rank_of_x(x: Array, *, axis: Any) -> RuleResult:
     axes = (axis,) if isinstance(axis, int) else axis
-    return np.expand_dims(x, tuple(a if a >= 0 else max(a + x.ndim, 0) for a in axes)), OPS[
-        "expand_dims"
-    ].rule(x, axis=axis)[1]
+    y = np.expand_dims(x, tuple(a if a >= 0 else max(a + x.ndim, 0) for a in axes))
+    return y, OPS["expand_dims"].rule(x, axis=axis)[1]
 
 
 @wrong_rule("expand_dims", likely=SHAPES_PROPERTY)
@@ -112,7 +112,7 @@ def flip_reverses_all_axes_back(x: Array, *, axis: Any = None) -> RuleResult:
 
 
 def split_at_lengths(g: Array, lengths: list[int], axis: int, shift: int = 0) -> list[Array]:
-    """The cotangent cut at the ends of these lengths, or so many places later."""
+    """Return the cotangent cut at the ends of these lengths, or `shift` places later."""
     ends = list(itertools.accumulate(lengths, initial=0))
     return [np.take(np.roll(g, -shift, axis), range(a, b), axis) for a, b in itertools.pairwise(ends)]
 
@@ -154,6 +154,7 @@ def stack_joins_at_the_front(*xs: Array, axis: int = 0) -> RuleResult:
 
 
 def scatter(x: Array, key: Key, g: Array) -> Array:
+    """Return an array of the shape of x that holds g at the key and 0 elsewhere."""
     d = np.zeros(x.shape, g.dtype)
     d[key] = g
     return d
@@ -181,8 +182,8 @@ def getitem_ignores_the_step_backwards(x: Array, *, key: Key) -> RuleResult:
 @wrong_rule("getitem", likely=VALUE_PROPERTY)
 def getitem_takes_negative_indices_for_zero(x: Array, *, key: Key) -> RuleResult:
     def positive(part: Any) -> Any:
-        whole = isinstance(part, int) or (isinstance(part, np.ndarray) and part.dtype != np.bool_)
-        return np.maximum(part, 0) if whole else part
+        is_index = isinstance(part, int) or (isinstance(part, np.ndarray) and part.dtype != np.bool_)
+        return np.maximum(part, 0) if is_index else part
 
     return OPS["getitem"].rule(x, key=tuple(map(positive, key)) if isinstance(key, tuple) else key)
 
@@ -196,9 +197,16 @@ def getitem_turns_the_mask_around_in_its_gradient(x: Array, *, key: Key) -> Rule
 
 
 def getitem_keeps_the_index_it_was_lent(x: Any, *, key: Key) -> Any:
-    """What is written to it later counts."""
+    """Apply getitem; its pullback reads the key when it is called, whatever was written to it since."""
     rule: Any = OPS["getitem"].rule
-    return record(lambda x: (rule(x, key=key)[0], (lambda g: rule(x, key=key)[1][0](g),)))(x)  # noqa: PLW0108 (as the key is by then)
+
+    def late_rule(x: Array) -> RuleResult:
+        def pull(g: Array) -> Array:
+            return rule(x, key=key)[1][0](g)
+
+        return rule(x, key=key)[0], (pull,)
+
+    return record(late_rule)(x)
 
 
 register_fault(

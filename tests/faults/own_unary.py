@@ -190,6 +190,7 @@ def relu_drops_nan(x: Array) -> RuleResult:
 
 
 def omit_pullbacks(y: Array) -> RuleResult:
+    """Return the result of a rule without gradients."""
     return y, None
 
 
@@ -251,5 +252,5 @@ def gelu_takes_its_tanh_from_an_exp_that_overflows(x: Array, *, approximate: str
 
 @wrong_rule("reciprocal", likely=ELEMENTWISE_EXTREMES_PROPERTY, is_16_bit=True)
 def reciprocal_inverts_the_square(x: Array) -> RuleResult:
-    """Which float16 does not hold from 256 on, though it holds the square of the inverse."""
+    """From x = 256 on, float16 cannot hold the square, though it holds the square of the inverse."""
     return 1 / x, (lambda g: -g * (1 / (x * x)),)

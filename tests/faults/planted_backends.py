@@ -1,8 +1,8 @@
-"""Backends with a fault in them: of a wrong rule on the tape, of a wrong vjp, and of an engine that guards nothing."""
+"""Backends with a planted fault: a wrong rule on the tape, a wrong vjp, or an engine that checks nothing."""
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from inspect import unwrap
+from inspect import CO_VARARGS, unwrap
 from typing import Any
 
 from gradspec.backends import Backend, load
@@ -21,27 +21,27 @@ SPEC_BACKEND = load("numpy")
 
 
 def make_op(op: str, rule: Rule) -> Callable[..., Any]:
-    """The op that a rule makes; one written `def rule(*xs)` for whatever op takes its arrays as the op does."""
+    """Return the op that a rule makes.
+
+    If the rule is written `def rule(*xs)` to fit any op, the result takes its arrays as this op does.
+    """
     recorded = record(rule)
-    many = bool(unwrap(rule).__code__.co_flags & 0x04)  # CO_VARARGS
-    return (lambda *xs, **keywords: recorded(xs, **keywords)) if many and not OPS[op].variadic else recorded
+    takes_many = bool(unwrap(rule).__code__.co_flags & CO_VARARGS)
+    if takes_many and not OPS[op].variadic:
+        return lambda *xs, **keywords: recorded(xs, **keywords)
+    return recorded
 
 
 def plant_rule(
     op: str, rule: Rule, dtypes: Collection[str] = SPEC_BACKEND.dtypes, nests: bool = False
 ) -> Backend:
-    """The spec with one op by another rule; that it nests would say that NumPy in the rule can be differentiated."""
-    return replace(
-        SPEC_BACKEND,
-        name="faulty",
-        ops={**SPEC_BACKEND.ops, op: make_op(op, rule)},
-        nests=nests,
-        dtypes=dtypes,
-    )
+    """Return the spec with another rule for one op; `nests`: NumPy within the rule can be differentiated."""
+    ops = {**SPEC_BACKEND.ops, op: make_op(op, rule)}
+    return replace(SPEC_BACKEND, name="faulty", ops=ops, nests=nests, dtypes=dtypes)
 
 
 def change_value(op: str, change: Callable[[CallContext], Array]) -> Rule:
-    """The spec's rule with its value changed."""
+    """Return the spec's rule with its value changed."""
 
     def rule(*xs: Array, **keywords: Any) -> RuleResult:
         y, pulls = OPS[op].rule(*xs, **keywords)
@@ -51,17 +51,17 @@ def change_value(op: str, change: Callable[[CallContext], Array]) -> Rule:
 
 
 def change_gradient(op: str, change: Callable[[GradientContext], Array], argument: int | None = None) -> Rule:
-    """The spec's rule with the gradient of one argument changed, or of each."""
+    """Return the spec's rule with the gradient of one argument changed, or of every argument."""
 
     def rule(*xs: Array, **keywords: Any) -> RuleResult:
-        y, pulled = apply_spec_rule(op, *xs, **keywords)
+        y, pull_all = apply_spec_rule(op, *xs, **keywords)
 
         def pull(g: Array) -> Any:
             return [
                 d
                 if d is None or argument not in (None, i)
-                else change(GradientContext(OPS[op], xs, keywords, y, i, g, d, pulled))
-                for i, d in enumerate(pulled(g))
+                else change(GradientContext(OPS[op], xs, keywords, y, i, g, d, pull_all))
+                for i, d in enumerate(pull_all(g))
             ]
 
         return y, pull if OPS[op].differentiable else None
@@ -70,21 +70,28 @@ def change_gradient(op: str, change: Callable[[GradientContext], Array], argumen
 
 
 def change_inputs(op: str, change: Callable[[Array], Array], forward: bool, backward: bool) -> Rule:
-    """The spec's rule, its value or its gradients computed from other inputs than those given."""
+    """Return the spec's rule, its value or its gradients computed from changed inputs.
+
+    Args:
+        op: The op.
+        change: What to do to each array of floats.
+        forward: Whether the value is computed from the changed arrays.
+        backward: Whether the gradients are.
+    """
 
     def rule(*xs: Array, **keywords: Any) -> RuleResult:
-        y, pulled = apply_spec_rule(op, *xs, **keywords)
-        others = tuple(x if x.dtype.kind in "biu" else change(x) for x in xs)
-        other_y, other = apply_spec_rule(op, *others, **keywords)
-        value = other_y.astype(y.dtype) if forward else y
+        y, pull_right = apply_spec_rule(op, *xs, **keywords)
+        changed_xs = tuple(x if x.dtype.kind in "biu" else change(x) for x in xs)
+        changed_y, pull_changed = apply_spec_rule(op, *changed_xs, **keywords)
+        value = changed_y.astype(y.dtype) if forward else y
         if not OPS[op].differentiable:
             return value, None
 
         def pull(g: Array) -> Any:
-            given = (other if backward else pulled)(g)
+            gradients = (pull_changed if backward else pull_right)(g)
             return [
                 d if d is None else unbroadcast_like(d, x).astype(x.dtype)
-                for d, x in zip(given, xs, strict=False)
+                for d, x in zip(gradients, xs, strict=False)
             ]
 
         return value, pull
@@ -93,7 +100,7 @@ def change_inputs(op: str, change: Callable[[Array], Array], forward: bool, back
 
 
 def plant_vjp_change(op: str, change: Callable[..., Any]) -> Backend:
-    """The spec's op alone, with a changed vjp: of the right one's inputs, value and pullback `change` makes another pair."""
+    """Return a backend of this op alone; its vjp is what `change` makes of inputs, value and pullback."""
 
     def vjp(fn: Callable[..., Any], *inputs: Array) -> Any:
         return change(inputs, *SPEC_BACKEND.vjp(fn, *inputs))
@@ -102,7 +109,10 @@ def plant_vjp_change(op: str, change: Callable[..., Any]) -> Backend:
 
 
 def plant_rule_unguarded(op: str, rule: Rule) -> Backend:
-    """A wrong rule, or a right one, on an engine that copies nothing and checks nothing: what is saved is whatever lies there."""
+    """Return a backend of this op alone on an engine that copies and checks nothing.
+
+    If an array that a pullback saved is overwritten, the pullback reads what is there by then.
+    """
 
     def vjp(fn: Callable[..., Any], *inputs: Array) -> tuple[Array, Callable[[Array], Any]]:
         leaves = [Variable(x, requires_grad=True) for x in inputs]
@@ -113,8 +123,8 @@ def plant_rule_unguarded(op: str, rule: Rule) -> Backend:
 
         def pullback(g: Array) -> list[Array]:
             gradients: list[Array] = [None] * len(leaves)
-            pulled: Any = pulls(g) if callable(pulls) else [p and p(g) for p in pulls]
-            for parent, d in zip(parents, pulled, strict=False):
+            shares: Any = pulls(g) if callable(pulls) else [p and p(g) for p in pulls]
+            for parent, d in zip(parents, shares, strict=False):
                 if parent is not None:
                     gradients[places[id(parent)]] = unbroadcast_like(d, parent.data)
             return gradients

@@ -1,4 +1,4 @@
-"""Every fault there is."""
+"""All faults and all variants, by name."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -30,21 +30,23 @@ from tests.faults.general import make_general_faults
 from tests.faults.own import OWN_FAULTS
 from tests.faults.right import VARIANTS, Variant
 
-FAULT_MODULES = (by_size, by_place, by_broadcasting, by_axis, by_value, by_memory, by_precision, own_unary, own_binary,
-            own_reductions, own_shapes, own_layers, historic, right_subgradients, right_orders, right_formulas,
-            right_layouts)  # fmt: skip
-"""The modules whose functions are faults, or variants that are right, once they are imported."""
+FAULT_MODULES = (
+    *(by_size, by_place, by_broadcasting, by_axis, by_value, by_memory, by_precision),
+    *(own_unary, own_binary, own_reductions, own_shapes, own_layers, historic),
+    *(right_subgradients, right_orders, right_formulas, right_layouts),
+)
+"""The modules that register faults or variants when they are imported."""
 
 
 @cache
 def faults() -> dict[str, Fault]:
-    """All faults by what they are called, those apart that make no difference."""
+    """All faults by name, without the equivalent ones."""
     return {repr(fault): fault for fault in _make_all_faults() if repr(fault) not in EQUIVALENT}
 
 
 @cache
 def right_variants() -> dict[str, Variant]:
-    """All variants that are right but different, by what they are called."""
+    """All variants, right but different, by name."""
     return {repr(variant): variant for variant in VARIANTS}
 
 

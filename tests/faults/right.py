@@ -1,10 +1,10 @@
-"""Variants that are right but different: what a property must not find fault with. By a decorator, as faults are written.
+"""The decorator for variants: ops that are right but different, on which no property may fail.
 
-    @right("relu", KINKS)
-    def relu_is_flat_at_zero(x: Array) -> Made: ...
+    @right_rule("relu", KIND_SUBGRADIENT)
+    def relu_is_flat_at_zero(x: Array) -> RuleResult: ...
 
-Each takes a freedom that mathematics or IEEE 754 leaves: which subgradient, which order of summation, which formula, which
-layout of a result, which precision on the way.
+Each uses a freedom that mathematics or IEEE 754 leaves: which subgradient, which order of summation, which
+formula, which layout of a result, which precision on the way.
 """
 
 from collections.abc import Callable
@@ -15,21 +15,25 @@ from typing import Any
 from gradspec.backends import Backend
 from gradspec.reference import OPS
 from tests.faults import planted_backends
-from tests.faults.fault import Array, Rule, RuleResult
-from tests.faults.own import spell_out_name
+from tests.faults.fault import Array, Rule, RuleResult, spell_out_name
 
-KIND_SUBGRADIENT, KIND_ORDER, KIND_FORMULA, KIND_LAYOUT, KIND_WIDER = (
-    "subgradient",
-    "order",
-    "formula",
-    "layout",
-    "wider",
-)
+KIND_SUBGRADIENT = "subgradient"
+KIND_ORDER = "order"
+KIND_FORMULA = "formula"
+KIND_LAYOUT = "layout"
+KIND_WIDER = "wider"
 
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """One op done right in another way. kind: which freedom it takes. plant: makes the backend."""
+    """One op done right in another way.
+
+    Args:
+        op: The op.
+        kind: Which freedom it uses.
+        name: How it differs, in words.
+        plant: Makes the backend.
+    """
 
     op: str
     kind: str
@@ -44,24 +48,23 @@ VARIANTS: list[Variant] = []
 
 
 def right_rule(op: str, kind: str, name: str = "") -> Callable[[Rule], Rule]:
-    """Declare a rule as a variant of the op, called what the function is unless it has a name of its own."""
+    """Declare a rule as a variant of the op, named like the function if no name is given."""
 
     def declare(rule: Rule) -> Rule:
         @wraps(rule)
-        def checked(*xs: Array, **keywords: Any) -> RuleResult:
-            OPS[op].rule(*xs, **keywords)  # refuses what no variant may take
+        def checked_rule(*xs: Array, **keywords: Any) -> RuleResult:
+            OPS[op].rule(*xs, **keywords)  # raises if no variant may take these
             return rule(*xs, **keywords)
 
-        register_variant(
-            op, kind, name or spell_out_name(rule), partial(planted_backends.plant_rule, op, checked)
-        )
+        plant = partial(planted_backends.plant_rule, op, checked_rule)
+        register_variant(op, kind, name or spell_out_name(rule), plant)
         return rule
 
     return declare
 
 
 def require_both_bounds(rule: Rule) -> Rule:
-    """A rule of clip that takes both bounds, made one that leaves other calls to the spec."""
+    """Return the rule of clip as one that leaves calls without one of the bounds to the spec."""
 
     def clip(x: Array, min: Array | None = None, max: Array | None = None) -> RuleResult:  # noqa: A002
         return OPS["clip"].rule(x, min, max) if min is None or max is None else rule(x, min, max)

@@ -1,4 +1,4 @@
-"""Right in another way: other formulas that are as stable, and fused or unfused forms of one."""
+"""Variants with other formulas that are as stable, and with fused or unfused forms."""
 
 import math
 from typing import Any
@@ -12,7 +12,7 @@ from tests.faults.right import KIND_FORMULA, require_both_bounds, right_rule
 
 transpose = np.matrix_transpose
 
-# Of one argument
+# Ops of one argument
 
 
 @right_rule("exp", KIND_FORMULA)
@@ -103,12 +103,11 @@ def gelu_of_the_complementary_error_function(x: Array, *, approximate: str = "no
 
 @right_rule("abs", KIND_FORMULA)
 def abs_is_a_choice_of_signs(x: Array) -> RuleResult:
-    return np.copysign(x, x.dtype.type(1)), (
-        lambda g: np.where(x == 0, 0, np.copysign(1, x)).astype(x.dtype) * g,
-    )
+    y = np.copysign(x, x.dtype.type(1))
+    return y, (lambda g: np.where(x == 0, 0, np.copysign(1, x)).astype(x.dtype) * g,)
 
 
-# Of several arguments
+# Ops of several arguments
 
 
 @right_rule("subtract", KIND_FORMULA)
@@ -163,11 +162,18 @@ def matmul_by_einsum(x: Array, y: Array) -> RuleResult:
 @right_rule("linear", KIND_FORMULA)
 def linear_by_einsum(x: Array, weight: Array, bias: Array | None = None) -> RuleResult:
     y = np.einsum("...i,oi->...o", x, weight)
-    return y if bias is None else y + bias, (
-        lambda g: np.einsum("...o,oi->...i", g, weight),
-        lambda g: np.einsum("no,ni->oi", g.reshape(-1, len(weight)), x.reshape(g.size // len(weight) if len(weight) else 0, -1)) if g.size and x.size else np.zeros_like(weight),
-        None if bias is None else lambda g: g.reshape(-1, len(bias)).sum(0) if g.size else np.zeros_like(bias),
-    )  # fmt: skip
+
+    def pull_weight(g: Array) -> Array:
+        if not g.size or not x.size:
+            return np.zeros_like(weight)
+        rows = g.size // len(weight)
+        return np.einsum("no,ni->oi", g.reshape(-1, len(weight)), x.reshape(rows, -1))
+
+    def pull_bias(g: Array) -> Array:
+        return g.reshape(-1, len(weight)).sum(0) if g.size else np.zeros_like(bias)
+
+    pull_x = lambda g: np.einsum("...o,oi->...i", g, weight)
+    return y if bias is None else y + bias, (pull_x, pull_weight, None if bias is None else pull_bias)
 
 
 @right_rule("linear", KIND_FORMULA)
@@ -195,7 +201,7 @@ def mean_divides_first(x: Array, *, axis: Axis = None, keepdims: bool = False) -
 def var_subtracts_the_mean_of_its_gradient_too(
     x: Array, *, axis: Axis = None, correction: float = 0, keepdims: bool = False
 ) -> RuleResult:
-    """What is left of the mean of the distances by rounding is taken off: mathematically that is 0."""
+    """The mean of the distances, mathematically 0, is subtracted: rounding leaves something of it."""
     y = OPS["var"].rule(x, axis=axis, correction=correction, keepdims=keepdims)[0]
     n = x.size // max(np.size(y), 1)
     freedom = n - correction if n > correction else 0
@@ -258,7 +264,7 @@ def layer_norm_scales_and_shifts_at_once(
 def layer_norm_projects_its_cotangent(
     x: Array, weight: Array, bias: Array, *, eps: float = 1e-5
 ) -> RuleResult:
-    """With dx as in torch: c1 x + c2 g weight + c3, the constants made of three sums."""
+    """The gradient of x is that of torch: c1 x + c2 g weight + c3, the constants made of three sums."""
     axes = tuple(range(-weight.ndim, 0))
     centred = x - np.mean(x, axis=axes, keepdims=True)
     std = np.sqrt(np.mean(centred * centred, axis=axes, keepdims=True) + x.dtype.type(eps))
@@ -273,12 +279,12 @@ def layer_norm_projects_its_cotangent(
 
 @right_rule("flip", KIND_FORMULA)
 def flip_gathers(x: Array, *, axis: Any = None) -> RuleResult:
-    def flipped(y: Array) -> Array:
+    def flip(y: Array) -> Array:
         for i in range(y.ndim) if axis is None else np.atleast_1d(np.asarray(axis, int)):
             y = np.take(y, np.arange(y.shape[i])[::-1], int(i))
         return y.copy()
 
-    return flipped(x), (flipped,)
+    return flip(x), (flip,)
 
 
 @right_rule("concat", KIND_FORMULA)

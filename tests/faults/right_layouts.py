@@ -1,4 +1,4 @@
-"""Right in another way: results laid out otherwise in memory, and computed in higher precision and rounded once."""
+"""Variants with other layouts of results in memory, and with results of higher precision, rounded once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -32,57 +32,45 @@ OPS_BY_RESULT_LAYOUT: dict[str, Sequence[str]] = {
     "read-only": ("divide", "max", "stack"),
     "expanded": ("add", "mean", "broadcast_to"),
 }
-"""How results lie in memory, and of which ops that is tried."""
+"""By the layout of the results, the ops that it is tried with."""
 
 OPS_TRIED_IN_16_BITS = (
-    "multiply",
-    "sigmoid",
-    "sum",
-    "softmax",
-    "layer_norm",
-    "matmul",
-    "linear",
-    "cross_entropy",
+    *("multiply", "sigmoid", "sum", "softmax", "layer_norm", "matmul", "linear", "cross_entropy"),
 )
-"""Of which ops 16-bit floats are tried as well."""
+"""Ops that are tried in 16-bit floats as well."""
 
 
 def plant_view_as_value(op: str) -> Backend:
-    """The value as NumPy gives it, in the memory of the array."""
+    """Return a backend whose value is a view of its array, as NumPy gives it."""
+    spec = planted_backends.SPEC_BACKEND
 
     def vjp(fn: Callable[..., Any], *inputs: Array) -> Any:
-        return fn(*inputs), planted_backends.SPEC_BACKEND.vjp(fn, *inputs)[1]
+        return fn(*inputs), spec.vjp(fn, *inputs)[1]
 
-    return replace(
-        planted_backends.SPEC_BACKEND,
-        name="right",
-        ops={op: planted_backends.SPEC_BACKEND.ops[op]},
-        vjp=vjp,
-        nests=False,
-    )
+    return replace(spec, name="right", ops={op: spec.ops[op]}, vjp=vjp, nests=False)
 
 
 def plant_result_layout(op: str, layout: str) -> Backend:
-    """Value and gradients in this layout."""
-    lay = LAYOUTS[layout]
+    """Return a backend whose value and gradients have this layout."""
+    copy_with_layout = LAYOUTS[layout]
 
     def change(_: Array, value: Array, pull: Array) -> Any:
-        return lay(np.asarray(value)), lambda g: [lay(d) for d in pull(g)]
+        return copy_with_layout(np.asarray(value)), lambda g: [copy_with_layout(d) for d in pull(g)]
 
     return planted_backends.plant_vjp_change(op, change)
 
 
 def plant_wider_rule(op: str, dtypes: Sequence[str] = ("float64", "float32")) -> Backend:
-    """The spec's rule in the next wider dtype, value and gradients rounded once."""
+    """Return the spec with one rule computed in the next wider dtype, whose results are rounded once."""
 
     @wraps(OPS[op].rule)
     def rule(*xs: Array, **keywords: Any) -> RuleResult:
         wide = [x if x.dtype.kind in "biu" else x.astype(NEXT_WIDER_DTYPE[x.dtype.name]) for x in xs]
-        y, pulled = apply_spec_rule(op, *wide, **keywords)
+        y, pull_wide = apply_spec_rule(op, *wide, **keywords)
         dtype = next(x.dtype for x in xs if x.dtype.kind not in "biu")
 
         def pull(g: Array) -> list[Array]:
-            gradients = pulled(g.astype(NEXT_WIDER_DTYPE[dtype.name]))
+            gradients = pull_wide(g.astype(NEXT_WIDER_DTYPE[dtype.name]))
             return [
                 d if d is None else unbroadcast_like(d, x).astype(x.dtype)
                 for d, x in zip(gradients, xs, strict=False)
@@ -98,18 +86,15 @@ for op in sorted(OPS_GIVING_VIEWS):
 
 for layout, ops in OPS_BY_RESULT_LAYOUT.items():
     for op in ops:
-        register_variant(
-            op, KIND_LAYOUT, f"{op} gives {layout} arrays", partial(plant_result_layout, op, layout)
-        )
+        plant = partial(plant_result_layout, op, layout)
+        register_variant(op, KIND_LAYOUT, f"{op} gives {layout} arrays", plant)
 
 for op in OPS:
     if OPS[op].differentiable and op not in OPS_MOVING_ELEMENTS:
-        register_variant(
-            op, KIND_WIDER, f"{op} is computed in the next wider dtype", partial(plant_wider_rule, op)
-        )
+        plant = partial(plant_wider_rule, op)
+        register_variant(op, KIND_WIDER, f"{op} is computed in the next wider dtype", plant)
 
 for op in OPS_TRIED_IN_16_BITS:
     for dtype in ("float16", "bfloat16"):
-        register_variant(
-            op, KIND_WIDER, f"{op} of {dtype} is computed in float32", partial(plant_wider_rule, op, (dtype,))
-        )
+        plant = partial(plant_wider_rule, op, (dtype,))
+        register_variant(op, KIND_WIDER, f"{op} of {dtype} is computed in float32", plant)

@@ -1,4 +1,4 @@
-"""Right in another way: sums and products in other orders, statistics in one pass."""
+"""Variants with other orders: sums and products, and statistics in one pass."""
 
 import functools
 from collections.abc import Callable
@@ -7,17 +7,18 @@ import numpy as np
 
 from gradspec.reference import OPS
 from gradspec.reference.axes import normalize_axes
-from tests.faults.fault import Array, RuleResult
+from tests.faults.fault import Array, RuleResult, spell_out_name
 from tests.faults.own_reductions import Axis, keepdims_shape
 from tests.faults.right import KIND_ORDER, right_rule
 
-VECTOR_LANES = 8  # elements that are added up first
+VECTOR_LANES = 8  # partial sums, of every eighth element each
+
 Reduction = Callable[[Array], Array]
-"""From (..., n) to (...)."""
+"""From an array of shape (..., n) to one of shape (...)."""
 
 
 def flatten_reduced_axes(x: Array, axis: Axis) -> Array:
-    """X with the axes to be reduced last, and as one."""
+    """Return x with the axes to reduce moved to the end and flattened to one."""
     axes = normalize_axes(axis, x.ndim)
     moved = np.moveaxis(x, axes, range(-len(axes), 0)) if axes else x[..., None]
     lead = x.ndim - len(axes)
@@ -25,7 +26,7 @@ def flatten_reduced_axes(x: Array, axis: Axis) -> Array:
 
 
 def sum_one_by_one(x: Array) -> Array:
-    """One after the other."""
+    """Add one element after the other."""
     return functools.reduce(np.add, np.moveaxis(x, -1, 0), np.zeros(x.shape[:-1], x.dtype))
 
 
@@ -34,7 +35,7 @@ def sum_backwards(x: Array) -> Array:
 
 
 def sum_by_pairs(x: Array) -> Array:
-    """Neighbours first, then neighbours of these."""
+    """Add neighbours, then neighbouring sums, and so on."""
     while x.shape[-1] > 1:
         odd = x[..., 2 * (x.shape[-1] // 2) :]
         x = np.concat([x[..., 0:-1:2] + x[..., 1::2], odd], axis=-1)
@@ -42,14 +43,13 @@ def sum_by_pairs(x: Array) -> Array:
 
 
 def sum_by_eights(x: Array) -> Array:
-    """As vector registers do it: every eighth element together."""
-    return sum_by_pairs(
-        np.stack([sum_one_by_one(x[..., i::VECTOR_LANES]) for i in range(VECTOR_LANES)], axis=-1)
-    )
+    """Add every eighth element, as vector registers do, then the eight sums."""
+    lanes = [sum_one_by_one(x[..., i::VECTOR_LANES]) for i in range(VECTOR_LANES)]
+    return sum_by_pairs(np.stack(lanes, axis=-1))
 
 
 def sum_with_compensation(x: Array) -> Array:
-    """With the rounding of each addition carried on (Neumaier, 1974)."""
+    """Add one after the other and correct the sum by the rounding errors (Neumaier, 1974)."""
     total, lost = np.zeros((2, *x.shape[:-1]), x.dtype)
     for term in np.moveaxis(x, -1, 0):
         new = total + term
@@ -58,40 +58,35 @@ def sum_with_compensation(x: Array) -> Array:
     return total + lost
 
 
-SUM_ORDERS: tuple[Reduction, ...] = (
-    sum_one_by_one,
-    sum_backwards,
-    sum_by_pairs,
-    sum_by_eights,
-    sum_with_compensation,
-)
+SUM_ORDERS = (sum_one_by_one, sum_backwards, sum_by_pairs, sum_by_eights, sum_with_compensation)
 
 
 def reshape_like_value(op: str, x: Array, y: Array, axis: Axis, keepdims: bool) -> Array:
-    """The rows' results in the shape of the op's value."""
+    """Return the result of each row in the shape of the op's value and the dtype of x."""
     return np.reshape(y, np.shape(OPS[op].rule(x, axis=axis, keepdims=keepdims)[0])).astype(x.dtype)
 
 
 def count_reduced(x: Array, axis: Axis) -> int:
+    """Return the number of elements that one element of the value is made of."""
     n: int = flatten_reduced_axes(x, axis).shape[-1]
     return n
 
 
 def register_sum_order(add_up: Reduction) -> None:
-    """The ops that sum, with this for their sums."""
-    adds = f"adds up {add_up.__name__.replace('_', ' ')}"
+    """Declare variants of the ops that sum, with `add_up` for their sums."""
+    adds = f"adds up {spell_out_name(add_up).removeprefix('sum ')}"
 
     @right_rule("sum", KIND_ORDER, f"sum {adds}")
     def sum_(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
         _, pulls = OPS["sum"].rule(x, axis=axis, keepdims=keepdims)
-        return reshape_like_value("sum", x, add_up(flatten_reduced_axes(x, axis)), axis, keepdims), pulls
+        y = add_up(flatten_reduced_axes(x, axis))
+        return reshape_like_value("sum", x, y, axis, keepdims), pulls
 
     @right_rule("mean", KIND_ORDER, f"mean {adds}")
     def mean_(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
         _, pulls = OPS["mean"].rule(x, axis=axis, keepdims=keepdims)
-        return reshape_like_value(
-            "mean", x, add_up(flatten_reduced_axes(x, axis)) / count_reduced(x, axis), axis, keepdims
-        ), pulls
+        y = add_up(flatten_reduced_axes(x, axis)) / count_reduced(x, axis)
+        return reshape_like_value("mean", x, y, axis, keepdims), pulls
 
     @right_rule("softmax", KIND_ORDER, f"softmax {adds}")
     def softmax_(x: Array, *, axis: int = -1) -> RuleResult:
@@ -112,8 +107,8 @@ def register_sum_order(add_up: Reduction) -> None:
         return np.reshape(add_up(terms), z.shape), pulls
 
 
-for how in SUM_ORDERS:
-    register_sum_order(how)
+for add_up in SUM_ORDERS:
+    register_sum_order(add_up)
 
 
 @right_rule("prod", KIND_ORDER)
@@ -148,7 +143,7 @@ def prod_multiplies_what_is_before_by_what_is_behind(
 
 
 def compute_running_statistics(x: Array) -> tuple[Array, Array]:
-    """Mean and sum of squared distances from it, updated with each element (Welford, 1962)."""
+    """Return the mean and the sum of squared distances from it, updated with each element (Welford, 1962)."""
     mean, m2 = np.zeros((2, *x.shape[:-1]), x.dtype)
     for n, term in enumerate(np.moveaxis(x, -1, 0), 1):
         d = term - mean
@@ -158,41 +153,34 @@ def compute_running_statistics(x: Array) -> tuple[Array, Array]:
 
 
 def compute_merged_statistics(x: Array) -> tuple[Array, Array]:
-    """The same, merged from halves (Chan, Golub and LeVeque, 1979)."""
+    """Return the same two, merged from those of the halves (Chan, Golub and LeVeque, 1979)."""
     n = x.shape[-1]
     if n < 2:
-        return x.sum(-1), (x - x).sum(-1)  # NaN of an infinity
-    (a, m2_a), (b, m2_b) = (
-        compute_merged_statistics(x[..., : n // 2]),
-        compute_merged_statistics(x[..., n // 2 :]),
-    )
-    d, k = b - a, n // 2
+        return x.sum(-1), (x - x).sum(-1)  # NaN for an infinity
+    k = n // 2
+    a, m2_a = compute_merged_statistics(x[..., :k])
+    b, m2_b = compute_merged_statistics(x[..., k:])
+    d = b - a
     return a + d * (n - k) / n, m2_a + m2_b + d * d * (k * (n - k)) / n
 
 
-def compute_shifted_statistics(x: Array) -> tuple[Array, Array]:
-    """The sums of x - x[0] and of its square, which do not cancel where x is far from zero and narrow."""
-    d = x - x[..., :1]
-    total, n = d.sum(-1), x.shape[-1]
-    return x[..., 0] + total / n, np.maximum((d * d).sum(-1) - total * total / n, 0)
-
-
 def register_statistics(compute: Callable[[Array], tuple[Array, Array]]) -> None:
-    """The ops of mean and variance, with these for both."""
+    """Declare variants of the ops that need mean and variance, with `compute` for both."""
+    statistics = spell_out_name(compute).removeprefix("compute ")
 
-    @right_rule("var", KIND_ORDER, f"var of {compute.__name__} statistics")
+    @right_rule("var", KIND_ORDER, f"var of {statistics}")
     def var_(x: Array, *, axis: Axis = None, correction: float = 0, keepdims: bool = False) -> RuleResult:
         y, pulls = OPS["var"].rule(x, axis=axis, correction=correction, keepdims=keepdims)
         n = count_reduced(x, axis)
         value = compute(flatten_reduced_axes(x, axis))[1] / (n - correction if n > correction else 0)
         return np.reshape(value, np.shape(y)).astype(x.dtype), pulls
 
-    @right_rule("layer_norm", KIND_ORDER, f"layer_norm of {compute.__name__} statistics")
+    @right_rule("layer_norm", KIND_ORDER, f"layer_norm of {statistics}")
     def layer_norm_(x: Array, weight: Array, bias: Array, *, eps: float = 1e-5) -> RuleResult:
         axes = tuple(range(-weight.ndim, 0))
         n = weight.size
-        keep = (*x.shape[: x.ndim - weight.ndim], *(1,) * weight.ndim)
-        mean, m2 = (np.reshape(s, keep) for s in compute(flatten_reduced_axes(x, axes)))
+        shape = (*x.shape[: x.ndim - weight.ndim], *(1,) * weight.ndim)
+        mean, m2 = (np.reshape(s, shape) for s in compute(flatten_reduced_axes(x, axes)))
         rstd = (1 / np.sqrt(m2 / n + eps)).astype(x.dtype)
         xhat = (x - mean) * rstd
 
@@ -205,13 +193,13 @@ def register_statistics(compute: Callable[[Array], tuple[Array, Array]]) -> None
         return xhat * weight + bias, pull
 
 
-for statistics in (compute_running_statistics, compute_merged_statistics):
-    register_statistics(statistics)
+for compute in (compute_running_statistics, compute_merged_statistics):
+    register_statistics(compute)
 
 
 @right_rule("logsumexp", KIND_ORDER)
 def logsumexp_of_one_pass(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
-    """With the largest element so far subtracted (Milakov and Gimelshein, 2018)."""
+    """The largest element so far is subtracted (Milakov and Gimelshein, 2018)."""
     _, pulls = OPS["logsumexp"].rule(x, axis=axis, keepdims=keepdims)
     top, total = compute_online_max_and_sum(flatten_reduced_axes(x, axis))
     with np.errstate(divide="ignore"):
@@ -233,7 +221,7 @@ def log_softmax_of_one_pass(x: Array, *, axis: int = -1) -> RuleResult:
 
 
 def compute_online_max_and_sum(x: Array) -> tuple[Array, Array]:
-    """The largest element of each row, and the sum of the exponentials of all less it."""
+    """Return the largest element of each row, and the sum of the exponentials of all elements minus it."""
     top, total = np.full(x.shape[:-1], -np.inf, x.dtype), np.zeros(x.shape[:-1], x.dtype)
     for term in np.moveaxis(x, -1, 0):
         new = np.maximum(top, term)

@@ -1,4 +1,4 @@
-"""Right in another way: other legal subgradients where an op has several."""
+"""Variants with other subgradients, where an op has several legal ones."""
 
 from typing import Any
 
@@ -88,7 +88,7 @@ def clip_pays_the_bounds_on_its_bounds(x: Array, min: Array, max: Array) -> Rule
 
 
 def make_one_winner_rule(op: str, last: bool) -> Rule:
-    """An extreme whose first or last winner takes all."""
+    """Return the rule of an extreme whose first or last winner takes all."""
 
     def rule(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
         y = getattr(np, op)(x, axis=axis, keepdims=True)
@@ -97,21 +97,17 @@ def make_one_winner_rule(op: str, last: bool) -> Rule:
         losers = -1 if last else x.size
         chosen = np.where(wins, places, losers)
         best = (np.max if last else np.min)(chosen, axis=axis, keepdims=True, initial=losers)
+        takes_all = wins & (places == best)
         value = OPS[op].rule(x, axis=axis, keepdims=keepdims)[0]
-        return value, (
-            lambda g: zero_unless(wins & (places == best), np.reshape(g, keepdims_shape(x, axis))),
-        )
+        return value, (lambda g: zero_unless(takes_all, np.reshape(g, keepdims_shape(x, axis))),)
 
     return rule
 
 
 for extreme in ("max", "min"):
-    right_rule(extreme, KIND_SUBGRADIENT, f"{extreme} pays its first winner")(
-        make_one_winner_rule(extreme, last=False)
-    )
-    right_rule(extreme, KIND_SUBGRADIENT, f"{extreme} pays its last winner")(
-        make_one_winner_rule(extreme, last=True)
-    )
+    for place in ("first", "last"):
+        declare = right_rule(extreme, KIND_SUBGRADIENT, f"{extreme} pays its {place} winner")
+        declare(make_one_winner_rule(extreme, last=place == "last"))
 
 
 @right_rule("max", KIND_SUBGRADIENT)
@@ -119,9 +115,8 @@ def max_over_axes_in_turn_shares_ties_at_each(
     x: Array, *, axis: Any = None, keepdims: bool = False
 ) -> RuleResult:
     """Winners share evenly along each axis, and so not evenly over all of them."""
-    axes = (
-        tuple(range(x.ndim)) if axis is None else tuple(np.atleast_1d(np.asarray(axis, int)) % max(x.ndim, 1))
-    )
+    all_axes = range(x.ndim)
+    axes = all_axes if axis is None else np.atleast_1d(np.asarray(axis, int)) % max(x.ndim, 1)
     steps, y = [], x
     for i in axes:
         top = np.max(y, axis=int(i), keepdims=True)

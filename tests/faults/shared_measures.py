@@ -1,4 +1,8 @@
-"""What is exact, and how far rounding leads, depends on the case alone: found out once for all that are tried on it."""
+"""Measures that judges share.
+
+What is exact, and how far rounding leads, depends on the case alone: it is computed once for everything tried
+on it.
+"""
 
 from collections.abc import Callable
 from types import FunctionType
@@ -13,25 +17,25 @@ _cache: dict[Any, dict[str, Any]] = {}
 
 
 def share_measures() -> None:
-    """From now on, and until `forget`, measures of this process that compute the same know what one of them found out."""
+    """Let all judges of this process that compute the same share their results, until `clear_cache`."""
 
     def init(
         self: ComputationJudge[Any], dtype: str, compute: Callable[..., Any], rounds: bool = True
     ) -> None:
-        alone(self, dtype, compute, rounds)
+        init_alone(self, dtype, compute, rounds)
         self.__dict__ = _cache.setdefault((type(self), make_cache_key(compute)), self.__dict__)
 
-    alone = ComputationJudge.__init__
+    init_alone = ComputationJudge.__init__
     ComputationJudge.__init__ = init  # type: ignore[method-assign]
 
 
 def clear_cache() -> None:
-    """Make room, before faults of another op are tried."""
+    """Forget all results, before faults of another op are tried."""
     _cache.clear()
 
 
 def make_cache_key(x: Any) -> Any:
-    """What a computation depends on: the code of a function and all that it closes over, arrays by what they hold."""
+    """Return what a computation depends on: a function's code and all it closes over, arrays by content."""
     if isinstance(x, FunctionType):
         return x.__code__, *(make_cache_key(cell.cell_contents) for cell in x.__closure__ or ())
     if isinstance(x, np.ndarray):
@@ -42,6 +46,6 @@ def make_cache_key(x: Any) -> Any:
         return tuple((k, make_cache_key(v)) for k, v in x.items())
     if isinstance(x, list | tuple):
         return tuple(map(make_cache_key, x))
-    if isinstance(x, slice):  # which not every Python can hash
+    if isinstance(x, slice):  # not hashable before Python 3.12
         return x.start, x.stop, x.step
     return x

@@ -1,4 +1,4 @@
-"""What a measurement amounts to: rates, medians and survivors."""
+"""The summary of a measurement: rates, medians and survivors."""
 
 import json
 import statistics
@@ -15,7 +15,7 @@ from tests.faults.fault import Fault
 from tests.faults.measurement import FaultOutcome, Measurement
 from tests.faults.registry import faults, right_variants
 
-MIN_SHARE_OF_SEEDS = 0.8  # of the seeds: a fault that they find counts as found
+MIN_SHARE_OF_SEEDS = 0.8  # a fault counts as detected if at least this share of the seeds detects it
 
 
 @dataclass
@@ -39,13 +39,21 @@ class FaultResult:
 
     @property
     def median_examples(self) -> float:
-        """The median of the examples that it took, inf for those that did not do."""
+        """The median of the examples that it took; a seed that did not detect the fault counts as inf."""
         return statistics.median(o.detection.example if o.detection else float("inf") for o in self.outcomes)
 
 
 @dataclass
 class Summary:
-    """A measurement. seconds: of wall-clock time; processes: how many worked; work: seconds of the processor in all of them."""
+    """A measurement, summed up.
+
+    Args:
+        fault_results: The result of each fault.
+        trial_results: The results of the trials of what is right.
+        seconds: Wall-clock time.
+        processes: How many processes worked.
+        processor_seconds: Processor time of all of them.
+    """
 
     fault_results: list[FaultResult]
     trial_results: list[TrialResult]
@@ -58,7 +66,7 @@ class Summary:
         return sorted({o.seed for f in self.fault_results for o in f.outcomes})
 
     def detection_rate(self, seed: int) -> float:
-        """The share of the faults that this seed finds."""
+        """Return the share of the faults that this seed detected."""
         of_seed = [o.detection is not None for f in self.fault_results for o in f.outcomes if o.seed == seed]
         return statistics.mean(of_seed)
 
@@ -71,17 +79,17 @@ class Summary:
 
     @property
     def alarms(self) -> list[TrialResult]:
-        return [v for v in self.trial_results if v.alarm]
+        return [r for r in self.trial_results if r.alarm]
 
     @property
     def backend_results(self) -> list[TrialResult]:
-        """What was said of unmodified backends."""
-        return [v for v in self.trial_results if v.trial.backend not in right_variants()]
+        """The results of unmodified backends."""
+        return [r for r in self.trial_results if r.trial.backend not in right_variants()]
 
     @property
     def variant_results(self) -> list[TrialResult]:
-        """What was said of variants that are right but different."""
-        return [v for v in self.trial_results if v.trial.backend in right_variants()]
+        """The results of variants."""
+        return [r for r in self.trial_results if r.trial.backend in right_variants()]
 
     def count_by_property(self) -> Counter[str]:
         return sum((f.detections_by_property for f in self.fault_results), Counter())
@@ -96,30 +104,31 @@ class Summary:
             "rate by seed": {seed: self.detection_rate(seed) for seed in self.seeds},
             "processor seconds": round(self.processor_seconds, 1),
             "judged cases of unmodified backends": count_judged_cases(self.backend_results),
-            "right variants": sorted({v.trial.backend for v in self.variant_results}),
+            "right variants": sorted({r.trial.backend for r in self.variant_results}),
             "judged cases of right variants": count_judged_cases(self.variant_results),
-            "false alarms": [asdict(v) for v in self.alarms],
+            "false alarms": [asdict(r) for r in self.alarms],
             "by fault": [_describe(f) for f in self.fault_results],
         }
 
 
 def save_json(data: Any, file: Path) -> None:
-    """Write it as JSON, whole or not at all."""
-    with NamedTemporaryFile("w", dir=file.parent, prefix=file.name, delete=False) as whole:
-        json.dump(data, whole, indent=1)
-    Path(whole.name).replace(file)
+    """Write the data as JSON, all of it or nothing."""
+    with NamedTemporaryFile("w", dir=file.parent, prefix=file.name, delete=False) as temporary:
+        json.dump(data, temporary, indent=1)
+    Path(temporary.name).replace(file)
 
 
 def count_judged_cases(results: Iterable[TrialResult]) -> int:
-    """How many cases they are of."""
-    return sum(v.judged_cases for v in results)
+    """Return how many cases were judged."""
+    return sum(r.judged_cases for r in results)
 
 
 def summarize(measurement: Measurement, seconds: float, processes: int) -> Summary:
-    found: dict[str, FaultResult] = {}
+    """Return the summary of a measurement that took so many seconds in so many processes."""
+    results: dict[str, FaultResult] = {}
     for outcome in measurement.outcomes:
-        found.setdefault(outcome.fault, FaultResult(faults()[outcome.fault])).outcomes.append(outcome)
-    return Summary([*found.values()], measurement.trial_results, seconds, processes, measurement.seconds)
+        results.setdefault(outcome.fault, FaultResult(faults()[outcome.fault])).outcomes.append(outcome)
+    return Summary([*results.values()], measurement.trial_results, seconds, processes, measurement.seconds)
 
 
 def _describe(f: FaultResult) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""The two numbers of the judge that are chosen and not computed, and what comes of choosing them otherwise.
+"""Curves over the judge's two numbers that are chosen and not computed: how other choices would do.
 
-Wider tolerances let more faults through, narrower ones fail more of what is right. A verdict depends on the tolerance in one
-direction only, so that a fault found at the widest need not be tried at the others, nor what passes at the narrowest.
+Wider tolerances let more faults through, narrower ones fail more of what is right. A verdict depends on the
+tolerance in one direction only: a fault detected at the widest need not be tried at the others, nor a trial
+that passes at the narrowest.
 """
 
 import sys
@@ -27,7 +28,7 @@ COPY_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far off a result may be: so many times the noise of so many copies."""
+    """How far off a result may be: `factor` times the noise of `copies` jittered copies."""
 
     factor: float = judge.FACTOR
     copies: int = judge.JITTERED_COPIES[-1]
@@ -35,7 +36,15 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """What a setting comes to. faults, runs: how many were tried, runs being of one property on one thing that is right."""
+    """The counts at one tolerance.
+
+    Args:
+        tolerance: The tolerance.
+        faults: How many faults were tried.
+        survivors: The names of those that no property detected.
+        runs: How many trials of what is right were run, each of one property on one backend or variant.
+        alarms: Those that failed, each as "backend | op | property".
+    """
 
     tolerance: Tolerance
     faults: int
@@ -45,20 +54,17 @@ class CurvePoint:
 
     @property
     def variant_alarm_count(self) -> int:
-        """How many of the false alarms are of variants, and not of an unmodified backend."""
+        """How many of the false alarms are about variants and not about an unmodified backend."""
         return sum(alarm.split(" | ")[0] in right_variants() for alarm in self.alarms)
 
 
-CURVE_TOLERANCES = (
-    [Tolerance(factor=f) for f in FACTORS],
-    [Tolerance(copies=k) for k in COPY_COUNTS],
-)
-"""Two curves, each from the narrowest tolerance to the widest."""
+CURVE_TOLERANCES = [Tolerance(factor=f) for f in FACTORS], [Tolerance(copies=k) for k in COPY_COUNTS]
+"""The tolerances of the two curves, each from the narrowest to the widest."""
 
 
 @contextmanager
 def use_tolerance(tolerance: Tolerance) -> Iterator[None]:
-    """Within this context the judge allows so much."""
+    """Within this context the judge has this tolerance."""
     k = tolerance.copies
     numbers = {
         "FACTOR": tolerance.factor,
@@ -66,59 +72,59 @@ def use_tolerance(tolerance: Tolerance) -> Iterator[None]:
     }
     with ExitStack() as stack:
         for name, module in list(sys.modules.items()):
-            for number, given in numbers.items():
-                if name.startswith("gradspec.properties.") and hasattr(module, number):
-                    stack.enter_context(mock.patch.object(module, number, given))
+            for constant, number in numbers.items():
+                if name.startswith("gradspec.properties.") and hasattr(module, constant):
+                    stack.enter_context(mock.patch.object(module, constant, number))
         yield
 
 
 def measure_points(task: OpTask, tolerances: Sequence[Tolerance]) -> list[CurvePoint]:
-    """What the settings come to for one op and seed; a task of a worker."""
+    """Return the points at these tolerances for one op and seed; called in a worker."""
     drawn_cases.clear_cache()
-    runs = [unit for name in task.backends for unit in list_trials(name, task.op)]
+    trials = [trial for name in task.backends for trial in list_trials(name, task.op)]
     survivors: Mapping[Tolerance, list[str]] = _filter_at_each_tolerance(
         list(task.faults), tolerances[::-1], lambda name: not detect_fault(faults()[name], task.seed)
     )
     alarms = _filter_at_each_tolerance(
-        runs, tolerances, lambda unit: run_trial(unit, task.seed).alarm is not None
+        trials, tolerances, lambda trial: run_trial(trial, task.seed).alarm is not None
     )
     return [
         CurvePoint(
-            setting,
+            tolerance,
             len(task.faults),
-            survivors[setting],
-            len(runs),
-            [f"{unit.backend} | {unit.op} | {unit.property}" for unit in alarms[setting]],
+            survivors[tolerance],
+            len(trials),
+            [f"{trial.backend} | {trial.op} | {trial.property}" for trial in alarms[tolerance]],
         )
-        for setting in tolerances
+        for tolerance in tolerances
     ]
 
 
 def _filter_at_each_tolerance(
     things: list[T], tolerances: Sequence[Tolerance], holds: Callable[[T], bool]
 ) -> dict[Tolerance, list[T]]:
-    """Those for which it holds at each setting, tried only if it held at the one before."""
-    found = {}
-    for setting in tolerances:
+    """Return the things for which `holds` is true, by tolerance; each must have passed the one before."""
+    result = {}
+    for tolerance in tolerances:
         shared_measures.clear_cache()
-        with use_tolerance(setting):
-            found[setting] = things = [thing for thing in things if holds(thing)]
-    return found
+        with use_tolerance(tolerance):
+            result[tolerance] = things = [thing for thing in things if holds(thing)]
+    return result
 
 
 def measure_curves(
     pool: Executor, op_tasks: Sequence[OpTask], report: ReportProgress
 ) -> list[list[CurvePoint]]:
-    """For each of the two curves its points, all pieces together."""
-    tasks = {
-        pool.submit(measure_points, piece, settings): i
-        for piece in op_tasks
-        for i, settings in enumerate(CURVE_TOLERANCES)
+    """Return the points of each of the two curves, summed over all tasks."""
+    futures = {
+        pool.submit(measure_points, task, tolerances): i
+        for task in op_tasks
+        for i, tolerances in enumerate(CURVE_TOLERANCES)
     }
     parts: list[list[list[CurvePoint]]] = [[] for _ in CURVE_TOLERANCES]
-    for n, task in enumerate(as_completed(tasks), 1):
-        parts[tasks[task]].append(task.result())
-        report(f"{n:,} of {len(tasks):,} pieces of the curve")
+    for n, future in enumerate(as_completed(futures), 1):
+        parts[futures[future]].append(future.result())
+        report(f"{n:,} of {len(futures):,} tasks of the curves")
     return [[_add_points(points) for points in zip(*part, strict=True)] for part in parts]
 
 

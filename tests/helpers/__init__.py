@@ -1,1 +1,1 @@
-"""What tests of several folders use: backends with planted rules, runs of pytest as a user starts them."""
+"""Helpers for tests of several folders: backends with planted rules, runs of pytest as a user starts them."""

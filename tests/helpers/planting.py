@@ -1,4 +1,4 @@
-"""Planting faults: backends with wrong rules in place of right ones, and whether a property notices."""
+"""Planted faults: backends with wrong rules in place of right ones, and whether a property notices them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,19 +13,22 @@ from gradspec.properties.running.failure import Law, LawViolation
 from gradspec.properties.running.targets import OpUnderTest
 from gradspec.reference import OPS, VJP, record
 
-SEED = 0  # of all of them: what is drawn does not hang on the text of a test
+SEED = 0
+"""One for all tests, so that the cases do not depend on the text of a test."""
+
 QUIET_SETTINGS = settings(
     max_examples=40, derandomize=True, database=None, deadline=None, phases=[Phase.generate]
-)  # as many examples as the default profile or a few more, and always the same ones; what is found need not be small
+)
+"""About twice the examples of the default profile, always the same ones, and nothing is shrunk."""
 
 
 def make_backend_of_rules(**rules: Callable[..., VJP]) -> Backend:
-    """A backend that offers just these rules, under the names of the ops they claim to be."""
+    """Return a backend that offers just these rules, under the names of the ops they claim to be."""
     return make_backend_of_ops({name: record(rule) for name, rule in rules.items()})
 
 
 def make_backend_of_ops(ops: Mapping[str, Callable[..., Any]], name: str = "planted") -> Backend:
-    """The numpy backend with other ops than its own."""
+    """Return the numpy backend with these ops in place of its own."""
     return replace(load("numpy"), name=name, ops=ops)
 
 
@@ -37,27 +40,34 @@ def find_violation(
     draw_cases: Callable[[OpUnderTest], st.SearchStrategy[list[Any]]] | None = None,
     **cases: Any,
 ) -> LawViolation | None:
-    """How the one op of the backend breaks a law on drawn cases (`Subject.cases` takes the keywords), or None.
+    """Check a law on drawn cases of the one op of a backend.
 
-    drawn: what the cases are drawn by instead.
+    Args:
+        law: The law.
+        backend: The backend; it has one op.
+        example_settings: How many examples to draw, and how.
+        draw_cases: The strategy of the cases, in place of `OpUnderTest.cases`.
+        **cases: The keywords for `OpUnderTest.cases`.
+
+    Returns:
+        The violation of the law, None if there is none.
     """
     (name,) = backend.ops
-    subject = OpUnderTest(
-        name=name, op=OPS[name], backend=backend, dtypes=sorted(backend.dtypes, reverse=True)
-    )
+    dtypes = sorted(backend.dtypes, reverse=True)
+    target = OpUnderTest(name=name, op=OPS[name], backend=backend, dtypes=dtypes)
 
     @example_settings
     @given(data=st.data())
     def check(data: st.DataObject) -> None:
         if draw_cases is None:
-            subject.check_law_on_cases(law, data, **cases)
+            target.check_law_on_cases(law, data, **cases)
         else:
-            for case in data.draw(draw_cases(subject)):
-                subject.check_law(law, case)
+            for case in data.draw(draw_cases(target)):
+                target.check_law(law, case)
 
     set_seed(check, SEED)
     try:
         check()
-    except LawViolation as found:
-        return found
+    except LawViolation as violation:
+        return violation
     return None

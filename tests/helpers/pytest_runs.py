@@ -1,4 +1,4 @@
-"""Runs of the properties as a user starts them: in a process of their own, from a folder of their own."""
+"""Runs of the properties as a user starts them: each in its own process, from its own folder."""
 
 import os
 import re
@@ -31,21 +31,27 @@ def make_environment() -> dict[str, str]:
 
 def make_command(*arguments: str, properties: str = "gradspec.properties") -> list[str]:
     plugin = ("-p", "gradspec.properties.plugin", "-p", "no:cacheprovider")
-    usual = {"--hypothesis-profile": "quick", "--hypothesis-seed": "1"}
-    rest = [f"{name}={value}" for name, value in usual.items() if not any(name in a for a in arguments)]
-    return [sys.executable, "-m", "pytest", *plugin, "--pyargs", properties, *rest, *arguments]
+    defaults = {"--hypothesis-profile": "quick", "--hypothesis-seed": "1"}
+    options = [f"{name}={value}" for name, value in defaults.items() if not any(name in a for a in arguments)]
+    return [sys.executable, "-m", "pytest", *plugin, "--pyargs", properties, *options, *arguments]
 
 
 def read_readme_backend() -> str:
-    """The backend that the README shows in full, as `my_backend.py`."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    """Return the source of the backend that the README shows in full, as `my_backend.py`."""
+    text = (ROOT / "docs" / "backends.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(# my_backend\.py\n.*?)```", text, re.DOTALL)
     return str(example)
 
 
 def run_properties(folder: Path, *arguments: str, properties: str = "gradspec.properties") -> PytestRun:
-    """`pytest --pyargs gradspec.properties` with these arguments, from this folder. properties: others than these."""
-    done = subprocess.run(
+    """Run `pytest --pyargs gradspec.properties` with these arguments.
+
+    Args:
+        folder: The folder to run it from.
+        *arguments: The arguments.
+        properties: A package or folder of properties to run in place of `gradspec.properties`.
+    """
+    finished = subprocess.run(
         make_command(*arguments, properties=properties),
         cwd=folder,
         env=make_environment(),
@@ -53,18 +59,22 @@ def run_properties(folder: Path, *arguments: str, properties: str = "gradspec.pr
         text=True,
         check=False,
     )
-    return PytestRun(done.returncode, done.stdout + done.stderr, folder)
+    return PytestRun(finished.returncode, finished.stdout + finished.stderr, folder)
 
 
 def copy_one_property(folder: Path) -> str:
-    """A folder in this one with one property in it, which takes less time than all do."""
+    """Copy one property into a folder within this one, since one takes less time than all.
+
+    Returns:
+        The name of that folder.
+    """
     (folder / "properties").mkdir()
     shutil.copy(ROOT / "properties" / "test_value.py", folder / "properties")
     return "properties"
 
 
 def run_script(script: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    """The script, run from another folder than it was written in."""
+    """Run the script from a folder, which need not be the one it was written to."""
     return subprocess.run(
         [sys.executable, script.resolve()],
         cwd=folder,

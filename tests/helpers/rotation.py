@@ -1,7 +1,7 @@
-"""Tests that take long take turns: of those marked `rotating` one commit tries a fifth, five in a row all of them.
+"""The rotation of slow tests: each commit runs a fifth of those marked `rotating`, five in a row run all.
 
-`--everything` tries them all. A fifth is told by the number of commits before this one, so that any five commits one after the
-other try each. Where git says nothing, as in an unpacked archive, all are tried.
+`--everything` runs them all. Which fifth runs depends on the number of commits before this one, so that any
+five consecutive commits run each test. Without a git repository, as in an unpacked archive, all of them run.
 """
 
 import subprocess
@@ -15,8 +15,11 @@ ROOT = Path(__file__).parents[2]
 TURNS = 5
 
 
-def turn_of(checkout: Path) -> int | None:
-    """Whose turn it is, from 0 to TURNS - 1: the commits before this one, not counting those of branches merged into it."""
+def compute_turn(checkout: Path) -> int | None:
+    """Return whose turn it is, from 0 to TURNS - 1; None without a git repository.
+
+    It is the number of commits up to the current one, modulo TURNS; those of merged branches do not count.
+    """
     command = ["git", "rev-list", "--count", "--first-parent", "HEAD"]
     try:
         count = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True).stdout
@@ -26,34 +29,39 @@ def turn_of(checkout: Path) -> int | None:
 
 
 class Rotation:
-    """Leaves out the tests whose turn it is not, and says at the end how many of which file those were."""
+    """Leaves out the tests whose turn it is not, and says at the end how many of which file those were.
+
+    Args:
+        turn: Whose turn it is; None to run all tests.
+    """
 
     def __init__(self, turn: int | None) -> None:
         self.turn = turn
-        self.left_out: Counter[str] = Counter()
+        self.left_out_counts: Counter[str] = Counter()
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         if self.turn is None:
             return
         rotating = sorted(item.nodeid for item in items if item.get_closest_marker("rotating"))
-        others = set(rotating) - set(rotating[self.turn :: TURNS])
-        later = [item for item in items if item.nodeid in others]
-        self.left_out.update(item.path.name for item in later)
-        items[:] = [item for item in items if item.nodeid not in others]
-        config.hook.pytest_deselected(items=later)
+        other_turns = set(rotating) - set(rotating[self.turn :: TURNS])
+        deselected = [item for item in items if item.nodeid in other_turns]
+        self.left_out_counts.update(item.path.name for item in deselected)
+        items[:] = [item for item in items if item.nodeid not in other_turns]
+        config.hook.pytest_deselected(items=deselected)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if (output := getattr(session.config, "workeroutput", None)) is not None:  # under xdist
-            output["left out"] = dict(self.left_out)
+            output["left out"] = dict(self.left_out_counts)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        self.left_out = Counter(getattr(node, "workeroutput", {}).get("left out", self.left_out))
+        output = getattr(node, "workeroutput", {})
+        self.left_out_counts = Counter(output.get("left out", self.left_out_counts))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self.left_out:
-            where = ", ".join(f"{n} of {file}" for file, n in sorted(self.left_out.items()))
+        if self.left_out_counts:
+            counts = ", ".join(f"{n} of {file}" for file, n in sorted(self.left_out_counts.items()))
             turn = f"turn {self.turn} of {TURNS}, by the number of commits" if self.turn is not None else ""
             terminalreporter.write_line(
-                f"left to other commits ({turn}): {where}; --everything tries them all"
+                f"left to other commits ({turn}): {counts}; --everything runs them all"
             )

@@ -1,1 +1,1 @@
-"""Each law catches the fault it exists for, and lets pass what is right: test_NAME.py for properties/laws/NAME.py."""
+"""Each law must catch its fault and pass what is right: test_NAME.py is for properties/laws/NAME.py."""

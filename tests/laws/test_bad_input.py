@@ -1,4 +1,4 @@
-"""Bad input: backends that take what the spec refuses."""
+"""Bad input: the law catches backends that accept what the spec refuses, and those that refuse everything."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,8 +18,8 @@ from gradspec.reference import OPS, VJP
 from tests.helpers.planting import find_violation, make_backend_of_ops, make_backend_of_rules
 
 
-def draw_refused_cases(subject: OpUnderTest) -> Any:
-    return bad_input_cases(subject.op, subject.dtypes, allow_bad_indices=True)
+def draw_refused_cases(target: OpUnderTest) -> Any:
+    return bad_input_cases(target.op, target.dtypes, allow_bad_indices=True)
 
 
 def linear_that_broadcasts_its_bias(x: Any, weight: Any, bias: Any = None) -> VJP:
@@ -55,10 +55,10 @@ def where_any_number_is_true(condition: Any, x: Any, y: Any) -> VJP:
 
 
 def getitem_that_rounds_indices(x: Any, *, key: Any) -> VJP:
-    def rounded(part: Any) -> Any:
+    def round_floats(part: Any) -> Any:
         return part.astype(np.int64) if isinstance(part, np.ndarray) and part.dtype.kind == "f" else part
 
-    return OPS["getitem"].rule(x, key=tuple(map(rounded, key)) if isinstance(key, tuple) else key)
+    return OPS["getitem"].rule(x, key=tuple(map(round_floats, key)) if isinstance(key, tuple) else key)
 
 
 def reshape_that_repeats(x: Any, *, shape: Any) -> VJP:
@@ -86,17 +86,14 @@ FAULTS: dict[str, list[Callable[..., VJP]]] = {
 def test_taking_what_the_spec_refuses_is_caught_and_by_no_other_law(
     op: str, rule: Callable[..., VJP]
 ) -> None:
-    assert find_violation(
-        what_the_spec_refuses_raises, make_backend_of_rules(**{op: rule}), draw_cases=draw_refused_cases
-    )
-    assert not find_violation(value_agrees, make_backend_of_rules(**{op: rule}), cases_per_example=1)
-    assert not find_violation(
-        every_gradient_agrees, make_backend_of_rules(**{op: rule}), cases_per_example=1, smooth=True
-    )
+    backend = make_backend_of_rules(**{op: rule})
+    assert find_violation(what_the_spec_refuses_raises, backend, draw_cases=draw_refused_cases)
+    assert not find_violation(value_agrees, backend, cases_per_example=1)
+    assert not find_violation(every_gradient_agrees, backend, cases_per_example=1, smooth=True)
 
 
 def resize_cotangents(backend: Backend) -> Backend:
-    """The backend, with cotangents of any shape made to fit."""
+    """Return the backend with cotangents of any shape made to fit."""
 
     def vjp(fn: Any, *xs: Any) -> Any:
         value, pullback = backend.vjp(fn, *xs)
@@ -111,12 +108,11 @@ def test_a_cotangent_of_another_shape_is_refused() -> None:
 
 
 def test_raising_always_is_no_way_out() -> None:
-    def never(x: Any) -> Any:
+    def raise_always(x: Any) -> Any:
         raise NotImplementedError
 
-    assert find_violation(
-        what_the_spec_refuses_raises, make_backend_of_ops({"tanh": never}), draw_cases=draw_refused_cases
-    )
+    backend = make_backend_of_ops({"tanh": raise_always})
+    assert find_violation(what_the_spec_refuses_raises, backend, draw_cases=draw_refused_cases)
 
 
 def linear_with_errors_of_its_own(x: Any, weight: Any, bias: Any = None) -> VJP:
@@ -130,19 +126,18 @@ def linear_with_errors_of_its_own(x: Any, weight: Any, bias: Any = None) -> VJP:
     [("linear", linear_with_errors_of_its_own), ("sum", OPS["sum"].rule), ("getitem", OPS["getitem"].rule)],
 )
 def test_any_error_will_do(op: str, rule: Callable[..., VJP]) -> None:
-    assert not find_violation(
-        what_the_spec_refuses_raises, make_backend_of_rules(**{op: rule}), draw_cases=draw_refused_cases
-    )
+    backend = make_backend_of_rules(**{op: rule})
+    assert not find_violation(what_the_spec_refuses_raises, backend, draw_cases=draw_refused_cases)
 
 
 def make_backend_that_stops_recording_after_an_error() -> Backend:
-    """A backend that records nothing from its first error on."""
-    right, on = make_backend_of_ops({"matmul": OPS["matmul"].apply}, "spec"), [True]
+    """Return a backend that records nothing from its first error on."""
+    right, records = make_backend_of_ops({"matmul": OPS["matmul"].apply}, "spec"), [True]
 
     def vjp(fn: Any, *inputs: Any) -> Any:
-        recorded, on[0] = on[0], False
+        recorded, records[0] = records[0], False
         value, pullback = right.vjp(fn, *inputs)
-        on[0] = recorded
+        records[0] = recorded
         return value, pullback if recorded else lambda g: tuple(0 * d for d in pullback(g))
 
     return replace(right, vjp=vjp)
@@ -150,10 +145,8 @@ def make_backend_that_stops_recording_after_an_error() -> Backend:
 
 def test_a_refusal_leaves_nothing_behind() -> None:
     case = Case.of("matmul", "float64", [[[1, 2]], [[3, 4]]], {}, [[1]])
-    found = what_the_spec_refuses_raises(make_backend_that_stops_recording_after_an_error(), case)
-    assert found.verdict == "disagree"
-    assert "from then on" in found.reason
-    assert (
-        what_the_spec_refuses_raises(make_backend_of_ops({"matmul": OPS["matmul"].apply}), case).verdict
-        == "agree"
-    )
+    judgement = what_the_spec_refuses_raises(make_backend_that_stops_recording_after_an_error(), case)
+    assert judgement.verdict == "disagree"
+    assert "from then on" in judgement.reason
+    right = make_backend_of_ops({"matmul": OPS["matmul"].apply})
+    assert what_the_spec_refuses_raises(right, case).verdict == "agree"

@@ -1,4 +1,4 @@
-"""Extreme numbers: the faults the law is for, and what it leaves open."""
+"""Extreme numbers: the faults that the law is for, and what it leaves open."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +17,8 @@ from gradspec.reference import OPS, VJP
 from tests.helpers.planting import find_violation, make_backend_of_rules
 
 
-def draw_extreme_cases(subject: OpUnderTest) -> Any:
-    return extreme_cases(subject.op, subject.dtypes, cases_per_example=6)
+def draw_extreme_cases(target: OpUnderTest) -> Any:
+    return extreme_cases(target.op, target.dtypes, cases_per_example=6)
 
 
 def sigmoid_whose_gradient_overflows(x: Any) -> VJP:
@@ -57,9 +57,8 @@ FAULTS: dict[str, list[Callable[..., VJP]]] = {
 
 @pytest.mark.parametrize(("op", "rule"), [(op, rule) for op, rules in FAULTS.items() for rule in rules])
 def test_a_number_that_goes_elsewhere_is_caught(op: str, rule: Callable[..., VJP]) -> None:
-    assert find_violation(
-        extremes_go_where_the_spec_says, make_backend_of_rules(**{op: rule}), draw_cases=draw_extreme_cases
-    )
+    backend = make_backend_of_rules(**{op: rule})
+    assert find_violation(extremes_go_where_the_spec_says, backend, draw_cases=draw_extreme_cases)
 
 
 @pytest.mark.rotating
@@ -67,8 +66,9 @@ def test_a_number_that_goes_elsewhere_is_caught(op: str, rule: Callable[..., VJP
     ("op", "rule"), [("divide", divide_that_squares), ("maximum", maximum_that_ignores_nan)]
 )
 def test_a_number_that_goes_elsewhere_is_caught_by_no_other_law(op: str, rule: Callable[..., VJP]) -> None:
-    assert not find_violation(value_agrees, make_backend_of_rules(**{op: rule}))
-    assert not find_violation(every_gradient_agrees, make_backend_of_rules(**{op: rule}), smooth=True)
+    backend = make_backend_of_rules(**{op: rule})
+    assert not find_violation(value_agrees, backend)
+    assert not find_violation(every_gradient_agrees, backend, smooth=True)
 
 
 def flush_tiny_numbers(x: Any) -> Any:
@@ -99,9 +99,8 @@ RIGHT_RULES: dict[str, list[Callable[..., VJP]]] = {
 
 @pytest.mark.parametrize(("op", "rule"), [(op, rule) for op, rules in RIGHT_RULES.items() for rule in rules])
 def test_what_ieee_leaves_open_is_open(op: str, rule: Callable[..., VJP]) -> None:
-    assert not find_violation(
-        extremes_go_where_the_spec_says, make_backend_of_rules(**{op: rule}), draw_cases=draw_extreme_cases
-    )
+    backend = make_backend_of_rules(**{op: rule})
+    assert not find_violation(extremes_go_where_the_spec_says, backend, draw_cases=draw_extreme_cases)
 
 
 def test_a_gelu_that_is_flat_has_a_gradient() -> None:
@@ -120,10 +119,8 @@ def var_that_stays_finite(x: Any, *, axis: Any = None, correction: float = 0, ke
 @pytest.mark.parametrize(("size", "verdict"), [(1e300, "disagree"), (1.5e154, "agree")])
 def test_what_is_far_beyond_the_largest_number_is_infinite_in_any_order(size: float, verdict: str) -> None:
     case = Case.of("var", "float64", [[size, -size, size]], {"axis": 0}, 1)
-    found = judge_case(
-        extremes_go_where_the_spec_says, make_backend_of_rules(var=var_that_stays_finite), case
-    )
-    assert found.verdict == verdict
+    backend = make_backend_of_rules(var=var_that_stays_finite)
+    assert judge_case(extremes_go_where_the_spec_says, backend, case).verdict == verdict
 
 
 def test_a_product_that_underflows_on_its_way_to_infinity_may_be_nan() -> None:
@@ -131,18 +128,18 @@ def test_a_product_that_underflows_on_its_way_to_infinity_may_be_nan() -> None:
         y, pulls = OPS["prod"].rule(x, axis=axis, keepdims=keepdims)
         return np.where(np.isinf(y), np.nan, y).astype(y.dtype), pulls
 
-    def of(*numbers: float) -> str:
+    def judge_product(*numbers: float) -> str:
         case = Case.of("prod", "float16", [numbers], {"axis": 0}, 2)
-        return judge_case(
-            extremes_go_where_the_spec_says, make_backend_of_rules(prod=never_infinite), case
-        ).verdict
+        backend = make_backend_of_rules(prod=never_infinite)
+        return judge_case(extremes_go_where_the_spec_says, backend, case).verdict
 
-    assert of(0.001, 0.001, -0.01, -0.01, -np.inf) != "disagree"  # the first four come to 0
-    assert of(2.0, 0.5, -np.inf) == "disagree"
+    # The product of the first four is 0 in float16.
+    assert judge_product(0.001, 0.001, -0.01, -0.01, -np.inf) != "disagree"
+    assert judge_product(2.0, 0.5, -np.inf) == "disagree"
 
 
 def test_what_an_infinite_statistic_divides_may_be_zero() -> None:
-    """The squares of these distances are within, the squared distance between the two numbers is beyond the largest number."""
+    """Squared distances from the mean are finite here; that of the two numbers from each other overflows."""
 
     def by_differences(x: Any, weight: Any, bias: Any, *, eps: float = 1e-5) -> VJP:
         with np.errstate(over="ignore"):
@@ -150,12 +147,11 @@ def test_what_an_infinite_statistic_divides_may_be_zero() -> None:
         centred = x - np.mean(x, axis=-1, keepdims=True)
         return centred / np.sqrt(squared + eps) * weight + bias, OPS["layer_norm"].rule(x, weight, bias)[1]
 
-    def of(size: float) -> str:
+    def judge_layer_norm(size: float) -> str:
         inputs = [[[size, -size / 4]], [1, 2], [1, 3]]
         case = Case.of("layer_norm", "float64", inputs, {"eps": 1e-5}, [[-1, 0.75]])
-        return judge_case(
-            extremes_go_where_the_spec_says, make_backend_of_rules(layer_norm=by_differences), case
-        ).verdict
+        backend = make_backend_of_rules(layer_norm=by_differences)
+        return judge_case(extremes_go_where_the_spec_says, backend, case).verdict
 
-    assert of(1.3e154) != "disagree"
-    assert of(1.3e150) == "agree"
+    assert judge_layer_norm(1.3e154) != "disagree"
+    assert judge_layer_norm(1.3e150) == "agree"

@@ -1,4 +1,4 @@
-"""Subgradients at kinks: the faults the law is for, and the conventions it leaves open."""
+"""Subgradients at kinks: the faults that the law is for, and the conventions it leaves open."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +18,8 @@ from gradspec.reference import OPS, VJP
 from tests.helpers.planting import find_violation, make_backend_of_rules
 
 
-def draw_kink_cases(subject: OpUnderTest) -> Any:
-    return kinked_cases(subject.op, subject.dtypes, cases_per_example=2)
+def draw_kink_cases(target: OpUnderTest) -> Any:
+    return kinked_cases(target.op, target.dtypes, cases_per_example=2)
 
 
 def relu_of_slope_two_at_zero(x: Any) -> VJP:
@@ -85,11 +85,12 @@ def maximum_that_prefers_the_first(x: Any, y: Any) -> VJP:
 def max_that_picks_an_index(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJP:
     axes = tuple(range(x.ndim)) if axis is None else tuple(np.atleast_1d(axis).astype(int) % max(x.ndim, 1))
     y = np.max(x, axis=axes, keepdims=True)
-    later = np.zeros(x.shape, bool)  # whether an element equal to it came before
+    is_repeated = np.zeros(x.shape, bool)  # whether an element equal to it came before
     for place in np.ndindex(x.shape):
         earlier = [p for p in np.ndindex(x.shape) if p < place and _are_in_same_row(p, place, axes)]
-        later[place] = any(x[p] == x[place] for p in earlier)
-    return np.max(x, axis=axes, keepdims=keepdims), (lambda g: np.reshape(g, y.shape) * ((x == y) & ~later),)
+        is_repeated[place] = any(x[p] == x[place] for p in earlier)
+    value, is_winner = np.max(x, axis=axes, keepdims=keepdims), (x == y) & ~is_repeated
+    return value, (lambda g: np.reshape(g, y.shape) * is_winner,)
 
 
 def _are_in_same_row(p: tuple[int, ...], q: tuple[int, ...], axes: tuple[int, ...]) -> bool:
@@ -107,11 +108,8 @@ RIGHT_RULES: dict[str, list[Callable[..., VJP]]] = {
 
 @pytest.mark.parametrize(("op", "rule"), [(op, rule) for op, rules in RIGHT_RULES.items() for rule in rules])
 def test_every_convention_is_legal(op: str, rule: Callable[..., VJP]) -> None:
-    assert not find_violation(
-        gradient_at_kinks_is_a_legal_subgradient,
-        make_backend_of_rules(**{op: rule}),
-        draw_cases=draw_kink_cases,
-    )
+    backend = make_backend_of_rules(**{op: rule})
+    assert not find_violation(gradient_at_kinks_is_a_legal_subgradient, backend, draw_cases=draw_kink_cases)
 
 
 def make_clip_that_pays(*shares: float) -> Callable[..., VJP]:

@@ -1,4 +1,4 @@
-"""Linearity in the cotangent: the faults it is for, and the freedom it leaves."""
+"""Linearity in the cotangent: the faults that the law is for, and the freedom it leaves."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ Change = Callable[[Array], Array]
 
 
 def make_tanh_seeing(change: Change) -> Callable[..., VJP]:
-    """The rule of tanh whose pullback sees the cotangent only after a change to it."""
+    """Return the rule of tanh, with a pullback that sees the cotangent only after this change."""
     tanh: Any = OPS["tanh"].rule
 
     def rule(x: Array) -> VJP:
@@ -89,7 +89,8 @@ def tanh_of_another_formula(x: Any) -> VJP:
         ("tanh", tanh_of_another_formula),
         ("max", OPS["max"].rule),
         ("layer_norm", OPS["layer_norm"].rule),
-        ("tanh", make_tanh_seeing(lambda g: g / 3 * 3)),  # rounds, as a fused kernel might
+        # It rounds, as a fused kernel might.
+        ("tanh", make_tanh_seeing(lambda g: g / 3 * 3)),
     ],
 )
 def test_a_pullback_may_choose_and_round_as_it_likes(op: str, rule: Callable[..., VJP]) -> None:
@@ -99,12 +100,12 @@ def test_a_pullback_may_choose_and_round_as_it_likes(op: str, rule: Callable[...
 
 
 def divide_with_the_quotient_first(x: Any, y: Any) -> VJP:
-    """As torch computes it: the factors of the cotangent are multiplied before it is."""
+    """Divide as torch does: its pullback multiplies the factors with each other before the cotangent."""
     return x / y, (lambda g: g / y, lambda g: -g * ((x / y) / y))
 
 
 def test_a_factor_of_the_cotangent_may_overflow() -> None:
-    """-0.25 / 0.001^2 is no float16, so that zero times it is NaN."""
+    """0.25 / 0.001^2 overflows in float16, so that zero times it is NaN."""
     case = Case.of("divide", "float16", [[0, 0.25], [1, -0.001]], {}, [0, 0])
     backend = make_backend_of_rules(divide=divide_with_the_quotient_first)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -115,16 +116,16 @@ def test_a_factor_of_the_cotangent_may_overflow() -> None:
 def tanh_of_the_first_cotangent(x: Array) -> VJP:
     tanh: Any = OPS["tanh"].rule
     y, (pull,) = tanh(x)
-    first: list[Array] = []
+    answers: list[Array] = []
 
-    def remembering(g: Array) -> Array:
-        first.append(pull(g))
-        return first[0].copy()
+    def repeat_first(g: Array) -> Array:
+        answers.append(pull(g))
+        return answers[0].copy()
 
-    return y, (remembering,)
+    return y, (repeat_first,)
 
 
-def test_a_pullback_that_gives_its_first_answer_for_ever_is_found() -> None:
+def test_a_pullback_that_repeats_its_first_answer_is_found() -> None:
     backend = make_backend_of_rules(tanh=tanh_of_the_first_cotangent)
     assert find_violation(pullback_is_linear_in_the_cotangent, backend, cases_per_example=1)
     assert not find_violation(every_gradient_agrees, backend, smooth=True)

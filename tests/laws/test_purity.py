@@ -1,4 +1,4 @@
-"""The laws of layouts and of purity are broken by their faults and kept by what is right."""
+"""The laws of layouts and of purity catch their faults and pass what is right."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,11 +17,9 @@ from gradspec.properties.test_layouts import laid_out_cases
 from gradspec.reference import OPS, VJP
 from tests.helpers.planting import find_violation, make_backend_of_ops, make_backend_of_rules
 
-multiply, tanh, add = (OPS[name].rule for name in ("multiply", "tanh", "add"))
-
 
 def read_in_the_order_of_memory(g: Any) -> Any:
-    """What a kernel reads that takes every array for contiguous."""
+    """Return what a kernel reads that takes every array to be contiguous."""
     return g.ravel(order="K").reshape(g.shape)
 
 
@@ -50,11 +48,6 @@ def tanh_that_writes_to_its_input(x: Any) -> VJP:
     return y, (lambda g: g * (1 - y * y),)
 
 
-def tanh_that_forgets(x: Any) -> VJP:
-    saved = [np.tanh(x)]
-    return saved[0], (lambda g: g * (1 - (y := saved.pop() if saved else 0 * g) * y),)
-
-
 def tanh_of_a_worn_buffer(x: Any) -> VJP:
     y = np.tanh(x)
     calls = iter(range(100))
@@ -62,7 +55,7 @@ def tanh_of_a_worn_buffer(x: Any) -> VJP:
 
 
 def make_backend_with_one_gradient_buffer(**ops: Callable[..., Any]) -> Backend:
-    """A backend whose vjp returns one buffer as the gradient of every input."""
+    """Return a backend whose vjp returns one buffer as the gradient of every input."""
 
     def vjp(fn: Any, *inputs: Any) -> Any:
         value = fn(*inputs)
@@ -88,20 +81,15 @@ def test_what_is_left_behind_is_noticed(rule: Callable[..., VJP]) -> None:
 
 
 def test_only_the_law_of_purity_calls_a_pullback_twice() -> None:
-    assert not find_violation(
-        every_gradient_agrees, make_backend_of_rules(tanh=tanh_of_a_worn_buffer), smooth=True
-    )
+    backend = make_backend_of_rules(tanh=tanh_of_a_worn_buffer)
+    assert not find_violation(every_gradient_agrees, backend, smooth=True)
 
 
 def test_one_buffer_for_two_gradients_is_noticed() -> None:
-    found = find_violation(
-        calls_leave_no_trace,
-        make_backend_with_one_gradient_buffer(add=OPS["add"].apply),
-        smooth=True,
-        cases_per_example=2,
-    )
-    assert found
-    assert "share memory" in str(found)
+    backend = make_backend_with_one_gradient_buffer(add=OPS["add"].apply)
+    violation = find_violation(calls_leave_no_trace, backend, smooth=True, cases_per_example=2)
+    assert violation
+    assert "share memory" in str(violation)
 
 
 @pytest.mark.parametrize("name", ["multiply", "tanh", "add", "sum", "reshape", "concat"])
@@ -114,7 +102,7 @@ def test_the_spec_keeps_both_laws(name: str) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_a_layout_does_not_depend_on_how_an_array_lay_before(layout: str) -> None:
     x = np.broadcast_to(np.arange(4.0).reshape(2, 2, 1), (2, 2, 3))
-    laid = [lay_out(y, layout) for y in (x, np.array(x), np.array(x, order="F"), np.array(x.tolist()))]
-    assert len({y.strides for y in laid}) == 1
-    memories = [y if y.base is None else y.base for y in laid]
+    copies = [lay_out(y, layout) for y in (x, np.array(x), np.array(x, order="F"), np.array(x.tolist()))]
+    assert len({y.strides for y in copies}) == 1
+    memories = [y if y.base is None else y.base for y in copies]
     assert len({m.tobytes("A") for m in memories}) == 1

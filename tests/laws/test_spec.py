@@ -1,4 +1,4 @@
-"""The spec is held to what numerical differentiation says, as closely as that is known."""
+"""The law of the spec catches gradients that are a billionth off, and allows for rounding."""
 
 from dataclasses import replace
 
@@ -15,12 +15,12 @@ FACTORS_WITH_A_ZERO = [0.0, -0.001, 200.0, -0.0003, 200.0, 200.0, 200.0, 200.0]
 """The product is 0, and so are its terms where it is differentiated; a step away it is in the thousands."""
 
 
-def judge_prod_off_by(off: float) -> str:
-    """What is said of a prod whose gradient is off by this share of it."""
+def judge_prod_off_by(share: float) -> str:
+    """Return the verdict on a prod whose gradient is off by this share of itself."""
 
     def rule(x: Array) -> VJP:
         y, (pull,) = OPS["prod"].rule(x)  # type: ignore[misc]
-        return y, (lambda g: pull(g) * (1 + off),)  # type: ignore[misc]
+        return y, (lambda g: pull(g) * (1 + share),)  # type: ignore[misc]
 
     op = replace(OPS["prod"], rule=rule)
     case = Case(op, "float64", (np.array(FACTORS_WITH_A_ZERO),), {}, np.array(1.0))
@@ -31,6 +31,6 @@ def test_what_rounding_does_a_step_away_is_no_fault() -> None:
     assert judge_prod_off_by(0.0) == "agree"
 
 
-@pytest.mark.parametrize("off", [1e-9, -1e-6, 1e-3])
-def test_a_billionth_off_is_found(off: float) -> None:
-    assert judge_prod_off_by(off) == "disagree"
+@pytest.mark.parametrize("share", [1e-9, -1e-6, 1e-3])
+def test_a_billionth_off_is_found(share: float) -> None:
+    assert judge_prod_off_by(share) == "disagree"

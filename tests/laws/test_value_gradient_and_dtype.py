@@ -1,4 +1,4 @@
-"""Each law catches the fault it exists for, and lets the spec pass."""
+"""The laws of values, of gradients, and of shapes and dtypes catch their faults and pass the spec."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +15,7 @@ from gradspec.properties.running.failure import Law
 from gradspec.reference import OPS, VJP
 from tests.helpers.planting import find_violation, make_backend_of_ops, make_backend_of_rules
 
-multiply_rule, tanh_rule, layer_norm = (OPS[name].rule for name in ("multiply", "tanh", "layer_norm"))
+multiply_rule, tanh_rule = (OPS[name].rule for name in ("multiply", "tanh"))
 
 
 def tanh_of_a_naive_formula(x: Any) -> VJP:

@@ -1,1 +1,1 @@
-"""Tests of what draws cases, judges them, runs the properties and reports."""
+"""Tests of the parts that draw cases, judge them, run the properties and report."""

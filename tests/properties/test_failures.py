@@ -1,4 +1,4 @@
-"""A failure is the product: the smallest case, told once, with a script that reproduces it anywhere."""
+"""Failures, the product: the smallest case, reported once, with a script that reproduces it anywhere."""
 
 import json
 import subprocess
@@ -14,8 +14,9 @@ import pytest
 from gradspec.backends import load
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.literals import literal
-from gradspec.properties.judging.attempt import CrashOrTimeout, describe_exception, judge_case, make_printable
+from gradspec.properties.judging.attempt import CrashOrTimeout, judge_case
 from gradspec.properties.judging.judge import Judgement
+from gradspec.properties.judging.messages import describe_exception, make_printable
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.second_order import make_moderate
 from gradspec.properties.laws.value import value_agrees
@@ -50,8 +51,8 @@ def faulty_run(tmp_path_factory: pytest.TempPathFactory) -> PytestRun:
 
 
 def test_a_failure_is_told_by_the_case(faulty_run: PytestRun) -> None:
-    told = faulty_run.output.split("what disagrees")[1].split("= gradspec")[0]
-    first = told.split("\n\n")[0]
+    section = faulty_run.output.split("what disagrees")[1].split("= gradspec")[0]
+    first = section.split("\n\n")[0]
     assert first.index("multiply on faulty (cpu) breaks a law:") < first.index("in float") < first.index("x ")
     assert "cotangent = " in first
     assert "expected" in first
@@ -69,8 +70,8 @@ def test_under_xdist_the_matrix_is_complete(faulty_run: PytestRun) -> None:
 def test_every_script_reproduces_from_another_folder(faulty_run: PytestRun, tmp_path: Path) -> None:
     assert faulty_run.failure_scripts
     for script in faulty_run.failure_scripts:
-        done = run_script(script, tmp_path)
-        assert (done.returncode, done.stderr) == (1, ""), script
+        finished = run_script(script, tmp_path)
+        assert (finished.returncode, finished.stderr) == (1, ""), script
         assert len(script.read_text(encoding="utf-8").splitlines()) < 20
         capsule = json.loads(script.with_suffix(".json").read_text(encoding="utf-8"))
         assert capsule["backend"] == "mine:backend"
@@ -79,11 +80,11 @@ def test_every_script_reproduces_from_another_folder(faulty_run: PytestRun, tmp_
 
 def test_identical_failures_are_told_once(faulty_run: PytestRun) -> None:
     assert "breaks likewise: " in faulty_run.output
-    told = faulty_run.output.split("what disagrees")[1].split("= gradspec")[0]
-    assert len(faulty_run.failure_scripts) == told.count("reproduce: python")
+    section = faulty_run.output.split("what disagrees")[1].split("= gradspec")[0]
+    assert len(faulty_run.failure_scripts) == section.count("reproduce: python")
 
 
-# What a script has to be able to write down.
+# Cases that a script has to be able to write down.
 
 bfloat16 = np.dtype(ml_dtypes.bfloat16)
 CASES = {
@@ -104,17 +105,16 @@ CASES = {
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_script_writes_down_exactly_its_case(case: Case) -> None:
     script = make_violation(case).as_script()
-    setting: dict[str, Any] = {}
-    exec(script.split("\njudgement")[0], setting)  # up to where the backend is called
-    written: Case = setting["case"]
-    for x, y in zip((*written.inputs, written.cotangent), (*case.inputs, case.cotangent), strict=True):
+    names: dict[str, Any] = {}
+    exec(script.split("\njudgement")[0], names)  # up to where the backend is called
+    copy: Case = names["case"]
+    for x, y in zip((*copy.inputs, copy.cotangent), (*case.inputs, case.cotangent), strict=True):
         assert x.dtype == y.dtype
         assert x.shape == y.shape
         assert x.tobytes() == y.tobytes()
-    assert str(written.keywords) == str(case.keywords)
-    assert [getattr(k, "dtype", None) for k in written.keywords.values()] == [
-        getattr(k, "dtype", None) for k in case.keywords.values()
-    ]
+    assert str(copy.keywords) == str(case.keywords)
+    dtypes, expected = ([getattr(k, "dtype", None) for k in c.keywords.values()] for c in (copy, case))
+    assert dtypes == expected
 
 
 def make_violation(case: Case, judgement: Judgement | None = None) -> LawViolation:
@@ -125,8 +125,8 @@ def make_violation(case: Case, judgement: Judgement | None = None) -> LawViolati
 def test_a_script_of_a_right_backend_says_so(tmp_path: Path) -> None:
     for judgement in (None, CrashOrTimeout("disagree", "was not done after 9 s", time_limit=9)):
         script = make_violation(CASES["bfloat16"], judgement).save(tmp_path)
-        done = run_script(script, tmp_path)
-        assert (done.returncode, done.stderr) == (0, "")
+        finished = run_script(script, tmp_path)
+        assert (finished.returncode, finished.stderr) == (0, "")
 
 
 def test_failures_are_saved_whole_and_leave_nothing_else(tmp_path: Path) -> None:
@@ -160,27 +160,26 @@ def test_simpler_values_stay_in_the_domain_and_off_the_kinks() -> None:
 
 
 def test_what_is_extreme_on_purpose_may_stay_so() -> None:
-    case = Case.of(
-        "log", "float64", [[-0.731, np.nan, 2.25]], {}, [1, 1, 1]
-    )  # no number of its domain but the last
+    # Of these numbers only the last is in the domain.
+    case = Case.of("log", "float64", [[-0.731, np.nan, 2.25]], {}, [1, 1, 1])
     simple = simplify_case(case, lambda c: bool(np.isnan(c.inputs[0][1])), smooth=False)
     assert np.array_equal(simple.inputs[0][:2], [-0.731, np.nan], equal_nan=True)
     assert simple.inputs[0][2] == 1
 
 
 def test_every_law_on_cases_shows_simpler_values_within_its_reach() -> None:
-    subject = OpUnderTest(name="tanh", op=OPS["tanh"], backend=load("numpy"), dtypes=["float64"])
+    target = OpUnderTest(name="tanh", op=OPS["tanh"], backend=load("numpy"), dtypes=["float64"])
     case = Case.of("tanh", "float64", [[0.731, 1.318]], {}, [0.917, 1.213])
 
     def law(_: Any, case: Case) -> Judgement:
         return Judgement("disagree" if case.inputs[0][1] > 1 / 2 else "agree")
 
     with pytest.raises(LawViolation):
-        subject.check_law(law, case, adapt=make_moderate)
-    found = subject.simplify_failure()
-    assert found is not None
-    assert isinstance(found.case, Case)
-    assert found.case.inputs[0].tolist() == [0, 1]
+        target.check_law(law, case, adapt=make_moderate)
+    violation = target.simplify_failure()
+    assert violation is not None
+    assert isinstance(violation.case, Case)
+    assert violation.case.inputs[0].tolist() == [0, 1]
 
 
 # What a backend says
@@ -201,28 +200,29 @@ def test_an_exception_whose_message_raises_is_told() -> None:
 
 def test_a_result_that_is_no_array_is_named() -> None:
     case = CASES["tiny"]
-    for result, shown in ((None, "None (NoneType)"), ("a string", "'a string' (str)")):
+    for result, text in ((None, "None (NoneType)"), ("a string", "'a string' (str)")):
         backend = make_backend_of_rules(exp=lambda x, r=result: (r, (lambda g: g,)))
         judgement = judge_case(value_agrees, backend, case)
         assert judgement.verdict == "disagree"
-        assert shown in judgement.reason or result is not None
+        assert text in judgement.reason or result is not None
 
 
 def test_a_pullback_of_too_few_gradients_is_named() -> None:
     right = make_backend_of_rules(multiply=OPS["multiply"].rule)
-    for returned in (None, (), (1, 2, 3)):
-        backend = replace(right, vjp=lambda fn, *xs, r=returned: (fn(*xs), lambda g: r))
+    for gradients in (None, (), (1, 2, 3)):
+        backend = replace(right, vjp=lambda fn, *xs, r=gradients: (fn(*xs), lambda g: r))
         judgement = judge_case(every_gradient_agrees, backend, CASES["inf and nan"])
-        assert f"the pullback returned {returned!r}" in judgement.reason
+        assert f"the pullback returned {gradients!r}" in judgement.reason
 
 
 def test_a_script_needs_no_hypothesis(tmp_path: Path) -> None:
     script = make_violation(CASES["tiny"]).save(tmp_path)
-    code = f"import sys; sys.modules['hypothesis'] = None; sys.modules['pytest'] = None; exec(open({str(script)!r}).read())"
-    done = subprocess.run(
+    hide_both = "import sys; sys.modules['hypothesis'] = None; sys.modules['pytest'] = None"
+    code = f"{hide_both}; exec(open({str(script)!r}).read())"
+    finished = subprocess.run(
         [sys.executable, "-c", code], env=make_environment(), capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (finished.returncode, finished.stderr) == (0, "")
 
 
 def test_numbers_that_nobody_would_read_are_in_the_script_alone() -> None:
@@ -233,5 +233,5 @@ def test_numbers_that_nobody_would_read_are_in_the_script_alone() -> None:
 
 @pytest.mark.parametrize("array", [np.array(0.0), np.array([1.0, 0.0]), np.array([True]), np.array(2)])
 def test_the_literal_of_a_key_keeps_the_kind_of_its_arrays(array: np.ndarray[Any, Any]) -> None:
-    (read,) = eval(literal((array,)), {"np": np})
-    assert (read.dtype, read.tolist()) == (array.dtype, array.tolist())
+    (copy,) = eval(literal((array,)), {"np": np})
+    assert (copy.dtype, copy.tolist()) == (array.dtype, array.tolist())

@@ -1,4 +1,4 @@
-"""What takes luck or earlier calls is found all the same, and its script shows it in a fresh process."""
+"""Flaky backends: a fault that takes luck or earlier calls is found, and its script reproduces it."""
 
 from pathlib import Path
 from typing import Any
@@ -51,25 +51,25 @@ def backend_folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["remembers", "gambles"])
 def test_the_script_reproduces_what_one_call_does_not_show(backend_folder: Path, name: str) -> None:
-    default = "--hypothesis-profile=default"  # a first call tells nothing
-    ran = run_properties(
-        backend_folder, f"--backend=mine:{name}", "--no-isolate", default, "-k", "gradient_agrees"
-    )
-    assert ran.status == 1, ran.output
-    (script,) = ran.failure_scripts
-    shown = run_script(script, backend_folder)
-    assert shown.returncode == 1, shown.stdout + shown.stderr
-    assert "depends on earlier calls" in shown.stdout or name == "gambles"  # and may lose at once
+    # Not `quick`: a first call shows nothing.
+    options = (f"--backend=mine:{name}", "--no-isolate", "--hypothesis-profile=default")
+    run = run_properties(backend_folder, *options, "-k", "gradient_agrees")
+    assert run.status == 1, run.output
+    (script,) = run.failure_scripts
+    finished = run_script(script, backend_folder)
+    assert finished.returncode == 1, finished.stdout + finished.stderr
+    # One that gambles may lose at the first call.
+    assert "depends on earlier calls" in finished.stdout or name == "gambles"
     assert len(script.read_text(encoding="utf-8").splitlines()) < 20
 
 
 def test_a_cotangent_of_zeros_does_not_hide_it() -> None:
-    first: list[Any] = []
+    results: list[Any] = []
 
     def exp_of_the_first(x: Any) -> VJP:
         y = np.exp(x)
-        first.append(y)
-        return y, (lambda g: g * first[0],)
+        results.append(y)
+        return y, (lambda g: g * results[0],)
 
     case = Case.of("exp", "float64", [[0, 0]], {}, [0, 0])
     faulty = make_backend_of_ops({"exp": record(exp_of_the_first)}, "remembers")
@@ -99,9 +99,5 @@ def test_the_others_differ() -> None:
 
 
 def test_what_has_no_others_is_tried_alone() -> None:
-    assert (
-        judge_case_repeatedly(
-            a_chain_of_any_length_is_differentiated, load("numpy"), Chain("float64", 9)
-        ).verdict
-        == "agree"
-    )
+    law, case = a_chain_of_any_length_is_differentiated, Chain("float64", 9)
+    assert judge_case_repeatedly(law, load("numpy"), case).verdict == "agree"

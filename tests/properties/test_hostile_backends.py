@@ -1,4 +1,4 @@
-"""Backends that do what no backend should are contained and named, and the run goes on for the other ops."""
+"""Hostile backends: what they do is contained and reported, and the run goes on for the other ops."""
 
 import json
 import signal
@@ -37,8 +37,8 @@ def is_fickle(x): return right.ops["sin"](x) * random.choice([1, 1.5, 2, 3, 4])
 def raises(x, y): raise RuntimeError("[bold]no\x1b[31m \x00kernel & <for> ]]> this\nsecond line")
 
 backend = replace(right, name="hostile", known={}, ops={
-    "exp": exits, "log": crashes, "tanh": hangs, "sigmoid": leaves, "relu": returns_none, "abs": returns_a_list,
-    "sqrt": returns_nan, "sin": is_fickle, "add": raises, "square": right.ops["square"],
+    "exp": exits, "log": crashes, "tanh": hangs, "sigmoid": leaves, "relu": returns_none, "add": raises,
+    "abs": returns_a_list, "sqrt": returns_nan, "sin": is_fickle, "square": right.ops["square"],
 })
 """
 
@@ -52,7 +52,7 @@ def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> PytestRun:
 
 
 @pytest.mark.parametrize(
-    ("op", "how"),
+    ("op", "reason"),
     [
         ("exp", "the process exited with status 3"),
         ("log", "the process was killed by SIGSEGV"),
@@ -65,13 +65,12 @@ def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> PytestRun:
     ],
 )
 def test_what_a_backend_does_is_told_with_the_case_it_did_it_on(
-    hostile_run: PytestRun, op: str, how: str
+    hostile_run: PytestRun, op: str, reason: str
 ) -> None:
-    told = hostile_run.output.split(f"{op} on hostile (cpu) breaks a law: value agrees\n")[1].split(
-        "reproduce: "
-    )[0]
-    assert "in float64" in told
-    assert how in told
+    title = f"{op} on hostile (cpu) breaks a law: value agrees\n"
+    text = hostile_run.output.split(title)[1].split("reproduce: ")[0]
+    assert "in float64" in text
+    assert reason in text
 
 
 def test_the_backends_own_line_is_shown_and_none_of_ours(hostile_run: PytestRun) -> None:
@@ -83,9 +82,8 @@ def test_the_backends_own_line_is_shown_and_none_of_ours(hostile_run: PytestRun)
 
 def test_the_others_are_tried_and_nothing_obeys_the_backend(hostile_run: PytestRun) -> None:
     assert hostile_run.status == 1
-    outcomes = {
-        e["op"]: e["outcome"] for e in json.loads((hostile_run.folder / "matrix.json").read_text())["entries"]
-    }
+    matrix = json.loads((hostile_run.folder / "matrix.json").read_text())
+    outcomes = {e["op"]: e["outcome"] for e in matrix["entries"]}
     assert outcomes.pop("square") == "passed"
     assert set(outcomes.values()) == {"failed"}
     assert len(outcomes) == 9
@@ -96,10 +94,10 @@ def test_the_others_are_tried_and_nothing_obeys_the_backend(hostile_run: PytestR
 @pytest.mark.parametrize("op", ["exp", "log", "tanh", "sigmoid", "relu", "sqrt", "add"])
 def test_the_script_of_a_hostile_backend_reproduces(hostile_run: PytestRun, op: str, tmp_path: Path) -> None:
     script = hostile_run.folder / "failures" / f"value_agrees-{op}-hostile.py"
-    done = run_script(script, tmp_path)
-    assert done.returncode == 1
-    assert done.stdout.startswith("disagree")
-    assert not done.stderr
+    finished = run_script(script, tmp_path)
+    assert finished.returncode == 1
+    assert finished.stdout.startswith("disagree")
+    assert not finished.stderr
     assert len(script.read_text(encoding="utf-8").splitlines()) < 20
 
 
@@ -119,21 +117,15 @@ backend = replace(right, name="slow", ops={"square": right.ops["square"], "tanh"
 
 
 def restore_ctrl_c() -> None:
-    """Let Ctrl-C interrupt: what a shell starts in the background begins with that ignored."""
+    """Let Ctrl-C interrupt the process: one that a shell starts in the background ignores it at first."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_tells_what_it_had(how: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_tells_what_it_had(interruption: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(SLOW_BACKEND_SOURCE, encoding="utf-8")
-    options = (
-        "--backend=mine:backend",
-        "--matrix=matrix.json",
-        "--junitxml=junit.xml",
-        "-v",
-        "--op=square",
-        "--op=tanh",
-    )
+    files = ("--matrix=matrix.json", "--junitxml=junit.xml")
+    options = ("--backend=mine:backend", *files, "-v", "--op=square", "--op=tanh")
     process = subprocess.Popen(
         make_command(*options, properties=copy_one_property(tmp_path)),
         cwd=tmp_path,
@@ -147,11 +139,11 @@ def test_an_interrupted_run_tells_what_it_had(how: signal.Signals, tmp_path: Pat
         if "square-slow" in line and "PASSED" in line:
             break
     time.sleep(1)
-    process.send_signal(how)
+    process.send_signal(interruption)
     out, _ = process.communicate(timeout=20)
     assert process.returncode == 2
     assert "gradspec, interrupted" in out
-    found = json.loads((tmp_path / "matrix.json").read_text(encoding="utf-8"))
-    assert found["interrupted"]
-    assert [e["op"] for e in found["entries"]] == ["square"]
+    matrix = json.loads((tmp_path / "matrix.json").read_text(encoding="utf-8"))
+    assert matrix["interrupted"]
+    assert [e["op"] for e in matrix["entries"]] == ["square"]
     ET.parse(tmp_path / "junit.xml")

@@ -1,5 +1,6 @@
-"""The private parts of Hypothesis do what gradspec uses them for; `make pythons` tries them on the newest release, too."""
+"""Private parts of Hypothesis that gradspec uses; `make pythons` tests them on the newest release, too."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,30 +16,30 @@ from gradspec.properties.drawing import hypothesis_internals as internals
 pytest_plugins = ["pytester"]
 
 
-def make_test(into: list[int], **more: Any) -> Any:
-    """A test that notes the numbers it is given."""
+def make_test(numbers: list[int]) -> Any:
+    """Return a test that appends the numbers it is given to a list."""
 
-    @settings(max_examples=5, phases=[Phase.generate], **{"database": None, **more})
+    @settings(max_examples=5, phases=[Phase.generate], database=None)
     @given(x=st.integers(0, 10**9))
     def test(x: int) -> None:
-        into.append(x)
+        numbers.append(x)
 
     return test
 
 
 def test_settings_are_those_of_the_test_and_can_be_set() -> None:
-    drawn: list[int] = []
-    test = make_test(drawn)
+    numbers: list[int] = []
+    test = make_test(numbers)
     assert internals.get_settings(test).max_examples == 5
     internals.set_settings(test, settings(internals.get_settings(test), max_examples=2))
     test()
-    assert len(drawn) == 2
+    assert len(numbers) == 2
 
 
 def test_a_seed_gives_the_same_examples() -> None:
     first, second, other = list[int](), list[int](), list[int]()
-    for drawn, seed in ((first, 1), (second, 1), (other, 2)):
-        test = make_test(drawn)
+    for numbers, seed in ((first, 1), (second, 1), (other, 2)):
+        test = make_test(numbers)
         internals.set_seed(test, seed)
         test()
     assert first == second != other
@@ -50,9 +51,9 @@ def test_the_global_seed_gives_the_same_examples(monkeypatch: pytest.MonkeyPatch
         for seed in (1, 1, 2):
             internals.set_global_seed(seed)
             assert internals.get_global_seed() == seed
-            drawn: list[int] = []
-            make_test(drawn)()
-            runs.append(drawn)
+            numbers: list[int] = []
+            make_test(numbers)()
+            runs.append(numbers)
     finally:
         internals.set_global_seed(before)
     assert runs[0] == runs[1] != runs[2]
@@ -68,17 +69,17 @@ def test_the_option_sets_the_global_seed(pytester: pytest.Pytester) -> None:
 
 
 def test_another_function_can_be_put_below() -> None:
-    drawn, noted = list[int](), list[int]()
-    test = make_test(drawn)
+    inner_numbers, outer_numbers = list[int](), list[int]()
+    test = make_test(inner_numbers)
     inner = internals.get_inner_test(test)
 
-    def note(x: int) -> None:
-        noted.append(x)
+    def outer(x: int) -> None:
+        outer_numbers.append(x)
         inner(x=x)
 
-    internals.set_inner_test(test, note)
+    internals.set_inner_test(test, outer)
     test()
-    assert drawn == noted != []
+    assert inner_numbers == outer_numbers != []
 
 
 def test_examples_are_kept_under_a_key_of_their_own() -> None:
@@ -112,9 +113,9 @@ def test_examples_are_kept_under_a_key_of_their_own() -> None:
 
 def test_a_report_can_be_taken_back() -> None:
     """The attribute is the one that Hypothesis' own plugin reads."""
-    import _hypothesis_pytestplugin as plugin
-
-    assert "hypothesis_report_information" in Path(str(plugin.__file__)).read_text(encoding="utf-8")
+    plugin = find_spec("_hypothesis_pytestplugin")
+    assert plugin is not None
+    assert "hypothesis_report_information" in Path(str(plugin.origin)).read_text(encoding="utf-8")
     item = SimpleNamespace(hypothesis_report_information=["said"])
     internals.drop_report(item)
     assert not hasattr(item, "hypothesis_report_information")

@@ -1,4 +1,4 @@
-"""The judge: what it lets pass, what it finds wrong, and what it says it cannot tell."""
+"""The judge: what agrees, what disagrees, and what is undecidable."""
 
 from typing import Any
 
@@ -43,14 +43,14 @@ def judge(request: pytest.FixtureRequest) -> Judge:
 
 
 def compute_right_gradients(judge: Judge) -> dict[str, Array]:
-    """Right ones: those of the spec, in higher precision and rounded once."""
+    """Return right gradients: those of the spec in higher precision, rounded once."""
     dtype = dtype_of(judge.case.dtype)
     return {name: d.astype(dtype) for name, d in judge.exact.gradients.items()}
 
 
 def test_what_is_right_but_for_one_rounding_agrees(judge: Judge) -> None:
-    found = judge.judge_gradients(compute_right_gradients(judge))
-    assert (found.verdict, found.informative) == ("agree", True)
+    judgement = judge.judge_gradients(compute_right_gradients(judge))
+    assert (judgement.verdict, judgement.informative) == ("agree", True)
 
 
 def test_zeros_are_found_wrong_whatever_the_noise(judge: Judge) -> None:
@@ -58,12 +58,12 @@ def test_zeros_are_found_wrong_whatever_the_noise(judge: Judge) -> None:
         assert not np.any(d) or judge.judge_gradient(name, np.zeros_like(d)).verdict == "disagree"
 
 
-@pytest.mark.parametrize("spoilt", [np.nan, np.inf])
-def test_one_element_that_is_not_finite_is_found_wrong(judge: Judge, spoilt: float) -> None:
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_one_element_that_is_not_finite_is_found_wrong(judge: Judge, wrong: float) -> None:
     if judge.case.dtype == "float16" and judge.case.op.name == "layer_norm":
         pytest.skip("another order of operations might overflow")
     for name, d in compute_right_gradients(judge).items():
-        d[(-1,) * d.ndim] = spoilt
+        d[(-1,) * d.ndim] = wrong
         assert judge.judge_gradient(name, d).verdict == "disagree"
 
 
@@ -81,7 +81,7 @@ def test_gradients_of_another_shape_are_found_wrong(judge: Judge) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("scale", [1e-2, 1, 100])
 def test_statistics_saved_in_16_bits_are_no_fault(dtype: str, scale: float) -> None:
-    """As some libraries save them for the backward pass. The rest is in float32."""
+    """Some libraries save them so for the backward pass and compute the rest in float32."""
     for _ in range(20):
         c = make_layer_norm_case(dtype, scale)
         x, g = (a.astype(np.float32) for a in (c.inputs[0], c.cotangent))
@@ -99,12 +99,12 @@ def test_statistics_saved_in_16_bits_are_no_fault(dtype: str, scale: float) -> N
 
 def test_where_the_exact_result_overflows_nothing_is_said() -> None:
     judge = Judge(make_case("exp", "float16", [20.0], cotangent=[1.0]))
-    for got in (np.inf, 65504, 0):
-        assert judge.judge_value(np.array([got], np.float16)).verdict == "undecidable"
+    for value in (np.inf, 65504, 0):
+        assert judge.judge_value(np.array([value], np.float16)).verdict == "undecidable"
 
 
 def test_where_everything_cancels_nothing_is_said_of_small_errors() -> None:
-    """Of numbers near 1,000 whose mean is subtracted, float16 leaves a variance of a few units at best."""
+    """Of numbers near 1,000 with their mean subtracted, float16 leaves a variance of a few units at best."""
     x = 1000 + np.array([0.0, 0.5, 0.0, 0.5])
     judge = Judge(make_case("var", "float16", x, cotangent=1.0))
     exact = run_spec(judge.case).gradients["x"]

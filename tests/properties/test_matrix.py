@@ -1,4 +1,4 @@
-"""The tables at the end of a run: their columns line up, whatever is in them."""
+"""The tables at the end of a run: their columns line up, whatever they hold."""
 
 import re
 
@@ -7,29 +7,28 @@ from gradspec.properties.running.matrix import Entry, Tally, format_tables
 BACKENDS = ("numpy", "torch", "spec")
 
 
-def entry(test: str, op: str, backend: str, outcome: str, cases: int, worst: float) -> Entry:
+def make_entry(test: str, op: str, backend: str, outcome: str, cases: int, worst: float) -> Entry:
     return Entry(test, op, backend, outcome, Tally(cases, cases // 2, 0, worst))
 
 
 ENTRIES = [
-    entry("test_value_agrees", "exp", "numpy", "passed", 9, 0.0),
-    entry("test_value_agrees", "exp", "torch", "known", 123456, float("inf")),
-    entry(
-        "test_value_agrees", "layer_norm", "torch", "failed", 40, 1e7
-    ),  # numpy has none, and its cell is blank
-    entry("test_value_agrees", "layer_norm", "spec", "passed", 40, 0.5),
-    entry("test_calls_leave_no_trace", "exp", "spec", "skipped", 0, 0.0),
+    make_entry("test_value_agrees", "exp", "numpy", "passed", 9, 0.0),
+    make_entry("test_value_agrees", "exp", "torch", "known", 123456, float("inf")),
+    # numpy has no such entry, and its cell is blank.
+    make_entry("test_value_agrees", "layer_norm", "torch", "failed", 40, 1e7),
+    make_entry("test_value_agrees", "layer_norm", "spec", "passed", 40, 0.5),
+    make_entry("test_calls_leave_no_trace", "exp", "spec", "skipped", 0, 0.0),
 ]
 
 
 def test_numbers_end_where_their_titles_do() -> None:
     lines = [line.plain for line in format_tables(ENTRIES, 200)]
-    titles = [
+    headings = [
         i for i, line in enumerate(lines) if "cases" in line and "worst" in line and "share" not in line
     ]
-    assert len(titles) == 2
-    checked = 0
-    for i in titles:
+    assert len(headings) == 2
+    number_count = 0
+    for i in headings:
         ends = {m.end() for m in re.finditer(r"cases|info|worst", lines[i])}
         assert len(ends) == 3 * len(BACKENDS)
         starts = [m.start() for m in re.finditer(r"\S+", lines[i - 1])][1:]
@@ -42,5 +41,5 @@ def test_numbers_end_where_their_titles_do() -> None:
             assert {*numbers} <= ends | {start + 1 for start in starts}, line
             marks = [m.start() for m in re.finditer(r"[✓✗!]", line)]
             assert {*marks} <= {*starts}, line
-            checked += len(numbers)
-    assert checked > 20
+            number_count += len(numbers)
+    assert number_count > 20

@@ -1,4 +1,4 @@
-"""Calls that are seldom made, but allowed, are among those drawn: faults in nothing else are found."""
+"""Calls that are rare but allowed: they are among those drawn, so that a fault in these alone is found."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -17,7 +17,7 @@ Rule = Callable[..., VJP]
 
 
 def double_gradients_when(op: str, when: Callable[..., bool]) -> Rule:
-    """The rule of an op with all its gradients doubled in such calls."""
+    """Return the rule of an op with all its gradients doubled in the calls that a predicate selects."""
 
     @wraps(OPS[op].rule)
     def rule(*xs: Any, **keywords: Any) -> VJP:
@@ -25,8 +25,8 @@ def double_gradients_when(op: str, when: Callable[..., bool]) -> Rule:
         factor = 2 if when(*xs, **keywords) else 1
 
         def pull(g: Any) -> Any:
-            pulled = pullbacks(g) if callable(pullbacks) else [p and p(g) for p in pullbacks or ()]
-            return tuple(None if d is None else factor * d for d in pulled)
+            gradients = pullbacks(g) if callable(pullbacks) else [p and p(g) for p in pullbacks or ()]
+            return tuple(None if d is None else factor * d for d in gradients)
 
         return y, pull
 
@@ -46,8 +46,8 @@ def has_two_new_axes(x: Any, *, key: Any) -> bool:
 
 
 def repeats_an_index_three_times(x: Any, *, key: Any) -> bool:
-    places = np.arange(x.size).reshape(x.shape)[key]
-    return bool(np.any(np.unique(places, return_counts=True)[1] > 2))
+    indices = np.arange(x.size).reshape(x.shape)[key]
+    return bool(np.any(np.unique(indices, return_counts=True)[1] > 2))
 
 
 def flattens_all(*xs: Any, axis: Any) -> bool:
@@ -91,9 +91,8 @@ def has_no_upper_bound(x: Any, low: Any = None, high: Any = None) -> bool:
     ],
 )
 def test_a_fault_in_rare_calls_alone_is_found(op: str, when: Callable[..., bool]) -> None:
-    assert find_violation(
-        every_gradient_agrees, make_backend_of_rules(**{op: double_gradients_when(op, when)}), smooth=True
-    )
+    backend = make_backend_of_rules(**{op: double_gradients_when(op, when)})
+    assert find_violation(every_gradient_agrees, backend, smooth=True)
 
 
 def argmax_of_all_elements_is_0(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJP:
@@ -128,7 +127,6 @@ def cross_entropy_defaults_to_sum(x: Any, target: Any, *, reduction: str = "sum"
     ],
 )
 def test_other_defaults_are_found_where_keywords_are_left_out(op: str, rule: Rule) -> None:
-    assert find_violation(
-        value_agrees, make_backend_of_rules(**{op: rule}), draw_cases=cases_without_defaults
-    )
-    assert not find_violation(value_agrees, make_backend_of_rules(**{op: rule}))
+    backend = make_backend_of_rules(**{op: rule})
+    assert find_violation(value_agrees, backend, draw_cases=cases_without_defaults)
+    assert not find_violation(value_agrees, backend)

@@ -1,4 +1,4 @@
-"""Running the properties: options, shards, budgets, and backends whose deviations are declared."""
+"""Running the properties: options, shards, budgets, and backends with declared deviations."""
 
 import json
 from pathlib import Path
@@ -26,18 +26,19 @@ from tests.helpers.pytest_runs import copy_one_property, run_properties
             "--hypothesis-profile=quik",
             "ERROR: --hypothesis-profile quik: no such profile; did you mean 'quick'",
         ),
-        ("--shard=5/4", "ERROR: --shard 5/4: "),
-        ("--budget=soon", "ERROR: --budget soon: it is a time, as in 90s"),
+        ("--shard=5/4", "ERROR: --shard 5/4: expected I/N with 1 <= I <= N, e.g. 2/4"),
+        ("--budget=soon", "ERROR: --budget soon: expected a time above 0, e.g. 90s, 10m or 1h30m"),
+        ("--time-limit=0", "ERROR: --time-limit 0: expected a number of seconds above 0"),
         ("--backend=broken:backend", "ERROR: --backend broken:backend raised ZeroDivisionError"),
     ],
 )
 def test_what_does_not_exist_is_named_in_a_line(option: str, line: str, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("backend = 1 / 0", encoding="utf-8")
-    ran = run_properties(tmp_path, option, "--collect-only")
-    assert ran.status == 4
-    assert line in ran.output
-    assert "Traceback" not in ran.output
-    assert len(ran.output.split()) < 40
+    run = run_properties(tmp_path, option, "--collect-only")
+    assert run.status == 4
+    assert line in run.output
+    assert "Traceback" not in run.output
+    assert len(run.output.split()) < 40
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("90", 90), ("10m", 600), ("1h30m", 5400)])
@@ -70,7 +71,11 @@ right = load("numpy")
 backend = replace(
     right,
     name="mine",
-    ops={"tanh": lambda x: 1.5 * right.ops["tanh"](x), "square": right.ops["square"], "exp": right.ops["exp"]},
+    ops={
+        "tanh": lambda x: 1.5 * right.ops["tanh"](x),
+        "square": right.ops["square"],
+        "exp": right.ops["exp"],
+    },
     known={"tanh": "a \\x1b[31mbug", "square": "fixed since"},
 )
 """
@@ -78,21 +83,21 @@ backend = replace(
 
 def test_deviations_that_are_declared_are_expected_and_missed_when_gone(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(KNOWN_DEVIATIONS_SOURCE, encoding="utf-8")
-    one = copy_one_property(tmp_path)
-    mine = ("--backend=mine:backend", "--no-isolate", "--hypothesis-profile=default")
-    ran = run_properties(tmp_path, *mine, "--matrix=found.json", properties=one)
-    assert ran.status == 1
-    assert "error  mine: square is declared to deviate (fixed since)" in ran.output
-    assert "tanh is declared" not in ran.output
-    assert " failed" not in ran.output
+    properties = copy_one_property(tmp_path)
+    options = ("--backend=mine:backend", "--no-isolate", "--hypothesis-profile=default")
+    run = run_properties(tmp_path, *options, "--matrix=matrix.json", properties=properties)
+    assert run.status == 1
+    assert "error  mine: square is declared to deviate (fixed since)" in run.output
+    assert "tanh is declared" not in run.output
+    assert " failed" not in run.output
     assert not (tmp_path / "failures").exists()
-    entries = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["entries"]
+    entries = json.loads((tmp_path / "matrix.json").read_text(encoding="utf-8"))["entries"]
     assert {e["outcome"] for e in entries if e["op"] == "tanh"} >= {"known"}
-    assert "\x1b" not in ran.output
-    again = run_properties(tmp_path, *mine, "-k", "square", properties=one)
-    assert again.status == 0  # a part of the properties cannot tell that a deviation is gone
-    quick = run_properties(tmp_path, *mine[:2], "--hypothesis-profile=quick", properties=one)
-    assert quick.status == 0  # nor can a few examples
+    assert "\x1b" not in run.output
+    partial_run = run_properties(tmp_path, *options, "-k", "square", properties=properties)
+    assert partial_run.status == 0  # a part of the properties cannot tell that a deviation is stale
+    quick_run = run_properties(tmp_path, *options[:2], "--hypothesis-profile=quick", properties=properties)
+    assert quick_run.status == 0  # nor can a few examples
 
 
 KNOWN_IN_FLOAT32_SOURCE = """
@@ -111,7 +116,7 @@ backend = replace(right, name="mine", ops={"tanh": tanh}, known={"tanh[float32]:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "profile", "status", "said"),
+    ("wrong_in", "profile", "status", "text"),
     [
         ("float32", "default", 0, "1 xfailed"),
         ("float64", "default", 1, "tanh on mine (cpu) breaks a law: value agrees"),
@@ -121,21 +126,20 @@ backend = replace(right, name="mine", ops={"tanh": tanh}, known={"tanh[float32]:
     ],
 )
 def test_a_deviation_declared_in_one_dtype_excuses_no_other(
-    tmp_path: Path, wrong: str, profile: str, status: int, said: str
+    tmp_path: Path, wrong_in: str, profile: str, status: int, text: str
 ) -> None:
-    (tmp_path / "mine.py").write_text(
-        f"WRONG_IN = {wrong.split()}\n{KNOWN_IN_FLOAT32_SOURCE}", encoding="utf-8"
-    )
-    how = ("--backend=mine:backend", "--no-isolate", f"--hypothesis-profile={profile}")
-    ran = run_properties(tmp_path, *how, properties=copy_one_property(tmp_path))
-    assert ran.status == status
-    assert said in ran.output
+    source = f"WRONG_IN = {wrong_in.split()}\n{KNOWN_IN_FLOAT32_SOURCE}"
+    (tmp_path / "mine.py").write_text(source, encoding="utf-8")
+    options = ("--backend=mine:backend", "--no-isolate", f"--hypothesis-profile={profile}")
+    run = run_properties(tmp_path, *options, properties=copy_one_property(tmp_path))
+    assert run.status == status
+    assert text in run.output
 
 
 def test_a_budget_and_a_shard_run(tmp_path: Path) -> None:
-    how = ("--backend=numpy", "--op=tanh", "--op=exp", "--matrix=m.json", "--shard=1/2", "--budget=3s")
-    ran = run_properties(tmp_path, *how, properties=copy_one_property(tmp_path))
-    assert ran.status == 0
+    options = ("--backend=numpy", "--op=tanh", "--op=exp", "--matrix=m.json", "--shard=1/2", "--budget=3s")
+    run = run_properties(tmp_path, *options, properties=copy_one_property(tmp_path))
+    assert run.status == 0
     (entry,) = json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))["entries"]
     assert entry["tally"]["judged"] > 100  # quick alone makes 18
 
@@ -168,13 +172,13 @@ def test_tables_of_nasty_names_do_nothing(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_failures_of_one_cause_are_one(capsys: pytest.CaptureFixture[str]) -> None:
-    found = [
+    failures = [
         ReportedFailure(
             f"op{i} fails", f"op{i} fails" + "\n  x" * i, f"f{i}.py", ("same",), "value agrees", f"op{i}"
         )
         for i in (3, 1, 2)
     ]
-    report = Report([], found)
+    report = Report([], failures)
     assert [[f.target_name for f in group] for group in report.group_failures()] == [["op1", "op2", "op3"]]
     show_failures(report, Console(width=100))
     out = capsys.readouterr().out

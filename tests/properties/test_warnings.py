@@ -1,6 +1,7 @@
-"""A warning is no verdict: whatever makes errors of warnings, no backend is blamed for one. And gradspec gives none itself.
+"""Warnings: no backend is blamed for one, even if warnings are made errors, and gradspec itself gives none.
 
-A Python newer than gradspec warns of what an older one let pass; pytest makes errors of warnings here, and may elsewhere.
+A newer Python than gradspec was written for may warn where an older one did not; pytest turns warnings into
+errors here, and may do so elsewhere.
 """
 
 import warnings
@@ -24,14 +25,13 @@ from tests.faults.collected_properties import applies_to, list_parameter_sets, p
 from tests.helpers.planting import make_backend_of_ops
 
 CATEGORIES = (DeprecationWarning, SyntaxWarning, FutureWarning, UserWarning, RuntimeWarning)
-FAMILIES = ("clip", "getitem", "layer_norm", "matmul", "maximum", "relu", "sum", "where")  # of each some
+OPS_OF_EACH_FAMILY = ("clip", "getitem", "layer_norm", "matmul", "maximum", "relu", "sum", "where")
 DTYPES = ("float32", "float64")
 
 
-def subject_of(op: str, **more: Any) -> OpUnderTest:
-    return OpUnderTest(
-        name=op, op=OPS[op], backend=make_backend_of_ops({op: OPS[op].apply}), dtypes=DTYPES, **more
-    )
+def make_op_under_test(op: str) -> OpUnderTest:
+    backend = make_backend_of_ops({op: OPS[op].apply})
+    return OpUnderTest(name=op, op=OPS[op], backend=backend, dtypes=DTYPES)
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
@@ -57,70 +57,73 @@ def test_a_warning_as_cases_are_drawn_is_no_failure(category: type[Warning]) -> 
         warnings.warn("planted", category, stacklevel=1)
         op_under_test.check_law_on_cases(value_agrees, data)
 
-    subject = subject_of("exp")
-    perform_property(test_that_warns, {"op_under_test": subject}, subject, "drawing", profile=PROFILE)
-    assert subject.tally.judged
+    target = make_op_under_test("exp")
+    perform_property(test_that_warns, {"op_under_test": target}, target, "drawing", profile=PROFILE)
+    assert target.tally.judged
 
 
 PROFILE = {"phases": [Phase.generate], "database": None, "max_examples": 2, "derandomize": True}
 
 
-@pytest.mark.parametrize("op", FAMILIES)
+@pytest.mark.parametrize("op", OPS_OF_EACH_FAMILY)
 def test_no_property_warns_of_its_own(op: str) -> None:
-    """All frames are gradspec's here, since the backend is the spec: but for what NumPy says of numbers, none may warn."""
-    assert _try_all_properties([op]) > 15
+    """The backend is the spec, so every frame is gradspec's: only NumPy's warnings about numbers may come."""
+    assert _count_cases_of_all_properties([op]) > 15
 
 
 def test_no_property_of_a_backend_as_a_whole_warns_of_its_own() -> None:
-    engine = BackendUnderTest(
-        backend=make_backend_of_ops({name: op.apply for name, op in OPS.items()}), dtypes=DTYPES
+    backend = make_backend_of_ops({name: op.apply for name, op in OPS.items()})
+    target = BackendUnderTest(backend=backend, dtypes=DTYPES)
+    names = [name for name in properties() if applies_to(name, target, "backend_under_test")]
+    case_count = sum(
+        _count_cases_of_property(properties()[name], "backend_under_test", target, parameters)
+        for name in names
+        for parameters in list_parameter_sets(name)
     )
-    names = [name for name in properties() if applies_to(name, engine, "backend_under_test")]
-    assert (
-        sum(
-            _strictly(properties()[n], "backend_under_test", engine, more)
-            for n in names
-            for more in list_parameter_sets(n)
-        )
-        > 5
-    )
+    assert case_count > 5
 
 
 def test_a_planted_warning_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As Python 3.12 warned of `~` before a Python bool, in a branch of one law."""
+    """Python 3.12, for example, warned of `~` before a Python bool, in a branch of one law."""
     import gradspec.properties.laws.extremes as law
 
     right = law._may_lose_numbers
 
-    def deprecated(*given: Any) -> Any:
+    def warn_and_call(*arguments: Any) -> Any:
         warnings.warn("planted", DeprecationWarning, stacklevel=1)
-        return right(*given)
+        return right(*arguments)
 
-    monkeypatch.setattr(law, "_may_lose_numbers", deprecated)
+    monkeypatch.setattr(law, "_may_lose_numbers", warn_and_call)
     with pytest.raises(DeprecationWarning, match="planted"):
-        _try_all_properties(FAMILIES)
+        _count_cases_of_all_properties(OPS_OF_EACH_FAMILY)
 
 
-def _try_all_properties(ops: Sequence[str]) -> int:
-    """Try each property of an op on each of these. Returns how many cases were judged."""
+def _count_cases_of_all_properties(ops: Sequence[str]) -> int:
+    """Try every property on each of these ops that it applies to, and return how many cases were judged."""
     return sum(
-        _strictly(test, argument, subject_of(op), more)
+        _count_cases_of_property(test, argument, make_op_under_test(op), parameters)
         for op in ops
         for name, test in properties().items()
         for argument in ("op_under_test", "spec_op")
-        if applies_to(name, subject_of(op), argument)
-        for more in list_parameter_sets(name)
+        if applies_to(name, make_op_under_test(op), argument)
+        for parameters in list_parameter_sets(name)
     )
 
 
-def _strictly(test: Callable[..., Any], argument: str, tried: BackendUnderTest, more: dict[str, Any]) -> int:
-    """Try a property; an error for any warning but NumPy's of overflow and 0/0. Returns how many cases were judged."""
+def _count_cases_of_property(
+    test: Callable[..., Any], argument: str, target: BackendUnderTest, parameters: dict[str, Any]
+) -> int:
+    """Try a property on a target and return how many cases were judged.
 
-    def strict(law: Law, backend: Backend, case: Any) -> Judgement:
+    Any warning is an error, except NumPy's RuntimeWarning about overflow and 0/0.
+    """
+
+    def judge_strictly(law: Law, backend: Backend, case: Any) -> Judgement:
         with warnings.catch_warnings(action="error"), np.errstate(all="ignore"):
             warnings.simplefilter("ignore", RuntimeWarning)
             return law(backend, case)
 
-    before, tried.judge_case = tried.tally.judged, strict
-    perform_property(test, {argument: tried, **more}, tried, f"warnings-{test.__name__}", profile=PROFILE)
-    return tried.tally.judged - before
+    before, target.judge_case = target.tally.judged, judge_strictly
+    arguments = {argument: target, **parameters}
+    perform_property(test, arguments, target, f"warnings-{test.__name__}", profile=PROFILE)
+    return target.tally.judged - before

@@ -1,4 +1,4 @@
-"""The calls an op is tried with: every one of them runs, and together they reach what they should."""
+"""The calls that an op draws: each of them runs, and together they reach all that they should."""
 
 import itertools
 import math
@@ -25,7 +25,7 @@ from gradspec.reference.cases import (
 from gradspec.reference.op import fill_from_domain
 
 SEEDS = range(300)
-MAX_ELEMENTS = 16  # elements
+MAX_ELEMENTS = 16
 
 
 def draw_calls(name: str, lengths: tuple[int, ...] = (0, 1, 2, 3)) -> list[Call]:
@@ -41,7 +41,7 @@ def fraction_true(conditions: Iterable[bool]) -> float:
 
 
 def broadcasts_both_ways(call: Call) -> bool:
-    """Whether no argument has the shape of the value: each is broadcast."""
+    """Whether every argument is broadcast: none has the shape of the value."""
     full = np.broadcast_shapes(*shapes_of(call))
     return all(s != full for s in shapes_of(call))
 
@@ -89,21 +89,20 @@ def test_some_arrays_are_empty_and_most_are_not(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(OPS))
 def test_no_array_is_larger_than_there_is_room(name: str) -> None:
-    """Not beside an empty one either, which leaves its other axes no more room than one of length 1 would."""
-    drawn = (
-        OPS[name].cases(DrawnChoices(b"", MAX_ELEMENTS, np.random.default_rng(seed))) for seed in range(500)
-    )
-    assert max(math.prod(shape) for call in drawn for shape in shapes_of(call)) <= MAX_ELEMENTS
+    """Nor if another is empty: an axis of length 0 leaves the others no more room than one of length 1."""
+    rngs = (np.random.default_rng(seed) for seed in range(500))
+    calls = (OPS[name].cases(DrawnChoices(b"", MAX_ELEMENTS, rng)) for rng in rngs)
+    assert max(math.prod(shape) for call in calls for shape in shapes_of(call)) <= MAX_ELEMENTS
 
 
 @pytest.mark.parametrize("name", sorted(name for name, op in OPS.items() if op.signature == "(),()->()"))
 def test_broadcasting_both_ways_is_frequent(name: str) -> None:
-    """Where lengths are 2 and 3, about one case in eight broadcasts each argument to the other."""
+    """With lengths 2 and 3, about one case in eight broadcasts each argument to the other."""
     assert fraction_true(map(broadcasts_both_ways, draw_calls(name, (2, 3)))) > 0.1
 
 
 def test_three_arrays_of_several_axes_are_often_alike() -> None:
-    """A kernel may be wrong just where nothing is broadcast."""
+    """A kernel may be wrong only where nothing is broadcast."""
     several = [shapes_of(call) for call in draw_calls("clip", (2, 3)) if max(map(len, shapes_of(call))) > 2]
     assert fraction_true(len(set(of_call)) == 1 for of_call in several) > 0.15
 
@@ -113,11 +112,9 @@ def test_most_elementwise_cases_broadcast_something() -> None:
 
 
 def test_both_arguments_are_broadcast_alike() -> None:
-    one, other = (
-        fraction_true(len(shapes_of(c)[i]) < len(shapes_of(c)[1 - i]) for c in draw_calls("add"))
-        for i in (0, 1)
-    )
-    assert abs(one - other) < 0.1
+    ranks = [tuple(map(len, shapes_of(call))) for call in draw_calls("add")]
+    first, second = fraction_true(a < b for a, b in ranks), fraction_true(b < a for a, b in ranks)
+    assert abs(first - second) < 0.1
 
 
 def test_a_matmul_is_of_vectors_as_well_as_of_matrices() -> None:
@@ -126,10 +123,10 @@ def test_a_matmul_is_of_vectors_as_well_as_of_matrices() -> None:
 
 
 def test_axes_are_none_negative_and_out_of_order() -> None:
-    found = [call.keywords["axis"] for call in draw_calls("sum")]
-    tuples = [a for a in found if isinstance(a, tuple)]
-    assert None in found
-    assert any(isinstance(a, int) and a < 0 for a in found)
+    axes = [call.keywords["axis"] for call in draw_calls("sum")]
+    tuples = [a for a in axes if isinstance(a, tuple)]
+    assert None in axes
+    assert any(isinstance(a, int) and a < 0 for a in axes)
     assert () in tuples
     assert any(list(a) != sorted(a) for a in tuples)
     assert any(min(a) < 0 <= max(a) for a in tuples if a)
@@ -159,8 +156,9 @@ def test_permutations_are_signed() -> None:
     ("signature", "ranks"), [("()->()", (0, 4)), ("(n)->(n)", (1, 4)), ("(m,n)->(n,m)", (2, 4))]
 )
 def test_loop_dimensions_fill_up_to_rank_four(signature: str, ranks: tuple[int, int]) -> None:
-    found = [len(s) for seed in SEEDS for s in shapes_of(from_signature(signature)(SeededChoices(seed)))]
-    assert (min(found), max(found)) == ranks
+    calls = [from_signature(signature)(SeededChoices(seed)) for seed in SEEDS]
+    drawn_ranks = [len(s) for call in calls for s in shapes_of(call)]
+    assert (min(drawn_ranks), max(drawn_ranks)) == ranks
 
 
 def test_core_dimensions_of_one_name_are_equal() -> None:
@@ -171,14 +169,10 @@ def test_core_dimensions_of_one_name_are_equal() -> None:
 
 def test_what_is_drawn_from_a_shape_broadcasts_to_it() -> None:
     for seed in SEEDS:
-        assert np.broadcast_shapes(draw_broadcastable_shape(SeededChoices(seed), (2, 3, 4)), (2, 3, 4)) == (
-            2,
-            3,
-            4,
-        )
-        assert np.broadcast_shapes(
-            *draw_mutually_broadcastable_shapes(SeededChoices(seed), (2, 3, 0), 3)
-        ) == (2, 3, 0)
+        shape = draw_broadcastable_shape(SeededChoices(seed), (2, 3, 4))
+        assert np.broadcast_shapes(shape, (2, 3, 4)) == (2, 3, 4)
+        shapes = draw_mutually_broadcastable_shapes(SeededChoices(seed), (2, 3, 0), 3)
+        assert np.broadcast_shapes(*shapes) == (2, 3, 0)
 
 
 def test_axes_and_permutations_are_in_range() -> None:

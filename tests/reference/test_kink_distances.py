@@ -1,4 +1,4 @@
-"""Distances to the nearest place where an op has no derivative: 0 on it, in the shape of each argument."""
+"""Distances to the nearest kink of an op: 0 on it, in the shape of each argument."""
 
 import numpy as np
 import pytest
@@ -13,8 +13,8 @@ INF = np.inf
 
 
 def test_the_nearest_of_several_points_counts() -> None:
-    (found,) = points(0, 2)(np.array([-1.0, 0, 0.75, 1.5, 5]))
-    assert_array_equal(found, [1, 0, 0.75, 0.5, 3])
+    (distances,) = points(0, 2)(np.array([-1.0, 0, 0.75, 1.5, 5]))
+    assert_array_equal(distances, [1, 0, 0.75, 0.5, 3])
 
 
 def test_points_take_keywords_and_any_rank() -> None:
@@ -24,8 +24,8 @@ def test_points_take_keywords_and_any_rank() -> None:
 
 def test_a_tie_counts_for_both_arguments() -> None:
     x, y = np.array([1.0, 2, 3]), np.array([1.0, 5, 2])
-    for found in ties(x, y):
-        assert_array_equal(found, [0, 3, 1])
+    for distances in ties(x, y):
+        assert_array_equal(distances, [0, 3, 1])
 
 
 def test_a_broadcast_argument_is_as_near_as_the_nearest_element_it_meets() -> None:
@@ -54,14 +54,14 @@ def test_nothing_is_near_nothing() -> None:
 @pytest.mark.parametrize("sign", [1, -1])
 def test_an_extreme_has_a_kink_where_the_runner_up_catches_up(sign: int) -> None:
     x = sign * np.array([[1.0, 5, 2], [4, 4, 1]])
-    (found,) = extreme_ties(sign)(x, axis=1, keepdims=True)
-    assert_array_equal(found, [[4, 3, 3], [0, 0, 3]])
+    (distances,) = extreme_ties(sign)(x, axis=1, keepdims=True)
+    assert_array_equal(distances, [[4, 3, 3], [0, 0, 3]])
 
 
 def test_axes_are_taken_together() -> None:
     x = np.array([[[1.0, 2], [3, 9]], [[4, 5], [6, 7]]])
-    (found,) = extreme_ties(1)(x, axis=(-1, 0))
-    assert_array_equal(found, [[[4, 3], [6, 2]], [[1, 1], [3, 2]]])
+    (distances,) = extreme_ties(1)(x, axis=(-1, 0))
+    assert_array_equal(distances, [[[4, 3], [6, 2]], [[1, 1], [3, 2]]])
 
 
 def test_one_element_has_no_rival() -> None:
@@ -77,5 +77,5 @@ def test_distances_have_the_shapes_of_the_arguments(name: str) -> None:
     for seed in range(50):
         call = op.cases(SeededChoices(seed))
         arrays = [fill_from_domain(op.domain(i), shape) for i, shape in enumerate(call.shapes)]
-        found = op.kinks(*arrays, **call.keywords)
-        assert [np.shape(d) for d in found] == [x.shape for x in arrays]
+        distances = op.kinks(*arrays, **call.keywords)
+        assert [np.shape(d) for d in distances] == [x.shape for x in arrays]

@@ -1,4 +1,4 @@
-"""A missing or contradictory fact is an error at import, and says what is wrong."""
+"""Declarations of ops: a missing or contradictory fact is an error at import that says what is wrong."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +15,7 @@ from gradspec.reference.rule import VJP
 
 @pytest.fixture(autouse=True)
 def restored_registry() -> Iterator[None]:
-    """Whatever a test declares is forgotten after it; nothing that is refused is remembered."""
+    """Restore OPS after a test, so that no op it declares remains."""
     before = dict(OPS)
     yield
     OPS.clear()
@@ -59,7 +59,7 @@ def test_one_function_may_return_every_gradient() -> None:
 
 
 def catch_refusal_message(rule: Callable[..., Any], cases: Any = "()->()", **facts: Any) -> str:
-    """The message with which the declaration is refused."""
+    """Return the message with which the declaration is refused."""
     with pytest.raises((TypeError, ValueError)) as caught:
         op(cases, **facts)(rule)
     assert OPS.get(rule.__name__) is None or rule.__name__ == "log"

@@ -1,4 +1,4 @@
-"""The rules of the spec, at the corners where rules go wrong, and their second derivatives."""
+"""The rules of the spec, at the places where rules tend to be wrong, and their second derivatives."""
 
 import itertools
 from collections.abc import Callable
@@ -20,7 +20,7 @@ FLOAT_DTYPES = (np.float16, np.float32, np.float64, np.longdouble)
 
 
 def draw_inputs(op: Op, shapes: tuple[Any, ...], rng: np.random.Generator, dtype: Any) -> list[Array]:
-    """Numbers between 0.5 and 2 in size, of both signs where the domain has both."""
+    """Draw numbers of size 0.5 to 2, of both signs where the domain has both, and integers and booleans."""
     arrays = []
     for i, shape in enumerate(shapes):
         domain = op.domain(i)
@@ -42,7 +42,7 @@ def call_op(op: Op, arrays: list[Any], keywords: dict[str, Any]) -> Any:
 def as_function_of_floats(
     op: Op, arrays: list[Any], keywords: dict[str, Any]
 ) -> tuple[Callable[..., Any], list[Any]]:
-    """The op as a function of those arrays that have a gradient, and these arrays."""
+    """Return the op as a function of those of its arrays that have a gradient, and these arrays."""
     floats = op.differentiable_arguments(len(arrays))
 
     def fn(*leaves: Any) -> Any:
@@ -57,7 +57,7 @@ def compute_gradients(op: Any, *arrays: Any, g: Any = None, **keywords: Any) -> 
     return pullback(np.ones(np.shape(value)) if g is None else np.asarray(g, np.float64))
 
 
-# Of all ops
+# All ops
 
 
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES)
@@ -69,9 +69,9 @@ def test_value_and_pullbacks_have_the_dtype_of_the_arguments(name: str, dtype: A
         arrays = draw_inputs(op, call.shapes, np.random.default_rng(seed), dtype)
         value, pullbacks = op.rule(*arrays, **call.keywords)
         g = np.ones(np.shape(value), dtype)
-        pulled = pullbacks(g) if callable(pullbacks) else [p and p(g) for p in pullbacks or ()]
+        gradients = pullbacks(g) if callable(pullbacks) else [p and p(g) for p in pullbacks or ()]
         assert value.dtype == dtype
-        assert {d.dtype for d in pulled if d is not None} <= {np.dtype(dtype)}
+        assert {d.dtype for d in gradients if d is not None} <= {np.dtype(dtype)}
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE_OPS)
@@ -79,39 +79,37 @@ def test_gradients_have_the_shape_of_the_arguments(name: str) -> None:
     op = OPS[name]
     for seed in range(20):
         call = op.cases(SeededChoices(seed))
-        fn, floats = as_function_of_floats(
-            op, draw_inputs(op, call.shapes, np.random.default_rng(seed), np.float32), call.keywords
-        )
+        arrays = draw_inputs(op, call.shapes, np.random.default_rng(seed), np.float32)
+        fn, floats = as_function_of_floats(op, arrays, call.keywords)
         value, pullback = vjp(fn, *floats)
         assert [d.shape for d in pullback(np.ones_like(value))] == [x.shape for x in floats]
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE_OPS)
 def test_second_derivatives_are_those_of_the_first(name: str) -> None:
-    """d/dx of sum u * grad(x) along t, from the tape and from central differences in longdouble."""
+    """The derivative of sum u * grad(x) along t: by the tape, and by central differences in longdouble."""
     op = OPS[name]
     for seed in range(6):
         rng = np.random.default_rng(seed)
         call = op.cases(SeededChoices(seed, (1, 2, 3)))
-        fn, floats = as_function_of_floats(
-            op, draw_inputs(op, call.shapes, rng, np.longdouble), call.keywords
-        )
-        g, *both = [
+        arrays = draw_inputs(op, call.shapes, rng, np.longdouble)
+        fn, floats = as_function_of_floats(op, arrays, call.keywords)
+        g, *directions = [
             np.asarray(rng.normal(size=np.shape(x)), np.longdouble) for x in (fn(*floats), *floats, *floats)
         ]
-        u, t = both[: len(floats)], both[len(floats) :]
+        u, t = directions[: len(floats)], directions[len(floats) :]
 
         def along(*xs: Any, fn: Any = fn, g: Any = g, u: Any = u) -> Any:
             return sum((d * w).sum() for d, w in zip(vjp(fn, *xs)[1](g), u, strict=True))
 
         value, pullback = vjp(along, *floats)
-        found = sum((d * w).sum() for d, w in zip(pullback(np.ones_like(value)), t, strict=True))
+        result = sum((d * w).sum() for d, w in zip(pullback(np.ones_like(value)), t, strict=True))
         h = np.longdouble(1e-5)
         one, minus_one, two, minus_two = (
             along(*(x + s * h * w for x, w in zip(floats, t, strict=True))) for s in (1, -1, 2, -2)
         )
-        wanted = (8 * (one - minus_one) - (two - minus_two)) / (12 * h)
-        assert_allclose(found, wanted, rtol=1e-8, atol=1e-8, err_msg=str((seed, call)))
+        expected = (8 * (one - minus_one) - (two - minus_two)) / (12 * h)
+        assert_allclose(result, expected, rtol=1e-8, atol=1e-8, err_msg=str((seed, call)))
 
 
 @pytest.mark.parametrize(
@@ -160,9 +158,11 @@ def test_erf_in_longdouble_is_more_exact_than_a_double() -> None:
     mpmath = pytest.importorskip("mpmath")
     with mpmath.workdps(40):
         for x in (-5.5, -0.7, 1e-3, 0.3, 2.5, 8.5):
-            wanted = mpmath.erf(mpmath.mpf(x))
-            found = np.longdouble(np.asarray(erf(np.array(x, np.longdouble))))
-            assert abs(mpmath.mpf(str(found)) - wanted) < 3 * float(np.finfo(np.longdouble).eps) * abs(wanted)
+            expected = mpmath.erf(mpmath.mpf(x))
+            result = np.longdouble(np.asarray(erf(np.array(x, np.longdouble))))
+            assert abs(mpmath.mpf(str(result)) - expected) < 3 * float(np.finfo(np.longdouble).eps) * abs(
+                expected
+            )
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_number_as_base_or_exponent_leaves_the_dtype(dtype: Any) -> None:
 
 
 def test_mixed_derivative_of_pow_where_the_exponent_is_zero() -> None:
-    """d/dy of y x^(y-1) is x^(y-1) (1 + y log x), 1/x at y = 0."""
+    """The derivative of y x^(y-1) by y is x^(y-1) (1 + y log x), which is 1/x at y = 0."""
     slope = lambda y: vjp(ops.pow, np.array(4.0), y)[1](np.array(1.0))[0]
     assert compute_gradients(slope, 0.0) == (0.25,)
 
@@ -213,8 +213,8 @@ def test_mixed_derivative_of_pow_where_the_exponent_is_zero() -> None:
 )
 def test_clip_takes_no_bound_a_number_or_an_array(bounds: Any, value: Any, dx: Any) -> None:
     x = np.array([-2.0, 0, 1, 3])
-    found, pullback = vjp(lambda x: ops.clip(x, *bounds), x)
-    assert_array_equal(found, value)
+    clipped, pullback = vjp(lambda x: ops.clip(x, *bounds), x)
+    assert_array_equal(clipped, value)
     assert_array_equal(pullback(np.ones(4))[0], dx)
 
 
@@ -238,12 +238,12 @@ def test_ties_are_shared_in_halves() -> None:
 
 @pytest.mark.parametrize("name", ["log", "sqrt", "divide", "reciprocal"])
 def test_the_branch_not_taken_gives_no_nan(name: str) -> None:
-    def guarded(x: Any) -> Any:
+    def apply_where_nonzero(x: Any) -> Any:
         safe = np.where(x == 0, 1, x)
         y = OPS[name](1.0, safe) if name == "divide" else OPS[name](safe)
         return ops.where(x == 0, 0.0, y)
 
-    value, pullback = vjp(guarded, np.array([0.0, 4.0]))
+    value, pullback = vjp(apply_where_nonzero, np.array([0.0, 4.0]))
     assert np.isfinite(value).all()
     assert np.isfinite(pullback(np.ones(2))[0]).all()
 
@@ -261,9 +261,9 @@ def test_prod_over_two_of_three_axes() -> None:
     x = np.arange(24.0).reshape(2, 3, 4)
     g = np.array([2.0, 3, 5])
     moved = np.moveaxis(x, 1, 0).reshape(3, 8)
-    wanted = [[[np.prod(np.delete(row, i)) * w for i in range(8)]] for row, w in zip(moved, g, strict=True)]
-    found = compute_gradients(ops.prod, x, g=g, axis=(2, 0))[0]
-    assert_allclose(np.moveaxis(found, 1, 0).reshape(3, 1, 8), wanted)
+    expected = [[[np.prod(np.delete(row, i)) * w for i in range(8)]] for row, w in zip(moved, g, strict=True)]
+    result = compute_gradients(ops.prod, x, g=g, axis=(2, 0))[0]
+    assert_allclose(np.moveaxis(result, 1, 0).reshape(3, 1, 8), expected)
 
 
 @pytest.mark.parametrize("op", [ops.max, ops.min])
@@ -343,9 +343,9 @@ def test_softmax_knows_minus_infinity_and_no_classes(name: str) -> None:
 def test_signed_permutations_of_three_axes_are_undone(axes: tuple[int, ...]) -> None:
     x = np.arange(24.0).reshape(2, 3, 4)
     g = np.arange(24.0).reshape(4, 2, 3)
-    found = compute_gradients(ops.permute_dims, x, g=g, axes=axes)[0]
-    assert found.shape == x.shape
-    assert all(found[i, j, k] == g[k, i, j] for i, j, k in np.ndindex(x.shape))
+    result = compute_gradients(ops.permute_dims, x, g=g, axes=axes)[0]
+    assert result.shape == x.shape
+    assert all(result[i, j, k] == g[k, i, j] for i, j, k in np.ndindex(x.shape))
 
 
 @pytest.mark.parametrize(
@@ -378,8 +378,8 @@ def test_getitem_adds_every_cotangent_where_it_came_from(key: Any) -> None:
     places = np.arange(24).reshape(x.shape)[key]
     g = np.random.default_rng(0).normal(size=np.shape(places))
     assert_array_equal(ops.getitem(x, key=key), x[key])
-    wanted = np.bincount(np.ravel(places), np.ravel(g), minlength=24).reshape(x.shape)
-    assert_allclose(compute_gradients(ops.getitem, x, g=g, key=key)[0], wanted, rtol=1e-15)
+    expected = np.bincount(np.ravel(places), np.ravel(g), minlength=24).reshape(x.shape)
+    assert_allclose(compute_gradients(ops.getitem, x, g=g, key=key)[0], expected, rtol=1e-15)
 
 
 def test_getitem_out_of_range_is_refused() -> None:
@@ -453,7 +453,7 @@ def test_arguments_that_do_not_fit_are_refused(name: str, arrays: Any, keywords:
     ],
 )
 def test_matmul_is_differentiated_in_every_shape(x: Any, y: Any) -> None:
-    """Against the sum of products it abbreviates, written with broadcasting."""
+    """Compared with the sum of products that it stands for, written with broadcasting."""
     rng = np.random.default_rng(0)
     arrays = [rng.normal(size=x), rng.normal(size=y)]
 
@@ -463,10 +463,10 @@ def test_matmul_is_differentiated_in_every_shape(x: Any, y: Any) -> None:
         return ops.sum(rows * columns, axis=-2)
 
     value, pullback = vjp(ops.matmul, *arrays)
-    same, wanted = vjp(written_out, *arrays)
+    same, pull_expected = vjp(written_out, *arrays)
     g = rng.normal(size=np.shape(value))
     assert_allclose(value, np.reshape(same, np.shape(value)), atol=1e-14)
-    for d, w in zip(pullback(g), wanted(g.reshape(np.shape(same))), strict=True):
+    for d, w in zip(pullback(g), pull_expected(g.reshape(np.shape(same))), strict=True):
         assert_allclose(d, w, atol=1e-14)
 
 
@@ -497,7 +497,7 @@ def test_linear_does_without_bias_and_takes_it_by_name() -> None:
 @pytest.mark.parametrize("batch", [(), (4,), (2, 4), (2, 1, 4)])
 @pytest.mark.parametrize("normalized", [(5,), (3, 5), (1,)])
 def test_layer_norm_takes_batches_of_any_rank(batch: tuple[int, ...], normalized: tuple[int, ...]) -> None:
-    """Against the same written out in smaller ops."""
+    """Compared with the same, written out in smaller ops."""
     rng = np.random.default_rng(0)
     arrays = [
         rng.normal(size=(*batch, *normalized)),
@@ -511,25 +511,25 @@ def test_layer_norm_takes_batches_of_any_rank(batch: tuple[int, ...], normalized
         return centred / ops.sqrt(ops.mean(centred * centred, axis=axes, keepdims=True) + 1e-5) * w + b
 
     g = rng.normal(size=arrays[0].shape)
-    (value, pullback), (same, wanted) = vjp(ops.layer_norm, *arrays), vjp(written_out, *arrays)
+    value, pullback = vjp(ops.layer_norm, *arrays)
+    same, pull_expected = vjp(written_out, *arrays)
     assert_allclose(value, same, atol=1e-13)
-    for d, w in zip(pullback(g), wanted(g), strict=True):
+    for d, w in zip(pullback(g), pull_expected(g), strict=True):
         assert_allclose(d, w, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble])
 def test_layer_norm_in_blocks_is_layer_norm(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    x, weight, bias, g = (
-        rng.normal(size=s).astype(dtype) for s in ((5, 7, 6, 3), (6, 3), (6, 3), (5, 7, 6, 3))
-    )
+    shapes = (5, 7, 6, 3), (6, 3), (6, 3), (5, 7, 6, 3)
+    x, weight, bias, g = (rng.normal(size=shape).astype(dtype) for shape in shapes)
     value, pullback = vjp(ops.layer_norm, x, weight, bias)
-    expected = value, *pullback(g)
+    whole = value, *pullback(g)
     monkeypatch.setattr(nn, "_MAX_BLOCK_ELEMENTS", 100)  # five rows to a block, and four blocks of them
     value, pullback = vjp(ops.layer_norm, x, weight, bias)
-    for found, wanted in zip((value, *pullback(g)), expected, strict=True):
-        assert found.dtype == dtype
-        assert_allclose(found, wanted, rtol=0, atol=100 * np.finfo(dtype).eps)
+    for result, expected in zip((value, *pullback(g)), whole, strict=True):
+        assert result.dtype == dtype
+        assert_allclose(result, expected, rtol=0, atol=100 * np.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("g", [np.inf, -np.inf, np.nan, 1e-45])
@@ -543,8 +543,8 @@ def test_no_cotangent_goes_to_what_relu_cuts_off(g: float) -> None:
 
 def test_layer_norm_of_a_large_mean_does_not_cancel() -> None:
     x = np.array([1.0, 2, 3, 4])
-    found = ops.layer_norm(x + 1e9, np.ones(4), np.zeros(4))
-    assert_allclose(found, ops.layer_norm(x, np.ones(4), np.zeros(4)), rtol=1e-14)
+    result = ops.layer_norm(x + 1e9, np.ones(4), np.zeros(4))
+    assert_allclose(result, ops.layer_norm(x, np.ones(4), np.zeros(4)), rtol=1e-14)
 
 
 @pytest.mark.parametrize("shape", [(3,), (4, 3), (4, 3, 2), (2, 3, 2, 5)])
@@ -555,20 +555,19 @@ def test_cross_entropy_finds_the_classes_on_the_second_axis(shape: tuple[int, ..
     x = rng.normal(size=shape)
     target = rng.integers(0, 3, (*shape[:axis], *shape[axis + 1 :]))
 
-    def picked(x: Any) -> Any:
+    def written_out(x: Any) -> Any:
         y = -ops.getitem(ops.log_softmax(x, axis=axis), key=_key_of_targets(target, axis))
         return y if reduction == "none" else OPS[reduction](y)
 
-    (value, pullback), (same, wanted) = (
-        vjp(lambda x: ops.cross_entropy(x, target, reduction=reduction), x),
-        vjp(picked, x),
-    )
+    value, pullback = vjp(lambda x: ops.cross_entropy(x, target, reduction=reduction), x)
+    same, pull_expected = vjp(written_out, x)
     g = rng.normal(size=np.shape(value))
     assert_allclose(value, same)
-    assert_allclose(pullback(g)[0], wanted(g)[0], atol=1e-15)
+    assert_allclose(pullback(g)[0], pull_expected(g)[0], atol=1e-15)
 
 
 def _key_of_targets(target: Array, axis: int) -> tuple[Any, ...]:
+    """Return the key of the targets' elements in logits whose classes lie along the axis."""
     around = list(np.indices(target.shape))
     return (*around[:axis], target, *around[axis:])
 

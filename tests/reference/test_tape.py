@@ -1,4 +1,4 @@
-"""The tape: whose gradient arrives where, in what memory, and what is refused."""
+"""The tape: where gradients arrive and in what memory, what is recorded, and what is refused."""
 
 import gc
 import weakref
@@ -157,44 +157,40 @@ def test_a_stored_gradient_is_writable_and_nobody_else_s(fn: Callable[..., Tenso
     x, y = leaf(1.0, 2.0, 3.0), leaf(4.0, 5.0, 6.0)
     value = fn(x, y)
     g = np.arange(1.0, 1 + value.data.size).reshape(value.shape)
-    kept = g.copy()
+    g_before = g.copy()
     value.backward(g)
     others = [g, x.data, y.data, value.data]
     for mine, other in ((grad_data(x), grad_data(y)), (grad_data(y), grad_data(x))):
         assert mine.flags.writeable
         assert not any(np.shares_memory(mine, array) for array in (*others, other))
     grad_data(x)[...] = 0
-    assert_array_equal(g, kept)
+    assert_array_equal(g, g_before)
 
 
 @pytest.mark.parametrize(
     "view",
-    [
-        lambda kept: kept.reshape(2, 3),
-        lambda kept: kept.reshape(2, 3).view(),
-        lambda kept: kept[:].reshape(2, 3),
-    ],
+    [lambda x: x.reshape(2, 3), lambda x: x.reshape(2, 3).view(), lambda x: x[:].reshape(2, 3)],
 )
 def test_a_view_of_what_a_pullback_keeps_is_not_given_away(view: Callable[[Array], Array]) -> None:
-    kept = np.arange(6.0)
-    op = record(lambda x: (x * 1, (lambda g: view(kept),)))
+    buffer = np.arange(6.0)
+    op = record(lambda x: (x * 1, (lambda g: view(buffer),)))
     x = Tensor(np.ones((2, 3)), requires_grad=True)
     op(x).backward(np.ones((2, 3)))
     grad_data(x)[...] = 0
-    assert_array_equal(kept, np.arange(6.0))
+    assert_array_equal(buffer, np.arange(6.0))
 
 
 def test_a_view_of_what_nobody_keeps_is_given_away() -> None:
-    made = []
+    addresses = []
 
     def pull(g: Array) -> Array:
         y = g.reshape(6) * 2
-        made.append(y.ctypes.data)
+        addresses.append(y.ctypes.data)
         return y.reshape(2, 3)
 
     x = Tensor(np.ones((2, 3)), requires_grad=True)
     record(lambda x: (x * 1, (pull,)))(x).backward(np.ones((2, 3)))
-    assert grad_data(x).ctypes.data == made[0]
+    assert grad_data(x).ctypes.data == addresses[0]
 
 
 def test_accumulation_leaves_an_earlier_gradient_object_alone() -> None:
@@ -256,30 +252,30 @@ def test_a_rule_that_writes_to_its_input_is_refused_by_vjp() -> None:
 )
 def test_vjp_meets_the_layout_of_its_input(layout: Callable[..., Any]) -> None:
     x = layout(np.arange(12.0).reshape(3, 4))
-    seen: list[Any] = []
+    inputs: list[Any] = []
 
     def fn(y: Tensor) -> Tensor:
-        seen.append(y.data)
+        inputs.append(y.data)
         return y
 
     vjp(fn, x)
-    assert_array_equal(seen[0], x)
-    assert seen[0].strides == x.strides or not x.size
-    assert not np.shares_memory(seen[0], x)
+    assert_array_equal(inputs[0], x)
+    assert inputs[0].strides == x.strides or not x.size
+    assert not np.shares_memory(inputs[0], x)
 
 
 def test_a_gradient_that_a_pullback_keeps_is_copied() -> None:
-    kept = np.ones(2)
+    buffer = np.ones(2)
 
     @record
     def saves(x: Any) -> VJP:
-        return x * 1, (lambda g: kept,)
+        return x * 1, (lambda g: buffer,)
 
     x = leaf(1.0, 2.0)
     for _ in range(2):
         saves(x).backward(np.ones(2))
         grad_data(x)[...] = 7
-        assert_array_equal(kept, [1, 1])
+        assert_array_equal(buffer, [1, 1])
         x.grad = None
 
 
@@ -301,20 +297,20 @@ def test_a_gradient_that_a_pullback_keeps_a_view_of_is_copied() -> None:
 
 
 def test_a_gradient_that_nobody_keeps_is_not_copied() -> None:
-    made = []
+    addresses = []
 
     @record
     def makes(x: Any) -> VJP:
         def pull(g: Any) -> Any:
             d = g * 1
-            made.append(d.ctypes.data)
+            addresses.append(d.ctypes.data)
             return d
 
         return x * 1, (pull,)
 
     x = leaf(1.0, 2.0)
     makes(x).backward(np.ones(2))
-    assert grad_data(x).ctypes.data == made[0]
+    assert grad_data(x).ctypes.data == addresses[0]
 
 
 def test_a_record_is_freed_as_soon_as_its_value_is() -> None:
@@ -322,11 +318,11 @@ def test_a_record_is_freed_as_soon_as_its_value_is() -> None:
     try:
         x = leaf(1.0, 2.0)
         y = ops.exp(x) * 2
-        held = weakref.ref(y.data)
+        array = weakref.ref(y.data)
         z = ops.layer_norm(ops.stack([y, y]), x, x).sum()
         z.backward()
         del y, z
-        assert held() is None
+        assert array() is None
     finally:
         gc.enable()
 
@@ -538,13 +534,13 @@ def test_a_pullback_of_the_wrong_shape_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "wanted"), [((2, 3), (2, 3)), ((3,), (3,)), ((1, 3), (1, 3)), ((2, 1), (2, 1)), ((), ())]
+    ("shape", "expected"), [((2, 3), (2, 3)), ((3,), (3,)), ((1, 3), (1, 3)), ((2, 1), (2, 1)), ((), ())]
 )
-def test_unbroadcast_sums_to_the_shape(shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+def test_unbroadcast_sums_to_the_shape(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     g = np.arange(6.0).reshape(2, 3)
-    found = unbroadcast(g, shape)
-    assert found.shape == wanted
-    assert found.sum() == 15
+    result = unbroadcast(g, shape)
+    assert result.shape == expected
+    assert result.sum() == 15
 
 
 # The functional form
@@ -580,11 +576,11 @@ def test_vjp_does_not_touch_leaves_that_are_not_its_inputs() -> None:
 
 
 def test_gradients_of_gradients_by_nesting() -> None:
-    """x^3, three times."""
+    """The function x^3, differentiated three times."""
     d: Any = lambda x: x * x * x
-    for wanted in (12.0, 12.0, 6.0):
+    for expected in (12.0, 12.0, 6.0):
         d = lambda x, d=d: vjp(d, x)[1](np.ones(()))[0]
-        assert d(np.array(2.0)) == wanted
+        assert d(np.array(2.0)) == expected
 
 
 def test_create_graph_lets_a_gradient_be_differentiated() -> None:
@@ -606,12 +602,12 @@ def test_a_rule_works_on_any_kind_of_variable() -> None:
     assert type(x.grad) is Variable
 
 
-# Elementwise ops promise that alike gives alike, and the backward pass does not look where it holds
+# `backward` relies on elementwise ops: arguments of one shape and dtype give results of the same
 
 
 def test_new_data_of_another_shape_is_seen() -> None:
     x, w = Tensor(np.ones(3), requires_grad=True), Tensor(np.ones(3), requires_grad=True)
-    (x * w).backward(np.ones(3))  # now both are known to be alike
+    (x * w).backward(np.ones(3))  # now both are known to have the same shape and dtype
     w.data = np.full(1, 2.0)
     w.grad = None
     (x * w).backward(np.array([1.0, 2.0, 3.0]))

@@ -1,4 +1,7 @@
-"""What the tape costs, in calls: figures that are the same on every machine. For seconds see asv_bench/tools/ratios.py."""
+"""What the tape costs, in calls: figures that are the same on every machine.
+
+For seconds see asv_bench/tools/ratios.py.
+"""
 
 import gc
 import sys
@@ -11,11 +14,11 @@ from gradspec.reference.op import OPS
 
 log = OPS["log"].apply
 
-MAX_CALLS_PER_OP = 9  # 8.5 on CPython 3.11, where a step of multiply and log makes 17
+MAX_CALLS_PER_OP = 9  # 8.5 on CPython 3.11: a step of multiply and log makes 17 calls
 
 
 def _differentiate(steps: int) -> Tensor:
-    """A chain of two ops a step, forward and backward."""
+    """Differentiate a chain with two ops in each step, forward and backward."""
     x, w = (Tensor(np.full(8, value), requires_grad=True) for value in (1.5, 3.5))
     y = x
     for _ in range(steps):
@@ -25,23 +28,23 @@ def _differentiate(steps: int) -> Tensor:
 
 
 def _count_calls(steps: int) -> int:
-    """Calls of Python and of built-in functions; those of ufuncs and operators are not seen."""
-    seen = 0
+    """Return the number of calls of Python and built-in functions; ufuncs and operators are not counted."""
+    calls = 0
 
     def count(frame: Any, event: str, argument: Any) -> None:
-        nonlocal seen
-        seen += event in ("call", "c_call")
+        nonlocal calls
+        calls += event in ("call", "c_call")
 
-    _differentiate(1)  # what is remembered from the first time on is no cost of an op
+    _differentiate(1)  # fills the caches, which is not part of the cost of an op
     before = sys.getprofile()
-    gc.disable()  # whose callbacks, such as Hypothesis's, would be counted as well
+    gc.disable()  # its callbacks, such as Hypothesis's, would be counted as well
     sys.setprofile(count)
     try:
         _differentiate(steps)
     finally:
         sys.setprofile(before)
         gc.enable()
-    return seen
+    return calls
 
 
 def test_calls_grow_in_proportion_to_the_ops() -> None:
@@ -50,7 +53,9 @@ def test_calls_grow_in_proportion_to_the_ops() -> None:
 
 def test_an_op_costs_few_calls() -> None:
     per_op = (_count_calls(200) - _count_calls(100)) / 200
-    assert per_op <= MAX_CALLS_PER_OP, f"{per_op} calls an op; look for what was added to `record` or `_pull`"
+    assert per_op <= MAX_CALLS_PER_OP, (
+        f"{per_op} calls an op; look for what was added to `record` or `run_backward`"
+    )
 
 
 def test_a_record_is_freed_without_the_cyclic_collector() -> None:

@@ -1,4 +1,4 @@
-"""`Tensor` against `torch.Tensor`, one program text on both; and what is the tensor's own."""
+"""`Tensor` compared with `torch.Tensor` by the same programs, and what only this `Tensor` does."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import gradspec.reference as spec
 from gradspec.reference import Tensor, no_grad, ops, tensor
 
-# Programs: each returns plain numbers, made with nothing but `xp`.
+# Programs: each returns plain numbers, computed with nothing but `xp`.
 
 
 def operators(xp: Any) -> Any:
@@ -31,19 +31,8 @@ def powers(xp: Any) -> Any:
 
 def unary_functions(xp: Any) -> Any:
     results = []
-    for name in [
-        "exp",
-        "log",
-        "sqrt",
-        "tanh",
-        "sigmoid",
-        "sin",
-        "cos",
-        "abs",
-        "square",
-        "reciprocal",
-        "log1p",
-    ]:
+    names = "exp log sqrt tanh sigmoid sin cos abs square reciprocal log1p"
+    for name in names.split():
         x = xp.tensor([0.25, 1.0, 2.5], requires_grad=True)
         y = getattr(x, name)()
         y.backward(xp.tensor([1.0, -1.0, 2.0]))
@@ -87,13 +76,8 @@ def squeezing(xp: Any) -> Any:
 def indexing(xp: Any) -> Any:
     x = xp.arange(12.0, requires_grad=True)
     m = x.reshape(3, 4)
-    y = (
-        m[1].sum()
-        + (m[:, 1:3] * 2).sum()
-        + m[-1, -1] * 5
-        + (m[..., None, 0] * 3).sum()
-        + (m[[0, 0, 2]] * 7).sum()
-    )
+    y = m[1].sum() + (m[:, 1:3] * 2).sum() + m[-1, -1] * 5
+    y = y + (m[..., None, 0] * 3).sum() + (m[[0, 0, 2]] * 7).sum()
     y.backward()
     return y.item(), x.grad.tolist(), [row.tolist() for row in m]
 
@@ -145,8 +129,8 @@ def requires_grad_flags(xp: Any) -> Any:
     c = xp.ones(2)
     with xp.no_grad():
         off = x * 2
-    found = [x, c, x + c, c + c, off, x.detach(), x.clone(), x[0], x.sum(), x == c]
-    return [(y.requires_grad, y.is_leaf) for y in found], c.requires_grad_().requires_grad, x.grad
+    tensors = [x, c, x + c, c + c, off, x.detach(), x.clone(), x[0], x.sum(), x == c]
+    return [(y.requires_grad, y.is_leaf) for y in tensors], c.requires_grad_().requires_grad, x.grad
 
 
 def in_place(xp: Any) -> Any:
@@ -177,43 +161,25 @@ def accumulation(xp: Any) -> Any:
 
 
 PROGRAMS = (
-    *(
-        operators,
-        powers,
-        unary_functions,
-        reductions,
-        reductions_of_everything,
-        shapes,
-        squeezing,
-        indexing,
-        masks,
-    ),
-    *(
-        clamping,
-        products,
-        layers,
-        gradient_descent,
-        requires_grad_flags,
-        in_place,
-        sizes_and_numbers,
-        accumulation,
-    ),
+    *(operators, powers, unary_functions, reductions, reductions_of_everything),
+    *(shapes, squeezing, indexing, masks, clamping, products, layers),
+    *(gradient_descent, requires_grad_flags, in_place, sizes_and_numbers, accumulation),
 )
 
 
-def assert_alike(found: Any, wanted: Any) -> None:
-    """Numbers to float32's precision, everything else exactly, within tuples and lists of any depth."""
-    if isinstance(wanted, tuple | list):
-        assert isinstance(found, tuple | list)
-        assert len(found) == len(wanted)
-        for f, w in zip(found, wanted, strict=True):
+def assert_alike(result: Any, expected: Any) -> None:
+    """Compare numbers to the precision of float32 and the rest exactly, in tuples and lists of any depth."""
+    if isinstance(expected, tuple | list):
+        assert isinstance(result, tuple | list)
+        assert len(result) == len(expected)
+        for f, w in zip(result, expected, strict=True):
             assert_alike(f, w)
-    elif isinstance(wanted, float):
-        assert isinstance(found, float)
-        assert math.isclose(found, wanted, rel_tol=2e-6, abs_tol=2e-6), (found, wanted)
+    elif isinstance(expected, float):
+        assert isinstance(result, float)
+        assert math.isclose(result, expected, rel_tol=2e-6, abs_tol=2e-6), (result, expected)
     else:
-        assert found == wanted
-        assert type(found) is type(wanted)
+        assert result == expected
+        assert type(result) is type(expected)
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.__name__)
@@ -298,23 +264,9 @@ def requires_grad_off_on_a_result(xp: Any) -> None:
 
 
 REFUSED_PROGRAMS = (
-    *(
-        cotangent_of_wrong_shape,
-        no_cotangent,
-        backward_without_grad,
-        backward_after_overwriting,
-        in_place_on_a_leaf,
-        in_place_that_grows,
-        bool_of_many,
-    ),
-    *(
-        bool_of_none,
-        item_of_many,
-        len_of_a_number,
-        list_of_a_number,
-        numpy_of_a_leaf,
-        uniform_on_a_leaf,
-    ),
+    *(cotangent_of_wrong_shape, no_cotangent, backward_without_grad, backward_after_overwriting),
+    *(in_place_on_a_leaf, in_place_that_grows, bool_of_many, bool_of_none, item_of_many),
+    *(len_of_a_number, list_of_a_number, numpy_of_a_leaf, uniform_on_a_leaf),
     *(shapes_that_do_not_fit, no_such_axis, no_such_element, requires_grad_off_on_a_result),
 )
 
@@ -371,7 +323,7 @@ def test_uniform_fills_the_range_and_can_be_repeated() -> None:
     assert x.dtype == np.float32
 
 
-# Integers and truth values
+# Integers and booleans
 
 
 def test_integers_stay_integers() -> None:
@@ -412,7 +364,7 @@ def test_a_fraction_is_not_added_to_integers_in_place() -> None:
 
 def test_an_array_on_the_left_gives_a_tensor() -> None:
     a, x = np.array([6.0, 8.0]), Tensor(np.array([2.0, 4.0]), requires_grad=True)
-    for y, wanted in (
+    for y, expected in (
         (a + x, 8),
         (a - x, 4),
         (a * x, 12),
@@ -423,7 +375,7 @@ def test_an_array_on_the_left_gives_a_tensor() -> None:
     ):
         assert isinstance(y, Tensor)
         assert y.requires_grad
-        assert y.data.flat[0] == wanted
+        assert y.data.flat[0] == expected
     assert (a > x).tolist() == [True, True]
 
 
@@ -486,7 +438,7 @@ def test_detach_shares_memory_and_clone_does_not() -> None:
 
 
 def test_second_derivatives_through_methods() -> None:
-    """F = sum (x softmax(x))^2 + |x|^3: the Hessian by nesting is that by differences of the gradient."""
+    """The Hessian of sum (x softmax(x))^2 + |x|^3, by nested `vjp` and by differences of the gradient."""
 
     def f(x: Any) -> Any:
         return ((x * x.softmax(-1)) ** 2).sum() + (x.abs() ** 3).sum()
@@ -496,8 +448,8 @@ def test_second_derivatives_through_methods() -> None:
 
     x, h = np.array([0.5, -1.0, 2.0]), 1e-5
     for g in np.eye(3):
-        found = spec.vjp(slope, x)[1](g)[0]
-        assert_allclose(found, (slope(x + h * g) - slope(x - h * g)) / (2 * h), atol=1e-8)
+        result = spec.vjp(slope, x)[1](g)[0]
+        assert_allclose(result, (slope(x + h * g) - slope(x - h * g)) / (2 * h), atol=1e-8)
 
 
 def test_the_ops_are_the_methods() -> None:

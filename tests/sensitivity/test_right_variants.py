@@ -1,4 +1,4 @@
-"""What is right but different passes, on a few cases of every property; `make sensitivity` tries it on many."""
+"""Variants pass on a few cases of every property; `make sensitivity` tries them on many."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -32,7 +32,7 @@ def few_examples_and_one_judge_of_each(monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 def run_trials(name: str, op: str) -> list[TrialResult]:
-    return [run_trial(unit, seed=1) for unit in list_trials(name, op)]
+    return [run_trial(trial, seed=1) for trial in list_trials(name, op)]
 
 
 def test_there_are_variants_of_every_kind() -> None:
@@ -48,19 +48,16 @@ def test_variants_have_names_of_their_own() -> None:
 @pytest.mark.parametrize("op", sorted({variant.op for variant in right_variants().values()}))
 def test_what_is_right_but_different_passes(op: str) -> None:
     names = [name for name, variant in right_variants().items() if variant.op == op]
-    said = [verdict for name in names for verdict in run_trials(name, op)]
-    assert sum(verdict.judged_cases for verdict in said) > 0
-    assert not [(v.trial, v.alarm) for v in said if v.alarm]
+    results = [result for name in names for result in run_trials(name, op)]
+    assert sum(result.judged_cases for result in results) > 0
+    assert not [(result.trial, result.alarm) for result in results if result.alarm]
 
 
 def test_what_is_wrong_raises_an_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = faults()["relu: the gradient is doubled"].plant()
     monkeypatch.setattr(alarms, "load_backend_or_variant", lambda _: wrong)
-    (alarm,) = [
-        v.alarm
-        for v in run_trials("relu: doubled", "relu")
-        if v.trial.property == "test_every_gradient_agrees"
-    ]
+    results = {result.trial.property: result for result in run_trials("relu: doubled", "relu")}
+    alarm = results["test_every_gradient_agrees"].alarm
     assert alarm
     assert "the gradient of x" in alarm
     assert "Case.of(" in alarm

@@ -1,4 +1,4 @@
-"""The measurement of sensitivity: that sharing changes nothing, that tolerances reach every law, that engines are tried."""
+"""The measurement of sensitivity: sharing changes nothing, tolerances reach every law, engines are tried."""
 
 import json
 import os
@@ -76,29 +76,29 @@ def test_a_tolerance_reaches_every_law_and_goes_again() -> None:
 
 def test_wide_tolerances_let_slight_faults_through_and_no_gross_ones() -> None:
     slight, gross = "tanh: the gradient is slightly too large", "tanh: the gradient is negated"
-    settings = [Tolerance(factor=4), Tolerance(factor=1e14)]
-    narrow, wide = measure_points(OpTask("tanh", 1, [slight, gross], []), settings)
+    tolerances = [Tolerance(factor=4), Tolerance(factor=1e14)]
+    narrow, wide = measure_points(OpTask("tanh", 1, [slight, gross], []), tolerances)
     assert narrow.survivors == []
     assert wide.survivors == [slight]
 
 
 def test_alarms_come_of_narrow_tolerances(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = [Tolerance(factor=1e-9, copies=1), Tolerance()]
-    narrow, usual = measure_points(OpTask("tanh", 1, [], ["numpy"]), settings)
+    tolerances = [Tolerance(factor=1e-9, copies=1), Tolerance()]
+    narrow, usual = measure_points(OpTask("tanh", 1, [], ["numpy"]), tolerances)
     assert any("numpy | tanh | test_value_agrees" in alarm for alarm in narrow.alarms)
     assert usual.alarms == []
     assert usual.runs == narrow.runs > 5
 
 
 def test_the_settings_in_use_are_on_the_curves() -> None:
-    assert all(Tolerance() in settings for settings in tolerance_curves.CURVE_TOLERANCES)
+    assert all(Tolerance() in tolerances for tolerances in tolerance_curves.CURVE_TOLERANCES)
 
 
 @pytest.mark.parametrize("fault", [*make_engine_faults()], ids=repr)
 def test_faults_of_engines_are_found_by_the_property_for_them(fault: Fault) -> None:
-    found = detect_fault(fault, seed=1)
-    assert found
-    assert found.property == fault.likely
+    detection = detect_fault(fault, seed=1)
+    assert detection
+    assert detection.property == fault.likely
 
 
 def test_a_spoilt_engine_is_mended_again() -> None:
@@ -111,14 +111,14 @@ def test_a_spoilt_engine_is_mended_again() -> None:
 
 
 def find_alarms_of_spec_engine() -> list[str]:
-    """What the unmodified spec is found to do wrong beside torch."""
-    piece = measurement.run_task(OpTask("programs", 1, [], ["torch"]))
-    return [v.trial.property for v in piece.trial_results if v.alarm]
+    """Return the properties that fail on the unmodified spec, compared with torch."""
+    part = measurement.run_task(OpTask("programs", 1, [], ["torch"]))
+    return [result.trial.property for result in part.trial_results if result.alarm]
 
 
 def test_the_command_measures_what_it_is_asked_for(tmp_path: Path) -> None:
-    options = "--op sign --seeds 2 --first-seed 3 --cases 1 --backend numpy --processes 1 --json found.json"
-    done = subprocess.run(
+    options = "--op sign --seeds 2 --first-seed 3 --cases 1 --backend numpy --processes 1 --json summary.json"
+    run = subprocess.run(
         [sys.executable, "-m", "tests.faults", *options.split()],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])},
@@ -126,9 +126,9 @@ def test_the_command_measures_what_it_is_asked_for(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert list(found["rate by seed"]) == ["3", "4"]
-    assert {fault["op"] for fault in found["by fault"]} == {"sign"}
-    assert 0 < found["judged cases of unmodified backends"] < 2_000
-    assert found["false alarms"] == []
+    assert run.returncode == 0, run.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert list(summary["rate by seed"]) == ["3", "4"]
+    assert {fault["op"] for fault in summary["by fault"]} == {"sign"}
+    assert 0 < summary["judged cases of unmodified backends"] < 2_000
+    assert summary["false alarms"] == []

@@ -1,8 +1,10 @@
-// Runs the kernels that were compiled with `cuda_emulation.h`: one fiber for each thread of a block, one block after the other.
+// Runs the kernels that were compiled with `cuda_emulation.h`: one fiber for each thread of a block, one
+// block after the other.
 //
-// A warp runs as far as it can before the next one starts, from the first to the last or, when told so, from the last to the
-// first: where a barrier is missing, one of the two orders reads what is not there yet, or no longer. Shared memory is full of
-// NaN when a block starts. Accesses that nothing orders, within a warp too, are found by `cuda_memory_checks.h`. There are no caches.
+// A warp runs as far as it can before the next one starts, from the first to the last or, if requested, from
+// the last to the first: where a barrier is missing, one of the two orders reads what is not there yet, or no
+// longer. Shared memory is full of NaN when a block starts. `cuda_memory_checks.h` finds accesses that
+// nothing orders, within a warp too. There are no caches.
 
 #include "cuda_emulation.h"
 
@@ -24,42 +26,42 @@ struct Fiber {
   State state;
   unsigned exchanges;
 };
-static const size_t STACK = 1 << 16;
+static const size_t STACK_BYTES = 1 << 16;
 static vector<Fiber> fibers(1024);
-static vector<char> stacks(1024 * STACK);
+static vector<char> stacks(1024 * STACK_BYTES);
 static ucontext_t scheduler;
 static unsigned current;
-static unsigned long long slots[2][1024];
-static bool stopped;  // by what a thread must not do
-static Call call_kernel;
+static unsigned long long exchange_slots[2][1024];
+static bool is_stopped;  // because a thread did what it must not do
+static KernelCaller call_kernel;
 static void (*kernel)();
 static void** arguments;
 
-// Shared memory, by the line that declares it: as aligned as its type asks for and no more.
-struct Declared {
+// Shared memory, by the line that declares it: as aligned as its type needs and no more.
+struct SharedArray {
   int line;
   char* start;
   size_t bytes;
 };
-static const size_t APART = 256;
-static vector<Declared> declared;
-static vector<char> arena(1 << 20);
-static size_t used;
+static const size_t SHARED_GAP_BYTES = 256;
+static vector<SharedArray> shared_arrays;
+static vector<char> shared_arena(1 << 20);
+static size_t arena_bytes_used;
 
-void* shared(int line, size_t bytes, size_t alignment) {
-  for (auto& d : declared)
-    if (d.line == line && d.bytes == bytes) return d.start;
-  char* first = arena.data() + APART - (uintptr_t)arena.data() % APART;
-  char* start = first + used + alignment;
-  used += (alignment + bytes + 2 * APART - 1) / APART * APART;
-  if (first + used > arena.data() + arena.size()) abort();
-  declared.push_back({line, start, bytes});
+void* declare_shared(int line, size_t bytes, size_t alignment) {
+  for (auto& array : shared_arrays)
+    if (array.line == line && array.bytes == bytes) return array.start;
+  char* first = shared_arena.data() + SHARED_GAP_BYTES - (uintptr_t)shared_arena.data() % SHARED_GAP_BYTES;
+  char* start = first + arena_bytes_used + alignment;
+  arena_bytes_used += (alignment + bytes + 2 * SHARED_GAP_BYTES - 1) / SHARED_GAP_BYTES * SHARED_GAP_BYTES;
+  if (first + arena_bytes_used > shared_arena.data() + shared_arena.size()) abort();
+  shared_arrays.push_back({line, start, bytes});
   memset(start, 0xff, bytes);
   return start;
 }
 
-static void wait(State at) {
-  fibers[current].state = at;
+static void wait(State state) {
+  fibers[current].state = state;
   swapcontext(&fibers[current].context, &scheduler);
 }
 
@@ -73,7 +75,7 @@ void wait_for_warp() { wait(AT_WARP); }
 void wait_for_block() { wait(AT_BLOCK); }
 
 void exchange(void* x, size_t bytes, unsigned thread) {
-  auto& slots = emulation::slots[fibers[current].exchanges++ % 2];
+  auto& slots = exchange_slots[fibers[current].exchanges++ % 2];
   memcpy(&slots[current], x, bytes);
   wait(AT_WARP);
   memcpy(x, &slots[thread], bytes);
@@ -84,64 +86,71 @@ static void run_thread() {
   fibers[current].state = ENDED;
 }
 
-static bool all(unsigned from, unsigned to, State state) {
+static bool all_in_state(unsigned from, unsigned to, State state) {
   for (unsigned t = from; t < to; t++)
     if (fibers[t].state != state) return false;
   return true;
 }
 
-static bool released(unsigned from, unsigned to, State state) {
-  if (!all(from, to, state)) return false;
+static bool release_if_all_wait(unsigned from, unsigned to, State state) {
+  if (!all_in_state(from, to, state)) return false;
   for (unsigned t = from; t < to; t++) fibers[t].state = RUNS;
-  checking::ordered_from_here(from, to);
+  checking::advance_epochs(from, to);
   return true;
 }
 
-// Run a warp until all its threads wait for the rest of the block, or for ever.
-static void warp(unsigned first, bool reversed) {
+// Run a warp until all its threads wait for the rest of the block, or forever.
+static void run_warp(unsigned first, bool reversed) {
   do {
-    for (unsigned i = 0; i < 32 && !stopped; i++) {
+    for (unsigned i = 0; i < 32 && !is_stopped; i++) {
       current = first + (reversed ? 31 - i : i);
       if (fibers[current].state != RUNS) continue;
       indices.thread.x = current;
       swapcontext(&scheduler, &fibers[current].context);
     }
-  } while (!stopped && released(first, first + 32, AT_WARP));
+  } while (!is_stopped && release_if_all_wait(first, first + 32, AT_WARP));
 }
 
-// Whether every thread of a block came to its end; not where some wait for others that never come.
-static bool block(bool reversed) {
+// Run a block; return whether every thread came to its end, and none waits for others that never come.
+static bool run_block(bool reversed) {
   const unsigned threads = indices.threads.x;
-  for (auto& d : declared) memset(d.start, 0xff, d.bytes);
+  for (auto& array : shared_arrays) memset(array.start, 0xff, array.bytes);
   checking::start_block();
   for (unsigned t = 0; t < threads; t++) {
     Fiber& fiber = fibers[t];
     getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = stacks.data() + t * STACK;
-    fiber.context.uc_stack.ss_size = STACK;
+    fiber.context.uc_stack.ss_sp = stacks.data() + t * STACK_BYTES;
+    fiber.context.uc_stack.ss_size = STACK_BYTES;
     fiber.context.uc_link = &scheduler;
     fiber.state = RUNS;
     fiber.exchanges = 0;
     makecontext(&fiber.context, run_thread, 0);
   }
-  while (!all(0, threads, ENDED)) {
-    for (unsigned w = 0; w < threads / 32; w++) warp(32 * (reversed ? threads / 32 - 1 - w : w), reversed);
-    if (stopped || (!released(0, threads, AT_BLOCK) && !all(0, threads, ENDED))) return false;
+  while (!all_in_state(0, threads, ENDED)) {
+    for (unsigned w = 0; w < threads / 32; w++)
+      run_warp(32 * (reversed ? threads / 32 - 1 - w : w), reversed);
+    if (is_stopped) return false;
+    if (!release_if_all_wait(0, threads, AT_BLOCK) && !all_in_state(0, threads, ENDED)) return false;
   }
   return true;
 }
 
-// 0; 1 where the threads of a block wait for each other for ever, or 2 where `report` in cuda_memory_checks.h tells why not.
-int run(Call call, void (*fn)(), const unsigned* grid, unsigned threads, void** args, int reversed, unsigned long long last) {
+// Run a kernel; return 0, or 1 if the threads of a block wait for each other forever, or 2 if it was stopped
+// for what `get_report` in cuda_memory_checks.h tells.
+int run(
+    KernelCaller call, void (*fn)(), const unsigned* grid, unsigned threads, void** args, int reversed,
+    unsigned long long last_block_count) {
   call_kernel = call, kernel = fn, arguments = args;
-  declared.clear(), used = 0, stopped = false;
+  shared_arrays.clear(), arena_bytes_used = 0, is_stopped = false;
   indices = {{}, {}, {threads, 1, 1}, {grid[0], grid[1], grid[2]}};
   const unsigned long long blocks = 1ull * grid[0] * grid[1] * grid[2];
-  const unsigned long long first = last && last < blocks ? blocks - last : 0;  // of the last few, or of all
+  const bool runs_all = !last_block_count || last_block_count >= blocks;
+  const unsigned long long first = runs_all ? 0 : blocks - last_block_count;
   for (unsigned long long i = first; i < blocks; i++) {
     const unsigned long long b = reversed ? blocks - 1 - (i - first) : i;
-    indices.block = {(unsigned)(b % grid[0]), (unsigned)(b / grid[0] % grid[1]), (unsigned)(b / grid[0] / grid[1])};
-    if (!block(reversed)) return stopped ? 2 : 1;
+    const unsigned long long plane = b / grid[0];
+    indices.block = {(unsigned)(b % grid[0]), (unsigned)(plane % grid[1]), (unsigned)(plane / grid[1])};
+    if (!run_block(reversed)) return is_stopped ? 2 : 1;
   }
   return 0;
 }

@@ -1,32 +1,34 @@
-"""What stands for CuPy where there is no GPU: arrays in NumPy's memory that are as strict as CuPy's.
+"""A fake `cupy` for machines without a GPU: arrays in NumPy's memory that are as strict as CuPy's.
 
-They answer to NumPy's functions through its two protocols, as CuPy's do, and only to functions that the installed CuPy has,
-called with arguments that it takes. They mix with no NumPy array, turn into none by themselves, are arrays where NumPy makes
-scalars, start as NaN where nobody has written yet, and count who waits for the device.
+They answer to NumPy's functions through its two protocols, as CuPy's do, and only to functions that the
+installed CuPy has, called with arguments that it takes. They do not mix with NumPy arrays, do not become
+NumPy arrays by themselves, are arrays where NumPy makes scalars, start as NaN where nobody has written yet,
+and count how often somebody waits for the device.
 """
 
 import importlib
 import inspect
 import math
 import re
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from types import MappingProxyType, ModuleType, SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from tests.stand_ins import cuda_emulation
 
-real_cupy: Any = importlib.import_module("cupy")  # without a GPU it imports, and knows its own functions
+real_cupy: Any = importlib.import_module("cupy")
+"""The installed CuPy: it can be imported without a GPU, and tells which functions it has."""
+
 wait_count = 0
-"""How often someone has waited for the device."""
+"""How often somebody has waited for the device."""
 
 
 class Pointer:
-    """A place in memory, as `cupy.cuda.MemoryPointer` is one: `offset` bytes after the start of an array."""
+    """A place in memory, like `cupy.cuda.MemoryPointer`: `offset` bytes after the start of an array."""
 
     def __init__(self, owner: np.ndarray[Any, Any], offset: int = 0) -> None:
         self.owner, self.offset = owner, offset
@@ -43,12 +45,12 @@ class Pointer:
 
 
 def malloc(size: int) -> Pointer:
-    """Memory that is NaN until somebody writes to it."""
+    """Return memory that is NaN until somebody writes to it."""
     return Pointer(np.full(size, 0xFF, np.uint8))
 
 
 allocator_stack = [malloc]
-"""The one that arrays get their memory from is the last."""
+"""The last one is the allocator that arrays get their memory from."""
 
 
 @contextmanager
@@ -59,7 +61,7 @@ def using_allocator(allocator: Any) -> Iterator[None]:
 
 
 class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
-    """An array of CuPy, whose elements are those of `array`."""
+    """A CuPy array whose elements are those of `array`."""
 
     device = "cuda:0"
     __hash__ = None  # type: ignore[assignment]
@@ -76,10 +78,9 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
 
     @property
     def flags(self) -> Any:
-        flags, owned = self.array.flags, self.base is None
-        return SimpleNamespace(
-            c_contiguous=flags.c_contiguous, f_contiguous=flags.f_contiguous, owndata=owned
-        )
+        c_contiguous, f_contiguous = self.array.flags.c_contiguous, self.array.flags.f_contiguous
+        owns_data = self.base is None
+        return SimpleNamespace(c_contiguous=c_contiguous, f_contiguous=f_contiguous, owndata=owns_data)
 
     def __getattr__(self, name: str) -> Any:
         if name in {"shape", "dtype", "ndim", "size", "strides", "itemsize", "nbytes"}:
@@ -101,15 +102,15 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
     def __array_function__(self, function: Any, types: Any, args: Any, keywords: Any) -> Any:
         if not all(issubclass(t, ndarray | np.ndarray) for t in types):
             return NotImplemented
-        theirs = getattr(real_cupy, function.__name__)
-        inspect.signature(theirs).bind(*args, **keywords)
+        real_function = getattr(real_cupy, function.__name__)
+        inspect.signature(real_function).bind(*args, **keywords)
         return call_numpy(getattr(function, "_implementation", function), *args, **keywords)
 
     # Elements
 
     def __getitem__(self, key: Any) -> Any:
         key = unwrap(key)
-        if isinstance(self.array[key], np.generic):  # of CuPy it is a view of no dimensions
+        if isinstance(self.array[key], np.generic):  # CuPy gives a view with no dimensions
             key = (*key, ...) if isinstance(key, tuple) else (key, ...)
         return wrap(self.array[key], self)
 
@@ -152,20 +153,25 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801 - CuPy's name
 
 
 def wrap(x: Any, *owners: Any) -> Any:
-    """A result of NumPy as CuPy would give it: an array, a view of one of the owners if it shares memory."""
+    """Return a result of NumPy as CuPy would: an array, and a view of the owner whose memory it shares."""
     if isinstance(x, tuple | list):
         return type(x)(wrap(a, *owners) for a in x)
     if not isinstance(x, np.ndarray | np.generic):
         return x
-    made = object.__new__(ndarray)
-    made.array = np.asarray(x)
-    owner = next((a for a in owners if np.may_share_memory(a.array, made.array)), None)
-    made.base = owner if owner is None or owner.base is None else owner.base  # that of a view is no view
-    return made
+    wrapped = object.__new__(ndarray)
+    wrapped.array = np.asarray(x)
+    owner = next((a for a in owners if np.may_share_memory(a.array, wrapped.array)), None)
+    # The base of a view is never a view itself.
+    wrapped.base = owner if owner is None or owner.base is None else owner.base
+    return wrapped
 
 
 def unwrap(x: Any) -> Any:
-    """The elements of what is CuPy's, also within tuples; TypeError for an array of NumPy."""
+    """Return the elements of a CuPy array, also within tuples and lists.
+
+    Raises:
+        TypeError: There is a NumPy array.
+    """
     if isinstance(x, tuple | list):
         return type(x)(map(unwrap, x))
     if isinstance(x, np.ndarray):
@@ -174,14 +180,14 @@ def unwrap(x: Any) -> Any:
 
 
 def call_numpy(function: Any, *args: Any, **keywords: Any) -> Any:
-    """A function of NumPy on arrays of CuPy."""
+    """Call a function of NumPy on CuPy arrays."""
     flat = [a for x in args for a in (x if isinstance(x, tuple | list) else [x])]
-    given = [unwrap(x) for x in args]
-    narrow = getattr(given[0], "itemsize", 0) == 2 and function is np.matmul
-    if narrow:  # cuBLAS adds up in float32
-        result = function(*(x.astype(np.float32) for x in given)).astype(given[0].dtype)
+    unwrapped = [unwrap(x) for x in args]
+    is_narrow = getattr(unwrapped[0], "itemsize", 0) == 2
+    if is_narrow and function is np.matmul:  # cuBLAS adds up in float32
+        result = function(*(x.astype(np.float32) for x in unwrapped)).astype(unwrapped[0].dtype)
     else:
-        result = function(*given, **{k: unwrap(x) for k, x in keywords.items()})
+        result = function(*unwrapped, **{k: unwrap(x) for k, x in keywords.items()})
     return wrap(result, *(x for x in flat if isinstance(x, ndarray)))
 
 
@@ -191,7 +197,7 @@ def count_wait() -> None:
 
 
 class UfuncWithAt:
-    """`cupy.add` with its `at`, which NumPy's protocol does not reach."""
+    """`cupy.add` with its method `at`, which NumPy's protocol does not reach."""
 
     def __init__(self, ufunc: np.ufunc) -> None:
         self.ufunc = ufunc
@@ -204,7 +210,7 @@ class UfuncWithAt:
 
 
 class Stream:
-    """A stream that notes what is captured on it, and a graph that notes its launches."""
+    """A stream that records its captures, and the launches of the graphs that it captures, as events."""
 
     def __init__(self, non_blocking: bool = False) -> None:
         self.events: list[str] = stream_events
@@ -227,7 +233,7 @@ class Stream:
 
 
 stream_events: list[str] = []
-"""What happened on streams."""
+"""What has happened on all streams."""
 
 
 def asarray(x: Any, dtype: Any = None) -> Any:
@@ -235,7 +241,7 @@ def asarray(x: Any, dtype: Any = None) -> Any:
 
 
 def make_raw_module(code: str, options: Any = (), name_expressions: Any = ()) -> Any:
-    """Kernels run by g++, which takes longer to start than to compile one: those of a file are compiled together."""
+    """Return kernels for g++: those of a file are compiled together, since g++ takes long to start."""
     launch = importlib.import_module("gradspec.backends.cupy.launch")
     (name,) = name_expressions
     width = int(re.findall(r",(\d+)", name)[0]) if "," in name else 1
@@ -250,13 +256,13 @@ _rng = np.random.default_rng(0)
 
 @cache
 def make_cupy_module() -> ModuleType:
-    """What stands for the module `cupy`."""
-    made = ModuleType("cupy")
+    """Return the fake module `cupy`."""
+    cupy = ModuleType("cupy")
     for name in ("moveaxis", "arange", "concatenate", "sum", "any"):
         function = getattr(np, name)
-        setattr(made, name, lambda *args, function=function, **k: call_numpy(function, *args, **k))
+        setattr(cupy, name, lambda *args, function=function, **k: call_numpy(function, *args, **k))
     stream = SimpleNamespace(synchronize=count_wait, ptr=0)
-    vars(made).update(
+    vars(cupy).update(
         ndarray=ndarray,
         empty=ndarray,
         empty_like=lambda x, dtype=None: ndarray(x.shape, dtype or x.dtype),
@@ -284,59 +290,9 @@ def make_cupy_module() -> ModuleType:
             Device=lambda _: SimpleNamespace(attributes={"MultiProcessorCount": 2}),
         ),
     )
-    return made
+    return cupy
 
 
-def _erf(x: Any) -> Any:
+def erf(x: Any) -> Any:
+    """`cupyx.scipy.special.erf`."""
     return call_numpy(lambda a: np.vectorize(math.erf, otypes=[a.dtype])(a) if a.size else a.copy(), x)
-
-
-@contextmanager
-def replace_cupy() -> Iterator[None]:
-    """While this lasts, `import cupy` finds the stand-in, and the backend is imported anew on top of it."""
-    names = ("cupy", "cupyx", "gradspec.backends.cupy")
-    saved = {name: m for name, m in sys.modules.items() if any(f"{name}.".startswith(f"{n}.") for n in names)}
-    for name in saved:
-        del sys.modules[name]
-    special = SimpleNamespace(erf=_erf)
-    sys.modules["cupy"] = make_cupy_module()
-    sys.modules["cupyx"] = SimpleNamespace(scipy=SimpleNamespace(special=special))  # type: ignore[assignment]
-    sys.modules["cupyx.scipy"] = sys.modules["cupyx.scipy.special"] = ModuleType("cupyx.scipy.special")
-    try:
-        yield
-    finally:
-        for name in [n for n in sys.modules if any(f"{n}.".startswith(f"{m}.") for m in names)]:
-            del sys.modules[name]
-        sys.modules.update(saved)
-
-
-def composed() -> Any:
-    """The backend "cupy:composed" on the stand-in."""
-    return _load("composed")
-
-
-def gpu() -> Any:
-    """The backend "cupy" on the stand-in, its kernels run by g++."""
-    return _load("gpu")
-
-
-def gpu_in_reverse_order() -> Any:
-    """The same with threads and blocks from the last to the first, as long as the process lives."""
-    cuda_emulation.reverse_order = True
-    return gpu()
-
-
-def load_with_changes(changes: Mapping[str, Any]) -> Any:
-    """The backend "cupy" with changes to what is in its modules: "launch.read_source" is `read_source` in `launch`."""
-    return _load("gpu", changes)
-
-
-def _load(factory_name: str, changes: Mapping[str, Any] = MappingProxyType({})) -> Any:
-    with replace_cupy():
-        for what, change in changes.items():
-            module, _, attribute = what.partition(".")
-            names = vars(importlib.import_module(f"gradspec.backends.cupy.{module}"))
-            assert attribute in names, f"{module} has no {attribute} that could be changed"
-            names[attribute] = change
-        vars(importlib.import_module("gradspec.backends.cupy.backend"))["_find_obstacle_once"] = lambda: None
-        return getattr(importlib.import_module("gradspec.backends.cupy"), factory_name)()

@@ -1,1 +1,1 @@
-"""Tests of the CuPy backend and its kernels, without a GPU: on what `tests.stand_ins` has."""
+"""Tests of the CuPy backend and its kernels without a GPU, on the stand-ins of `tests.stand_ins`."""

@@ -1,4 +1,4 @@
-"""Cases for the kernels of the CuPy backend: rows, columns and tables that several warps or blocks share."""
+"""Cases for the kernels of the CuPy backend: rows, columns and tables, large and small."""
 
 from typing import Any
 
@@ -19,16 +19,25 @@ def normal(*shape: int, seed: int = 0) -> Any:
 def make_case(
     name: str, dtype: str, *inputs: Any, layout: str = "C", cotangent: float | None = None, **keywords: Any
 ) -> Case:
-    """A case with all its arrays in one layout. cotangent: all that the cotangent is of; by default it is random."""
+    """Return a case with all its arrays in one layout.
+
+    Args:
+        name: The op.
+        dtype: The dtype of all floating arrays.
+        inputs: The arrays.
+        layout: The layout of the arrays and of the cotangent.
+        cotangent: The number that fills the cotangent; by default it is random.
+        keywords: The keywords of the op.
+    """
     shape = np.shape(OPS[name].rule(*map(np.asarray, inputs), **keywords)[0])
     g = normal(*shape, seed=9) if cotangent is None else np.full(shape, cotangent)
     return Case.of(name, dtype, inputs, keywords, g, (layout,) * (len(inputs) + 1))
 
 
 def make_large_cases(dtype: str) -> list[Case]:
-    """Rows of several warps, of odd lengths, longer than a block holds and more than there are blocks; columns; tables.
+    """Return cases with rows, columns of several warps, and tables with several tiles and strips.
 
-    Columns are those of several warps, tables have several tiles and strips.
+    Rows have several warps or odd lengths, are longer than a block can hold or more than there are blocks.
     """
     cases = []
     for n in (300, 513, 4100):
@@ -66,7 +75,7 @@ def make_large_cases(dtype: str) -> list[Case]:
 
 
 def make_small_cases(dtype: str) -> list[Case]:
-    """One row, one column, lengths about that of a warp, and all of it off the places of vector loads."""
+    """Return cases with one row, one column or about the length of a warp, also off vector alignment."""
     cases = []
     for m, n in ((1, 1), (5, 1), (1, 31), (2, 33), (3, 8)):
         for layout in ("C", "offset"):
@@ -86,7 +95,7 @@ def make_small_cases(dtype: str) -> list[Case]:
 
 
 def find_wrong_ops(backend: Backend, cases: list[Case]) -> list[str]:
-    """Which ops the backend gets wrong, by values or by gradients."""
+    """Return the ops whose values or gradients the backend gets wrong."""
     laws = (value_agrees, every_gradient_agrees)
-    found = [(c.op.name, judge_case(law, backend, c)) for c in cases for law in laws]
-    return sorted({name for name, judgement in found if judgement.verdict == "disagree"})
+    judgements = [(c.op.name, judge_case(law, backend, c)) for c in cases for law in laws]
+    return sorted({name for name, judgement in judgements if judgement.verdict == "disagree"})

@@ -1,4 +1,7 @@
-"""The CUDA C of the CuPy backend without a GPU: compiled by NVRTC, and run by g++ under the laws that every backend obeys."""
+"""The CUDA C of the CuPy backend without a GPU: compiled by NVRTC, and by g++, which runs it under two laws.
+
+The laws are those of values and of gradients, which every backend must obey.
+"""
 
 import importlib
 import re
@@ -9,17 +12,9 @@ import pytest
 
 from gradspec.properties.cases.case import dtype_of
 from tests.backends.cupy.kernel_cases import find_wrong_ops, make_case, make_large_cases, normal
-
-pytest.importorskip("cupy", reason="CuPy is not installed: the extra `cupy` has it, where there are wheels")
-stand_in = importlib.import_module("tests.stand_ins.fake_cupy")
-emulation = importlib.import_module("tests.stand_ins.cuda_emulation")
-with stand_in.replace_cupy():
-    launch = importlib.import_module("gradspec.backends.cupy.launch")
+from tests.backends.cupy.stand_ins import cupy_backends, emulation, launch, needs_compiler
 
 pytestmark = pytest.mark.rotating
-needs_compiler = pytest.mark.skipif(
-    emulation.COMPILER is None, reason="there is no g++ to run the kernels with"
-)
 
 
 # NVRTC
@@ -33,16 +28,18 @@ def list_compilations(file: str, architecture: str) -> Iterator[tuple[str, str, 
 
 
 def find_compile_problem(compilation: tuple[str, str, int, str]) -> str:
-    """What is to be said against the kernels of a file: by NVRTC, of registers that are spilled, of narrow loads and stores."""
+    """Return what is wrong with the kernels of a file; empty if nothing is.
+
+    That is an error of NVRTC, registers that are spilled, or elements that are loaded or stored one by one.
+    """
     file, dtype, width, architecture = compilation
     nvrtc = importlib.import_module("cupy.cuda").nvrtc
     handle = nvrtc.createProgram(launch.read_source(file), f"{file}.cu", [], [])
     for name in launch.list_kernel_names(file, dtype, width):
         nvrtc.addNameExpression(handle, name)
+    options = [*launch.COMPILER_OPTIONS, f"-arch={architecture}", "--ptxas-options=-v"]
     try:
-        nvrtc.compileProgram(
-            handle, [*launch.COMPILER_OPTIONS, f"-arch={architecture}", "--ptxas-options=-v"]
-        )
+        nvrtc.compileProgram(handle, options)
     except nvrtc.NVRTCError:
         return f"{compilation}: {nvrtc.getProgramLog(handle)}"
     log = nvrtc.getProgramLog(handle)
@@ -56,7 +53,10 @@ def find_compile_problem(compilation: tuple[str, str, int, str]) -> str:
 
 
 def find_unvectorized_kernels(ptx: str) -> list[str]:
-    """The kernels that never load, or never store, 16 bytes at once; of those that store partial sums alone the former."""
+    """Return the kernels that never load, or never store, 16 bytes at once.
+
+    Those that store nothing but partial sums need not store 16 bytes at once.
+    """
     kernels = {kernel.partition("(")[0]: kernel for kernel in ptx.split(".entry ")[1:]}
     sums = re.compile("sums_of_table.*(4none|5times)")
     return [
@@ -74,43 +74,25 @@ def test_every_kernel_compiles_and_spills_nothing(architecture: str, file: str) 
 
 
 @pytest.mark.parametrize(
-    ("program", "before", "after", "noticed"),
+    ("compilation", "before", "after", "problem"),
     [
-        (
-            ("layer_norm", "float32", 4, "sm_90"),
-            "sizeof(T) == 2 ? blocks<T, V>(2) : 1) layer_norm_backward(",
-            "4) layer_norm_backward(",
-            "registers are spilled in",
-        ),
-        (
-            ("table", "float32", 4, "sm_90"),
-            "if constexpr (sizeof(pack) == 16)",
-            "if constexpr (false)",
-            "one by one in",
-        ),
-        (
-            ("partial", "bfloat16", 1, "sm_90"),
-            "out[i] = narrow(",
-            "out[i] = narrower(",
-            '"narrower" is undefined',
-        ),
+        (("layer_norm", "float32", 4, "sm_90"),
+         "sizeof(T) == 2 ? blocks<T, V>(2) : 1) layer_norm_backward(", "4) layer_norm_backward(",
+         "registers are spilled in"),
+        (("table", "float32", 4, "sm_90"), "if constexpr (sizeof(pack) == 16)", "if constexpr (false)",
+         "one by one in"),
+        (("partial", "bfloat16", 1, "sm_90"), "out[i] = narrow(", "out[i] = narrower(",
+         '"narrower" is undefined'),
     ],
-)
+)  # fmt: skip
 def test_a_kernel_that_would_be_slow_or_fail_is_noticed(
-    program: Any, before: str, after: str, noticed: str, monkeypatch: pytest.MonkeyPatch
+    compilation: Any, before: str, after: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "read_source", edit_source(before, after))
-    assert noticed in find_compile_problem(program)
+    assert problem in find_compile_problem(compilation)
 
 
 # Emulation
-
-
-@pytest.fixture(params=[False, True], ids=["forwards", "backwards"])
-def thread_order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Threads and blocks from the first to the last, and the other way."""
-    monkeypatch.setattr(emulation, "reverse_order", request.param)
-    return bool(request.param)
 
 
 @needs_compiler
@@ -118,7 +100,7 @@ def thread_order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.usefixtures("thread_order")
 def test_long_rows_and_large_tables_agree(dtype: str) -> None:
     emulation.launched_kernels.clear()
-    assert find_wrong_ops(stand_in.gpu(), make_large_cases(dtype)) == []
+    assert find_wrong_ops(cupy_backends.gpu(), make_large_cases(dtype)) == []
     assert {name.split("<")[0] for name in emulation.launched_kernels} == {
         name.split("<")[0] for names in launch.KERNELS.values() for name in names
     }
@@ -128,7 +110,7 @@ def test_long_rows_and_large_tables_agree(dtype: str) -> None:
 
 
 def edit_source(before: str, after: str) -> Callable[[str], str]:
-    """`launch.read_source` with another text in some kernel."""
+    """Return a `launch.read_source` that replaces a text in some kernel."""
     unchanged = launch.read_source
 
     def source(file: str) -> str:
@@ -140,43 +122,52 @@ def edit_source(before: str, after: str) -> Callable[[str], str]:
 
 
 FAULTS = {
-    "no barrier after the write": ("softmax", "    }\n    __syncthreads();\n#pragma unroll", "    }\n#pragma unroll"),
+    "no barrier after the write": (
+        "softmax", "    }\n    __syncthreads();\n#pragma unroll", "    }\n#pragma unroll",
+    ),
     "one scratch time after time": ("softmax", "turn = !turn;", ""),
     "no barrier before the sum over warps": (
-        "add", "k % V] = o ? plains[k] : columns[k];\n      __syncthreads();", "k % V] = o ? plains[k] : columns[k];",
+        "add", "k % V] = o ? plains[k] : columns[k];\n      __syncthreads();",
+        "k % V] = o ? plains[k] : columns[k];",
     ),
     "no barrier before the sum over strips": ("add", "= sum;\n    __syncthreads();", "= sum;"),
     "dropped tail of an array": ("tanh", "for (; at < n; at++)", "for (; false;)"),
     "dropped tail of a row": ("log_softmax", "e[i] = is_inside(i, n) ?", "e[i] = is_inside(i + V, n) ?"),
-    "dropped rows of a strip": ("add", "if (i + r * WARPS >= end) continue;", "if (i + (r + 1) * WARPS >= end) continue;"),
+    "dropped rows of a strip": (
+        "add", "if (i + r * WARPS >= end) continue;", "if (i + (r + 1) * WARPS >= end) continue;",
+    ),
     "another sum": ("layer_norm", "sums[0] += gw.e[i] * xhat.e[i];", "sums[0] += gw.e[i];"),
     "the row after the next": (
-        "layer_norm", "load(row + gridDim.x);", "load(row + 2 * gridDim.x < rows ? row + 2 * gridDim.x : row);",
+        "layer_norm", "load(row + gridDim.x);",
+        "load(row + 2 * gridDim.x < rows ? row + 2 * gridDim.x : row);",
     ),
     "sums that are not taken to a new maximum": ("softmax", "sum[k] *= shifted(top[k], highest);", ""),
     "what was left is taken for any cotangent": ("cross_entropy", "if (ahead && along == 1)", "if (ahead)"),
-    "what was left is for another cotangent": ("cross_entropy", "one = 1 / (A)divisor", "one = 2 / (A)divisor"),
+    "what was left is for another cotangent": (
+        "cross_entropy", "one = 1 / (A)divisor", "one = 2 / (A)divisor",
+    ),
     "nothing was left": ("cross_entropy", "if (dx) away_from", "if (false) away_from"),
     "the other argument": ("divide", "FIRST ? F::pull_first", "!FIRST ? F::pull_first"),
     "a barrier that some threads never reach": (
-        "softmax", "    }\n    __syncthreads();\n#pragma unroll", "    }\n    if (threadIdx.x < 32) __syncthreads();\n#pragma unroll",
+        "softmax", "    }\n    __syncthreads();\n#pragma unroll",
+        "    }\n    if (threadIdx.x < 32) __syncthreads();\n#pragma unroll",
     ),
 }  # fmt: skip
-"""By name: an op that must notice, what stands in its kernel, and what is written instead."""
+"""By name: an op whose cases must reveal it, a text of its kernel, and what replaces that text."""
 
 
 @needs_compiler
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_wrong_kernel_is_caught(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one order of the threads or in the other, by what is read before it is written, which is NaN, or by the sums."""
+    """In one of both orders of the threads: what is read before it is written is NaN, or a sum is off."""
     op, before, after = FAULTS[fault]
     cases = [c for c in make_large_cases("float32") if c.op.name == op]
 
     def is_caught(reverse: bool) -> bool:
         monkeypatch.setattr(emulation, "reverse_order", reverse)
-        return op in find_wrong_ops(planted, cases)
+        return op in find_wrong_ops(backend, cases)
 
-    planted = stand_in.load_with_changes({"launch.read_source": edit_source(before, after)})
+    backend = cupy_backends.load_with_changes({"launch.read_source": edit_source(before, after)})
     assert is_caught(False) or is_caught(True)
 
 
@@ -184,35 +175,36 @@ def test_a_wrong_kernel_is_caught(fault: str, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     "change",
     [
-        {
-            "rows.choose_block": lambda n, dtype, vector: (32, False)
-        },  # right, if slow: rows are read again and again
-        {"rows.MAX_GRID_X": 2},  # as well: a block takes further rows in its turn
+        # Right, but slow: rows are read several times.
+        {"rows.choose_block": lambda n, dtype, vector: (32, False)},
+        # Right as well: a block takes further rows in its turn.
+        {"rows.MAX_GRID_X": 2},
     ],
 )
 def test_another_launch_that_is_right_agrees(change: dict[str, Any]) -> None:
-    assert find_wrong_ops(stand_in.load_with_changes(change), make_large_cases("float32")[:4]) == []
+    assert find_wrong_ops(cupy_backends.load_with_changes(change), make_large_cases("float32")[:4]) == []
 
 
 @needs_compiler
-@pytest.mark.parametrize(("off", "is_right"), [("1.0000002384185791f", True), ("1.0001f", False)])
-def test_functions_as_inexact_as_those_of_a_gpu_agree(off: str, is_right: bool) -> None:
-    """A quotient and a root are off by 2 units in the last place there, an exponential by 1, says NVIDIA's table of errors.
+@pytest.mark.parametrize(("factor", "is_right"), [("1.0000002384185791f", True), ("1.0001f", False)])
+def test_functions_as_inexact_as_those_of_a_gpu_agree(factor: str, is_right: bool) -> None:
+    """By NVIDIA's table quotients and roots are off by 2 units in the last place there, exponentials by 1.
 
-    That is 1 + 2^-22 times what is right.
+    Two units are a factor of 1 + 2^-22.
     """
     inexact = {
-        "inline float ratio(float x, float y) { return x / y; }": "inline float ratio(float x, float y) { return x / y * OFF; }",
-        "A> A rsqrt(A x) { return 1 / sqrt(x); }": "A> A rsqrt(A x) { return 1 / sqrt(x) * (A)OFF; }",
-        "A e = exp(x < 0 ? x : -x);": "A e = exp(x < 0 ? x : -x) * (1 + ((A)OFF - 1) / 2);",
-    }
+        "inline float ratio(float x, float y) { return x / y; }":
+            "inline float ratio(float x, float y) { return x / y * FACTOR; }",
+        "A> A rsqrt(A x) { return 1 / sqrt(x); }": "A> A rsqrt(A x) { return 1 / sqrt(x) * (A)FACTOR; }",
+        "A e = exp(x < 0 ? x : -x);": "A e = exp(x < 0 ? x : -x) * (1 + ((A)FACTOR - 1) / 2);",
+    }  # fmt: skip
 
     def source(file: str) -> str:
         text: str = launch.read_source(file)
         for before, after in inexact.items():
             assert before in text
             text = text.replace(before, after)
-        return f"#define OFF {off}\n{text}"
+        return f"#define FACTOR {factor}\n{text}"
 
     x = 3 * normal(7, 300)
     cases = [make_case(name, "float32", x) for name in ("sigmoid", "silu", "softplus")]
@@ -220,19 +212,18 @@ def test_functions_as_inexact_as_those_of_a_gpu_agree(off: str, is_right: bool) 
         make_case("sqrt", "float32", x**2),
         make_case("layer_norm", "float32", x, normal(300), normal(300)),
     ]
-    assert (
-        find_wrong_ops(stand_in.load_with_changes({"launch.read_source": source}), cases) == []
-    ) == is_right
+    backend = cupy_backends.load_with_changes({"launch.read_source": source})
+    assert (find_wrong_ops(backend, cases) == []) == is_right
 
 
 @needs_compiler
 def test_a_wrong_launch_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With half of the blocks, what they leave out is NaN, as memory that nobody has written to is here."""
-    right = emulation.Kernel.__call__
+    """With half of the blocks, what they leave out is NaN, as all memory here until somebody writes to it."""
+    launch_kernel = emulation.Kernel.__call__
 
-    def halved(self: Any, grid: Any, block: Any, args: Any) -> None:
-        right(self, (max(1, grid[0] // 2), *grid[1:]), block, args)
+    def launch_half(self: Any, grid: Any, block: Any, args: Any) -> None:
+        launch_kernel(self, (max(1, grid[0] // 2), *grid[1:]), block, args)
 
-    monkeypatch.setattr(emulation.Kernel, "__call__", halved)
+    monkeypatch.setattr(emulation.Kernel, "__call__", launch_half)
     cases = [c for c in make_large_cases("float32") if c.op.name in ("tanh", "multiply")]
-    assert find_wrong_ops(stand_in.gpu(), cases) == ["multiply", "tanh"]
+    assert find_wrong_ops(cupy_backends.gpu(), cases) == ["multiply", "tanh"]

@@ -1,4 +1,4 @@
-"""What the CUDA C of the CuPy backend does to memory: its bounds, its alignment, its races, and the bytes that it moves."""
+"""What the CUDA C of the CuPy backend does to memory: bounds, alignment, races, and the bytes moved."""
 
 import importlib
 import re
@@ -13,27 +13,12 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.cases.evaluate import differentiate
 from tests.backends.cupy.kernel_cases import make_case, make_large_cases, make_small_cases, normal
+from tests.backends.cupy.stand_ins import cupy_backends, emulation, fake_cupy, launch, needs_compiler
 
-pytest.importorskip("cupy", reason="CuPy is not installed: the extra `cupy` has it, where there are wheels")
-stand_in = importlib.import_module("tests.stand_ins.fake_cupy")
-emulation = importlib.import_module("tests.stand_ins.cuda_emulation")
-with stand_in.replace_cupy():
-    launch = importlib.import_module("gradspec.backends.cupy.launch")
-
-pytestmark = [
-    pytest.mark.rotating,
-    pytest.mark.skipif(emulation.COMPILER is None, reason="there is no g++ to run the kernels with"),
-]
+pytestmark = [pytest.mark.rotating, needs_compiler]
 
 
-@pytest.fixture(params=[False, True], ids=["forwards", "backwards"])
-def thread_order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Threads and blocks from the first to the last, and the other way."""
-    monkeypatch.setattr(emulation, "reverse_order", request.param)
-    return bool(request.param)
-
-
-# What is refused. Of each kernel WRONG is 0 where it is right.
+# What is refused. Each kernel is right if WRONG is 0, and wrong if it is 1.
 
 SMALL_KERNELS_SOURCE = """
 template <typename T, int V> struct alignas(sizeof(T) * V) Pack { T e[V]; };
@@ -159,7 +144,9 @@ KERNEL(flag_read_too_soon) {
 """
 
 EXPECTED_MESSAGES = {
-    "load_thrown_away": "reads 4 bytes at byte 252 of argument 0, float32 of shape (63,), which has 252 bytes",
+    "load_thrown_away": (
+        "reads 4 bytes at byte 252 of argument 0, float32 of shape (63,), which has 252 bytes"
+    ),
     "load_unused": "reads 4 bytes at byte 252 of argument 0",
     "load_before_the_start": "reads 4 bytes at byte -4 of argument 0",
     "store_beyond_the_end": "thread 63 writes 4 bytes at byte 252 of argument 1",
@@ -169,10 +156,16 @@ EXPECTED_MESSAGES = {
     "none_given": "at address 0x",
     "shared_beyond": "writes 4 bytes at byte 252 of the shared memory declared in line",
     "local_beyond": "takes element 4 of a local array of type 'float [4]'",
-    "load_not_aligned": "at byte 4 of argument 0, float32 of shape (63,), which does not lie at a multiple of 16",
-    "store_not_aligned": "at byte 4 of argument 1, float32 of shape (63,), which does not lie at a multiple of 8",
+    "load_not_aligned": (
+        "at byte 4 of argument 0, float32 of shape (63,), which does not lie at a multiple of 16"
+    ),
+    "store_not_aligned": (
+        "at byte 4 of argument 1, float32 of shape (63,), which does not lie at a multiple of 8"
+    ),
     "shared_not_aligned": "does not lie at a multiple of 16 bytes",
-    "atomic_not_aligned": "at byte 1 of argument 3, int32 of shape (1,), which does not lie at a multiple of 4",
+    "atomic_not_aligned": (
+        "at byte 1 of argument 3, int32 of shape (1,), which does not lie at a multiple of 4"
+    ),
     "no_barrier_after_a_write": "with no barrier in between",
     "no_barrier_before_the_next_write": "with no barrier in between",
     "warp_is_not_in_step": "with no barrier in between",
@@ -186,7 +179,7 @@ EXPECTED_MESSAGES = {
     "flag_without_atomics": "writes byte 0 of argument 3, int32 of shape (1,), which thread",
     "flag_read_too_soon": "with no barrier in between",
 }
-"""By the name of a kernel in `SMALL`: what is said of it where it is wrong."""
+"""By the name of a kernel in `SMALL_KERNELS_SOURCE`: the message if it is wrong."""
 
 BLOCK_COUNTS = {
     "no_barrier_after_a_write": 2,
@@ -194,7 +187,7 @@ BLOCK_COUNTS = {
     "read_of_another_block": 2,
     "sum_without_atomics": 2,
 }
-"""How many, where not one."""
+"""By kernel: with how many blocks it is launched, if not with one."""
 
 small_module = emulation.RawModule(
     SMALL_KERNELS_SOURCE, (), [f"{name}<{wrong}>" for name in EXPECTED_MESSAGES for wrong in (0, 1)]
@@ -203,15 +196,12 @@ N_ELEMENTS = 63
 
 
 def launch_small_kernel(name: str, wrong: int) -> Any:
-    """What the kernel of `SMALL` leaves in its second argument, and after it."""
+    """Launch a small kernel, and return what it leaves in its second argument and in the memory after it."""
     memory = np.zeros(N_ELEMENTS + 64, np.float32)
-    x, y, count = (
-        stand_in.wrap(a)
-        for a in (normal(N_ELEMENTS).astype(np.float32), memory[:N_ELEMENTS], np.zeros(1, np.int32))
-    )
-    small_module.get_function(f"{name}<{wrong}>")(
-        (BLOCK_COUNTS.get(name, 1),), (64,), (x, y, np.int32(N_ELEMENTS), count)
-    )
+    arrays = normal(N_ELEMENTS).astype(np.float32), memory[:N_ELEMENTS], np.zeros(1, np.int32)
+    x, y, count = map(fake_cupy.wrap, arrays)
+    kernel, blocks = small_module.get_function(f"{name}<{wrong}>"), BLOCK_COUNTS.get(name, 1)
+    kernel((blocks,), (64,), (x, y, np.int32(N_ELEMENTS), count))
     return memory
 
 
@@ -220,26 +210,26 @@ def launch_small_kernel(name: str, wrong: int) -> Any:
 def test_what_is_right_passes_and_what_is_wrong_is_refused(name: str) -> None:
     with emulation.check_memory():
         launch_small_kernel(name, 0)
-        with pytest.raises(RuntimeError, match=re.escape(EXPECTED_MESSAGES[name])) as refused:
+        with pytest.raises(RuntimeError, match=re.escape(EXPECTED_MESSAGES[name])) as error:
             launch_small_kernel(name, 1)
         launch_small_kernel(name, 0)
-    assert str(refused.value).startswith(f"{name}<1>: block (")
+    assert str(error.value).startswith(f"{name}<1>: block (")
 
 
 def test_the_names_of_all_small_kernels_are_tried() -> None:
     assert re.findall(r"^KERNEL\((\w+)\)", SMALL_KERNELS_SOURCE, re.MULTILINE) == list(EXPECTED_MESSAGES)
 
 
-def test_a_fault_is_told_with_its_line() -> None:
-    with emulation.check_memory(), pytest.raises(RuntimeError, match="line") as refused:
+def test_a_fault_is_reported_with_its_line() -> None:
+    with emulation.check_memory(), pytest.raises(RuntimeError, match="line") as error:
         launch_small_kernel("store_beyond_the_end", 1)
     if emulation.shutil.which("addr2line"):
-        assert str(refused.value).endswith(": if (t < n + WRONG) y[t] = 1;")
+        assert str(error.value).endswith(": if (t < n + WRONG) y[t] = 1;")
 
 
 def test_a_write_beyond_an_array_is_not_carried_out() -> None:
     memory = np.zeros(N_ELEMENTS + 64, np.float32)
-    x, y = stand_in.wrap(normal(N_ELEMENTS).astype(np.float32)), stand_in.wrap(memory[:N_ELEMENTS])
+    x, y = fake_cupy.wrap(normal(N_ELEMENTS).astype(np.float32)), fake_cupy.wrap(memory[:N_ELEMENTS])
     with emulation.check_memory(), pytest.raises(RuntimeError):
         small_module.get_function("store_beyond_the_end<1>")((1,), (64,), (x, y, np.int32(N_ELEMENTS), y))
     assert not memory[N_ELEMENTS:].any()
@@ -271,42 +261,44 @@ scripted_module = emulation.RawModule(SCRIPTED_KERNEL_SOURCE, (), ["scripted"])
 
 
 def has_race(script: Any) -> bool:
-    """Whether two accesses to the one element exclude each other, and nothing orders them.
+    """Return whether two accesses to the one element exclude each other and nothing orders them.
 
-    script: (block, step, 65), of each thread whether it does nothing, reads, writes or updates, and how the step ends.
+    Args:
+        script: (block, step, 65): whether each thread does nothing, reads, writes or updates (0 to 3), and
+            how the step ends: with no barrier, one for each warp, or one for the block (0 to 2).
     """
     accesses = [(b, i, t, script[b, i, t]) for b, i, t in np.argwhere(script[:, :, :64]) if script[b, i, t]]
-    for k, (b, i, t, what) in enumerate(accesses):
-        for c, j, u, other in accesses[k + 1 :]:
-            between = script[b, min(i, j) : max(i, j), 64].max(initial=0)
-            ordered = b == c and (t == u or between == 2 or (between == 1 and t // 32 == u // 32))
-            if not ordered and {what, other} not in ({1}, {3}):
+    for k, (b, i, t, access) in enumerate(accesses):
+        for c, j, u, other_access in accesses[k + 1 :]:
+            barrier = script[b, min(i, j) : max(i, j), 64].max(initial=0)
+            is_ordered = b == c and (t == u or barrier == 2 or (barrier == 1 and t // 32 == u // 32))
+            if not is_ordered and {access, other_access} not in ({1}, {3}):
                 return True
     return False
 
 
 @pytest.mark.usefixtures("thread_order")
 def test_a_race_is_one_by_the_definition() -> None:
-    rng, found = np.random.default_rng(0), []
-    few = np.array([0, 1, 31, 32, 33, 63])
+    rng, outcomes = np.random.default_rng(0), []
+    some_threads = np.array([0, 1, 31, 32, 33, 63])
     for _ in range(400):
         script = np.zeros((2, 4, 65), np.int32)
         for _ in range(rng.integers(2, 5)):
             block, step = rng.integers(0, (1 + (rng.random() < 0.1), 4))
-            threads = rng.choice(few, rng.choice([1, 1, 3]), replace=False)
+            threads = rng.choice(some_threads, rng.choice([1, 1, 3]), replace=False)
             script[block, step, threads] = rng.choice([1, 1, 1, 2, 3])
         script[:, :, 64] = rng.integers(0, 3, (2, 4))
         y = np.zeros(1, np.int32)
         with emulation.check_memory():
             try:
                 kernel = scripted_module.get_function("scripted")
-                kernel((2,), (64,), (stand_in.wrap(script), stand_in.wrap(y), np.int32(4)))
-                raced = False
+                kernel((2,), (64,), (fake_cupy.wrap(script), fake_cupy.wrap(y), np.int32(4)))
+                is_refused = False
             except RuntimeError:
-                raced = True
-        assert raced == has_race(script), script.tolist()
-        found.append(raced)
-    assert 80 < sum(found) < 320
+                is_refused = True
+        assert is_refused == has_race(script), script.tolist()
+        outcomes.append(is_refused)
+    assert 80 < sum(outcomes) < 320
 
 
 # Traffic
@@ -327,57 +319,58 @@ template <typename T> __global__ void half_read(const T* x, T* y, long long n) {
 }
 template <typename T> __global__ void counted(const T* x, T* y, long long n) { atomicAdd((int*)y, 1); }
 """
+TRAFFIC_KERNELS = ("copied", "read_twice", "half_read", "counted")
+C_TYPES_BY_SIZE = {1: "char", 2: "short", 8: "double"}
 traffic_module = emulation.RawModule(
-    TRAFFIC_KERNELS_SOURCE, (), [f"{k}<{t}>" for k in ("copied", "read_twice", "half_read", "counted") for t in ("char", "short", "double")]
-)  # fmt: skip
+    TRAFFIC_KERNELS_SOURCE, (), [f"{k}<{t}>" for k in TRAFFIC_KERNELS for t in C_TYPES_BY_SIZE.values()]
+)
 
 
 def measure_traffic(name: str, blocks: int, x: Any, y: Any) -> Any:
-    kind = {1: "char", 2: "short", 8: "double"}[x.dtype.itemsize]
-    with emulation.check_memory() as traffic:
-        traffic_module.get_function(f"{name}<{kind}>")(
-            (blocks,), (32,), (stand_in.wrap(x), stand_in.wrap(y), np.int64(x.size))
-        )
-    (found,) = traffic
-    assert found.kernel == f"{name}<{kind}>"
-    return found
+    """Launch a kernel of `TRAFFIC_KERNELS_SOURCE`, and return its traffic."""
+    kernel = f"{name}<{C_TYPES_BY_SIZE[x.dtype.itemsize]}>"
+    arguments = fake_cupy.wrap(x), fake_cupy.wrap(y), np.int64(x.size)
+    with emulation.check_memory() as launches:
+        traffic_module.get_function(kernel)((blocks,), (32,), arguments)
+    (traffic,) = launches
+    assert traffic.kernel == kernel
+    return traffic
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int16, np.float64])
 def test_the_bytes_that_are_moved_are_counted(dtype: Any) -> None:
     x, y = np.ones(1000, dtype), np.zeros(1000, dtype)
-    found = measure_traffic("copied", 32, x, y)
-    assert (found.bytes_read, found.bytes_written) == ({0: x.nbytes, 1: 0}, {0: 0, 1: x.nbytes})
-    assert (found.distinct_bytes_read, found.distinct_bytes_written) == (
-        found.bytes_read,
-        found.bytes_written,
-    )
-    assert found.nbytes == {0: x.nbytes, 1: x.nbytes}
+    traffic = measure_traffic("copied", 32, x, y)
+    assert traffic.bytes_read == traffic.distinct_bytes_read == {0: x.nbytes, 1: 0}
+    assert traffic.bytes_written == traffic.distinct_bytes_written == {0: 0, 1: x.nbytes}
+    assert traffic.nbytes == {0: x.nbytes, 1: x.nbytes}
 
-    found = measure_traffic("read_twice", 1, x, y)
-    assert (found.bytes_read[0], found.distinct_bytes_read[0]) == (2 * x.nbytes, x.nbytes)
-    assert found.bytes_written == {0: 0, 1: 32 * x.itemsize}
+    traffic = measure_traffic("read_twice", 1, x, y)
+    assert (traffic.bytes_read[0], traffic.distinct_bytes_read[0]) == (2 * x.nbytes, x.nbytes)
+    assert traffic.bytes_written == {0: 0, 1: 32 * x.itemsize}
 
-    found = measure_traffic("half_read", 1, x, y)
-    assert (found.bytes_read[0], found.distinct_bytes_read[0]) == (x.nbytes, x.nbytes // 2)
-    assert (found.bytes_written[1], found.distinct_bytes_written[1]) == (x.nbytes, x.nbytes // 2)
+    traffic = measure_traffic("half_read", 1, x, y)
+    assert (traffic.bytes_read[0], traffic.distinct_bytes_read[0]) == (x.nbytes, x.nbytes // 2)
+    assert (traffic.bytes_written[1], traffic.distinct_bytes_written[1]) == (x.nbytes, x.nbytes // 2)
 
 
 def test_an_atomic_operation_reads_and_writes() -> None:
     x = np.zeros(1, np.float64)
-    found = measure_traffic("counted", 2, x, x)
-    assert (found.bytes_read, found.bytes_written) == (
-        {0: 256, 1: 0},
-        {0: 256, 1: 0},
-    )  # of two that are one, the first
-    assert (found.distinct_bytes_read[0], found.distinct_bytes_written[0]) == (4, 4)
+    traffic = measure_traffic("counted", 2, x, x)
+    # Both arguments are one array: its bytes count for the first.
+    assert traffic.bytes_read == traffic.bytes_written == {0: 256, 1: 0}
+    assert (traffic.distinct_bytes_read[0], traffic.distinct_bytes_written[0]) == (4, 4)
 
 
 # The kernels of the backend
 
 
 def collect_traffic(backend: Backend, cases: list[Case]) -> list[Any]:
-    """What launches move where cases are differentiated in checked mode. RuntimeError for what a kernel must not do."""
+    """Differentiate cases with memory checked, and return the traffic of each launch.
+
+    Raises:
+        RuntimeError: A kernel did what it must not do.
+    """
     with emulation.check_memory() as traffic, backend.poisoned(), np.errstate(all="ignore"):
         for c in cases:
             differentiate(backend, c)
@@ -388,13 +381,13 @@ def collect_traffic(backend: Backend, cases: list[Case]) -> list[Any]:
 def test_the_kernels_keep_within_their_arrays_and_never_race(
     dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one order of the threads: whether accesses race does not depend on who comes first, and in float32 in both."""
+    """In one order of the threads, since races do not depend on who is first; in float32 in both."""
     kernels = {name.partition("<")[0] for names in launch.KERNELS.values() for name in names}
     for reverse in (False, True)[: 2 if dtype == "float32" else 1]:
         monkeypatch.setattr(emulation, "reverse_order", reverse)
-        found = collect_traffic(stand_in.gpu(), [*make_large_cases(dtype), *make_small_cases(dtype)])
-        assert {t.kernel.partition("<")[0] for t in found} == kernels
-        widths = {t.kernel.split(",")[1].rstrip(">") for t in found if "," in t.kernel}
+        traffic = collect_traffic(cupy_backends.gpu(), [*make_large_cases(dtype), *make_small_cases(dtype)])
+        assert {t.kernel.partition("<")[0] for t in traffic} == kernels
+        widths = {t.kernel.split(",")[1].rstrip(">") for t in traffic if "," in t.kernel}
         assert widths >= {"1", str(launch.VECTOR_BYTES // dtype_of(dtype).itemsize)}
 
 
@@ -409,15 +402,13 @@ def test_the_kernels_keep_within_their_arrays_and_never_race(
     ],
 )
 def test_what_is_fused_keeps_within_its_arrays(fused: str, shapes: list[tuple[int, ...]], dtype: str) -> None:
-    with stand_in.replace_cupy():
+    with cupy_backends.replace_cupy():
         package = importlib.import_module("gradspec.backends.cupy")
-    xs = [
-        package.Tensor(stand_in.asarray(normal(*s, seed=i).astype(dtype)), requires_grad=True)
-        for i, s in enumerate(shapes)
-    ]
+    arrays = [fake_cupy.asarray(normal(*s, seed=i).astype(dtype)) for i, s in enumerate(shapes)]
+    xs = [package.Tensor(x, requires_grad=True) for x in arrays]
     with emulation.check_memory() as traffic:
         y = getattr(package, fused)(*xs)
-        y.backward(stand_in.asarray(np.ones(y.data.shape, dtype)))
+        y.backward(fake_cupy.asarray(np.ones(y.data.shape, dtype)))
     assert any(t.kernel.startswith("sums_of_table") for t in traffic)
 
 
@@ -430,36 +421,33 @@ OPS_BY_KERNEL_FILE = {
     "partial.cu": ("add", "layer_norm"),
     "table.cu": ("add", "multiply"),
 }
-"""By file: the ops that need its barriers."""
+"""By file: the ops that need the barriers in it."""
 
 
 def find_barriers() -> list[tuple[str, int]]:
-    """Each barrier in the kernels: its file, and where in that."""
+    """Return the file and the position of each barrier in the kernels."""
     texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(KERNELS_FOLDER.iterdir())}
-    return [
-        (name, found.start())
-        for name, text in texts.items()
-        for found in re.finditer(r"\b__sync\w+\([^)]*\);", text)
-    ]
+    barrier = re.compile(r"\b__sync\w+\([^)]*\);")
+    return [(name, match.start()) for name, text in texts.items() for match in barrier.finditer(text)]
 
 
-@pytest.mark.parametrize(("file", "at"), find_barriers())
-def test_a_barrier_that_is_missing_is_noticed(file: str, at: int) -> None:
+@pytest.mark.parametrize(("file", "start"), find_barriers())
+def test_a_barrier_that_is_missing_is_noticed(file: str, start: int) -> None:
     """Each of them, in one order of the threads."""
     text = (KERNELS_FOLDER / file).read_text(encoding="utf-8")
-    without = text[:at] + text[at:].partition(";")[2]
+    changed_text = text[:start] + text[start:].partition(";")[2]
     changes = {
-        "launch.read_source": lambda name: launch.read_source(name).replace(text, without),
-        "sums.MAX_GRID_YZ": 1,  # so that a block has several tables in its turn
+        "launch.read_source": lambda name: launch.read_source(name).replace(text, changed_text),
+        "sums.MAX_GRID_YZ": 1,  # so that a block takes several tables in its turn
         "sums._count_strips": lambda m, others: min(2, m),
     }
     cases = [c for c in make_large_cases("float32") if c.op.name in OPS_BY_KERNEL_FILE[file]]
     with pytest.raises(RuntimeError, match="with no barrier in between"):
-        collect_traffic(stand_in.load_with_changes(changes), cases)
+        collect_traffic(cupy_backends.load_with_changes(changes), cases)
 
 
 def make_source_change(before: str, after: str) -> dict[str, Callable[[str], str]]:
-    """The change to a backend that has another text in some kernel."""
+    """Return the change to a backend that replaces a text in some kernel."""
     assert any(before in launch.read_source(file) for file in launch.KERNELS)
     return {"launch.read_source": lambda file: launch.read_source(file).replace(before, after)}
 
@@ -467,17 +455,23 @@ def make_source_change(before: str, after: str) -> dict[str, Callable[[str], str
 TAIL_LOOP, INDEX_EXPRESSION = "for (; at < n; at++) y[at]", "((i64)blockIdx.x * blockDim"
 FAULTS: dict[str, tuple[str, Callable[[], dict[str, Any]], str]] = {
     "a load beyond the end that is thrown away": (
-        "tanh", lambda: make_source_change(TAIL_LOOP, f"T unused = x[n];\n{TAIL_LOOP}"), "reads 4 bytes at byte 3600 of argument 0",
+        "tanh", lambda: make_source_change(TAIL_LOOP, f"T unused = x[n];\n{TAIL_LOOP}"),
+        "reads 4 bytes at byte 3600 of argument 0",
     ),
     "a store beyond the end": (
-        "tanh", lambda: make_source_change(TAIL_LOOP, f"y[n] = T();\n{TAIL_LOOP}"), "writes 4 bytes at byte 3600 of argument 1",
+        "tanh", lambda: make_source_change(TAIL_LOOP, f"y[n] = T();\n{TAIL_LOOP}"),
+        "writes 4 bytes at byte 3600 of argument 1",
     ),
     "a store beyond the end of a row": (
-        "softmax", lambda: make_source_change("put<T, V>(row + index(k * V), pack)", "put<T, V>(row + index(k * V) + V, pack)"),
+        "softmax",
+        lambda: make_source_change(
+            "put<T, V>(row + index(k * V), pack)", "put<T, V>(row + index(k * V) + V, pack)",
+        ),
         "writes 16 bytes at byte 3600 of argument 1",
     ),
     "an element that two blocks write": (
-        "tanh", lambda: make_source_change(INDEX_EXPRESSION, "((i64)(blockIdx.x / 2) * blockDim"), "blocks have no order",
+        "tanh", lambda: make_source_change(INDEX_EXPRESSION, "((i64)(blockIdx.x / 2) * blockDim"),
+        "blocks have no order",
     ),
     "shared scratch that is too small": (
         "softmax", lambda: make_source_change("SHARED(A, scratch, 64)", "SHARED(A, scratch, 1)"),
@@ -488,18 +482,19 @@ FAULTS: dict[str, tuple[str, Callable[[], dict[str, Any]], str]] = {
         "float16 of shape (3, 2), which has 12 bytes",
     ),
     "a vector load off its place": (
-        "softmax", lambda: {"rows.choose_vector_width": lambda n, *arrays: 4}, "which does not lie at a multiple of 16 bytes",
+        "softmax", lambda: {"rows.choose_vector_width": lambda n, *arrays: 4},
+        "which does not lie at a multiple of 16 bytes",
     ),
 }  # fmt: skip
-"""By name: an op that must notice, what is changed, and what is said."""
+"""By name: an op whose cases must reveal it, what is changed, and the message."""
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_wrong_access_is_refused(fault: str) -> None:
-    op, change, said = FAULTS[fault]
+    op, make_changes, message = FAULTS[fault]
     cases = [c for c in make_large_cases("float32") if c.op.name == op]
-    with pytest.raises(RuntimeError, match=re.escape(said)):
-        collect_traffic(stand_in.load_with_changes(change()), cases)
+    with pytest.raises(RuntimeError, match=re.escape(message)):
+        collect_traffic(cupy_backends.load_with_changes(make_changes()), cases)
 
 
 # Passes over the memory
@@ -519,12 +514,14 @@ EXPECTED_PASSES: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], ReadsAndW
     "a row added": ("add", (TABLE, normal(COLUMNS)), {}, (1, 1), (1, 0)),
     "a column times a row": ("multiply", (normal(ROWS, 1), normal(1, COLUMNS)), {}, (0, 1), (1, 0)),
 }
-"""What is read and written forward, and what backward, of arrays that are as large as the result or the table it is made of.
+"""By name: an op, its inputs and options, and (reads, writes) of the forward and the backward pass.
 
-In passes over one of them, for rows that one block holds. A backward pass that reads x once and g once reads 2.
+They are counted in passes over arrays as large as the result, or as the table that it is made from, for rows
+that one block can hold. A backward pass that reads x once and g once reads 2.
 """
 BACKWARD_KERNEL_PREFIXES = (
-    "pull_of", "softmax_backward", "cross_entropy_backward", "layer_norm_backward", "sums_of_table", "sum_over",
+    "pull_of", "softmax_backward", "cross_entropy_backward", "layer_norm_backward", "sums_of_table",
+    "sum_over",
 )  # fmt: skip
 
 
@@ -533,21 +530,20 @@ BACKWARD_KERNEL_PREFIXES = (
 def test_passes_over_the_memory(name: str, dtype: str) -> None:
     op, inputs, keywords, forward, backward = EXPECTED_PASSES[name]
     nbytes = ROWS * COLUMNS * dtype_of(dtype).itemsize
-    read, written = {False: 0, True: 0}, {False: 0, True: 0}
-    back = False
-    for t in collect_traffic(stand_in.gpu(), [make_case(op, dtype, *inputs, **keywords)]):
-        back = back or t.kernel.startswith(BACKWARD_KERNEL_PREFIXES)
+    bytes_read, bytes_written = {False: 0, True: 0}, {False: 0, True: 0}
+    is_backward = False
+    for t in collect_traffic(cupy_backends.gpu(), [make_case(op, dtype, *inputs, **keywords)]):
+        is_backward = is_backward or t.kernel.startswith(BACKWARD_KERNEL_PREFIXES)
         whole = [i for i, size in t.nbytes.items() if size == nbytes]
-        read[back] += sum(t.bytes_read[i] for i in whole)
-        written[back] += sum(t.bytes_written[i] for i in whole)
-    each = {
-        back: (round(read[back] / nbytes, 1), written[back] / nbytes) for back in read
-    }  # targets' own x are read again
-    assert (each[False], each[True]) == (forward, backward)
+        bytes_read[is_backward] += sum(t.bytes_read[i] for i in whole)
+        bytes_written[is_backward] += sum(t.bytes_written[i] for i in whole)
+    # Rounded, since cross_entropy reads the element of x at each target once more.
+    passes = [(round(bytes_read[back] / nbytes, 1), bytes_written[back] / nbytes) for back in (False, True)]
+    assert passes == [forward, backward]
 
 
 def test_targets_that_are_no_classes_are_no_race() -> None:
-    backend = stand_in.gpu()
+    backend = cupy_backends.gpu()
     x, target = backend.from_numpy(TABLE.astype(np.float32)), backend.from_numpy(np.full(ROWS, COLUMNS))
     with emulation.check_memory():
         loss = backend.ops["cross_entropy"](x, target)

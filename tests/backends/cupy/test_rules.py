@@ -1,4 +1,4 @@
-"""The CuPy backend without a GPU: its rules on the stand-in for CuPy, and why it is unavailable."""
+"""The CuPy backend without a GPU: its rules on the fake CuPy, and why it is unavailable."""
 
 import importlib
 import itertools
@@ -17,7 +17,7 @@ from asv_bench.tools import on_gpu
 from asv_bench.workloads import gpu_programs
 from gradspec.backends import Backend, Unavailable, load, load_all
 from gradspec.reference import OPS, Op, Tensor, vjp
-from tests.backends.test_backends import (
+from tests.backends.checks import (
     DTYPES,
     GETITEM_KEYS,
     TOLERANCES,
@@ -26,21 +26,19 @@ from tests.backends.test_backends import (
     assert_agrees_with_spec,
     draw_array,
 )
+from tests.backends.cupy.stand_ins import cupy_backends, fake_cupy, launch, needs_compiler
 
-pytest.importorskip("cupy", reason="CuPy is not installed: the extra `cupy` has it, where there are wheels")
-stand_in = importlib.import_module("tests.stand_ins.fake_cupy")
-cuda_emulation = importlib.import_module("tests.stand_ins.cuda_emulation")
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
 def backend() -> Backend:
-    found: Backend = stand_in.composed()
-    return found
+    composed: Backend = cupy_backends.composed()
+    return composed
 
 
 def variable_class_of(backend: Backend) -> Any:
-    """The class of the backend's variables."""
+    """Return the class of the backend's variables."""
     return backend.vjp.keywords["variable_class"]  # type: ignore[attr-defined]
 
 
@@ -59,32 +57,27 @@ def test_every_op_agrees(backend: Backend, op: Op) -> None:
             assert_agrees_with_spec(backend, op, DTYPES[dtype], SeededChoices(seed), TOLERANCES[dtype])
 
 
-needs_compiler = pytest.mark.skipif(
-    cuda_emulation.COMPILER is None, reason="there is no g++ to run the kernels with"
-)
-
-
 @pytest.mark.parametrize("kernels", [False, pytest.param(True, marks=needs_compiler)])
 @pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 def test_no_op_waits_for_the_device(op: Op, kernels: bool) -> None:
-    backend: Backend = stand_in.gpu() if kernels else stand_in.composed()
+    backend: Backend = cupy_backends.gpu() if kernels else cupy_backends.composed()
     case, rng = op.cases(SeededChoices(1)), np.random.default_rng(0)
     arrays = [backend.from_numpy(draw_array(op, i, s, rng)) for i, s in enumerate(case.shapes)]
     free = op.differentiable_arguments(len(arrays))
     xs = [variable_class_of(backend)(x, requires_grad=i in free) for i, x in enumerate(arrays)]
-    before = stand_in.wait_count
+    before = fake_cupy.wait_count
     value = backend.ops[op.name](*((xs,) if op.variadic else xs), **case.keywords)
     if value.requires_grad:
         value.backward(value.data)
-    assert stand_in.wait_count == before
+    assert fake_cupy.wait_count == before
 
 
 def test_what_nobody_wrote_is_nan_while_memory_is_poisoned(backend: Backend) -> None:
-    def stale(size: int) -> Any:
-        return stand_in.Pointer(np.zeros(size, np.uint8))
+    def allocate_zeros(size: int) -> Any:
+        return fake_cupy.Pointer(np.zeros(size, np.uint8))
 
-    empty = stand_in.make_cupy_module().empty
-    with stand_in.using_allocator(stale):
+    empty = fake_cupy.make_cupy_module().empty
+    with fake_cupy.using_allocator(allocate_zeros):
         assert not empty(3, np.float32).array.any()
         with backend.poisoned():
             assert np.isnan(empty((2, 3), np.float32).array).all()
@@ -102,21 +95,19 @@ def test_keys_are_those_of_numpy(backend: Backend, key: Any) -> None:
     np.testing.assert_array_equal(backend.to_numpy(pullback(value)[0]), expected)
 
 
-def test_a_target_that_is_no_class_is_told_of_when_someone_waits(backend: Backend) -> None:
+def test_a_target_that_is_not_a_class_raises_when_somebody_waits(backend: Backend) -> None:
     x, target = backend.from_numpy(np.ones((2, 3))), backend.from_numpy(np.array([0, 3]))
     loss = backend.ops["cross_entropy"](x, target)
     with pytest.raises(ValueError, match=r"targets must be integers in 0..2"):
         backend.to_numpy(loss)
-    backend.to_numpy(loss)  # told once
+    backend.to_numpy(loss)  # the error is raised only once
 
 
 def test_a_step_of_training_on_variables(backend: Backend) -> None:
     """Operators, NumPy's functions and `backward` of variables that hold CuPy arrays."""
     start = np.array([[1.0, 2.0], [3.0, 4.0]])
-    x, expected = (
-        variable_class_of(backend)(backend.from_numpy(start), requires_grad=True),
-        Tensor(start, True),
-    )
+    x = variable_class_of(backend)(backend.from_numpy(start), requires_grad=True)
+    expected = Tensor(start, True)
     for y in (x, expected):
         np.sum((2 - y @ y[::-1]) / 4).backward()
         y.data = y.data - 0.5 * y.grad.data  # type: ignore[union-attr]
@@ -125,8 +116,8 @@ def test_a_step_of_training_on_variables(backend: Backend) -> None:
 
 @pytest.fixture(scope="module")
 def cupy_package() -> Any:
-    """The package on the stand-in."""
-    with stand_in.replace_cupy():
+    """The package of the backend, on the fake CuPy."""
+    with cupy_backends.replace_cupy():
         return importlib.import_module("gradspec.backends.cupy")
 
 
@@ -147,19 +138,16 @@ def test_what_is_fused_is_what_it_is_made_of(
 ) -> None:
     rng = np.random.default_rng(0)
     xs = [rng.uniform(0.5, 2, s).astype(DTYPES[dtype]) for s in shapes]
-    tensors = [cupy_package.Tensor(stand_in.asarray(x), requires_grad=True) for x in xs]
-    got = getattr(cupy_package, fused)(*tensors)
+    tensors = [cupy_package.Tensor(fake_cupy.asarray(x), requires_grad=True) for x in xs]
+    value = getattr(cupy_package, fused)(*tensors)
     exact, pull = vjp(composed, *(x.astype(np.float64) for x in xs))
     g = np.asarray(rng.uniform(0.5, 2, exact.shape)).astype(DTYPES[dtype])
-    got.backward(stand_in.asarray(g))
-    results = zip(
-        [got.data, *(t.grad.data for t in tensors)], [exact, *pull(g.astype(np.float64))], strict=True
-    )
-    for y, expected in results:
+    value.backward(fake_cupy.asarray(g))
+    results = [value.data, *(t.grad.data for t in tensors)]
+    for y, expected in zip(results, [exact, *pull(g.astype(np.float64))], strict=True):
         assert (y.dtype, y.shape) == (DTYPES[dtype], expected.shape)
-        roundings = (
-            2 if DTYPES[dtype].itemsize == 2 else 150
-        )  # the last one of 16 bits, or each of a sum of positives
+        # The last rounding to 16 bits, or each rounding of a sum of positive numbers.
+        roundings = 2 if DTYPES[dtype].itemsize == 2 else 150
         rtol = roundings * float(ml_dtypes.finfo(DTYPES[dtype]).eps)
         np.testing.assert_allclose(y.get().astype(np.float64), expected, rtol)
 
@@ -168,24 +156,20 @@ def test_what_is_fused_is_what_it_is_made_of(
 @pytest.mark.parametrize("n", [2**20, 140001])
 @pytest.mark.parametrize("op", ["sum", "mean"])
 def test_a_long_sum_is_that_of_its_parts(op: str, n: int) -> None:
-    """Cut in two where the length allows it, or of more partial sums than are summed at once."""
+    """The sum is cut in two if the length allows it, or has more partial sums than are summed at once."""
     x = np.random.default_rng(0).standard_normal(n).astype(np.float32)
 
     def is_right(backend: Backend) -> bool:
-        found = backend.to_numpy(backend.ops[op](backend.from_numpy(x)))
+        value = backend.to_numpy(backend.ops[op](backend.from_numpy(x)))
         expected = OPS[op].rule(x.astype(np.float64))[0]
         size = np.abs(x).sum() / (n if op == "mean" else 1)
-        return bool(abs(found - expected) <= size * 2**-20)  # 8 roundings of float32 on the way
+        return bool(abs(value - expected) <= size * 2**-20)  # 8 roundings to float32
 
-    assert is_right(stand_in.gpu())
-    source = importlib.import_module("gradspec.backends.cupy.launch").read_source
-    first = (
-        "for (i64 k = threadIdx.x % 32; k < tiles; k += 32)",
-        "for (i64 k = threadIdx.x % 32; k < 32; k += 32)",
-    )
-    assert not is_right(
-        stand_in.load_with_changes({"launch.read_source": lambda file: source(file).replace(*first)})
-    )
+    assert is_right(cupy_backends.gpu())
+    loop = "for (i64 k = threadIdx.x % 32; k < tiles; k += 32)"
+    only_first = loop.replace("k < tiles", "k < 32")
+    changes = {"launch.read_source": lambda file: launch.read_source(file).replace(loop, only_first)}
+    assert not is_right(cupy_backends.load_with_changes(changes))
 
 
 SHAPES_AND_KEYWORDS: dict[str, tuple[list[tuple[int, ...]], dict[str, Any]]] = {
@@ -199,7 +183,7 @@ SHAPES_AND_KEYWORDS: dict[str, tuple[list[tuple[int, ...]], dict[str, Any]]] = {
     "matmul": ([(6, 40), (40, 7)], {}),
     "reshape": ([(6, 40)], {"shape": (40, 6)}),
 }
-"""By op: of its arguments the shapes, and its keywords."""
+"""By op: the shapes of its arguments, and its keywords."""
 
 
 @needs_compiler
@@ -207,50 +191,49 @@ SHAPES_AND_KEYWORDS: dict[str, tuple[list[tuple[int, ...]], dict[str, Any]]] = {
 def test_a_gradient_that_nobody_else_has_is_not_copied(
     cupy_package: Any, op: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To copy it would be to go over the memory twice more."""
+    """A copy would go over the memory twice more."""
     rng = np.random.default_rng(0)
     shapes, keywords = SHAPES_AND_KEYWORDS.get(op, ([(6, 40)], {}))
-    xs = [cupy_package.Tensor(stand_in.asarray(rng.uniform(0.5, 2, s)), requires_grad=True) for s in shapes]
-    targets = [stand_in.asarray(np.arange(6))] if op == "cross_entropy" else []
+    xs = [cupy_package.Tensor(fake_cupy.asarray(rng.uniform(0.5, 2, s)), requires_grad=True) for s in shapes]
+    targets = [fake_cupy.asarray(np.arange(6))] if op == "cross_entropy" else []
     value = cupy_package.Tensor.ops[op](*xs, *targets, **keywords)
     value = value * 3.0 if op == "reshape" else value  # then the cotangent is the tape's own
-    g = stand_in.asarray(rng.uniform(0.5, 2, value.shape))
+    g = fake_cupy.asarray(rng.uniform(0.5, 2, value.shape))
     copies: list[tuple[int, ...]] = []
-    copy = stand_in.ndarray.copy
+    copy = fake_cupy.ndarray.copy
 
-    def noted(x: Any) -> Any:
+    def record_copy(x: Any) -> Any:
         copies.append(x.shape)
         return copy(x)
 
-    monkeypatch.setattr(stand_in.ndarray, "copy", noted)
+    monkeypatch.setattr(fake_cupy.ndarray, "copy", record_copy)
     value.backward(g)
     assert copies == []
     assert all(x.grad is not None for x in xs)
 
 
 def test_an_activation_that_is_not_fused_is_refused(cupy_package: Any) -> None:
+    x, bias = fake_cupy.asarray(np.ones((2, 2))), fake_cupy.asarray(np.ones(2))
     with pytest.raises(ValueError, match="activation is 'swish'; allowed are relu, "):
-        cupy_package.bias_activation(
-            stand_in.asarray(np.ones((2, 2))), stand_in.asarray(np.ones(2)), activation="swish"
-        )
+        cupy_package.bias_activation(x, bias, activation="swish")
 
 
 def test_a_graph_is_captured_after_a_warm_up_and_replayed_in_the_same_memory(cupy_package: Any) -> None:
     runs = []
 
     def step(x: Any) -> Any:
-        runs.append(len(stand_in.stream_events))
+        runs.append(len(fake_cupy.stream_events))
         return x
 
-    stand_in.stream_events.clear()
-    x = stand_in.asarray(np.ones(2))
+    fake_cupy.stream_events.clear()
+    x = fake_cupy.asarray(np.ones(2))
     replay = cupy_package.capture_graph(step, x)
-    assert stand_in.stream_events == ["synchronize", "begin", "end"]
+    assert fake_cupy.stream_events == ["synchronize", "begin", "end"]
     assert runs == [0, 0, 2]  # the last run is what was captured
-    there = replay(stand_in.asarray(np.array([3.0, 4.0])))
-    assert there is not x
-    np.testing.assert_array_equal(there.get(), [3, 4])
-    assert stand_in.stream_events[3:] == ["launch"]
+    y = replay(fake_cupy.asarray(np.array([3.0, 4.0])))
+    assert y is not x
+    np.testing.assert_array_equal(y.get(), [3, 4])
+    assert fake_cupy.stream_events[3:] == ["launch"]
     assert len(runs) == 3
 
 
@@ -261,22 +244,22 @@ def test_a_graph_is_captured_after_a_warm_up_and_replayed_in_the_same_memory(cup
 @pytest.mark.parametrize("name", VIEWS)
 def test_elements_and_strides_are_kept(backend: Backend, name: str, dtype: str) -> None:
     x = VIEWS[name](np.arange(24).reshape(4, 6).astype(DTYPES[dtype]))
-    there = backend.from_numpy(x)
-    copy = variable_class_of(backend).kept(there)
-    for y in (there, copy):
+    original = backend.from_numpy(x)
+    copy = variable_class_of(backend).copy_with_layout(original)
+    for y in (original, copy):
         np.testing.assert_array_equal(backend.to_numpy(y), x)
         assert (y.dtype, y.strides) == (x.dtype, x.strides) or not x.size
-    assert not np.may_share_memory(there.array, copy.array) or not x.size
+    assert not np.may_share_memory(original.array, copy.array) or not x.size
 
 
 def test_an_offset_between_vector_loads_is_kept(backend: Backend) -> None:
     x = np.zeros(10_000, np.float32)
-    there = backend.from_numpy(x[5_003:][:4]).array
-    first = there.__array_interface__["data"][0] - np.lib.array_utils.byte_bounds(there.base)[0]
-    assert first == 5_003 * 4 % 512
+    y = backend.from_numpy(x[5_003:][:4]).array
+    offset = y.__array_interface__["data"][0] - np.lib.array_utils.byte_bounds(y.base)[0]
+    assert offset == 5_003 * 4 % 512
 
 
-# The stand-in is as strict as CuPy: what goes wrong on CuPy goes wrong here
+# The fake CuPy is as strict as CuPy: what goes wrong on CuPy goes wrong here
 
 
 @pytest.mark.parametrize(
@@ -292,11 +275,11 @@ def test_an_offset_between_vector_loads_is_kept(backend: Backend) -> None:
 )
 def test_the_stand_in_refuses_what_cupy_refuses(wrong: Callable[[Any], Any]) -> None:
     with pytest.raises(TypeError):
-        wrong(stand_in.asarray(np.ones(2)))
+        wrong(fake_cupy.asarray(np.ones(2)))
 
 
 def test_the_stand_in_starts_with_nan() -> None:
-    assert np.isnan(stand_in.ndarray((2, 2)).get()).all()
+    assert np.isnan(fake_cupy.ndarray((2, 2)).get()).all()
 
 
 # Unavailable
@@ -312,30 +295,28 @@ def make_raising_function(error: Exception) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("missing", "reason"),
     [
-        ({"is_available": lambda: False, "getDeviceCount": make_raising_function(RuntimeError("no driver\nat all"))},
+        ({"is_available": lambda: False,
+          "getDeviceCount": make_raising_function(RuntimeError("no driver\nat all"))},
          "no CUDA driver or device (no driver)"),
         ({"is_available": lambda: False}, "no CUDA device"),
         ({"getVersion": make_raising_function(ImportError("libnvrtc"))},
          "no NVRTC, which compiles kernels: pip install nvidia-cuda-nvrtc (libnvrtc)"),
-        ({"RawKernel": make_raising_function(RuntimeError("bad image"))}, "the first kernel failed (bad image)"),
+        ({"RawKernel": make_raising_function(RuntimeError("bad image"))},
+         "the first kernel failed (bad image)"),
         ({"RawKernel": lambda *_: lambda *_: None}, "the first kernel failed (twice 21 is 21)"),
     ],
 )  # fmt: skip
 def test_what_is_missing_is_said_in_one_line(missing: dict[str, Any], reason: str) -> None:
-    with stand_in.replace_cupy():
+    with cupy_backends.replace_cupy():
         probe = importlib.import_module("gradspec.backends.cupy.probe")
-        whole = {
-            "is_available": lambda: True,
-            "getDeviceCount": lambda: 0,
-            "getVersion": lambda: (13, 0),
-        } | missing
+        parts: dict[str, Any] = {"is_available": lambda: True, "getDeviceCount": lambda: 0}
+        parts |= {"getVersion": lambda: (13, 0)} | missing
+        runtime = SimpleNamespace(getDeviceCount=parts["getDeviceCount"])
+        nvrtc = SimpleNamespace(getVersion=parts["getVersion"])
         vars(probe)["cupy"] = SimpleNamespace(
-            is_available=whole["is_available"],
-            cuda=SimpleNamespace(
-                runtime=SimpleNamespace(getDeviceCount=whole["getDeviceCount"]),
-                nvrtc=SimpleNamespace(getVersion=whole["getVersion"]),
-            ),
-            RawKernel=whole.get("RawKernel"),
+            is_available=parts["is_available"],
+            cuda=SimpleNamespace(runtime=runtime, nvrtc=nvrtc),
+            RawKernel=parts.get("RawKernel"),
             full=np.full,
             int32=np.int32,
         )
@@ -350,12 +331,12 @@ def test_without_cupy_it_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None
         load("cupy")
 
 
-@pytest.mark.skipif(stand_in.real_cupy.is_available(), reason="there is a GPU")
+@pytest.mark.skipif(fake_cupy.real_cupy.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_is_shown_as_unavailable() -> None:
-    found = load_all()["cupy"]
-    assert isinstance(found, Unavailable)
-    assert str(found).startswith("cupy: no CUDA")
-    assert "\n" not in str(found)
+    unavailable = load_all()["cupy"]
+    assert isinstance(unavailable, Unavailable)
+    assert str(unavailable).startswith("cupy: no CUDA")
+    assert "\n" not in str(unavailable)
 
 
 # The benchmark
@@ -365,34 +346,30 @@ def test_the_benchmark_changes_its_inputs_from_call_to_call() -> None:
     calls: list[int] = []
     sets = [lambda i=i: calls.append(i) for i in range(3)]
     clock = itertools.count()
-    found = on_gpu.measure_median_ms(sets, lambda: next(clock), lambda start, end: end - start)
-    assert found == 1
+    median = on_gpu.measure_median_ms(sets, lambda: next(clock), lambda start, end: end - start)
+    assert median == 1
     assert calls == [i % 3 for i in range(len(calls))]
     assert gpu_programs.resolve_shape("m,1", 5, 7) == (5, 1)
 
 
 @needs_compiler
 def test_the_work_of_the_benchmark_runs_and_is_repeatable() -> None:
-    with stand_in.replace_cupy():
-        launched = stand_in.stream_events.copy()
+    with cupy_backends.replace_cupy():
+        event_count = len(fake_cupy.stream_events)
         for work in gpu_programs.make_gpu_programs():
             run = work.cupy("float32", 6, 16)
             assert on_gpu.is_repeatable(run), work.name
-        assert stand_in.stream_events[len(launched) :].count("launch") == 2  # the step of the MLP, and again
+        # The step of the MLP, twice.
+        assert fake_cupy.stream_events[event_count:].count("launch") == 2
 
         draws = itertools.count()
-        assert not on_gpu.is_repeatable(lambda: stand_in.asarray(np.array([next(draws)])))
+        assert not on_gpu.is_repeatable(lambda: fake_cupy.asarray(np.array([next(draws)])))
 
 
-@pytest.mark.skipif(stand_in.real_cupy.is_available(), reason="there is a GPU")
+@pytest.mark.skipif(fake_cupy.real_cupy.is_available(), reason="there is a GPU")
 def test_the_benchmark_says_in_one_line_that_there_is_no_gpu() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "asv_bench.tools.on_gpu"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith("cupy: no CUDA")
-    assert done.stderr.count("\n") == 1
+    command = [sys.executable, "-m", "asv_bench.tools.on_gpu"]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert process.returncode == 1
+    assert process.stderr.startswith("cupy: no CUDA")
+    assert process.stderr.count("\n") == 1

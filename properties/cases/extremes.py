@@ -1,0 +1,118 @@
+"""Extreme numbers: alphabets of them, and cases made extreme."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from itertools import product
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from gradspec.properties.cases.case import Case, dtype_of
+from gradspec.properties.cases.filling import fill_cotangent
+from gradspec.reference.domains import Interval
+from gradspec.reference.op import Op
+from gradspec.reference.rule import Array
+
+P_SAME_KIND_IN_ALL = 0.5  # of a case in which all arrays have the same kind of extremes
+P_CONSTANT_ARRAY = 0.25  # of an array of one number throughout: any, or as often -0, an infinity or NaN
+P_SINGLE_EXTREME = 0.25  # of an array with one extreme number among ordinary ones, most often a special one
+
+
+@cache
+def extreme_alphabets(domain: Interval, dtype: str) -> tuple[Array, ...]:
+    """Return one alphabet for each kind of extreme, each reduced to the numbers in the domain or at its ends.
+
+    The kinds are: large for an exponential, large for a square, largest, small, and special (zeros,
+    infinities, NaN).
+    """
+    info = ml_dtypes.finfo(dtype_of(dtype))
+    largest, smallest, tiny = float(info.max), float(info.tiny), float(info.smallest_subnormal)
+    root = 2.0 ** math.floor(math.log2(largest) / 2)
+    sizes = (
+        (20, 100, 1000, 1),  # where a naive exp overflows
+        (root, root / 4, root * 4, largest / 2**12, 1),  # where squares overflow
+        (largest, largest / 2, 1),
+        (smallest, smallest / 2, tiny, 2 * tiny, 1 / root, 1),
+    )
+    signed = [[s * x for x in xs for s in (1, -1)] for xs in sizes]
+    special = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0]
+    inside = [[x for x in xs if domain.low <= x <= domain.high or x != x] for xs in (*signed, special)]
+    return tuple(np.array(xs).astype(dtype_of(dtype)) for xs in inside)
+
+
+KINDS_OF_EXTREMES = len(extreme_alphabets(Interval(), "float64"))
+
+
+def make_extreme(case: Case, rng: np.random.Generator) -> Case:
+    """Return the case with some or all of the floats in its inputs made extreme, each array in one way."""
+    inputs = []
+    same_kind_in_all = rng.random() < P_SAME_KIND_IN_ALL
+    kind_in_all = rng.integers(KINDS_OF_EXTREMES)
+    for i, x in enumerate(case.inputs):
+        domain = case.op.domain(i)
+        if isinstance(domain, Interval):
+            alphabets = extreme_alphabets(domain, case.dtype)
+            letters = alphabets[kind_in_all if same_kind_in_all else rng.integers(KINDS_OF_EXTREMES)]
+            picked = rng.random(x.shape) < rng.choice([0.4, 1.0])
+            p = rng.random()
+            if p < P_CONSTANT_ARRAY + P_SINGLE_EXTREME and rng.random() < 1 / 2:
+                letters = alphabets[-1][1:-1]
+            if p < P_CONSTANT_ARRAY:
+                letters, picked = rng.choice(letters, 1), np.full(x.shape, True)
+            elif p < P_CONSTANT_ARRAY + P_SINGLE_EXTREME:
+                picked = np.arange(x.size).reshape(x.shape) == rng.integers(max(x.size, 1))
+            x = np.where(picked, letters[rng.integers(len(letters), size=x.shape)], x)
+        inputs.append(x)
+    return replace(case, inputs=tuple(inputs))
+
+
+def iterate_extreme_cases(op: Op, dtype: str) -> Iterator[Case]:
+    """Yield cases of an elementwise op in which every extreme number, or every pair, meets every keyword.
+
+    The numbers of one argument come in rows of a kind: next to what underflows, others are not looked at
+    closely.
+
+    Args:
+        op: An op of one or two arguments, both floats.
+        dtype: The dtype of the floats.
+
+    Raises:
+        TypeError: If the op takes other arrays than floats.
+    """
+    domains = [domain for domain in op.domains if isinstance(domain, Interval)]
+    if len(domains) < len(op.domains):
+        raise TypeError(f"{op} takes arrays other than floats; rows of extremes exist for floats only")
+    for keywords in _iterate_keywords(op):
+        for rows in _iterate_rows(domains, dtype):
+            yield _make_case(op, dtype, rows, keywords)
+
+
+def _iterate_keywords(op: Op) -> Iterator[dict[str, Any]]:
+    """Yield every combination of keywords of an op with a signature."""
+    for chosen in product(*op.options.values()):
+        yield dict(zip(op.options, chosen, strict=True))
+
+
+def _iterate_rows(domains: Sequence[Interval], dtype: str) -> Iterator[list[Array]]:
+    """Yield rows of extreme numbers, one row for each argument."""
+    if len(domains) == 1:
+        yield from ([row] for row in extreme_alphabets(domains[0], dtype))
+        return
+    rows = [_drop_duplicates(np.concatenate(extreme_alphabets(domain, dtype))) for domain in domains]
+    n = max(map(len, rows))
+    first, *others = [np.resize(row, n) for row in rows]
+    for k in range(n):
+        yield [first, *(np.roll(row, k) for row in others)]
+
+
+def _drop_duplicates(x: Array) -> Array:
+    """Return each number once, but zeros of both signs."""
+    return np.append(np.unique(x), x[(x == 0) & np.signbit(x)][:1])
+
+
+def _make_case(op: Op, dtype: str, rows: list[Array], keywords: dict[str, Any]) -> Case:
+    n = len(rows[0])
+    return Case(op, dtype, tuple(rows), keywords, fill_cotangent(dtype, (n,), np.arange(n, dtype=np.uint8)))

@@ -1,0 +1,117 @@
+"""What the README and the documents show is what happens, and what they name is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gradspec.properties.running.options import PROFILES
+from tests.helpers.pytest_runs import ROOT, run_properties
+
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
+)
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def find_block(text: str, beginning: str) -> str:
+    """The block of code that begins so, without its fence."""
+    (block,) = re.findall(rf"```\w*\n({re.escape(beginning)}.*?)```", text, re.DOTALL)
+    return str(block)
+
+
+def test_the_kernel_fails_as_shown(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "my_kernels.py").write_text(
+        find_block(read("README.md"), "# my_kernels.py\n"), encoding="utf-8"
+    )
+    run = run_properties(tmp_path, "--backend=my_kernels:backend", "--hypothesis-profile=default")
+    shown = find_block(read("README.md"), "silu on my-kernels (cpu) breaks a law")
+    assert shown in run.output
+    assert f"--backend {'my_kernels:backend'}" in read("README.md")
+
+
+def test_the_kernel_passes_once_it_is_mended(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    kernel = find_block(read("README.md"), "# my_kernels.py\n")
+    (tmp_path / "my_kernels.py").write_text(
+        kernel.replace("(1 + x - s)", "(1 + x * (1 - s))"), encoding="utf-8"
+    )
+    assert run_properties(tmp_path, "--backend=my_kernels:backend").status == 0
+
+
+def test_gradcheck_passes_a_gradient_of_zeros() -> None:
+    torch = pytest.importorskip("torch")
+
+    class SmallSine(torch.autograd.Function):  # type: ignore[name-defined,misc]
+        @staticmethod
+        def forward(ctx, x):  # type: ignore[no-untyped-def]
+            return 1e-6 * torch.sin(x)
+
+        @staticmethod
+        def backward(ctx, g):  # type: ignore[no-untyped-def]
+            return torch.zeros_like(g)
+
+    assert torch.autograd.gradcheck(
+        SmallSine.apply, torch.linspace(0, 3, 7, dtype=torch.float64, requires_grad=True)
+    )
+
+
+def test_the_examples_of_a_profile_are_those_it_has() -> None:
+    quick, default, deep = PROFILES["quick"], PROFILES["default"], PROFILES["deep"]
+    assert f"| {quick}, {default} or {deep} examples of each property" in read("README.md")
+
+
+def test_every_option_is_in_the_table() -> None:
+    options = re.findall(r'addoption\(\s*"(--[\w-]+)"', read("properties/running/options.py"))
+    assert len(options) > 8
+    assert [option for option in options if f"`{option}" not in read("README.md")] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_what_a_document_names_is_there(document: str) -> None:
+    assert find_what_is_missing(document, read(document)) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "`make verfy`",
+        "[a](docs/nowhere.md)",
+        "`tests/faults/no_such.py`",
+        "`python -m asv_bench.tools.nothing`",
+        "`laws/none.py`",
+    ],
+)
+def test_what_is_not_there_is_found(text: str) -> None:
+    assert find_what_is_missing("README.md", text)
+
+
+def find_what_is_missing(document: str, text: str) -> list[str]:
+    """Targets of make, files and modules that a document names and that do not exist."""
+    targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
+    named = re.findall(r"(?:^\$ |`)make ((?:[a-z-]+ ?)+)", text, re.MULTILINE)
+    missing = [f"make {target}" for words in named for target in words.split() if target not in targets]
+    folders = [
+        ROOT,
+        (ROOT / document).parent,
+        ROOT / "properties",
+        ROOT / "asv_bench",
+        ROOT / "tests/backends/cupy",
+        ROOT / "backends/cupy",
+    ]
+    folders += [ROOT / "backends/cupy/kernels", ROOT / "tests/faults"]
+    links = re.findall(r"\]\(([^)#:]+)\)", text)
+    paths = [
+        path
+        for path in re.findall(r"`([\w/.]+\.(?:py|cu|h|md))`", text)
+        if not re.search(r"NAME|my_|foo", path)
+    ]
+    missing += [path for path in (*links, *paths) if not any((folder / path).exists() for folder in folders)]
+    modules = re.findall(r"python -m (asv_bench[\w.]+|tests[\w.]+)", text)
+    return missing + [m for m in modules if not (ROOT / f"{m.replace('.', '/')}.py").exists()]
