@@ -29,7 +29,7 @@ verify-cupy: $(STAMP)  ## Verify CuPy's rules and kernels without a GPU, run by 
 	$(BIN)/pytest properties/ -n auto --no-isolate $(STAND_INS) $(ARGS)
 
 test: $(STAMP)  ## Test gradspec itself: pytest tests/ (what takes long by turns; ARGS=--everything for all of it)
-	$(BIN)/pytest tests/ -n auto $(ARGS)
+	$(BIN)/pytest tests/ -n auto --dist loadgroup $(ARGS)
 
 pythons:  ## Try the spec, and the tests of it, on each supported Python found, the newest with the newest Hypothesis
 	.ci/pythons

@@ -10,6 +10,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "rotating: takes long, and runs at one commit in five")
+    config.addinivalue_line(
+        "markers", "rotating(group): takes long, and runs at one commit in five, with others of its group"
+    )
+    config.addinivalue_line("markers", "xdist_group(name): runs in one process with others of its group")
     turn = None if config.getoption("everything") else compute_turn(ROOT)
     config.pluginmanager.register(Rotation(turn), "rotation")

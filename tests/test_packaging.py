@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("packaging")
 ROOT = Path(__file__).parents[1]
 SHIPPED_FOLDERS = ("reference", "backends", "properties")
 

@@ -25,6 +25,7 @@ def find_block(text: str, beginning: str) -> str:
     return str(block)
 
 
+@pytest.mark.rotating
 def test_the_kernel_fails_as_shown(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     (tmp_path / "my_kernels.py").write_text(

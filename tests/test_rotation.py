@@ -41,6 +41,13 @@ def test_five_commits_in_a_row_try_everything_and_none_much_more_than_a_fifth(su
     assert len(list_passed_tests(suite, None)) == 24
 
 
+def test_a_group_takes_one_turn(suite: pytest.Pytester) -> None:
+    """So what its tests share is made at one commit in five."""
+    suite.makepyfile(test_suite=SUITE_SOURCE.replace("rotating", 'rotating("run")'))
+    turns = [list_passed_tests(suite, turn) for turn in range(TURNS)]
+    assert sorted(map(len, turns)) == [1, 1, 1, 1, 24]
+
+
 def test_what_is_left_out_is_told(suite: pytest.Pytester) -> None:
     result = suite.runpytest_inprocess(plugins=[Rotation(2)])
     result.assert_outcomes(passed=6, deselected=18)

@@ -50,6 +50,8 @@ def example_run(tmp_path_factory: pytest.TempPathFactory) -> ExampleRun:
     return run, json.loads((folder / "matrix.json").read_text(encoding="utf-8"))["entries"]
 
 
+@pytest.mark.rotating("example run")
+@pytest.mark.xdist_group("example run")
 def test_the_example_is_green(example_run: ExampleRun) -> None:
     run, entries = example_run
     assert run.status == 0, run.output
@@ -57,6 +59,8 @@ def test_the_example_is_green(example_run: ExampleRun) -> None:
     assert {e["op"] for e in entries} >= {*OPS_THAT_AGREE, *OPS_THAT_DEVIATE}
 
 
+@pytest.mark.rotating("example run")
+@pytest.mark.xdist_group("example run")
 def test_the_example_deviates_where_it_declares_to(example_run: ExampleRun) -> None:
     _, entries = example_run
     assert {e["op"] for e in entries if e["outcome"] == "known"} == {*OPS_THAT_DEVIATE}

@@ -28,6 +28,12 @@ def compute_turn(checkout: Path) -> int | None:
     return int(count) % TURNS
 
 
+def find_group(item: pytest.Item) -> str | None:
+    """Return what a rotating test takes its turn with: a group of tests by name, or itself; None for other tests."""
+    marker = item.get_closest_marker("rotating")
+    return (marker.args[0] if marker.args else item.nodeid) if marker else None
+
+
 class Rotation:
     """Leaves out the tests whose turn it is not, and says at the end how many of which file those were.
 
@@ -42,11 +48,11 @@ class Rotation:
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         if self.turn is None:
             return
-        rotating = sorted(item.nodeid for item in items if item.get_closest_marker("rotating"))
-        other_turns = set(rotating) - set(rotating[self.turn :: TURNS])
-        deselected = [item for item in items if item.nodeid in other_turns]
+        groups = sorted({group for item in items if (group := find_group(item))})
+        other_turns = set(groups) - set(groups[self.turn :: TURNS])
+        deselected = [item for item in items if find_group(item) in other_turns]
         self.left_out_counts.update(item.path.name for item in deselected)
-        items[:] = [item for item in items if item.nodeid not in other_turns]
+        items[:] = [item for item in items if find_group(item) not in other_turns]
         config.hook.pytest_deselected(items=deselected)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

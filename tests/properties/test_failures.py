@@ -50,6 +50,7 @@ def faulty_run(tmp_path_factory: pytest.TempPathFactory) -> PytestRun:
     )
 
 
+@pytest.mark.xdist_group("faulty run")
 def test_a_failure_is_told_by_the_case(faulty_run: PytestRun) -> None:
     section = faulty_run.output.split("what disagrees")[1].split("= gradspec")[0]
     first = section.split("\n\n")[0]
@@ -61,12 +62,14 @@ def test_a_failure_is_told_by_the_case(faulty_run: PytestRun) -> None:
     assert len(first.splitlines()) < 15
 
 
+@pytest.mark.xdist_group("faulty run")
 def test_under_xdist_the_matrix_is_complete(faulty_run: PytestRun) -> None:
     assert "multiply   ✗" in faulty_run.output
     assert "tanh       ✓" in faulty_run.output
     assert "not offered  faulty: " in faulty_run.output
 
 
+@pytest.mark.xdist_group("faulty run")
 def test_every_script_reproduces_from_another_folder(faulty_run: PytestRun, tmp_path: Path) -> None:
     assert faulty_run.failure_scripts
     for script in faulty_run.failure_scripts:
@@ -78,6 +81,7 @@ def test_every_script_reproduces_from_another_folder(faulty_run: PytestRun, tmp_
         assert capsule["case"]["op"] == "multiply"
 
 
+@pytest.mark.xdist_group("faulty run")
 def test_identical_failures_are_told_once(faulty_run: PytestRun) -> None:
     assert "breaks likewise: " in faulty_run.output
     section = faulty_run.output.split("what disagrees")[1].split("= gradspec")[0]

@@ -51,6 +51,8 @@ def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> PytestRun:
     return run_properties(folder, *options, properties=copy_one_property(folder))
 
 
+@pytest.mark.rotating("hostile run")
+@pytest.mark.xdist_group("hostile run")
 @pytest.mark.parametrize(
     ("op", "reason"),
     [
@@ -73,6 +75,8 @@ def test_what_a_backend_does_is_told_with_the_case_it_did_it_on(
     assert reason in text
 
 
+@pytest.mark.rotating("hostile run")
+@pytest.mark.xdist_group("hostile run")
 def test_the_backends_own_line_is_shown_and_none_of_ours(hostile_run: PytestRun) -> None:
     assert "at mine.py:" in hostile_run.output
     assert "attempt.py" not in hostile_run.output
@@ -80,6 +84,8 @@ def test_the_backends_own_line_is_shown_and_none_of_ours(hostile_run: PytestRun)
     assert "Falsifying" not in hostile_run.output
 
 
+@pytest.mark.rotating("hostile run")
+@pytest.mark.xdist_group("hostile run")
 def test_the_others_are_tried_and_nothing_obeys_the_backend(hostile_run: PytestRun) -> None:
     assert hostile_run.status == 1
     matrix = json.loads((hostile_run.folder / "matrix.json").read_text())
@@ -91,6 +97,8 @@ def test_the_others_are_tried_and_nothing_obeys_the_backend(hostile_run: PytestR
     assert len(ET.parse(hostile_run.folder / "junit.xml").getroot().findall(".//failure")) == 9
 
 
+@pytest.mark.rotating("hostile run")
+@pytest.mark.xdist_group("hostile run")
 @pytest.mark.parametrize("op", ["exp", "log", "tanh", "sigmoid", "relu", "sqrt", "add"])
 def test_the_script_of_a_hostile_backend_reproduces(hostile_run: PytestRun, op: str, tmp_path: Path) -> None:
     script = hostile_run.folder / "failures" / f"value_agrees-{op}-hostile.py"

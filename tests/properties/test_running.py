@@ -16,6 +16,7 @@ from gradspec.properties.running.selection import split_shard
 from tests.helpers.pytest_runs import copy_one_property, run_properties
 
 
+@pytest.mark.rotating
 @pytest.mark.parametrize(
     ("option", "line"),
     [
@@ -81,6 +82,7 @@ backend = replace(
 """
 
 
+@pytest.mark.rotating
 def test_deviations_that_are_declared_are_expected_and_missed_when_gone(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(KNOWN_DEVIATIONS_SOURCE, encoding="utf-8")
     properties = copy_one_property(tmp_path)
@@ -115,6 +117,7 @@ backend = replace(right, name="mine", ops={"tanh": tanh}, known={"tanh[float32]:
 """
 
 
+@pytest.mark.rotating
 @pytest.mark.parametrize(
     ("wrong_in", "profile", "status", "text"),
     [
@@ -136,6 +139,7 @@ def test_a_deviation_declared_in_one_dtype_excuses_no_other(
     assert text in run.output
 
 
+@pytest.mark.rotating
 def test_a_budget_and_a_shard_run(tmp_path: Path) -> None:
     options = ("--backend=numpy", "--op=tanh", "--op=exp", "--matrix=m.json", "--shard=1/2", "--budget=3s")
     run = run_properties(tmp_path, *options, properties=copy_one_property(tmp_path))
