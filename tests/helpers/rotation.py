@@ -29,7 +29,7 @@ def compute_turn(checkout: Path) -> int | None:
 
 
 def find_group(item: pytest.Item) -> str | None:
-    """Return what a rotating test takes its turn with: a group of tests by name, or itself; None for other tests."""
+    """Return what a rotating test takes its turn with, a group or itself; None for other tests."""
     marker = item.get_closest_marker("rotating")
     return (marker.args[0] if marker.args else item.nodeid) if marker else None
 
