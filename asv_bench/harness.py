@@ -8,14 +8,14 @@ from asv_bench.measuring import clock, pytest_runs
 from asv_bench.measuring.any_commit import AXIS_LENGTHS, MAX_ELEMENTS, SeededChoices
 from asv_bench.measuring.numerical_errors import make_case
 from asv_bench.measuring.timed_benchmark import TimedBenchmark
-from asv_bench.workloads.faults import FAULTS
+from asv_bench.workloads.faults import PROPERTY_MODULE_BY_FAULT
 from asv_bench.workloads.ops_and_backends import get_backend, get_op, make_benchmark_classes
 
 NONEMPTY_LENGTHS = tuple(n for n in AXIS_LENGTHS if n)  # gradcheck refuses empty arrays
 CASES_PER_OP = 8  # judged in turn, of different shapes and ranks
 
 
-class _OpBenchmark(TimedBenchmark):
+class _JudgingBenchmark(TimedBenchmark):
     """The spec judged against itself in float32: what the judge costs, without Hypothesis."""
 
     op: str
@@ -60,7 +60,7 @@ class Finding(TimedBenchmark):
     """A wrong rule: from the start of pytest until its property reports it on the smallest case."""
 
     rounds = 1
-    params = tuple(FAULTS)
+    params = tuple(PROPERTY_MODULE_BY_FAULT)
     param_names = ("fault",)
 
     def time_until_found(self, fault: str) -> None:
@@ -74,7 +74,7 @@ class Finding(TimedBenchmark):
 
     def _run_until_found(self, fault: str) -> pytest_runs.FinishedRun:
         backend = f"--backend=asv_bench.workloads.faults:{fault}"
-        properties = f"gradspec.properties.{FAULTS[fault]}"
+        properties = f"gradspec.properties.{PROPERTY_MODULE_BY_FAULT[fault]}"
         run = pytest_runs.run_properties(backend, "--no-isolate", "-x", properties=properties)
         if run.status != pytest_runs.EXIT_TESTS_FAILED:
             raise AssertionError(f"the properties found nothing wrong with {fault}")
@@ -143,4 +143,4 @@ def _run_gradcheck(backend: Any, case: Any) -> None:
     assert gradcheck(lambda *xs: call(case.op, backend.ops[case.op.name], xs, case.keywords), inputs), case
 
 
-globals().update(make_benchmark_classes(__name__, _OpBenchmark))
+globals().update(make_benchmark_classes(__name__, _JudgingBenchmark))

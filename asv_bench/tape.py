@@ -17,7 +17,7 @@ preload()
 
 WORKLOAD_BY_KEY = {work.key: work for work in make_workloads_with_hand_gradients()}
 
-RATIOS = {
+ENGINES_BY_RATIO = {
     "tape / by hand": ("gradspec", "by hand"),
     "HIPS autograd / by hand": ("HIPS autograd", "by hand"),
     "torch / by hand": ("torch eager", "by hand"),
@@ -32,12 +32,12 @@ class _Ratio:
     work: str
     version = "1"
     timeout = 300
-    params = tuple(RATIOS)
+    params = tuple(ENGINES_BY_RATIO)
     param_names = ("ratio",)
 
     def track_ratio(self, ratio: str) -> dict[str, Any]:
         """Return samples of the first engine's time over the second's, in a dictionary such as asv reads."""
-        first, second = RATIOS[ratio]
+        first, second = ENGINES_BY_RATIO[ratio]
         runs = prepare_engines(WORKLOAD_BY_KEY[self.work], (first, second))
         if first not in runs:
             raise SkipNotImplemented(f"{first} is not installed")

@@ -19,7 +19,7 @@ from gradspec.backends.backend import Backend, Unavailable
 from gradspec.backends.torch_indexing import getitem
 
 # NumPy has no such type, and torch does not know this one: the bits are passed from one to the other.
-BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+NUMPY_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
 def cpu() -> Backend:
@@ -74,8 +74,8 @@ def from_numpy(x: np.ndarray[Any, Any], device: str = "cpu") -> torch.Tensor:
     extent = 1 + sum((n - 1) * s for n, s in zip(x.shape, strides, strict=True)) if x.size else 0
     memory = np.zeros(offset + extent, x.dtype)
     memory[offset:] = np.lib.stride_tricks.as_strided(x, (extent,), (x.itemsize,))
-    flat = torch.from_numpy(memory.view(np.int16 if x.dtype == BFLOAT16 else x.dtype))
-    flat = flat.view(torch.bfloat16) if x.dtype == BFLOAT16 else flat
+    flat = torch.from_numpy(memory.view(np.int16 if x.dtype == NUMPY_BFLOAT16 else x.dtype))
+    flat = flat.view(torch.bfloat16) if x.dtype == NUMPY_BFLOAT16 else flat
     return flat.to(device).as_strided(x.shape, strides, offset)
 
 
@@ -96,7 +96,7 @@ def to_numpy(x: torch.Tensor) -> np.ndarray[Any, Any]:
     """Return a NumPy array with the elements of x, a tensor on any device, in memory of its own."""
     x = x.detach().resolve_conj().resolve_neg().cpu()
     if x.dtype == torch.bfloat16:
-        return np.array(x.view(torch.int16).numpy().view(BFLOAT16))
+        return np.array(x.view(torch.int16).numpy().view(NUMPY_BFLOAT16))
     return np.array(x.numpy())
 
 
@@ -129,12 +129,12 @@ def vjp(
             torch.zeros_like(x) if d is None or d._is_zerotensor() else d
             for x, d in zip(leaves, torch_gradients, strict=True)
         ]
-        return tuple(gradients if record else _clone_shared(g, gradients))
+        return tuple(gradients if record else _clone_shared_gradients(g, gradients))
 
     return (value if nested else value.detach()), pullback
 
 
-def _clone_shared(g: torch.Tensor, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
+def _clone_shared_gradients(g: torch.Tensor, gradients: list[torch.Tensor]) -> list[torch.Tensor]:
     """Return the gradients, each in memory of its own: `autograd.grad` may return the cotangent itself."""
     used_pointers = {g.untyped_storage().data_ptr()}
     own_gradients = []

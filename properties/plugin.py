@@ -16,8 +16,8 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import pytest
 
 from gradspec.properties.running import options
-from gradspec.properties.running.collector import Collector
-from gradspec.properties.running.run import Run
+from gradspec.properties.running.collector import ControllerPlugin
+from gradspec.properties.running.run import WorkerPlugin
 
 options.register_profiles()
 pytest_addoption = options.add_options
@@ -30,7 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "property(when): whether the property applies to a target, as a predicate; always, if absent",
     )
     options.check_options(config)
-    run = Run(config)
+    run = WorkerPlugin(config)
     config.pluginmanager.register(run, "gradspec-run")
     if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Collector(config, run.selection), "gradspec-collector")
+        config.pluginmanager.register(ControllerPlugin(config, run.selection), "gradspec-collector")

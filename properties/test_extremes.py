@@ -13,7 +13,7 @@ from gradspec.properties.running.targets import OpUnderTest, limit_cases_to_prof
 
 EXTREME_CASES_PER_EXAMPLE = 5
 
-PARTS_OF_ROWS = 4
+N_PARTS_OF_CASES = 4
 """Into how many parts the rows are split, one per example.
 
 The default profile tries all parts in all dtypes, the profile quick a few.
@@ -27,8 +27,8 @@ def test_extremes_of_elementwise_ops_go_where_the_spec_says(
 ) -> None:
     """Its own fault: divide squares the divisor."""
     dtypes = st.sampled_from(list(op_under_test.dtypes))
-    dtype, part = data.draw(st.tuples(dtypes, st.sampled_from(range(PARTS_OF_ROWS))))
-    for case in islice(iterate_extreme_cases(op_under_test.op, dtype), part, None, PARTS_OF_ROWS):
+    dtype, part = data.draw(st.tuples(dtypes, st.sampled_from(range(N_PARTS_OF_CASES))))
+    for case in islice(iterate_extreme_cases(op_under_test.op, dtype), part, None, N_PARTS_OF_CASES):
         op_under_test.check_law(extremes_go_where_the_spec_says, case)
 
 

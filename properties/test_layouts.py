@@ -15,7 +15,7 @@ from gradspec.properties.running.targets import OpUnderTest
 from gradspec.reference.rule import Array
 
 LAYOUT_CASES_PER_EXAMPLE = 9  # as many as there are layouts, so that each array meets each
-LAYOUT_STEPS = 11, 13, 17, 19, 23, 29
+LAYOUT_NUMBER_STEPS = 11, 13, 17, 19, 23, 29
 """How far each array's layout moves from case to case: primes, so that it meets all its 3, 6 or 9 layouts."""
 
 
@@ -59,7 +59,7 @@ def laid_out_cases(draw, op_under_test: OpUnderTest) -> list[Case]:  # type: ign
     code = draw(st.integers(0, len(LAYOUTS) ** n - 1))
     first = [code // len(LAYOUTS) ** j for j in range(n)]
     numbers_by_case = [
-        [f + k * step for f, step in zip(first, cycle(LAYOUT_STEPS))] for k in range(len(cases))
+        [f + k * step for f, step in zip(first, cycle(LAYOUT_NUMBER_STEPS))] for k in range(len(cases))
     ]
     return [
         lay_out_case(case, numbers[: len(case.inputs) + 1])

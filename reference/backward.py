@@ -95,7 +95,7 @@ def run_backward(
                 with set_grad_enabled(True):
                     pullbacks = _rerun_rule(variable)
             if shape_dtype is UNKNOWN_SHAPE_DTYPE and type(pullbacks) is not tuple:
-                pullbacks = _as_pullbacks(pullbacks(g))
+                pullbacks = _make_constant_pullbacks(pullbacks(g))
             i = -1
             for x in variable._parents:
                 i += 1
@@ -155,7 +155,7 @@ def _rerun_rule(variable: RecordedVariable) -> Any:
     return rule(*args, **kwargs)[1]
 
 
-def _as_pullbacks(gradients: tuple[Array | None, ...]) -> list[Any]:
+def _make_constant_pullbacks(gradients: tuple[Array | None, ...]) -> list[Any]:
     """Return pullbacks that return these gradients, which one function computed all at once."""
     return [None if d is None else lambda g, d=d: d for d in gradients]
 

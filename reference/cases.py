@@ -73,7 +73,7 @@ class SeededChoices:
 
 
 @dataclass(frozen=True)
-class IntegersBelow:
+class IntegerArrayBelow:
     """Stands for an integer array of this shape with elements in 0..bound-1."""
 
     shape: Shape
@@ -84,14 +84,14 @@ class IntegersBelow:
 class Call:
     """The shapes of the array arguments (`IntegersBelow` for indices) and the keywords of one call."""
 
-    shapes: tuple[Shape | IntegersBelow, ...]
+    shapes: tuple[Shape | IntegerArrayBelow, ...]
     keywords: dict[str, Any] = field(default_factory=dict)
 
 
-Cases = Callable[[Choices], Call]
+DrawCall = Callable[[Choices], Call]
 
 
-def count_elements(*lengths: int) -> int:
+def count_max_elements(*lengths: int) -> int:
     """Return how many elements an array with these axes may have: some calls replace length 0 by 1."""
     return math.prod(n or 1 for n in lengths)
 
@@ -100,7 +100,7 @@ def draw_shape(choose: Choices, low: int = 0, high: int = 4, other_lengths: Shap
     """Return a shape of rank low to high, for an array that also has axes of `other_lengths`."""
     lengths: list[int] = []
     for _ in range(choose.rank(low, high)):
-        lengths.append(choose.size(count_elements(*lengths, *other_lengths)))
+        lengths.append(choose.size(count_max_elements(*lengths, *other_lengths)))
     return tuple(lengths)
 
 
@@ -132,7 +132,7 @@ def parse_core_dimensions(signature: str) -> list[list[str]]:
     return [re.findall(r"\w+\??", dims) for dims in re.findall(r"\((.*?)\)", signature.split("->")[0])]
 
 
-def from_signature(signature: str, keywords: Mapping[str, Sequence[Any]] = {}) -> Cases:
+def from_signature(signature: str, keywords: Mapping[str, Sequence[Any]] = {}) -> DrawCall:
     """Return a function that draws the calls of an op with a gufunc signature.
 
     Args:
@@ -154,7 +154,7 @@ def from_signature(signature: str, keywords: Mapping[str, Sequence[Any]] = {}) -
         core: dict[str, Shape] = {}
         for name in names:
             is_absent = name.endswith("?") and choose.of([False, False, True])
-            core[name] = () if is_absent else (choose.size(count_elements(*loop, *sum(core.values(), ()))),)
+            core[name] = () if is_absent else (choose.size(count_max_elements(*loop, *sum(core.values(), ()))),)
         cores = [[core[name] for name in dims] for dims in arguments]
         # An argument with an absent core dimension gets no loop dimensions: one could be taken for the other.
         is_complete = [all(dims) for dims in cores]

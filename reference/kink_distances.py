@@ -15,10 +15,10 @@ import numpy as np
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.rule import Array
 
-KinkDistances = Callable[..., tuple[Array, ...]]
+KinkDistanceFunction = Callable[..., tuple[Array, ...]]
 
 
-def points(*at: float) -> KinkDistances:
+def points(*at: float) -> KinkDistanceFunction:
     """Return the distances of an op of one argument whose kinks are these values."""
 
     def distance(x: Array, **_: Any) -> tuple[Array, ...]:
@@ -36,7 +36,7 @@ def ties(*xs: Array, **_: Any) -> tuple[Array, ...]:
     )
 
 
-def extreme_ties(sign: int) -> KinkDistances:
+def extreme_ties(sign: int) -> KinkDistanceFunction:
     """Return the distances of a maximum (sign 1) or minimum (sign -1) over axes, with kinks at ties."""
 
     def distance(x: Array, *, axis: Any = None, **_: Any) -> tuple[Array, ...]:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from gradspec.reference.cases import Cases, SmallestChoices, from_signature, parse_core_dimensions
+from gradspec.reference.cases import DrawCall, SmallestChoices, from_signature, parse_core_dimensions
 from gradspec.reference.domains import Booleans, Domain, Integers, Interval
-from gradspec.reference.kink_distances import KinkDistances
+from gradspec.reference.kink_distances import KinkDistanceFunction
 from gradspec.reference.record import record
 from gradspec.reference.rule import VJP, Array
 
@@ -48,9 +48,9 @@ class Op:
     keywords: tuple[str, ...]
     variadic: bool
     differentiable: bool
-    cases: Cases
+    draw_call: DrawCall
     signature: str | None
-    kinks: KinkDistances | None
+    kinks: KinkDistanceFunction | None
     options: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     has_zero_gradient: bool = False
 
@@ -95,7 +95,7 @@ class Op:
 
 
 def op(
-    cases: str | Cases, *, kinks: KinkDistances | None = None, **keywords: Sequence[Any]
+    cases: str | DrawCall, *, kinks: KinkDistanceFunction | None = None, **keywords: Sequence[Any]
 ) -> Callable[[Callable[..., VJP]], Op]:
     """Declare the decorated rule as an op of the spec under its own name.
 
@@ -130,12 +130,12 @@ def op(
             keywords=tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY),
             variadic=any(p.kind is p.VAR_POSITIONAL for p in arrays),
             differentiable=True,
-            cases=from_signature(cases, keywords) if isinstance(cases, str) else cases,
+            draw_call=from_signature(cases, keywords) if isinstance(cases, str) else cases,
             signature=cases if isinstance(cases, str) else None,
             options=keywords,
             kinks=kinks,
         )
-        OPS[name] = new_op = _check_smallest_call(new_op)
+        OPS[name] = new_op = _complete_by_smallest_call(new_op)
         return new_op
 
     return declare
@@ -152,12 +152,12 @@ def _read_domains(rule: Callable[..., VJP], arguments: list[str]) -> tuple[Domai
     return tuple(hints[argument].__metadata__[0] for argument in arguments)
 
 
-def _check_smallest_call(op: Op) -> Op:
+def _complete_by_smallest_call(op: Op) -> Op:
     """Check on the op's smallest call that facts and pullbacks agree, and return the completed op.
 
     What the call shows of it is `differentiable` and `has_zero_gradient`.
     """
-    call, kinks = op.cases(SmallestChoices()), op.kinks
+    call, kinks = op.draw_call(SmallestChoices()), op.kinks
     if not op.variadic and len(call.shapes) != len(op.arguments):
         raise ValueError(
             f"op {op.name!r}: {len(op.arguments)} arguments, but cases of {len(call.shapes)} arrays; "

@@ -63,8 +63,8 @@ def promised(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
             ratios, "prepare_engines", lambda work: {e: f"{work.name} {e}" for e in ENGINE_BY_NAME}
         )
         monkeypatch.setattr(ratios, "measure_ratio_samples", measure_ratio_samples)
-        monkeypatch.setattr(ratios, "measure_one_call", lambda _: 0.001)
-        monkeypatch.setattr(ratios, "measure_deep_chain", lambda *_: deep * ratios.MAX_MICROSECONDS_PER_OP)
+        monkeypatch.setattr(ratios, "measure_seconds_without_gc", lambda _: 0.001)
+        monkeypatch.setattr(ratios, "measure_chain_us_per_op", lambda *_: deep * ratios.MAX_MICROSECONDS_PER_OP)
         monkeypatch.setattr("sys.argv", ["ratios", "--check"])
         return ratios.main()
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LIBRARIES = ("array_api_compat", "autograd", "cupy", "jax", "tensorflow", "torch", "triton")
+BACKEND_LIBRARIES = ("array_api_compat", "autograd", "cupy", "jax", "tensorflow", "torch", "triton")
 
 ImportRule = Callable[[str], bool]
 """Whether a module may import this dotted name."""
@@ -44,31 +44,31 @@ def _is_within(name: str, packages: tuple[str, ...]) -> bool:
     return any(f"{name}.".startswith(f"{package}.") for package in packages)
 
 
-LAYERS = ("cases", "judging", "laws", "drawing", "running")
+PROPERTIES_LAYERS = ("cases", "judging", "laws", "drawing", "running")
 """The folders of properties/: each imports only those before it."""
 
-JUDGING_LAYERS = tuple(f"gradspec.properties.{layer}" for layer in LAYERS[:3])
+LAYERS_WITHOUT_HYPOTHESIS = tuple(f"gradspec.properties.{layer}" for layer in PROPERTIES_LAYERS[:3])
 """The packages of the properties that import neither pytest nor Hypothesis."""
 
-PROPERTIES = forbid("asv_bench", "tests", *LIBRARIES)
+PROPERTIES_IMPORT_RULE = forbid("asv_bench", "tests", *BACKEND_LIBRARIES)
 
 IMPORT_RULE_BY_FOLDER: dict[str, ImportRule] = {
     "reference": allow_only("numpy", "gradspec.reference", *sys.stdlib_module_names),
     "backends": forbid("gradspec.properties", "asv_bench", "tests", "hypothesis", "pytest"),
-    "properties": PROPERTIES,
+    "properties": PROPERTIES_IMPORT_RULE,
     **{
         f"properties/{layer}": require_all(
-            PROPERTIES,
-            forbid(*(f"gradspec.properties.{later}" for later in ("plugin", *LAYERS[i + 1 :]))),
+            PROPERTIES_IMPORT_RULE,
+            forbid(*(f"gradspec.properties.{later}" for later in ("plugin", *PROPERTIES_LAYERS[i + 1 :]))),
             forbid() if layer == "running" else forbid("pytest", "rich"),
             forbid() if layer in ("running", "drawing") else forbid("hypothesis"),
         )
-        for i, layer in enumerate(LAYERS)
+        for i, layer in enumerate(PROPERTIES_LAYERS)
     },
     "src/gradspec": allow_only(*sys.stdlib_module_names),
     "asv_bench": require_all(
         forbid("tests", "hypothesis", "pytest"),
-        require_any(forbid("gradspec.properties"), allow_only(*JUDGING_LAYERS)),
+        require_any(forbid("gradspec.properties"), allow_only(*LAYERS_WITHOUT_HYPOTHESIS)),
     ),
 }
 """By folder, what its modules may import; in a folder within another, both rules hold."""
@@ -181,11 +181,11 @@ def test_what_a_layer_needs_is_allowed(folder: str, source: str) -> None:
 
 @pytest.mark.parametrize("module", ["gradspec.reference", "gradspec.backends", "gradspec.properties.plugin"])
 def test_no_library_is_imported_before_it_is_asked_for(module: str) -> None:
-    script = f"import sys, {module}; print(*sorted(set(sys.modules).intersection({LIBRARIES})))"
+    script = f"import sys, {module}; print(*sorted(set(sys.modules).intersection({BACKEND_LIBRARIES})))"
     assert _run_script(script).split() == []
 
 
-IMPORT_ALL = """
+IMPORT_ALL_SCRIPT = """
 import importlib, pkgutil, sys
 def import_all(name):
     module = importlib.import_module(name)
@@ -248,10 +248,10 @@ def test_a_planted_circle_is_found() -> None:
     assert {*find_circle(graph)} == {"gradspec.reference.tape", "gradspec.reference.backward"}
 
 
-@pytest.mark.parametrize("package", ["gradspec.reference", *JUDGING_LAYERS])
+@pytest.mark.parametrize("package", ["gradspec.reference", *LAYERS_WITHOUT_HYPOTHESIS])
 def test_spec_and_judge_are_imported_without_hypothesis_or_pytest(package: str) -> None:
     """Every module of the packages: an `__init__` that holds only a docstring imports nothing anyway."""
-    assert _run_script(IMPORT_ALL, package).split() == []
+    assert _run_script(IMPORT_ALL_SCRIPT, package).split() == []
 
 
 def test_gradspec_itself_is_light() -> None:

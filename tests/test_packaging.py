@@ -116,7 +116,7 @@ def pytest_collection_finish(session):
         if len(names_of_file) > 1 and any(name.startswith("gradspec") for name in names_of_file):
             print("TWICE", *sorted(names_of_file))
 """
-ALLOWED_DUPLICATE = "TWICE gradspec.properties properties"
+ALLOWED_DUPLICATE_LINE = "TWICE gradspec.properties properties"
 
 
 def _collect_properties(*args: str, cwd: Path, probe_folder: Path, path: Sequence[str] = ()) -> set[str]:
@@ -130,7 +130,7 @@ def _collect_properties(*args: str, cwd: Path, probe_folder: Path, path: Sequenc
     pytest_args = ("-p", "probe", "-p", "no:cacheprovider", "--collect-only", "-q", "--backend=numpy", *args)
     path = [*path, *packages, str(probe_folder)]
     output = _run_python("-S", "-P", "-m", "pytest", *pytest_args, cwd=cwd, path=path)
-    lines = set(output.splitlines()) - {ALLOWED_DUPLICATE}
+    lines = set(output.splitlines()) - {ALLOWED_DUPLICATE_LINE}
     assert [line for line in lines if line.startswith("TWICE")] == []
     return {line.rpartition("/")[2] for line in lines if "::" in line}
 

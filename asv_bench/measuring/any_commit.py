@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
 if TYPE_CHECKING:
-    from gradspec.reference.cases import IntegersBelow, SeededChoices
+    from gradspec.reference.cases import IntegerArrayBelow, SeededChoices
 else:
     try:
-        from gradspec.reference.cases import IntegersBelow, SeededChoices
+        from gradspec.reference.cases import IntegerArrayBelow, SeededChoices
     except ImportError:
-        from gradspec.reference.cases import Below as IntegersBelow
+        from gradspec.reference.cases import Below as IntegerArrayBelow
         from gradspec.reference.cases import Seeded as SeededChoices
 
 try:
@@ -23,7 +23,7 @@ try:
 except ImportError:
     AXIS_LENGTHS, MAX_ELEMENTS = (1, 2, 3, 0, 4, 5, 7, 8, 17, 33), 300
 
-__all__ = ["AXIS_LENGTHS", "MAX_ELEMENTS", "IntegersBelow", "SeededChoices", "load_judging"]
+__all__ = ["AXIS_LENGTHS", "MAX_ELEMENTS", "IntegerArrayBelow", "SeededChoices", "load_judging"]
 
 
 def load_judging() -> Any:
@@ -37,12 +37,12 @@ def load_judging() -> Any:
     try:
         from gradspec.properties.cases.case import Case, dtype_of
         from gradspec.properties.cases.evaluate import forward, run_on_backend
-        from gradspec.properties.judging.judge import FACTOR, Judge, combine_judgements, ulp
+        from gradspec.properties.judging.judge import ALLOWED_FACTOR, Judge, combine_judgements, ulp
     except ImportError:
         return _load_judging_under_old_names()
     return SimpleNamespace(
         Case=Case, dtype_of=dtype_of, forward=forward, run_on_backend=run_on_backend,
-        Judge=Judge, combine_judgements=combine_judgements, ulp=ulp, FACTOR=FACTOR,
+        Judge=Judge, combine_judgements=combine_judgements, ulp=ulp, FACTOR=ALLOWED_FACTOR,
     )  # fmt: skip
 
 

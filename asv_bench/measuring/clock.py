@@ -34,7 +34,7 @@ SLICE_SECONDS = 5e-4
 # Two of five may be disturbed without moving the median.
 MIN_PAIRS = 5
 # Once these are over, no more than MIN_PAIRS are measured; dozens of short calls fit in.
-MEASURING_SECONDS = 0.03
+MAX_SECONDS_PER_RATIO = 0.03
 # With more, the median of undisturbed pairs moves by less than 1%.
 MAX_PAIRS = 61
 # Whether benchmarks run only to show that they work, not for their figures.
@@ -72,7 +72,7 @@ def make_multiplication(backend: Backend, size: str) -> Callable[[], Any]:
     return partial(operator.mul, x, y)
 
 
-def get_undisturbed_seconds(backend: Backend, size: str) -> float:
+def get_multiplication_seconds(backend: Backend, size: str) -> float:
     """Return the seconds of an undisturbed multiplication.
 
     The first time it is measured, as the fastest slice of one second; later it is read from the file.
@@ -80,24 +80,24 @@ def get_undisturbed_seconds(backend: Backend, size: str) -> float:
     if not SLICE_SECONDS:
         return 1.0
     key = f"{backend.name} {size}"
-    if key not in load_undisturbed_times():
+    if key not in load_multiplication_times():
         slices, stop = [], time.perf_counter() + 1.0
-        clock = _exclude_other_threads(make_clock(backend))
+        clock = _restrict_clock_to_thread(make_clock(backend))
         take = make_slice_timer(make_multiplication(backend, size), clock)
         while time.perf_counter() < stop:
             slices.append(take())
-        save_undisturbed_time(key, min(slices))
-    return load_undisturbed_times()[key]
+        save_faster_multiplication_time(key, min(slices))
+    return load_multiplication_times()[key]
 
 
-def load_undisturbed_times() -> dict[str, float]:
+def load_multiplication_times() -> dict[str, float]:
     """Return the seconds of undisturbed multiplications on this machine, by backend and size."""
     return dict(json.loads(UNDISTURBED_TIMES_FILE.read_text())) if UNDISTURBED_TIMES_FILE.exists() else {}
 
 
-def save_undisturbed_time(key: str, seconds: float) -> None:
+def save_faster_multiplication_time(key: str, seconds: float) -> None:
     """Store a multiplication's time if it clearly beats the stored one: the machine was busy then."""
-    known = load_undisturbed_times()
+    known = load_multiplication_times()
     if SLICE_SECONDS and seconds < MAX_RATIO_TO_RENEW * known.get(key, float("inf")):
         UNDISTURBED_TIMES_FILE.parent.mkdir(exist_ok=True)
         new = UNDISTURBED_TIMES_FILE.with_suffix(f".{os.getpid()}")
@@ -113,9 +113,9 @@ def measure_seconds(run: Callable[[], Any], backend: Backend, size: str) -> floa
         run()
         return clock() - start
     turns = SideBySideTiming(run, make_multiplication(backend, size), clock)
-    get_undisturbed_seconds(backend, size)
-    save_undisturbed_time(f"{backend.name} {size}", turns.fastest_reference_seconds)
-    return get_undisturbed_seconds(backend, size) * turns.ratio
+    get_multiplication_seconds(backend, size)
+    save_faster_multiplication_time(f"{backend.name} {size}", turns.fastest_reference_seconds)
+    return get_multiplication_seconds(backend, size) * turns.ratio
 
 
 def measure_ratio(run: Callable[[], Any], reference: Callable[[], Any], clock: Clock) -> float:
@@ -147,11 +147,11 @@ class SideBySideTiming:
 
     def __init__(self, run: Callable[[], Any], reference: Callable[[], Any], clock: Clock) -> None:
         take_run = make_slice_timer(run, clock)
-        take_reference = make_slice_timer(reference, _exclude_other_threads(clock))
+        take_reference = make_slice_timer(reference, _restrict_clock_to_thread(clock))
         gc.collect()
         gc.disable()
         try:
-            stop = time.perf_counter() + MEASURING_SECONDS
+            stop = time.perf_counter() + MAX_SECONDS_PER_RATIO
             references, ratios = [take_reference()], list[float]()
             while len(ratios) < MIN_PAIRS or (len(ratios) < MAX_PAIRS and time.perf_counter() < stop):
                 seconds = take_run()
@@ -162,7 +162,7 @@ class SideBySideTiming:
         self.ratio, self.fastest_reference_seconds = median(ratios), min(references)
 
 
-def _exclude_other_threads(clock: Clock) -> Clock:
+def _restrict_clock_to_thread(clock: Clock) -> Clock:
     """Return the clock for a reference, without other threads: torch's may still tidy up after the call."""
     return time.thread_time if clock is time.process_time else clock
 

@@ -47,7 +47,7 @@ def make_case(op: Op, dtype: str, seed: int, choices: SeededChoices | None = Non
         choices: what chooses the shapes and keywords instead.
     """
     judging = load_judging()
-    call = op.cases(choices or SeededChoices(seed, AXIS_LENGTHS))
+    call = op.draw_call(choices or SeededChoices(seed, AXIS_LENGTHS))
     value = np.asarray(op.rule(*make_arrays(op, call, np.float64, seed), **call.keywords)[0])
     inputs = tuple(make_arrays(op, call, judging.dtype_of(dtype), seed))
     cotangent = make_cotangent(value).astype(judging.dtype_of(dtype))

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from asv_bench.measuring.clock import get_undisturbed_seconds, make_multiplication, make_slice_timer
+from asv_bench.measuring.clock import get_multiplication_seconds, make_multiplication, make_slice_timer
 from asv_bench.measuring.one_thread import ONE_THREAD
 from asv_bench.workloads.ops_and_backends import ROOT
 from gradspec.backends import load
@@ -77,7 +77,7 @@ def _run_and_measure(command: list[str], folder: str) -> tuple[int, float]:
     seconds = _read_children_seconds() - start
     references += [reference() for _ in range(20)]
     median = sorted(references)[len(references) // 2]
-    return status, seconds * get_undisturbed_seconds(numpy, "overhead") / median
+    return status, seconds * get_multiplication_seconds(numpy, "overhead") / median
 
 
 def _read_children_seconds() -> float:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from asv_bench.measuring.any_commit import IntegersBelow
+from asv_bench.measuring.any_commit import IntegerArrayBelow
 from asv_bench.pages.results import Point
 from asv_bench.workloads.calls import ELEMENTS_BY_SIZE, is_contraction, make_typical_call
 from gradspec.reference import OPS
@@ -33,7 +33,7 @@ def count_least_bytes(name: str, direction: str) -> int:
     op = OPS[name]
     call = make_typical_call(op, "memory")
     differentiable = op.differentiable_arguments(len(call.shapes))
-    shapes = [s.shape if isinstance(s, IntegersBelow) else s for s in call.shapes]
+    shapes = [s.shape if isinstance(s, IntegerArrayBelow) else s for s in call.shapes]
     value = math.prod(max(shapes, key=math.prod)) if op.elementwise else 0
     read = [math.prod(s) for i, s in enumerate(shapes) if direction == "forward" or i in differentiable]
     return 4 * (sum(read) + value)

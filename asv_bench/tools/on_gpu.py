@@ -19,10 +19,10 @@ from rich.table import Table
 from asv_bench.workloads.gpu_programs import GpuProgram, make_gpu_programs
 
 # Bytes of inputs before one is used again: more than the L2 cache of a GPU.
-MIN_INPUT_BYTES = 256 * 2**20
+MIN_BYTES_BEFORE_REUSE = 256 * 2**20
 TIMED_CALLS = 50
 WARM_UP_CALLS = 5  # in which kernels are compiled and the allocators find their blocks
-COLUMNS = ("work", "cupy, us", "torch, us", "compiled, us", "torch / cupy", "goal", "of copy", "repeatable")
+TABLE_HEADINGS = ("work", "cupy, us", "torch, us", "compiled, us", "torch / cupy", "goal", "of copy", "repeatable")
 
 
 def measure_median_ms(
@@ -73,7 +73,7 @@ def measure_torch_ms(runs: Sequence[Callable[[], Any]]) -> float:
     return measure_median_ms(runs, record_event, elapsed)
 
 
-def measure_pass_ms(dtype: str, m: int, n: int, set_count: int) -> float:
+def measure_memory_pass_ms(dtype: str, m: int, n: int, set_count: int) -> float:
     """Return the milliseconds for one pass over the table: half of what a copy takes."""
     import cupy
 
@@ -94,7 +94,7 @@ def is_repeatable(run: Callable[[], Any]) -> bool:
     return not any(bool((a != b).any()) for a, b in zip(run_for_bits(), run_for_bits(), strict=True))
 
 
-def make_row(
+def measure_row(
     work: GpuProgram, dtype: str, m: int, n: int, pass_ms: float, set_count: int, use_compile: bool
 ) -> list[str]:
     """Time a program on both and return its row of the table."""
@@ -135,11 +135,11 @@ def main() -> int:
         return 1
     m, n = options.rows, options.columns
     for dtype in ("float32", "bfloat16"):
-        set_count = max(2, -(-MIN_INPUT_BYTES // (m * n * 2)))
-        pass_ms = measure_pass_ms(dtype, m, n, set_count)
-        table = Table(*COLUMNS, title=f"{dtype}, ({m},{n}); one pass takes {pass_ms * 1e3:.0f} us")
+        set_count = max(2, -(-MIN_BYTES_BEFORE_REUSE // (m * n * 2)))
+        pass_ms = measure_memory_pass_ms(dtype, m, n, set_count)
+        table = Table(*TABLE_HEADINGS, title=f"{dtype}, ({m},{n}); one pass takes {pass_ms * 1e3:.0f} us")
         for work in make_gpu_programs():
-            table.add_row(*make_row(work, dtype, m, n, pass_ms, set_count, not options.no_compile))
+            table.add_row(*measure_row(work, dtype, m, n, pass_ms, set_count, not options.no_compile))
         Console(width=max(Console().width, 110)).print(table)
     return 0
 

@@ -39,7 +39,7 @@ MARGIN = 1.5
 MAX_MICROSECONDS_PER_OP = 10
 
 
-def measure_one_call(run: Callable[[], Any]) -> float:
+def measure_seconds_without_gc(run: Callable[[], Any]) -> float:
     """Return the seconds of one call, without the garbage collector, as `timeit` measures it."""
     gc.collect()
     gc.disable()
@@ -51,15 +51,15 @@ def measure_one_call(run: Callable[[], Any]) -> float:
         gc.enable()
 
 
-def measure_deep_chain(ops: int, *shape: int) -> float:
+def measure_chain_us_per_op(ops: int, *shape: int) -> float:
     """Return the microseconds for each op of a chain of `ops` ops, forward and backward."""
     work = next(work for work in make_workloads_with_hand_gradients() if work.key == "chain")
     inputs = tuple(x[0] * np.ones(shape) for x in work.inputs)
     long = replace(work, program=partial(chain, steps=ops // 2), inputs=inputs, cotangent=np.ones(shape))
-    return measure_one_call(engines.gradspec(long)) / ops * 1e6
+    return measure_seconds_without_gc(engines.gradspec(long)) / ops * 1e6
 
 
-def promise(work: Workload, first: str, second: str) -> tuple[str, Callable[[float], bool]]:
+def get_promised_ratio(work: Workload, first: str, second: str) -> tuple[str, Callable[[float], bool]]:
     """Return what is promised of this ratio, for people, and whether a ratio keeps it, given the margin."""
     ranges = {("gradspec", "by hand"): work.over_hand, ("HIPS autograd", "gradspec"): work.hips_over_tape}
     low, high = ranges.get((first, second)) or (0.0, np.inf)
@@ -99,12 +99,12 @@ def main() -> int:
             for name in runs
             if name not in ("by hand", "gradspec")
         }
-        cells["by hand"] = f"{min(measure_one_call(runs['by hand']) for _ in range(5)) * 1e3:.2f} ms"
-        at_most, is_close_to_hand = promise(work, "gradspec", "by hand")
+        cells["by hand"] = f"{min(measure_seconds_without_gc(runs['by hand']) for _ in range(5)) * 1e3:.2f} ms"
+        at_most, is_close_to_hand = get_promised_ratio(work, "gradspec", "by hand")
         to_hand = measure_median_ratio("gradspec", "by hand")
         message = f"{work.name}: {to_hand:.2f}, not {at_most}"
         cells["gradspec"] = mark_if_broken(f"{to_hand:.2f}", is_close_to_hand(to_hand), message)
-        at_least, is_ahead = promise(work, "HIPS autograd", "gradspec")
+        at_least, is_ahead = get_promised_ratio(work, "HIPS autograd", "gradspec")
         lead_cell = ""
         if "HIPS autograd" in runs:
             lead = measure_median_ratio("HIPS autograd", "gradspec")
@@ -117,7 +117,7 @@ def main() -> int:
         f"--check allows {MARGIN:g} times that"
     )
     for shape in ((8,), ()):
-        us = measure_deep_chain(depth, *shape)
+        us = measure_chain_us_per_op(depth, *shape)
         name = f"chain of {depth:,} ops, {'8' if shape else '0-d'} float64"
         cell = mark_if_broken(f"{us:.1f} us an op", us <= MAX_MICROSECONDS_PER_OP, name)
         table.add_row(name, "", cell, "", "", f"<= {MAX_MICROSECONDS_PER_OP} us")

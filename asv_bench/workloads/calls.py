@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from asv_bench.measuring.any_commit import IntegersBelow
+from asv_bench.measuring.any_commit import IntegerArrayBelow
 from gradspec.reference import Op
 from gradspec.reference.cases import Call
 from gradspec.reference.domains import Booleans, Domain, Integers, Interval
@@ -25,7 +25,7 @@ MATRIX_SIDE_BY_SIZE = {"overhead": 3, "cache": 64, "memory": 512}
 # The last axis, and one axis rather than several, as in most programs.
 PREFERRED_OPTIONS = (-1, "one")
 # No two axes have the same length, so it is seen which axes are shared.
-PRIME_LENGTHS = (2, 3, 5, 7, 11, 13)
+DISTINCT_AXIS_LENGTHS = (2, 3, 5, 7, 11, 13)
 # So many numbers are drawn, then they repeat. It is a prime, so no two rows of a matrix are alike.
 MAX_DISTINCT_NUMBERS = 65_537
 # Of the logarithms: the product of 2,048 elements stays within 1e+-30, which float32 can hold.
@@ -89,8 +89,8 @@ HAND_WRITTEN_CALLS: Mapping[str, Callable[[str], Call]] = {
 
 def is_contraction(op: Op) -> bool:
     """Return whether the op sums over an axis that two arrays share: its work is more than their elements."""
-    call = _make_call_up_to_matrices(op, elements=1, lengths=chain(PRIME_LENGTHS, repeat(1)))
-    floats = [s for s in call.shapes if not isinstance(s, IntegersBelow)]
+    call = _make_call_up_to_matrices(op, elements=1, lengths=chain(DISTINCT_AXIS_LENGTHS, repeat(1)))
+    floats = [s for s in call.shapes if not isinstance(s, IntegerArrayBelow)]
     value = op.rule(*make_arrays(op, call, "float64", seed=0), **call.keywords)[0]
     return any(
         n != 1 and n not in np.shape(value) for s in floats for t in floats if s is not t for n in {*s} & {*t}
@@ -99,18 +99,18 @@ def is_contraction(op: Op) -> bool:
 
 def _make_call_up_to_matrices(op: Op, *, elements: int = 0, lengths: Iterable[int] = ()) -> Call:
     """Return the op's call with as many axes as it can have, up to two in the array that has the most."""
-    lengths = list(_limit_lengths(lengths))
-    calls = [op.cases(TypicalChoices(rank, elements, lengths)) for rank in (2, 1, 0)]
-    return next(call for call in calls if max(len(_shape_of_argument(s)) for s in call.shapes) <= 2)
+    lengths = list(_take_first_lengths(lengths))
+    calls = [op.draw_call(TypicalChoices(rank, elements, lengths)) for rank in (2, 1, 0)]
+    return next(call for call in calls if max(len(_get_plain_shape(s)) for s in call.shapes) <= 2)
 
 
-def _limit_lengths(lengths: Iterable[int]) -> Iterator[int]:
+def _take_first_lengths(lengths: Iterable[int]) -> Iterator[int]:
     """Yield at most 20 lengths, which is more than any op has axes: the supply may be endless."""
     yield from (n for n, _ in zip(lengths, range(20), strict=False))
 
 
-def _shape_of_argument(shape: Any) -> tuple[int, ...]:
-    return shape.shape if isinstance(shape, IntegersBelow) else shape
+def _get_plain_shape(shape: Any) -> tuple[int, ...]:
+    return shape.shape if isinstance(shape, IntegerArrayBelow) else shape
 
 
 def make_arrays(op: Op, call: Call, dtype: Any, seed: int) -> list[Array]:

@@ -49,7 +49,7 @@ def _log1p_adds_one_first(x: Array) -> VJP:
     return np.log(1 + x), (lambda g: g / (1 + x),)
 
 
-FAULTS = {
+PROPERTY_MODULE_BY_FAULT = {
     "silu": "test_gradient",
     "softmax": "test_gradient",
     "maximum": "test_kinks",

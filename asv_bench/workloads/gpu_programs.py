@@ -31,7 +31,7 @@ class GpuProgram:
     torch: Callable[..., Callable[[], Any]]
 
 
-def prepare_on_cupy(
+def make_preparer_on_cupy(
     program: Callable[..., Any], *shapes: str, stage: str
 ) -> Callable[..., Callable[[], Any]]:
     """Return what prepares a program of CuPy tensors.
@@ -79,7 +79,7 @@ def collect_gradients(leaves: Sequence[Any]) -> list[Any]:
     return [leaf.grad.data for leaf in leaves if leaf.grad is not None]
 
 
-def prepare_on_torch(
+def make_preparer_on_torch(
     program: Callable[..., Any], *shapes: str, stage: str
 ) -> Callable[..., Callable[[], Any]]:
     """Return what prepares the same in torch, with the arguments of `prepare_on_cupy`."""
@@ -181,8 +181,8 @@ def make_gpu_programs() -> list[GpuProgram]:
             f"{name}, {stage}",
             passes,
             goal,
-            prepare_on_cupy(ours, *shapes, stage=stage),
-            prepare_on_torch(theirs, *shapes, stage=stage),
+            make_preparer_on_cupy(ours, *shapes, stage=stage),
+            make_preparer_on_torch(theirs, *shapes, stage=stage),
         )
 
     def make_forward_and_backward(

@@ -27,14 +27,14 @@ def from_numpy(x: np.ndarray[Any, Any]) -> Array:
     if not x.size:
         return cupy.empty(x.shape, x.dtype)
     low, high = np.lib.array_utils.byte_bounds(x)
-    offset = (low - _memory_address(x)) % _ALIGNMENT_BYTES
+    offset = (low - _find_memory_start(x)) % _ALIGNMENT_BYTES
     memory = np.zeros(offset + high - low, np.uint8)
     first = offset + x.__array_interface__["data"][0] - low
     np.ndarray(x.shape, x.dtype, memory, first, x.strides)[...] = x
     return _view_memory(cupy.asarray(memory), x, first)
 
 
-def _memory_address(x: np.ndarray[Any, Any]) -> int:
+def _find_memory_start(x: np.ndarray[Any, Any]) -> int:
     """Return the address at which the memory starts that x is a view of."""
     owner = x
     while isinstance(owner.base, np.ndarray):
@@ -97,7 +97,7 @@ _error_flags: dict[int, Array] = {}
 It is never freed, since what a CUDA graph replays writes there too.
 """
 
-_pending_errors: dict[str, int] = {}
+_device_by_pending_error: dict[str, int] = {}
 """The error messages of the ops that were called since somebody last waited, and on which device each ran."""
 
 
@@ -109,11 +109,11 @@ def get_error_flag(message: str) -> Array:
     device = cupy.cuda.runtime.getDevice()
     if device not in _error_flags:
         _error_flags[device] = cupy.zeros((), cupy.int32)
-    _pending_errors[message] = device
+    _device_by_pending_error[message] = device
     return _error_flags[device]
 
 
-def raise_later_where(bad: Array, message: str) -> None:
+def raise_later_if(bad: Array, message: str) -> None:
     """Raise ValueError at the next `synchronize` if `bad`, one truth value on the device, is true."""
     flag = get_error_flag(message)
     flag |= bad
@@ -127,9 +127,9 @@ def synchronize() -> None:
             have been, the message has that of each.
     """
     cupy.cuda.get_current_stream().synchronize()
-    devices = {device for device in set(_pending_errors.values()) if _error_flags[device]}
-    messages = [message for message, device in _pending_errors.items() if device in devices]
-    _pending_errors.clear()
+    devices = {device for device in set(_device_by_pending_error.values()) if _error_flags[device]}
+    messages = [message for message, device in _device_by_pending_error.items() if device in devices]
+    _device_by_pending_error.clear()
     for device in devices:
         _error_flags[device][...] = 0
     if messages:

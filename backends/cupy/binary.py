@@ -9,9 +9,9 @@ import cupy
 import numpy as np
 
 from gradspec.backends.cupy.elementwise import THREADS_PER_BLOCK, launch_elementwise
-from gradspec.backends.cupy.launch import BINARY_FUNCTIONS, are_supported, choose_vector_width, compile_kernel
+from gradspec.backends.cupy.launch import CPP_BINARY_FUNCTIONS, are_supported, choose_vector_width, compile_kernel
 from gradspec.backends.cupy.rules import widen_rule
-from gradspec.backends.cupy.sums import find_outer_sizes, sum_table, sum_to_shape, sum_to_shape_by_kernel
+from gradspec.backends.cupy.sums import find_outer_product_sizes, sum_table, sum_to_shape, sum_to_shape_by_kernel
 from gradspec.reference import OPS
 from gradspec.reference.rule import VJP, Array, Pullback
 
@@ -87,7 +87,7 @@ def binary_rule(name: str) -> Callable[..., VJP | None]:
     other = widen_rule(OPS[name].rule, sum_to_shape)
 
     def rule(x: Array, y: Array) -> VJP | None:
-        value = launch_binary(BINARY_FUNCTIONS[name], x, y) if are_supported(x, y) else None
+        value = launch_binary(CPP_BINARY_FUNCTIONS[name], x, y) if are_supported(x, y) else None
         if value is None:
             return None
         if make_pullbacks:
@@ -102,7 +102,7 @@ def _make_pullback(name: str, other: Callable[..., VJP], x: Array, y: Array, i: 
 
     Where something was broadcast it is that of the other rule, which sums before it rounds.
     """
-    template = f"pull_of_two<T,V,{BINARY_FUNCTIONS[name]},{str(i == 0).lower()}>"
+    template = f"pull_of_two<T,V,{CPP_BINARY_FUNCTIONS[name]},{str(i == 0).lower()}>"
 
     def pull(g: Array) -> Array:
         if x.shape == y.shape == g.shape:
@@ -127,7 +127,7 @@ def _make_multiply_pullbacks(x: Array, y: Array) -> Any:
     """
     shape = np.broadcast_shapes(x.shape, y.shape)
     for first, second, order in ((x, y, (0, 1)), (y, x, (1, 0))):
-        if sizes := find_outer_sizes(shape, first.shape, second.shape):
+        if sizes := find_outer_product_sizes(shape, first.shape, second.shape):
             pull = _make_outer_pullback(first, second, sizes)
             return lambda g: itemgetter(*order)(pull(g))
     return (lambda g: _multiply_and_sum(g, y, x.shape)), (lambda g: _multiply_and_sum(g, x, y.shape))
@@ -147,7 +147,7 @@ def _make_outer_pullback(a: Array, b: Array, sizes: tuple[int, int]) -> Callable
 def _multiply_and_sum(g: Array, y: Array, shape: Shape) -> Array:
     """Return g * y summed to a shape; in one pass where y is a whole table and the shape a row of it."""
     ndim = len(shape)
-    product = launch_binary(BINARY_FUNCTIONS["multiply"], g, y) if g.shape == shape else None
+    product = launch_binary(CPP_BINARY_FUNCTIONS["multiply"], g, y) if g.shape == shape else None
     if product is not None:
         return product
     if y.shape != g.shape or shape != g.shape[g.ndim - ndim :] or not ndim:
@@ -180,7 +180,7 @@ def fused_multiply_add(a: Array, b: Array, c: Array) -> VJP | None:
     if not are_supported(a, b, c) or b.shape != c.shape:
         return None
     value, _ = widen_rule(multiply_add)(a, b, c)
-    sizes = find_outer_sizes(value.shape, a.shape, b.shape)
+    sizes = find_outer_product_sizes(value.shape, a.shape, b.shape)
     if sizes is None:
         return None
     x, y = cupy.ascontiguousarray(a), cupy.ascontiguousarray(b)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import cupy
 import numpy as np
 
-from gradspec.backends.cupy.launch import UNARY_FUNCTIONS, are_supported, choose_vector_width, compile_kernel
+from gradspec.backends.cupy.launch import CPP_UNARY_FUNCTIONS, are_supported, choose_vector_width, compile_kernel
 from gradspec.reference.rule import VJP, Array
 
 THREADS_PER_BLOCK = 256
@@ -17,9 +17,9 @@ def elementwise_rule(name: str) -> Callable[..., VJP | None]:
 
     def rule(x: Array, *, approximate: str = "none") -> VJP | None:
         function = name if approximate == "none" else f"{name} {approximate}"
-        if not are_supported(x) or function not in UNARY_FUNCTIONS:
+        if not are_supported(x) or function not in CPP_UNARY_FUNCTIONS:
             return None
-        x, struct = cupy.ascontiguousarray(x), UNARY_FUNCTIONS[function]
+        x, struct = cupy.ascontiguousarray(x), CPP_UNARY_FUNCTIONS[function]
         value = launch_elementwise("elementwise", f"value_of<T,V,{struct}>", x)
         return value, (lambda g: launch_elementwise("elementwise", f"pull_of<T,V,{struct}>", x, g),)
 

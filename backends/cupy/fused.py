@@ -11,8 +11,8 @@ import cupy
 
 from gradspec.backends.cupy import binary, rows
 from gradspec.backends.cupy.elementwise import elementwise_rule
-from gradspec.backends.cupy.launch import ACTIVATIONS, BINARY_FUNCTIONS, UNARY_FUNCTIONS, are_supported
-from gradspec.backends.cupy.rules import OWN_RULES, Rule, widen_rule
+from gradspec.backends.cupy.launch import BIAS_ACTIVATIONS, CPP_BINARY_FUNCTIONS, CPP_UNARY_FUNCTIONS, are_supported
+from gradspec.backends.cupy.rules import RULES_OVERRIDING_SPEC, Rule, widen_rule
 from gradspec.backends.cupy.sums import reduction_rule, sum_table, sum_to_shape
 from gradspec.reference import OPS
 from gradspec.reference.record import record
@@ -48,7 +48,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> VJP | None:
         return None
     value, pullbacks = OPS["linear"].rule(x, weight)
     to_x, to_weight, _ = cast(tuple[Pullback, ...], pullbacks)
-    y = cast(Array, binary.launch_binary(BINARY_FUNCTIONS["add"], value, bias))
+    y = cast(Array, binary.launch_binary(CPP_BINARY_FUNCTIONS["add"], value, bias))
     return y, (to_x, to_weight, lambda g: sum_to_shape(g, bias.shape))
 
 
@@ -63,13 +63,13 @@ def _bias_activation(x: Array, bias: Array, *, activation: str = "relu") -> VJP:
 
 
 def _fused_bias_activation(x: Array, bias: Array, *, activation: str = "relu") -> VJP | None:
-    if activation not in ACTIVATIONS:
-        allowed = ", ".join(ACTIVATIONS)
+    if activation not in BIAS_ACTIVATIONS:
+        allowed = ", ".join(BIAS_ACTIVATIONS)
         raise ValueError(f"bias_activation: activation is {activation!r}; allowed are {allowed}")
     if not are_supported(x, bias) or bias.ndim != 1 or x.ndim < 1 or x.shape[-1] != bias.size:
         return None
     n, x, bias = bias.size, cupy.ascontiguousarray(x), cupy.ascontiguousarray(bias)
-    y = cast(Array, binary.launch_binary(f"biased<{UNARY_FUNCTIONS[activation]}>", x, bias))
+    y = cast(Array, binary.launch_binary(f"biased<{CPP_UNARY_FUNCTIONS[activation]}>", x, bias))
 
     def pull(g: Array) -> tuple[Array, Array]:
         dx = cupy.empty(x.shape, x.dtype)
@@ -81,18 +81,18 @@ def _fused_bias_activation(x: Array, bias: Array, *, activation: str = "relu") -
 
 
 FUSED_RULES: dict[str, Rule] = {name: widen_rule(op.rule, sum_to_shape) for name, op in OPS.items()}
-FUSED_RULES |= {name: widen_rule(rule, sum_to_shape) for name, rule in OWN_RULES.items()}
+FUSED_RULES |= {name: widen_rule(rule, sum_to_shape) for name, rule in RULES_OVERRIDING_SPEC.items()}
 FUSED_RULES |= {
-    name: with_fallback(elementwise_rule(name), OWN_RULES.get(name, OPS[name].rule))
-    for name in UNARY_FUNCTIONS
+    name: with_fallback(elementwise_rule(name), RULES_OVERRIDING_SPEC.get(name, OPS[name].rule))
+    for name in CPP_UNARY_FUNCTIONS
     if name in OPS
 }
-FUSED_RULES |= {name: with_fallback(binary.binary_rule(name), OPS[name].rule) for name in BINARY_FUNCTIONS}
+FUSED_RULES |= {name: with_fallback(binary.binary_rule(name), OPS[name].rule) for name in CPP_BINARY_FUNCTIONS}
 FUSED_RULES |= {
     name: with_fallback(rows.softmax_rule(name), OPS[name].rule) for name in ("softmax", "log_softmax")
 }
 FUSED_RULES |= {
-    "cross_entropy": with_fallback(rows.cross_entropy_rule(eager_gradient=False), OWN_RULES["cross_entropy"]),
+    "cross_entropy": with_fallback(rows.cross_entropy_rule(eager_gradient=False), RULES_OVERRIDING_SPEC["cross_entropy"]),
     "layer_norm": with_fallback(rows.layer_norm, OPS["layer_norm"].rule),
     "linear": with_fallback(linear, OPS["linear"].rule),
     "matmul": with_fallback(matmul, OPS["matmul"].rule),
@@ -102,7 +102,7 @@ FUSED_RULES |= {
 """Every op, fused where that pays."""
 
 EAGER_GRADIENT_RULES = {
-    "cross_entropy": with_fallback(rows.cross_entropy_rule(eager_gradient=True), OWN_RULES["cross_entropy"])
+    "cross_entropy": with_fallback(rows.cross_entropy_rule(eager_gradient=True), RULES_OVERRIDING_SPEC["cross_entropy"])
 }
 """Rules for where gradients will be asked for: they compute them in the forward pass."""
 

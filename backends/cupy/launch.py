@@ -12,7 +12,7 @@ from gradspec.reference.rule import Array
 C_TYPES = {"float64": "double", "float32": "float", "float16": "half_t", "bfloat16": "bfloat16_t"}
 """The C type of each dtype that the kernels take."""
 
-UNARY_FUNCTIONS = {
+CPP_UNARY_FUNCTIONS = {
     "negative": "negative", "abs": "abs_", "exp": "exp_", "expm1": "expm1_", "log": "log_", "log1p": "log1p_",
     "sqrt": "sqrt_", "square": "square", "reciprocal": "reciprocal", "sin": "sin_", "cos": "cos_",
     "tanh": "tanh_", "sigmoid": "sigmoid", "relu": "relu", "silu": "silu", "softplus": "softplus",
@@ -20,10 +20,10 @@ UNARY_FUNCTIONS = {
 }  # fmt: skip
 """The struct in functions.h of each function of one argument."""
 
-ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "sigmoid")
+BIAS_ACTIVATIONS = ("relu", "gelu", "silu", "tanh", "sigmoid")
 """The functions that are fused with a bias."""
 
-BINARY_FUNCTIONS = {
+CPP_BINARY_FUNCTIONS = {
     "add": "sum_of", "subtract": "difference", "multiply": "product", "divide": "quotient", "pow": "power",
     "maximum": "larger", "minimum": "smaller",
 }  # fmt: skip
@@ -33,19 +33,19 @@ BINARY_PULLBACK_OPS = ("divide", "pow", "maximum", "minimum")
 """The ops whose pullbacks are more than products."""
 
 SOFTMAX_ENUMS = {"softmax": "SOFTMAX", "log_softmax": "LOG_SOFTMAX"}
-STAGES = ("forward", "backward")
+DIRECTIONS = ("forward", "backward")
 CPP_BOOLS = ("true", "false")
-TABLE_FUNCTIONS = ("none", "times", *(f"activated<{UNARY_FUNCTIONS[a]}>" for a in ACTIVATIONS))
+TABLE_KERNEL_FUNCTIONS = ("none", "times", *(f"activated<{CPP_UNARY_FUNCTIONS[a]}>" for a in BIAS_ACTIVATIONS))
 
-KERNELS: dict[str, list[str]] = {
-    "elementwise": [f"{k}<T,V,{f}>" for k in ("value_of", "pull_of") for f in UNARY_FUNCTIONS.values()],
+KERNELS_BY_FILE: dict[str, list[str]] = {
+    "elementwise": [f"{k}<T,V,{f}>" for k in ("value_of", "pull_of") for f in CPP_UNARY_FUNCTIONS.values()],
     "pair": [
         *(
             f"value_of_two<T,V,{f}>"
-            for f in (*BINARY_FUNCTIONS.values(), *(f"biased<{UNARY_FUNCTIONS[a]}>" for a in ACTIVATIONS))
+            for f in (*CPP_BINARY_FUNCTIONS.values(), *(f"biased<{CPP_UNARY_FUNCTIONS[a]}>" for a in BIAS_ACTIVATIONS))
         ),
         *(
-            f"pull_of_two<T,V,{BINARY_FUNCTIONS[f]},{first}>"
+            f"pull_of_two<T,V,{CPP_BINARY_FUNCTIONS[f]},{first}>"
             for f in BINARY_PULLBACK_OPS
             for first in CPP_BOOLS
         ),
@@ -53,22 +53,22 @@ KERNELS: dict[str, list[str]] = {
     "softmax": [
         *(
             f"softmax_{k}<T,V,{w},{whole}>"
-            for k in STAGES
+            for k in DIRECTIONS
             for w in SOFTMAX_ENUMS.values()
             for whole in CPP_BOOLS
         ),
-        *(f"cross_entropy_{k}<T,V,{whole}>" for k in STAGES for whole in CPP_BOOLS),
+        *(f"cross_entropy_{k}<T,V,{whole}>" for k in DIRECTIONS for whole in CPP_BOOLS),
     ],
     "columns": [
-        *(f"softmax_{k}_of_columns<T,V,{w}>" for k in STAGES for w in SOFTMAX_ENUMS.values()),
-        *(f"cross_entropy_{k}_of_columns<T,V>" for k in STAGES),
+        *(f"softmax_{k}_of_columns<T,V,{w}>" for k in DIRECTIONS for w in SOFTMAX_ENUMS.values()),
+        *(f"cross_entropy_{k}_of_columns<T,V>" for k in DIRECTIONS),
     ],
     "layer_norm": [
         *(f"layer_norm_forward<T,V,{whole}>" for whole in CPP_BOOLS),
         "layer_norm_backward<T,V>",
         "layer_norm_backward_of_long_rows<T,V>",
     ],
-    "table": [f"sums_of_table<T,V,{f}>" for f in TABLE_FUNCTIONS],
+    "table": [f"sums_of_table<T,V,{f}>" for f in TABLE_KERNEL_FUNCTIONS],
     "partial": ["sum_over_strips<T>", "sum_over_tiles<T>", "sum_of_all<T>"],
 }
 """The kernels of each file, as templates of T, the element type, and V, how many elements a load takes."""
@@ -87,7 +87,7 @@ def read_source(file: str) -> str:
 
 def list_kernel_names(file: str, dtype: str, width: int) -> list[str]:
     """Return the C++ names of the kernels of a file for one dtype and width."""
-    return [_instantiate_name(kernel, dtype, width) for kernel in KERNELS[file]]
+    return [_instantiate_name(kernel, dtype, width) for kernel in KERNELS_BY_FILE[file]]
 
 
 def _instantiate_name(kernel: str, dtype: str, width: int) -> str:

@@ -17,7 +17,7 @@ from gradspec.backends.cupy.launch import (
     count_multiprocessors,
     wide_dtype,
 )
-from gradspec.backends.cupy.sums import sum_of_all, sum_over_strips
+from gradspec.backends.cupy.sums import sum_all_and_divide, sum_over_strips
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.ops.nn import check_and_count_classes, describe_bad_targets
 from gradspec.reference.rule import VJP, Array
@@ -152,7 +152,7 @@ def cross_entropy_rule(eager_gradient: bool) -> Callable[..., VJP | None]:
             lines.launch("cross_entropy_backward", arrays=(xs, dx), args=args)
             return put_back(dx)
 
-        value = losses.astype(x.dtype, copy=False) if each else sum_of_all(losses, divisor, x.dtype)
+        value = losses.astype(x.dtype, copy=False) if each else sum_all_and_divide(losses, divisor, x.dtype)
         return value, (pull, None)
 
     return rule

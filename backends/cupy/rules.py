@@ -9,7 +9,7 @@ import cupyx.scipy.special
 import ml_dtypes
 import numpy as np
 
-from gradspec.backends.cupy.arrays import raise_later_where
+from gradspec.backends.cupy.arrays import raise_later_if
 from gradspec.backends.cupy.indexing import SplitKey, apply_basic_part, split_key
 from gradspec.reference import OPS
 from gradspec.reference.arrays import unbroadcast
@@ -44,7 +44,7 @@ def gelu(x: Array, *, approximate: str = "none") -> VJP:
 def cross_entropy(x: Array, target: Array, *, reduction: str = "mean") -> VJP:
     """Compute by the spec's rule, but raise for bad targets later; see `arrays.raise_later_where`."""
     classes = check_and_count_classes(x, target, reduction)
-    raise_later_where(np.any((target < 0) | (target >= classes)), describe_bad_targets(x))
+    raise_later_if(np.any((target < 0) | (target >= classes)), describe_bad_targets(x))
     return cross_entropy_unchecked(x, target % max(classes, 1), reduction)
 
 
@@ -71,7 +71,7 @@ def getitem(x: Array, *, key: Any) -> VJP:
     return _getitem(x, how=how), (lambda g: _scatter(g, how=how, shape=x.shape),)
 
 
-OWN_RULES: dict[str, Rule] = {"gelu": gelu, "cross_entropy": cross_entropy, "getitem": getitem}
+RULES_OVERRIDING_SPEC: dict[str, Rule] = {"gelu": gelu, "cross_entropy": cross_entropy, "getitem": getitem}
 
 
 # Precision and shape
@@ -125,5 +125,5 @@ def _widen(x: Any) -> Any:
     return cast(x, dtype=np.float32) if _is_16_bit(x) else x
 
 
-COMPOSED_RULES: dict[str, Rule] = {name: widen_rule(OWN_RULES.get(name, op.rule)) for name, op in OPS.items()}
+COMPOSED_RULES: dict[str, Rule] = {name: widen_rule(RULES_OVERRIDING_SPEC.get(name, op.rule)) for name, op in OPS.items()}
 """The rules of every op, made of array functions alone."""

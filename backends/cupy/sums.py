@@ -9,7 +9,7 @@ import numpy as np
 
 from gradspec.backends.cupy.launch import (
     NULL,
-    UNARY_FUNCTIONS,
+    CPP_UNARY_FUNCTIONS,
     are_supported,
     choose_vector_width,
     compile_kernel,
@@ -77,7 +77,7 @@ def sum_table(
     requests = (by_row, by_column, plain)
     partial = [cupy.empty(s, wide) if request else None for s, request in zip(shapes, requests, strict=True)]
     arrays = [NULL if array is None else array for array in (g, x, bias, dx, a, b, *partial)]
-    table = f"activated<{UNARY_FUNCTIONS[function]}>" if function in UNARY_FUNCTIONS else function
+    table = f"activated<{CPP_UNARY_FUNCTIONS[function]}>" if function in CPP_UNARY_FUNCTIONS else function
     launch = compile_kernel("table", f"sums_of_table<T,V,{table}>", g.dtype, vector)
     launch(
         (tiles, strips, min(batch, MAX_GRID_YZ)),
@@ -128,7 +128,7 @@ def _sum_over_tiles(partial: Array, dtype: np.dtype[Any]) -> Array:
     return out
 
 
-def sum_of_all(x: Array, divisor: np.float64, dtype: np.dtype[Any]) -> Array:
+def sum_all_and_divide(x: Array, divisor: np.float64, dtype: np.dtype[Any]) -> Array:
     """Return the sum of all elements of x divided by the divisor, rounded to a dtype.
 
     Args:
@@ -226,7 +226,7 @@ def _group_axes(shape: Shape, target: Shape) -> list[tuple[bool, int]]:
     return groups
 
 
-def find_outer_sizes(shape: Shape, x: Shape, y: Shape) -> tuple[int, int] | None:
+def find_outer_product_sizes(shape: Shape, x: Shape, y: Shape) -> tuple[int, int] | None:
     """Return (m, n) if x is a column of m and y a row of n elements of a table of this shape; None if not."""
     x, y = ((1,) * (len(shape) - len(s)) + s for s in (x, y))
     for k in range(1, len(shape)):

@@ -43,19 +43,19 @@ def extreme_alphabets(domain: Interval, dtype: str) -> tuple[Array, ...]:
     return tuple(np.array(xs).astype(dtype_of(dtype)) for xs in inside)
 
 
-KINDS_OF_EXTREMES = len(extreme_alphabets(Interval(), "float64"))
+N_KINDS_OF_EXTREMES = len(extreme_alphabets(Interval(), "float64"))
 
 
 def make_extreme(case: Case, rng: np.random.Generator) -> Case:
     """Return the case with some or all of the floats in its inputs made extreme, each array in one way."""
     inputs = []
     same_kind_in_all = rng.random() < P_SAME_KIND_IN_ALL
-    kind_in_all = rng.integers(KINDS_OF_EXTREMES)
+    kind_in_all = rng.integers(N_KINDS_OF_EXTREMES)
     for i, x in enumerate(case.inputs):
         domain = case.op.domain(i)
         if isinstance(domain, Interval):
             alphabets = extreme_alphabets(domain, case.dtype)
-            letters = alphabets[kind_in_all if same_kind_in_all else rng.integers(KINDS_OF_EXTREMES)]
+            letters = alphabets[kind_in_all if same_kind_in_all else rng.integers(N_KINDS_OF_EXTREMES)]
             picked = rng.random(x.shape) < rng.choice([0.4, 1.0])
             p = rng.random()
             if p < P_CONSTANT_ARRAY + P_SINGLE_EXTREME and rng.random() < 1 / 2:

@@ -6,7 +6,7 @@ import numpy as np
 
 from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.cases.values import COTANGENT_VALUES, alphabets
-from gradspec.reference.cases import Call, IntegersBelow
+from gradspec.reference.cases import Call, IntegerArrayBelow
 from gradspec.reference.domains import Booleans, Domain, Integers
 from gradspec.reference.op import Op
 from gradspec.reference.rule import Array
@@ -24,7 +24,7 @@ def fill_case(op: Op, call: Call, dtype: str, block: Array) -> Case:
     inputs = []
     for i, described in enumerate(call.shapes):
         shape, bound = (
-            (described.shape, described.bound) if isinstance(described, IntegersBelow) else (described, 1)
+            (described.shape, described.bound) if isinstance(described, IntegerArrayBelow) else (described, 1)
         )
         picks = np.roll(block[len(call.shapes) :], -17 * i)  # so that equal shapes get different values
         allow_far = i == 0 and not op.elementwise
@@ -72,9 +72,9 @@ def fill_cotangent(dtype: str, shape: tuple[int, ...], block: Array) -> Array:
     return np.array(COTANGENT_VALUES).astype(dtype_of(dtype))[picks % len(COTANGENT_VALUES)].reshape(shape)
 
 
-def draw_block(call: Call, rng: np.random.Generator) -> Array:
+def draw_byte_block(call: Call, rng: np.random.Generator) -> Array:
     """Return random bytes for `fill_case`: as many as the arrays of the call have elements, and some more."""
-    sizes = [math.prod(s.shape if isinstance(s, IntegersBelow) else s) for s in call.shapes]
+    sizes = [math.prod(s.shape if isinstance(s, IntegerArrayBelow) else s) for s in call.shapes]
     return rng.integers(0, 256, sum(sizes) + len(sizes) + 64, np.uint8)
 
 

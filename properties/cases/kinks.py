@@ -27,7 +27,7 @@ def move_onto_kinks(case: Case, rng: np.random.Generator) -> Case:
     return replace(case, inputs=tuple(inputs))
 
 
-def move_off_kinks(case: Case) -> Iterator[Case]:
+def iterate_kink_sides(case: Case) -> Iterator[Case]:
     """Yield the case in higher precision, moved off the kinks by less than a unit in the last place.
 
     Ties are broken in every yielded case, so that it has a derivative. First all elements move up and all

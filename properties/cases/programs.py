@@ -16,7 +16,7 @@ MAX_STEPS = 8  # of a program
 SEEDS_PER_SMALL_COTANGENT = 5  # one of so many seeds gives a small cotangent
 
 Shape = tuple[int, int]
-Keywords = Callable[[Shape], dict[str, Any]]
+MakeKeywords = Callable[[Shape], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class MenuItem:
 
     op: str
     arity: int = 1
-    keywords: Keywords = lambda shape: {}
+    keywords: MakeKeywords = lambda shape: {}
     result_shape: Callable[[Shape], Shape] = lambda shape: shape
 
 
-def _make_reductions(op: str) -> dict[str, MenuItem]:
+def _make_reduction_items(op: str) -> dict[str, MenuItem]:
     """Return menu items that reduce over either axis, which stays with length 1."""
     return {
         f"{op} of rows": MenuItem(op, 1, lambda _: {"axis": 0, "keepdims": True}, lambda s: (1, s[1])),
@@ -44,7 +44,7 @@ def _make_reductions(op: str) -> dict[str, MenuItem]:
     }
 
 
-def _make_axis_ops(op: str) -> dict[str, MenuItem]:
+def _make_axis_op_items(op: str) -> dict[str, MenuItem]:
     """Return menu items that apply the op along either axis."""
     return {
         f"{op} of rows": MenuItem(op, 1, lambda _: {"axis": 0}),
@@ -52,7 +52,7 @@ def _make_axis_ops(op: str) -> dict[str, MenuItem]:
     }
 
 
-def _keep_one_row(s: Shape) -> Shape:
+def _get_one_row_shape(s: Shape) -> Shape:
     return 1, s[1]
 
 
@@ -65,14 +65,14 @@ MENU: dict[str, MenuItem] = {
     "negative": MenuItem("negative"),
     "square": MenuItem("square"),
     "sigmoid": MenuItem("sigmoid"),
-    **_make_reductions("sum"),
-    **_make_reductions("mean"),
-    **_make_reductions("logsumexp"),
-    **_make_axis_ops("softmax"),
-    **_make_axis_ops("flip"),
-    "last row": MenuItem("getitem", 1, lambda _: {"key": (slice(-1, None),)}, _keep_one_row),
+    **_make_reduction_items("sum"),
+    **_make_reduction_items("mean"),
+    **_make_reduction_items("logsumexp"),
+    **_make_axis_op_items("softmax"),
+    **_make_axis_op_items("flip"),
+    "last row": MenuItem("getitem", 1, lambda _: {"key": (slice(-1, None),)}, _get_one_row_shape),
     "last row by a mask": MenuItem(
-        "getitem", 1, lambda s: {"key": (np.arange(s[0]) == s[0] - 1,)}, _keep_one_row
+        "getitem", 1, lambda s: {"key": (np.arange(s[0]) == s[0] - 1,)}, _get_one_row_shape
     ),
     "each second row twice": MenuItem("getitem", 1, lambda s: {"key": (np.arange(s[0]) // 2,)}),
 }

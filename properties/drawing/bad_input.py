@@ -23,7 +23,7 @@ Corruption = Callable[[Case, SeededChoices], Case | None]
 """Returns the case with a change that may well be an error, or None where there is nothing to change."""
 
 MAX_ELEMENTS_BAD_INPUT = 60  # of an array
-MAX_REFUSED_CASES = 2  # for each good one
+MAX_REFUSED_PER_GOOD_CASE = 2  # for each good one
 
 
 @st.composite
@@ -44,7 +44,7 @@ def bad_input_cases(draw: Draw, op: Op, dtypes: Sequence[str], allow_bad_indices
     choose.random.shuffle(corruptions)
     candidates = (corrupt(case, choose) for corrupt in corruptions)
     refused = (candidate for candidate in candidates if candidate is not None and is_refused(candidate))
-    return [case, *itertools.islice(refused, MAX_REFUSED_CASES)]
+    return [case, *itertools.islice(refused, MAX_REFUSED_PER_GOOD_CASE)]
 
 
 def is_refused(case: Case) -> bool:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from gradspec.properties.cases.case import Case, dtype_of
-from gradspec.properties.cases.filling import draw_block, fill_case
+from gradspec.properties.cases.filling import draw_byte_block, fill_case
 from gradspec.properties.drawing.choices import DrawnChoices
 from gradspec.reference.op import Op
 
@@ -61,7 +61,7 @@ def is_summing_op(op: Op) -> bool:
     return not op.kinks and (op.name in SUMMING_OPS or (op.signature is not None and len(op.arguments) > 1))
 
 
-def choose_long_axis(op: Op, dtype: str, rng: np.random.Generator) -> bool:
+def decide_on_long_axis(op: Op, dtype: str, rng: np.random.Generator) -> bool:
     """Choose whether a case of the op gets a long axis; never if one would tell nothing."""
     is_16_bit = dtype in DTYPES_16_BIT
     is_suited = is_summing_op(op) if is_16_bit else not op.elementwise
@@ -76,11 +76,11 @@ def draw_long_axis_case(op: Op, dtype: str, rng: np.random.Generator) -> Case:
     numbers are round there; where the largest one is sought, in any dtype, all are different.
     """
     length = LONG_AXIS_LENGTH_16_BIT if dtype in DTYPES_16_BIT else int(rng.choice(LONG_AXIS_LENGTHS))
-    call = op.cases(choose := LongAxisChoices(rng, length))
+    call = op.draw_call(choose := LongAxisChoices(rng, length))
     for _ in range(3):
         if not choose.has_long_axis:
-            call = op.cases(choose := LongAxisChoices(rng, length))
-    case = fill_case(op, call, dtype, draw_block(call, rng))
+            call = op.draw_call(choose := LongAxisChoices(rng, length))
+    case = fill_case(op, call, dtype, draw_byte_block(call, rng))
     if op.kinks or not op.differentiable:
         return case.map_float_arrays(
             lambda x: (MIN_VALUE_GAP * rng.permutation(x.size)).reshape(x.shape).astype(x.dtype)

@@ -24,11 +24,11 @@ import numpy as np
 from hypothesis import strategies as st
 
 from gradspec.properties.cases.case import Case
-from gradspec.properties.cases.filling import draw_block, fill_case
+from gradspec.properties.cases.filling import draw_byte_block, fill_case
 from gradspec.properties.cases.kinks import move_away_from_kinks
 from gradspec.properties.cases.sizes import MAX_ELEMENTS
 from gradspec.properties.drawing.choices import DrawnChoices
-from gradspec.properties.drawing.long_axes import choose_long_axis, draw_long_axis_case
+from gradspec.properties.drawing.long_axes import decide_on_long_axis, draw_long_axis_case
 from gradspec.reference.op import Op
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
@@ -72,13 +72,13 @@ def cases(
         bytes_of_call = block[i * BYTES_PER_CALL : (i + 1) * BYTES_PER_CALL]
         choose = DrawnChoices(bytes_of_call, max_elements, rng, prefer_many_axes)
         dtype = choose.of(dtypes)
-        if allow_long_axes and choose_long_axis(op, dtype, rng):
+        if allow_long_axes and decide_on_long_axis(op, dtype, rng):
             case = draw_long_axis_case(op, dtype, rng)
         else:
-            call = op.cases(choose)
+            call = op.draw_call(choose)
             if op.arguments[-1] in op.defaults and choose.of([False, False, False, True]):
                 call = replace(call, shapes=call.shapes[:-1])
-            picks = np.frombuffer(block[-BYTES_OF_VALUES:], np.uint8) if i == 0 else draw_block(call, rng)
+            picks = np.frombuffer(block[-BYTES_OF_VALUES:], np.uint8) if i == 0 else draw_byte_block(call, rng)
             case = fill_case(op, call, dtype, picks)
         example.append(move_away_from_kinks(case, rng) if smooth and op.kinks else case)
     return example

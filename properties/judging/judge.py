@@ -44,14 +44,14 @@ from gradspec.properties.cases.evaluate import Result, run_spec
 from gradspec.properties.judging.rounding import JitteredArray, RandomRounding, use_rounding
 from gradspec.reference.rule import Array
 
-FACTOR = 4.0  # the worst of torch's right results needed 1.5, over all ops and four dtypes
-JITTERED_COPIES = (2, 8, 64)  # so many are tried, in turn, before a result is found wrong
+ALLOWED_FACTOR = 4.0  # the worst of torch's right results needed 1.5, over all ops and four dtypes
+JITTERED_COPY_COUNTS = (2, 8, 64)  # so many are tried, in turn, before a result is found wrong
 OVERFLOW_HEADROOM = 256  # within this factor of overflow, another order of operations may overflow
 
 SPEC_BACKEND = load("numpy")  # the spec as a backend, for laws about more than one op
 
 T = TypeVar("T")
-Convert = Callable[[Array], Array]
+ConvertToPrecision = Callable[[Array], Array]
 Verdict = Literal["agree", "disagree", "undecidable"]
 
 
@@ -78,7 +78,7 @@ class ComputationJudge(Generic[T]):
     What is expensive is computed when first needed, and once.
     """
 
-    def __init__(self, dtype: str, compute: Callable[[Convert], T], rounds: bool = True) -> None:
+    def __init__(self, dtype: str, compute: Callable[[ConvertToPrecision], T], rounds: bool = True) -> None:
         """Make a judge that has computed nothing yet.
 
         Args:
@@ -111,7 +111,7 @@ class ComputationJudge(Generic[T]):
         return OVERFLOW_HEADROOM * self._peak > float(ml_dtypes.finfo(dtype_of(self.dtype)).max)
 
     @property
-    def share_lost_to_underflow(self) -> float:
+    def relative_underflow_error(self) -> float:
         """The share of a number that is lost if it passes through the smallest one the copies so far met."""
         info = ml_dtypes.finfo(dtype_of(self.dtype))
         return float(info.smallest_subnormal) / self._trough if self._trough < info.smallest_normal else 0.0
@@ -161,16 +161,16 @@ class ComputationJudge(Generic[T]):
             error = np.abs(got.astype(exact.dtype) - exact)
             error = np.where(np.isnan(error), np.inf, error)
             unit = ulp(np.maximum(np.abs(exact), scale), dtype)
-            allowed = uncertain_sides * FACTOR * unit
-            for copies in JITTERED_COPIES if self.rounds else ():
+            allowed = uncertain_sides * ALLOWED_FACTOR * unit
+            for copies in JITTERED_COPY_COUNTS if self.rounds else ():
                 if np.all((error <= allowed) | ~decidable):
                     break
                 noise = self.measure_noise(part, copies)
                 decidable &= np.isfinite(noise)
                 if self.near_overflow:
                     decidable &= np.isfinite(got.astype(exact.dtype))
-                noise = np.where(np.isfinite(noise), noise, 0) + self.share_lost_to_underflow * np.abs(exact)
-                allowed = uncertain_sides * FACTOR * (noise + unit)
+                noise = np.where(np.isfinite(noise), noise, 0) + self.relative_underflow_error * np.abs(exact)
+                allowed = uncertain_sides * ALLOWED_FACTOR * (noise + unit)
         return _reach_verdict(what, got, exact, error, allowed, decidable)
 
 
@@ -253,7 +253,7 @@ def _judge_equality(what: str, got: Array, exact: Array) -> Judgement:
     return Judgement("agree", informative=exact.size > 0)
 
 
-def _compute_at_precision(compute: Callable[[Convert], T], dtype: str, seed: int) -> tuple[T, RandomRounding]:
+def _compute_at_precision(compute: Callable[[ConvertToPrecision], T], dtype: str, seed: int) -> tuple[T, RandomRounding]:
     """Return the outcome at the precision of a dtype, plain (seed 0) or jittered, and what rounded it.
 
     16-bit floats are computed in float32 and rounded at the end: once, apart from the jitter.
@@ -272,7 +272,7 @@ def _cast(x: Array, dtype: np.dtype[Any]) -> Array:
     return x if x.dtype.kind in "biu" else np.asarray(x).view(np.ndarray).astype(dtype)
 
 
-def _call_quietly(fn: Callable[[Convert], T], convert: Convert) -> T:
+def _call_quietly(fn: Callable[[ConvertToPrecision], T], convert: ConvertToPrecision) -> T:
     """Return fn(convert) without NumPy's warnings: overflow and 0/0 are part of the answer here."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)

@@ -139,32 +139,32 @@ class JitteredArray(np.ndarray[Any, Any]):
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any
     ) -> Any:
-        result = getattr(ufunc, method)(*map(_as_plain, inputs), **kwargs)
+        result = getattr(ufunc, method)(*map(_view_as_plain, inputs), **kwargs)
         # A Python function made into a ufunc returns objects.
         if getattr(result, "dtype", None) == np.object_:
             result = result.astype(inputs[0].dtype)
         rounding = _current_rounding.get()
         if rounding and method == "reduce":
-            x, axis = _as_plain(inputs[0]), kwargs.get("axis", 0)
+            x, axis = _view_as_plain(inputs[0]), kwargs.get("axis", 0)
             rounding.record_partial_results(ufunc, x, axis)
             if ufunc is np.add and result.dtype.kind == "f":
                 result = result + rounding.draw_summation_error(x, axis, result).astype(result.dtype)
         if rounding and method == "__call__" and getattr(result, "dtype", np.dtype(bool)).kind == "f":
-            rounding.record_overflow(ufunc, result, [*map(_as_plain, inputs)])
+            rounding.record_overflow(ufunc, result, [*map(_view_as_plain, inputs)])
         if rounding and ufunc not in _EXACT_UFUNCS and getattr(result, "dtype", np.dtype(bool)).kind == "f":
             result = rounding.jitter(result)
         if out:
             out[0][...] = result
             return out[0]
-        return _as_jittered(result)
+        return _view_as_jittered(result)
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        return _as_jittered(super().__array_function__(function, types, args, kwargs))
+        return _view_as_jittered(super().__array_function__(function, types, args, kwargs))
 
 
-def _as_jittered(x: Any) -> Any:
+def _view_as_jittered(x: Any) -> Any:
     return np.asarray(x).view(JitteredArray) if isinstance(x, np.ndarray | np.generic) else x
 
 
-def _as_plain(x: Any) -> Any:
+def _view_as_plain(x: Any) -> Any:
     return x.view(np.ndarray) if isinstance(x, JitteredArray) else x

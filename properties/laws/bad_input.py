@@ -43,7 +43,7 @@ def what_the_spec_refuses_raises(backend: Backend, case: Case) -> Judgement:
 @cache
 def make_smallest_case(op: Op, dtype: str) -> Case:
     """Return a case of the smallest call of the op."""
-    call = op.cases(SmallestChoices())
+    call = op.draw_call(SmallestChoices())
     inputs = [fill_from_domain(op.domain(i), s) for i, s in enumerate(call.shapes)]
     g = np.ones(np.shape(op.rule(*inputs, **call.keywords)[0]))
     return Case.of(op.name, dtype, inputs, call.keywords, g)

@@ -15,8 +15,8 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case, dtype_of, exact_dtype
 from gradspec.properties.cases.evaluate import run_on_backend
 from gradspec.properties.judging.judge import (
-    FACTOR,
-    JITTERED_COPIES,
+    ALLOWED_FACTOR,
+    JITTERED_COPY_COUNTS,
     Judge,
     Judgement,
     combine_judgements,
@@ -25,7 +25,7 @@ from gradspec.properties.judging.judge import (
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.rule import Array
 
-BATCH_ELEMENTS = 1100
+MIN_BATCH_ELEMENTS = 1100
 """How many elements the largest array of a batch has at least: more than one block of 1,024 threads sees."""
 
 MAX_DISTINCT_MEMBERS = 4
@@ -97,7 +97,7 @@ def a_batch_equals_its_members(backend: Backend, case: Case) -> Judgement:
         return Judgement("agree", "the case is no batch", informative=False)
     member_indices = range(min(batch.member_count, MAX_DISTINCT_MEMBERS))
     case = _change_along_batch(case, batch, lambda x, axis: np.take(x, member_indices, axis))
-    times = -(-BATCH_ELEMENTS // max(case.cotangent.size, *(x.size for x in case.inputs)))
+    times = -(-MIN_BATCH_ELEMENTS // max(case.cotangent.size, *(x.size for x in case.inputs)))
     whole = _change_along_batch(case, batch, lambda x, axis: np.concatenate([x] * times, axis))
     members = [
         _change_along_batch(case, batch, lambda x, axis, i=i: np.take(x, [i], axis))  # type: ignore[misc]
@@ -134,9 +134,9 @@ def _judge_sum(case: Case, name: str, got: Array, member_gradients: list[Array],
     if got.shape != exact.shape:
         return Judgement("disagree", f"the gradient of {name} has shape {got.shape}, expected {exact.shape}")
     with np.errstate(all="ignore"):
-        noise = Judge(case).measure_noise(lambda r: r.gradients[name], JITTERED_COPIES[1])
+        noise = Judge(case).measure_noise(lambda r: r.gradients[name], JITTERED_COPY_COUNTS[1])
         eps = float(ml_dtypes.finfo(dtype).eps)
-        allowed = FACTOR * times * noise + len(terms) * times * eps * size + ulp(exact, dtype)
+        allowed = ALLOWED_FACTOR * times * noise + len(terms) * times * eps * size + ulp(exact, dtype)
         error, decidable = np.abs(got.astype(exact.dtype) - exact), np.isfinite(exact) & np.isfinite(allowed)
         if wrong := np.argwhere(decidable & ~(error <= allowed)).tolist():
             at = tuple(wrong[0])

@@ -37,7 +37,7 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.cases.evaluate import Result, differentiate, forward
 from gradspec.properties.judging.judge import (
-    JITTERED_COPIES,
+    JITTERED_COPY_COUNTS,
     OVERFLOW_HEADROOM,
     Judge,
     Judgement,
@@ -45,7 +45,7 @@ from gradspec.properties.judging.judge import (
 )
 from gradspec.reference.rule import Array
 
-ResultPart = Callable[[Result], Array]
+GetResultPart = Callable[[Result], Array]
 FINITE, PLUS_INF, MINUS_INF, NAN = range(4)
 _KIND_NAMES = ("finite", "inf", "-inf", "NaN")
 
@@ -59,7 +59,7 @@ def extremes_go_where_the_spec_says(backend: Backend, case: Case) -> Judgement:
         for i, distance in enumerate(case.compute_kink_distances()):
             if i in case.differentiable_inputs:
                 name, x = case.op.argument_name(i), case.inputs[i]
-                part: ResultPart = lambda r, n=name: r.gradients[n]  # type: ignore[misc]
+                part: GetResultPart = lambda r, n=name: r.gradients[n]  # type: ignore[misc]
                 got = _copy_sign_at_zeros(gradients[name], part(judge.exact), x)
                 judgements.append(
                     _judge_part(judge, f"gradient of {name}", got, part, (distance > 0) & ~np.isnan(x))
@@ -77,7 +77,7 @@ def _copy_sign_at_zeros(got: Any, exact: Any, x: Any) -> Array:
 
 
 def _judge_part(
-    judge: Judge, what: str, got: Array, part: ResultPart, smooth: Array | bool = True
+    judge: Judge, what: str, got: Array, part: GetResultPart, smooth: Array | bool = True
 ) -> Judgement:
     """Judge the value or a gradient.
 
@@ -100,7 +100,7 @@ def _judge_part(
                 judgement, informative=bool(np.any(smooth & _where_samples_agree(judge, part, kinds, 0)))
             )
     agreement = wrong = np.zeros(exact.shape, np.bool_)
-    for copies in JITTERED_COPIES:
+    for copies in JITTERED_COPY_COUNTS:
         agreement = smooth & _where_samples_agree(judge, part, kinds, copies)
         undetermined = _where_undetermined(judge, got, part, what != "value")
         wrong = agreement & (classify(got) != kinds) & ~undetermined
@@ -116,7 +116,7 @@ def _judge_part(
     return replace(_judge_closeness(judge, what, got, part, close), informative=bool(np.any(agreement)))
 
 
-def _where_samples_agree(judge: Judge, part: ResultPart, kinds: Array, copies: int) -> Array:
+def _where_samples_agree(judge: Judge, part: GetResultPart, kinds: Array, copies: int) -> Array:
     """Return where the spec at this precision, in all jittered copies, is of the kind of the exact result."""
     dtype = dtype_of(judge.dtype)
     return np.logical_and.reduce(
@@ -124,7 +124,7 @@ def _where_samples_agree(judge: Judge, part: ResultPart, kinds: Array, copies: i
     )
 
 
-def _where_undetermined(judge: Judge, got: Array, part: ResultPart, gradient: bool) -> Array:
+def _where_undetermined(judge: Judge, got: Array, part: GetResultPart, gradient: bool) -> Array:
     """Return where it is open whether a backend's result is finite."""
     exact, dtype, is_elementwise = part(judge.exact), dtype_of(judge.dtype), judge.case.op.elementwise
     kinds = classify(exact.astype(dtype))
@@ -137,7 +137,7 @@ def _where_undetermined(judge: Judge, got: Array, part: ResultPart, gradient: bo
         not is_elementwise and _has_element(judge, lambda x: ~np.isfinite(x))
     )
     if not (
-        gradient or judge.near_overflow or judge.share_lost_to_underflow or _has_element(judge, np.isnan)
+        gradient or judge.near_overflow or judge.relative_underflow_error or _has_element(judge, np.isnan)
     ):
         may_be_nan &= kinds == FINITE
     return (brink & ((kinds == FINITE) | (classify(got) == FINITE))) | may_be_nan
@@ -152,7 +152,7 @@ def _may_lose_numbers(judge: Judge) -> bool:
     return underflows or judge.near_overflow
 
 
-def _judge_closeness(judge: Judge, what: str, got: Array, part: ResultPart, where: Array) -> Judgement:
+def _judge_closeness(judge: Judge, what: str, got: Array, part: GetResultPart, where: Array) -> Judgement:
     """Judge the elements in `where` as closely as ordinary numbers; tiny ones count as exact.
 
     Tiny numbers, which may be flushed to zero, are below twice the smallest normal one; float16 has none.

@@ -18,11 +18,11 @@ def every_gradient_agrees(backend: Backend, case: Case) -> Judgement:
     The gradient of an op without pullbacks must be zero, if the backend gives any.
     """
     if case.op.has_zero_gradient:
-        return _judge_flat(backend, case)
+        return _judge_zero_gradient(backend, case)
     return Judge(case).judge_gradients(differentiate(backend, case).gradients)
 
 
-def _judge_flat(backend: Backend, case: Case) -> Judgement:
+def _judge_zero_gradient(backend: Backend, case: Case) -> Judgement:
     """Judge whether the gradients of an op that is flat are zero, or refused."""
     arrays, g = case.to_backend_arrays(backend)
     try:

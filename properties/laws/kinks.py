@@ -25,15 +25,15 @@ import numpy as np
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case, dtype_of, exact_dtype
 from gradspec.properties.cases.evaluate import Result, differentiate, run_spec
-from gradspec.properties.cases.kinks import move_off_kinks
-from gradspec.properties.judging.judge import FACTOR, Judgement, ulp
+from gradspec.properties.cases.kinks import iterate_kink_sides
+from gradspec.properties.judging.judge import ALLOWED_FACTOR, Judgement, ulp
 from gradspec.properties.judging.rounding import JitteredArray, RandomRounding, use_rounding
 from gradspec.reference.rule import Array
 
 JITTERED_RUNS_PER_SIDE = 2
 """Runs of the spec on each side with every operation off by a unit in the last place."""
 
-SIDES_PER_BATCH = 4
+SIDES_PER_JUDGEMENT = 4
 """How many sides are added before the gradient is judged again."""
 
 
@@ -48,10 +48,10 @@ def gradient_at_kinks_is_a_legal_subgradient(backend: Backend, case: Case) -> Ju
     exact = run_spec(case).gradients
     if wrong := [k for k, d in got.gradients.items() if d.shape != exact[k].shape]:
         return Judgement("disagree", f"the gradient of {wrong[0]} has another shape than {wrong[0]}")
-    hull, sides = GradientHull(case), move_off_kinks(case)
-    hull.add_sides(itertools.islice(sides, SIDES_PER_BATCH))
+    hull, sides = GradientHull(case), iterate_kink_sides(case)
+    hull.add_sides(itertools.islice(sides, SIDES_PER_JUDGEMENT))
     judgement = hull.judge(got)
-    while judgement.verdict == "disagree" and (more_sides := list(itertools.islice(sides, SIDES_PER_BATCH))):
+    while judgement.verdict == "disagree" and (more_sides := list(itertools.islice(sides, SIDES_PER_JUDGEMENT))):
         hull.add_sides(more_sides)
         judgement = hull.judge(got)
     return judgement
@@ -77,17 +77,17 @@ class GradientHull:
     @cached_property
     def noise(self) -> Array:
         """The distance that rounding moves the gradients on the first sides."""
-        pairs = zip(self.side_cases[:SIDES_PER_BATCH], self.side_gradients, strict=False)
+        pairs = zip(self.side_cases[:SIDES_PER_JUDGEMENT], self.side_gradients, strict=False)
         return np.max([_measure_noise(case, side, self.case.dtype) for case, side in pairs], axis=0)
 
     def judge(self, result: Result) -> Judgement:
         """Judge whether the gradients lie between those of the sides; measure noise only if it is needed."""
         got = _flatten_gradients(result, self.case.dtype)
         units = ulp(np.max(np.abs(self.side_gradients), axis=0), self.dtype)
-        judgement = self._judge_within(got, FACTOR * units)
+        judgement = self._judge_within(got, ALLOWED_FACTOR * units)
         if judgement.verdict == "agree":
             return judgement
-        return self._judge_within(got, FACTOR * (units + self.noise))
+        return self._judge_within(got, ALLOWED_FACTOR * (units + self.noise))
 
     def _judge_within(self, got: Array, allowed: Array) -> Judgement:
         """Judge whether a row is within the allowed distance of both the range and the flat of the sides."""
@@ -102,7 +102,7 @@ class GradientHull:
                 f"between {float(low[at]):.9g} and {float(high[at]):.9g}",
                 worst=float(beyond[at]),
             )
-        across = self._project_off_flat(got)
+        across = self._get_orthogonal_part(got)
         ratio = float(np.sqrt(np.sum(across * across)) / np.sqrt(np.sum(allowed * allowed)))
         if ratio > 1:
             at = int(np.argmax(np.abs(across)))
@@ -116,7 +116,7 @@ class GradientHull:
         worst = max(ratio, float(np.max(beyond)), 0.0)
         return Judgement("agree", informative=bool(np.any(high > low)), worst=worst)
 
-    def _project_off_flat(self, row: Array) -> Array:
+    def _get_orthogonal_part(self, row: Array) -> Array:
         """Return the part of a row, less the first side, that is orthogonal to the flat through all sides."""
         while self._sides_in_basis < len(self.side_gradients):
             side = self.side_gradients[self._sides_in_basis]

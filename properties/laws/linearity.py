@@ -16,7 +16,7 @@ import numpy as np
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case, exact_dtype
 from gradspec.properties.cases.evaluate import run_spec, value_and_pullback
-from gradspec.properties.judging.judge import ComputationJudge, Convert, Judgement, combine_judgements
+from gradspec.properties.judging.judge import ComputationJudge, ConvertToPrecision, Judgement, combine_judgements
 from gradspec.reference.rule import Array
 
 Gradients = dict[str, Array]
@@ -33,7 +33,7 @@ def pullback_is_linear_in_the_cotangent(backend: Backend, case: Case) -> Judgeme
     judgements = [_judge_zero(case, zero, pull(zero))]
     for name, whole, terms in iterate_combinations(case):
         of_terms = [(c, once if g is case.cotangent else pull(g)) for c, g in terms]
-        judgements.append(_judge_identity(case, name, pull(whole), of_terms, terms))
+        judgements.append(_judge_combination(case, name, pull(whole), of_terms, terms))
     return combine_judgements(judgements)
 
 
@@ -63,10 +63,10 @@ def _judge_zero(case: Case, zero: Array, got: Gradients) -> Judgement:
         if np.any(np.isfinite(d) & (d != 0)):
             return Judgement("disagree", f"a cotangent of zero gives a gradient of {name} of {d}")
     zeros = {name: np.zeros_like(d) for name, d in got.items()}
-    return _judge_identity(case, "of zero", got, [(1, zeros)], [(1, zero), (0, np.ones_like(zero))])
+    return _judge_combination(case, "of zero", got, [(1, zeros)], [(1, zero), (0, np.ones_like(zero))])
 
 
-def _judge_identity(
+def _judge_combination(
     case: Case, how: str, got: Gradients, of_terms: list[tuple[float, Gradients]], terms: LinearCombination
 ) -> Judgement:
     """Judge an identity: each side may be off by what the spec is, adding up the terms at this precision."""
@@ -80,7 +80,7 @@ def _judge_identity(
     return combine_judgements(judgements)
 
 
-def _combine_spec_gradients(case: Case, convert: Convert, terms: LinearCombination) -> Gradients:
+def _combine_spec_gradients(case: Case, convert: ConvertToPrecision, terms: LinearCombination) -> Gradients:
     """Return the linear combination of the spec's gradients for these cotangents."""
     parts = [(c, run_spec(replace(case, cotangent=g).map_float_arrays(convert)).gradients) for c, g in terms]
     return {

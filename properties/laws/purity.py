@@ -28,7 +28,7 @@ def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
     where arrays lie in memory.
     """
     if not case.differentiable_inputs:
-        return _judge_forward(backend, case)
+        return _judge_op_without_gradient(backend, case)
     inputs, g = case.to_backend_arrays(backend)
     before = _take_snapshots(backend, [*inputs, g])
     keywords = deepcopy(case.keywords)
@@ -41,10 +41,10 @@ def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
     if changed := _find_change(backend, case, [*inputs, g], before):
         return changed
     call_backend_vjp(backend, case, _make_other_inputs(backend, case))
-    if wrong := _find_difference(judge, names, _take_snapshots(backend, pullback(g)), gradients):
+    if wrong := _find_wrong_gradient(judge, names, _take_snapshots(backend, pullback(g)), gradients):
         return Judgement("disagree", f"after a call with other numbers the pullback gives another {wrong}")
     _, second = call_backend_vjp(backend, case, inputs)
-    if wrong := _find_difference(judge, names, _take_snapshots(backend, second(g)), gradients):
+    if wrong := _find_wrong_gradient(judge, names, _take_snapshots(backend, second(g)), gradients):
         return Judgement("disagree", f"a second run gives another {wrong}")
     for i, d in enumerate(first):
         _overwrite(d)
@@ -70,12 +70,12 @@ def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
             if arrays and write is _overwrite:
                 break
             raise
-        if wrong := _find_difference(judge, names, again, gradients):
+        if wrong := _find_wrong_gradient(judge, names, again, gradients):
             return Judgement("disagree", f"after a write to {what} the pullback gives another {wrong}")
     return Judgement("agree", informative=any(map(np.any, gradients)))
 
 
-def _judge_forward(backend: Backend, case: Case) -> Judgement:
+def _judge_op_without_gradient(backend: Backend, case: Case) -> Judgement:
     """Judge an op without a gradient: its inputs must stay as they are."""
     inputs, g = case.to_backend_arrays(backend)
     before = _take_snapshots(backend, [*inputs, g])
@@ -129,7 +129,7 @@ def _are_bitwise_equal(x: Array, y: Array) -> bool:
     return bool(x.dtype == y.dtype) and x.shape == y.shape and x.tobytes() == y.tobytes()
 
 
-def _find_difference(judge: Judge, names: list[str], gradients: list[Array], expected: list[Array]) -> str:
+def _find_wrong_gradient(judge: Judge, names: list[str], gradients: list[Array], expected: list[Array]) -> str:
     """Return which gradient is neither bit for bit as expected nor right; "" if none."""
     for name, d, e in zip(names, gradients, expected, strict=True):
         if not _are_bitwise_equal(d, e) and judge.judge_gradient(name, d).verdict == "disagree":

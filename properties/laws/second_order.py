@@ -30,7 +30,7 @@ from gradspec.reference.rule import Array
 
 COTANGENT_NAME = "cotangent"
 ZERO_THRESHOLD = 1 / 64  # `make_moderate` turns smaller numbers into zeros
-MAX_DIRECTION_RATIO = 6  # the largest v / x, for moderate inputs x and directions v
+MAX_DIRECTION_TO_INPUT_RATIO = 6  # the largest v / x, for moderate inputs x and directions v
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def second_derivatives_agree(backend: Backend, case: Case) -> Judgement:
         for name, d in second.derivatives.items():
             what = f"derivative by {name} of the gradient of {second.argument}"
             part = lambda e, k=k, name=name: e[k].derivatives[name]
-            scale = MAX_DIRECTION_RATIO * np.abs(first[name]) if name in first else 0
+            scale = MAX_DIRECTION_TO_INPUT_RATIO * np.abs(first[name]) if name in first else 0
             judgement = exact.judge(what, d, part, scale=scale)
             (by_cotangent if name == COTANGENT_NAME else by_inputs).append(judgement)
     whole = combine_judgements(by_inputs + by_cotangent)
@@ -124,7 +124,7 @@ def has_second_derivatives(op: Op) -> bool:
     """Return whether the derivatives of the op depend on its inputs: in the spec, on a few small cases."""
     for seed in range(6):
         block = np.random.default_rng(seed).integers(0, 256, 64, np.uint8)
-        case = fill_case(op, op.cases(SeededChoices(seed, (2, 3))), "float64", block)
+        case = fill_case(op, op.draw_call(SeededChoices(seed, (2, 3))), "float64", block)
         seconds = compute_second_derivatives(SPEC_BACKEND, case)
         if any(np.any(d) for s in seconds for name, d in s.derivatives.items() if name != COTANGENT_NAME):
             return True

@@ -13,10 +13,10 @@ from gradspec.reference.rule import Array
 
 def shapes_and_dtypes_are_kept(backend: Backend, case: Case) -> Judgement:
     """Judge whether the value has the spec's shape and the case's dtype, and each gradient its argument's."""
-    judgements = [judge_value_shape(case, forward(backend, case))]
+    judgements = [judge_value_shape_and_dtype(case, forward(backend, case))]
     if case.op.differentiable:
         result = differentiate(backend, case)
-        judgements.append(judge_value_shape(case, result.value))
+        judgements.append(judge_value_shape_and_dtype(case, result.value))
         for i in case.differentiable_inputs:
             name = case.op.argument_name(i)
             judgements.append(
@@ -25,7 +25,7 @@ def shapes_and_dtypes_are_kept(backend: Backend, case: Case) -> Judgement:
     return combine_judgements(judgements)
 
 
-def judge_value_shape(case: Case, got: Array) -> Judgement:
+def judge_value_shape_and_dtype(case: Case, got: Array) -> Judgement:
     """Judge whether `got` has the shape and dtype of the spec's value.
 
     Where the spec's value is of floats, the dtype must be that of the case.

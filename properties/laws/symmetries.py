@@ -82,8 +82,8 @@ class Symmetry:
 
 
 SHIFT_INVARIANT = Symmetry("invariant under shifts", _shift_far, prepare=_round_to_eighths)
-NEAR_SHIFT_INVARIANT = Symmetry("invariant under shifts", _shift_near, prepare=_round_to_integers)
-NEAR_SHIFT_EQUIVARIANT = Symmetry("shifted with x", _shift_near, _shift_near, prepare=_round_to_integers)
+SMALL_SHIFT_INVARIANT = Symmetry("invariant under shifts", _shift_near, prepare=_round_to_integers)
+SMALL_SHIFT_EQUIVARIANT = Symmetry("shifted with x", _shift_near, _shift_near, prepare=_round_to_integers)
 SHIFT_EQUIVARIANT = Symmetry("shifted with x", _shift_far, _shift_far, prepare=_round_to_eighths)
 ORDER_INVARIANT = Symmetry("the same in any order", _reorder, gradient=_reorder)
 ORDER_EQUIVARIANT = Symmetry("reordered with x", _reorder, _reorder, _reorder, _reorder)
@@ -93,8 +93,8 @@ SCALE_QUADRATIC = Symmetry("quadrupled with x doubled", _double, _quadruple, gra
 SYMMETRIES_BY_OP: dict[str, tuple[Symmetry, ...]] = {
     "softmax": (SHIFT_INVARIANT, ORDER_EQUIVARIANT),
     "log_softmax": (SHIFT_INVARIANT, ORDER_EQUIVARIANT),
-    "layer_norm": (NEAR_SHIFT_INVARIANT,),
-    "logsumexp": (NEAR_SHIFT_EQUIVARIANT, ORDER_INVARIANT),
+    "layer_norm": (SMALL_SHIFT_INVARIANT,),
+    "logsumexp": (SMALL_SHIFT_EQUIVARIANT, ORDER_INVARIANT),
     "max": (SHIFT_EQUIVARIANT, ORDER_INVARIANT, SCALE_EQUIVARIANT),
     "min": (SHIFT_EQUIVARIANT, ORDER_INVARIANT, SCALE_EQUIVARIANT),
     "mean": (SHIFT_EQUIVARIANT, ORDER_INVARIANT, SCALE_EQUIVARIANT),

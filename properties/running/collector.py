@@ -13,19 +13,19 @@ from rich.console import Console
 
 from gradspec.backends.backend import Deviation
 from gradspec.properties.running import options, report
-from gradspec.properties.running.matrix import Entry
+from gradspec.properties.running.matrix import PropertyResult
 from gradspec.properties.running.options import is_thorough
 from gradspec.properties.running.run import INFORMATIVE_CACHE_KEY
 from gradspec.properties.running.selection import Selection
 
 
-class Collector:
+class ControllerPlugin:
     """Collects the results of the properties; shows and saves them at the end of the run, however it ends."""
 
     def __init__(self, config: pytest.Config, selection: Selection) -> None:
         self.config = config
         self.selection = selection
-        self.report = report.Report()
+        self.report = report.RunResults()
         self.informative_counts: Counter[str] = Counter()
         self.is_whole_run = False
         self.was_interrupted = False
@@ -40,7 +40,7 @@ class Collector:
             self._add_result(report.nodeid, result)
 
     def _add_result(self, nodeid: str, result: dict[str, Any]) -> None:
-        entry = Entry.from_json(result["entry"])
+        entry = PropertyResult.from_json(result["entry"])
         self.report.entries.append(entry)
         self.informative_counts[nodeid] += entry.tally.informative
         self.is_whole_run = result["whole"]

@@ -23,11 +23,11 @@ from gradspec.properties.judging.attempt import CrashOrTimeout, Law
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.judging.messages import make_printable
 
-__all__ = ["FailingBackend", "Law", "LawViolation", "ReprCase", "ReproducibleCase"]
+__all__ = ["BackendLabel", "Law", "LawViolation", "ReprCase", "ReproducibleCase"]
 
 
 @dataclass(frozen=True)
-class FailingBackend:
+class BackendLabel:
     """The backend that fails: its name, where its arrays live, and the name to load it by."""
 
     name: str
@@ -39,7 +39,7 @@ class LawViolation(AssertionError):
     """A backend breaks a law on a case."""
 
     def __init__(
-        self, law: Law, backend: FailingBackend, case: ReproducibleCase, judgement: Judgement
+        self, law: Law, backend: BackendLabel, case: ReproducibleCase, judgement: Judgement
     ) -> None:
         self.law, self.backend, self.case, self.judgement = law, backend, case, judgement
         super().__init__(self.as_text())

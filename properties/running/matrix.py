@@ -42,7 +42,7 @@ class Tally:
 
 
 @dataclass
-class Entry:
+class PropertyResult:
     """The outcome of one property for one op and backend.
 
     It is "passed", "failed", "skipped" or "known", which means that it failed as the backend declares.
@@ -58,7 +58,7 @@ class Entry:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, entry: dict[str, Any]) -> "Entry":
+    def from_json(cls, entry: dict[str, Any]) -> "PropertyResult":
         return cls(**{**entry, "tally": Tally(**entry["tally"])})
 
 
@@ -80,13 +80,13 @@ COLUMN_GAP = "   "
 LEGEND = "info: share of cases that could have shown an error; worst: largest error, 1 is what is allowed"
 
 
-def find_worst_outcome(entries: Iterable[Entry]) -> str:
+def find_worst_outcome(entries: Iterable[PropertyResult]) -> str:
     """Return the outcome that outweighs all others: one failure makes the whole a failure."""
     outcomes = {e.outcome for e in entries}
     return next((o for o in OUTCOME_MARKS if o in outcomes), "skipped")
 
 
-def format_tables(entries: list[Entry], width: int) -> Iterator[Text]:
+def format_tables(entries: list[PropertyResult], width: int) -> Iterator[Text]:
     """Yield the lines of both tables, split where the backends do not fit side by side."""
     yield from format_table("op", {e.op: make_printable(e.op) for e in entries}, entries, width)
     yield Text()
@@ -101,7 +101,7 @@ def format_tables(entries: list[Entry], width: int) -> Iterator[Text]:
     yield Text(LEGEND, "dim")
 
 
-def format_table(field_name: str, rows: dict[str, str], entries: list[Entry], width: int) -> Iterator[Text]:
+def format_table(field_name: str, rows: dict[str, str], entries: list[PropertyResult], width: int) -> Iterator[Text]:
     """Yield the lines of one table: a row for each value of one field, then the sum of all rows.
 
     Rows that failed come first.
@@ -132,11 +132,11 @@ def format_table(field_name: str, rows: dict[str, str], entries: list[Entry], wi
         yield _format_line("all".ljust(title_width), [_select_entries(group_entries, b) for b in group])
 
 
-def _select_entries(entries: list[Entry], backend: str, field_name: str = "", row: str = "") -> list[Entry]:
+def _select_entries(entries: list[PropertyResult], backend: str, field_name: str = "", row: str = "") -> list[PropertyResult]:
     return [e for e in entries if e.backend == backend and (not field_name or getattr(e, field_name) == row)]
 
 
-def _rank_row(field_name: str, row: str, entries: list[Entry]) -> int:
+def _rank_row(field_name: str, row: str, entries: list[PropertyResult]) -> int:
     """Return 0 for a row that failed or is known to, 1 for any other."""
     outcome = find_worst_outcome(e for e in entries if getattr(e, field_name) == row)
     return list(OUTCOME_MARKS).index(outcome) // 2
@@ -146,7 +146,7 @@ def _get_sort_key(field_name: str, row: str, rows: dict[str, str]) -> tuple[int,
     return (0, row) if field_name == "op" else (list(rows).index(row), "")
 
 
-def _format_line(title: str, cells: list[list[Entry]]) -> Text:
+def _format_line(title: str, cells: list[list[PropertyResult]]) -> Text:
     worst = find_worst_outcome(e for cell in cells for e in cell)
     line = Text(title, OUTCOME_MARKS["failed"][1] if worst == "failed" else "")
     for cell in cells:
@@ -155,7 +155,7 @@ def _format_line(title: str, cells: list[list[Entry]]) -> Text:
     return line
 
 
-def _format_cell(entries: list[Entry]) -> Text:
+def _format_cell(entries: list[PropertyResult]) -> Text:
     if not entries:
         return Text(" " * (len(CELL_HEADING) + 2))
     total = sum((e.tally for e in entries), Tally())

@@ -74,7 +74,7 @@ def add_options(parser: pytest.Parser) -> None:
     )
 
 
-def choose_names(option: str, names: list[str], allowed: Iterable[str]) -> list[str]:
+def select_allowed_names(option: str, names: list[str], allowed: Iterable[str]) -> list[str]:
     """Return the allowed names that are among the given ones, or all allowed names if none is given.
 
     Args:
@@ -95,11 +95,11 @@ def choose_names(option: str, names: list[str], allowed: Iterable[str]) -> list[
 
 
 def get_selected_ops(config: pytest.Config) -> list[str]:
-    return choose_names("op", config.getoption("op") or [], OPS)
+    return select_allowed_names("op", config.getoption("op") or [], OPS)
 
 
 def get_selected_dtypes(config: pytest.Config) -> list[str]:
-    return choose_names("dtype", config.getoption("dtype") or [], DTYPES)
+    return select_allowed_names("dtype", config.getoption("dtype") or [], DTYPES)
 
 
 def load_selected_backends(config: pytest.Config) -> dict[str, Backend | Unavailable]:

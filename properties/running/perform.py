@@ -15,10 +15,10 @@ from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.options import is_thorough
 from gradspec.properties.running.targets import BackendUnderTest
 
-MIN_EXAMPLES_FOR_DEVIATION = 100
+MIN_EXAMPLES_FOR_OP_DEVIATION = 100
 """Examples that each property tries, at least, before a declared deviation of an op counts as stale."""
 
-MIN_EXAMPLES_FOR_ONE_LAW = 800
+MIN_EXAMPLES_FOR_LAW_DEVIATION = 800
 """The same where it is declared for one property, which alone must find it and stops at the first failure."""
 
 
@@ -53,7 +53,7 @@ def perform_property(
     end = time.monotonic() + (seconds or 0)
     known = None
     try:
-        for known, dtypes in _split_dtypes(target, function.__name__):
+        for known, dtypes in _split_dtypes_by_deviation(target, function.__name__):
             set_settings(function, _derive_settings(parent, known, seconds))
             # No filter turns a warning of gradspec's into an error while cases are drawn; `judge_case` sees
             # to the rest.
@@ -70,7 +70,7 @@ def perform_property(
     target.require_informative_cases()
 
 
-def _split_dtypes(target: BackendUnderTest, test: str) -> list[tuple[Deviation | None, Sequence[str]]]:
+def _split_dtypes_by_deviation(target: BackendUnderTest, test: str) -> list[tuple[Deviation | None, Sequence[str]]]:
     """Return the dtypes without a declared deviation, then those with one, each list with the deviation."""
     sound = target.list_sound_dtypes(test)
     excused = [dtype for dtype in target.dtypes if dtype not in sound]
@@ -98,7 +98,7 @@ def _derive_settings(parent: settings, known: Deviation | None, seconds: float |
     """
     min_examples = 0
     if known and is_thorough(parent):
-        min_examples = MIN_EXAMPLES_FOR_ONE_LAW if known.law else MIN_EXAMPLES_FOR_DEVIATION
+        min_examples = MIN_EXAMPLES_FOR_LAW_DEVIATION if known.law else MIN_EXAMPLES_FOR_OP_DEVIATION
     omitted_phases = (Phase.shrink, Phase.explain) if known else (Phase.explain,)
     return settings(
         parent,

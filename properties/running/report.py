@@ -14,7 +14,7 @@ from gradspec.backends.backend import Deviation
 from gradspec.properties.judging.messages import make_printable
 from gradspec.properties.running import matrix
 from gradspec.properties.running.failure import collect_versions, write_atomically
-from gradspec.properties.running.matrix import Entry
+from gradspec.properties.running.matrix import PropertyResult
 
 MAX_FAILURES_IN_FULL = 20  # of further ones only the title and the script are shown
 
@@ -41,10 +41,10 @@ class ReportedFailure:
 
 
 @dataclass
-class Report:
+class RunResults:
     """The results of a run so far."""
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[PropertyResult] = field(default_factory=list)
     failures: list[ReportedFailure] = field(default_factory=list)
 
     def group_failures(self) -> list[list[ReportedFailure]]:
@@ -108,7 +108,7 @@ def _describe_place(failure: ReportedFailure) -> str:
     return f"{failure.target_name}: {failure.law}"
 
 
-def show_failures(report: Report, console: Console) -> None:
+def show_failures(report: RunResults, console: Console) -> None:
     """Print every group of failures: the smallest case, where else it fails, and how to reproduce it."""
     groups = report.group_failures()
     for group in groups[:MAX_FAILURES_IN_FULL]:
@@ -139,7 +139,7 @@ def _join_names(names: list[str], max_names: int = 12) -> str:
 
 
 def show_matrix(
-    report: Report, console: Console, unavailable: dict[str, str], not_offered: dict[str, list[str]]
+    report: RunResults, console: Console, unavailable: dict[str, str], not_offered: dict[str, list[str]]
 ) -> None:
     """Print the tables, and below them what was not tested.
 

@@ -16,7 +16,7 @@ from gradspec.properties.running import options, report
 from gradspec.properties.running.budget import Budget
 from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.isolation import IsolatedProcess, Task, UntestedPropertyError
-from gradspec.properties.running.matrix import Entry, to_sentence
+from gradspec.properties.running.matrix import PropertyResult, to_sentence
 from gradspec.properties.running.perform import extract_settings, perform_property
 from gradspec.properties.running.selection import Selection, get_target, split_shard
 from gradspec.properties.running.targets import BackendUnderTest
@@ -24,7 +24,7 @@ from gradspec.properties.running.targets import BackendUnderTest
 INFORMATIVE_CACHE_KEY = "gradspec/informative"  # where pytest's cache holds what --budget needs to know
 
 
-class Run:
+class WorkerPlugin:
     """Tries each property on what the command line selects, and attaches the result to pytest's report."""
 
     def __init__(self, config: pytest.Config) -> None:
@@ -38,7 +38,7 @@ class Run:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
-        items[:] = self.selection.filter_items(items)
+        items[:] = self.selection.drop_items_without_target(items)
         before = [*items]
         yield
         self.selection.note_whole_run(before, items)
@@ -114,14 +114,14 @@ class Run:
         if target and test_report.when == "call":
             is_xfail = test_report.skipped and hasattr(test_report, "wasxfail")
             outcome = "known" if is_xfail else test_report.outcome
-            entry = Entry(item.originalname, target.name, target.backend.name, outcome, target.tally)
+            entry = PropertyResult(item.originalname, target.name, target.backend.name, outcome, target.tally)
             result: dict[str, Any] = {"entry": entry.as_json(), "whole": self.selection.is_whole_run}
             if test_report.failed and call.excinfo:
-                result["failure"] = self._describe_failure(item, target, call.excinfo.value, test_report)
+                result["failure"] = self._save_and_describe_failure(item, target, call.excinfo.value, test_report)
             vars(test_report)["gradspec"] = result
         return test_report
 
-    def _describe_failure(
+    def _save_and_describe_failure(
         self,
         item: pytest.Function,
         target: BackendUnderTest,

@@ -80,7 +80,7 @@ class Selection:
             targets = [target for target in candidates[argument]() if _property_applies(metafunc, target)]
             metafunc.parametrize(argument, [pytest.param(target, id=repr(target)) for target in targets])
 
-    def filter_items(self, items: list[pytest.Item]) -> list[pytest.Item]:
+    def drop_items_without_target(self, items: list[pytest.Item]) -> list[pytest.Item]:
         """Return the items without properties that have no target, which pytest would show as skipped."""
         return [
             item

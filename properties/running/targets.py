@@ -26,7 +26,7 @@ from gradspec.properties.cases.sizes import MAX_ELEMENTS
 from gradspec.properties.drawing.strategies import cases
 from gradspec.properties.judging.attempt import Law, judge_case
 from gradspec.properties.judging.judge import Judgement
-from gradspec.properties.running.failure import FailingBackend, LawViolation
+from gradspec.properties.running.failure import BackendLabel, LawViolation
 from gradspec.properties.running.matrix import Tally, to_sentence
 from gradspec.properties.running.options import is_thorough
 from gradspec.properties.running.simplify import simplify_case
@@ -107,7 +107,7 @@ class BackendUnderTest:
 
     def make_violation(self, law: Law, case: Any, judgement: Judgement) -> LawViolation:
         """Return the violation that a judgement "disagree" stands for."""
-        tested = FailingBackend(self.backend.name, self.backend.device, self.source or self.backend.name)
+        tested = BackendLabel(self.backend.name, self.backend.device, self.source or self.backend.name)
         return LawViolation(law, tested, case, judgement)
 
     def simplify_failure(self) -> LawViolation | None:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from gradspec.reference.cases import Call, Choices, count_elements, draw_shape
+from gradspec.reference.cases import Call, Choices, count_max_elements, draw_shape
 from gradspec.reference.domains import Real
 from gradspec.reference.op import op
 from gradspec.reference.rule import VJP, Array
@@ -38,8 +38,8 @@ def _as_rows(x: Array) -> Array:
 
 def _draw_linear(choose: Choices) -> Call:
     batch = draw_shape(choose, high=3)
-    size_in = choose.size(count_elements(*batch))
-    size_out = choose.size(max(count_elements(*batch), size_in))
+    size_in = choose.size(count_max_elements(*batch))
+    size_out = choose.size(max(count_max_elements(*batch), size_in))
     return Call(((*batch, size_in), (size_out, size_in), (size_out,)))
 
 

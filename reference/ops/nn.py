@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 
 from gradspec.reference.arrays import as_array
-from gradspec.reference.cases import Call, Choices, IntegersBelow, draw_along_axis, draw_shape
+from gradspec.reference.cases import Call, Choices, IntegerArrayBelow, draw_along_axis, draw_shape
 from gradspec.reference.domains import Index, Real
 from gradspec.reference.op import op
 from gradspec.reference.ops.reductions import finite_max
@@ -125,7 +125,7 @@ def _draw_cross_entropy(choose: Choices) -> Call:
     reduction = choose.of(["mean", "sum", "none"])
     x = tuple(n or 1 for n in draw_shape(choose, 1))
     axis = min(1, len(x) - 1)
-    return Call((x, IntegersBelow((*x[:axis], *x[axis + 1 :]), x[axis])), {"reduction": reduction})
+    return Call((x, IntegerArrayBelow((*x[:axis], *x[axis + 1 :]), x[axis])), {"reduction": reduction})
 
 
 def describe_bad_targets(x: Array) -> str:

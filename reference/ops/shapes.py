@@ -11,7 +11,7 @@ from gradspec.reference.cases import (
     Call,
     Choices,
     Shape,
-    count_elements,
+    count_max_elements,
     draw_axes,
     draw_axis,
     draw_axis_signs,
@@ -107,7 +107,7 @@ def _draw_concat(choose: Choices) -> Call:
     x = draw_shape(choose, 1)
     axis = draw_axis(choose, len(x))
     i = axis % len(x)
-    lengths = [x[i], *(choose.size(count_elements(*x)) for _ in range(choose.integer(0, 3)))]
+    lengths = [x[i], *(choose.size(count_max_elements(*x)) for _ in range(choose.integer(0, 3)))]
     flatten = choose.of([False, False, False, True])
     return Call(tuple((*x[:i], n, *x[i + 1 :]) for n in lengths), {"axis": None if flatten else axis})
 

@@ -191,12 +191,12 @@ def test_what_was_first_measured_on_a_busy_machine_is_renewed(
     # As where figures are asked for, whatever the environment.
     monkeypatch.setattr(clock, "SLICE_SECONDS", 1e-4)
     for seconds in (2e-6, 3e-6, 1e-6, 0.99e-6):  # busy, busier, undisturbed, and as fast as noise makes it
-        clock.save_undisturbed_time("numpy cache", seconds)
-    assert clock.load_undisturbed_times() == {"numpy cache": 1e-6}
+        clock.save_faster_multiplication_time("numpy cache", seconds)
+    assert clock.load_multiplication_times() == {"numpy cache": 1e-6}
     monkeypatch.setattr(clock, "make_multiplication", lambda backend, size: lambda: None)
     monkeypatch.setattr(clock, "IS_QUICK_RUN", False)
     clock.measure_seconds(lambda: None, load("numpy"), "cache")
-    renewed = clock.load_undisturbed_times()["numpy cache"]
+    renewed = clock.load_multiplication_times()["numpy cache"]
     assert renewed < 0.9e-6, "a benchmark has seen faster ones and stored none"
     assert [file.name for file in clock.UNDISTURBED_TIMES_FILE.parent.iterdir()] == ["undisturbed.json"]
 

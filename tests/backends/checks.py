@@ -66,7 +66,7 @@ VIEWS: dict[str, Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]] = {
 """By name: a view of an array of shape (4, 6), or a copy in another order."""
 
 
-class SeededChoices:
+class ShortAxisChoices:
     """Choices by a seeded generator, with lengths 0 to 3."""
 
     def __init__(self, seed: int) -> None:
@@ -120,7 +120,7 @@ def assert_agrees_with_spec(
     backend: Backend, op: Op, dtype: np.dtype[Any], choices: Choices, tolerance: float
 ) -> None:
     """Assert that the backend's value and gradients for a call are close to those of the spec in float64."""
-    case = op.cases(choices)
+    case = op.draw_call(choices)
     rng = np.random.default_rng(0)
     arrays = [draw_array(op, i, s, rng) for i, s in enumerate(case.shapes)]
     arrays = [x.astype(dtype) if x.dtype == np.float64 else x for x in arrays]

@@ -22,11 +22,11 @@ from tests.backends.checks import (
     GETITEM_KEYS,
     TOLERANCES,
     VIEWS,
-    SeededChoices,
+    ShortAxisChoices,
     assert_agrees_with_spec,
     draw_array,
 )
-from tests.helpers.pytest_runs import read_readme_backend
+from tests.helpers.pytest_runs import read_example_backend
 
 # Every op, forward and backward
 
@@ -53,7 +53,7 @@ def test_torch_agrees_with_the_spec_on_random_cases(op: Op) -> None:
     backend = load("torch")
     for dtype in backend.dtypes:
         for seed in range(4):
-            choices = SeededChoices(seed)
+            choices = ShortAxisChoices(seed)
             check = partial(assert_agrees_with_spec, backend, op, DTYPES[dtype], choices, TOLERANCES[dtype])
             check_allowing_known_deviation(backend, op, check)
 
@@ -158,7 +158,7 @@ BACKEND_NAMES = ["numpy", "torch", "my_backend:backend"]
 @pytest.fixture
 def readme_backend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Backend:
     """The backend that the README shows in full."""
-    (tmp_path / "my_backend.py").write_text(read_readme_backend(), encoding="utf-8")
+    (tmp_path / "my_backend.py").write_text(read_example_backend(), encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     return load("my_backend:backend")
 
@@ -207,7 +207,7 @@ def test_torch_leaves_inputs_as_they_were_and_detaches_the_value() -> None:
 def test_the_example_agrees_with_the_spec(readme_backend: Backend) -> None:
     for name in readme_backend.ops:
         for seed in range(10):
-            arguments = readme_backend, OPS[name], DTYPES["float64"], SeededChoices(seed), 1e-10
+            arguments = readme_backend, OPS[name], DTYPES["float64"], ShortAxisChoices(seed), 1e-10
             check = partial(assert_agrees_with_spec, *arguments)
             check_allowing_known_deviation(readme_backend, OPS[name], check)
 
@@ -222,7 +222,7 @@ def test_ops_from_numpy_are_its_own_functions() -> None:
     x = np.arange(6.0).reshape(2, 3)
     for op in (OPS[name] for name in ops):
         for seed in range(4):
-            case = op.cases(SeededChoices(seed))
+            case = op.draw_call(ShortAxisChoices(seed))
             rng = np.random.default_rng(seed)
             arrays = [draw_array(op, i, s, rng) for i, s in enumerate(case.shapes)]
             expected = call(op, op, arrays, case.keywords)

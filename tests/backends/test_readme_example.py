@@ -13,7 +13,7 @@ from gradspec.properties.cases.case import Case
 from gradspec.properties.judging.attempt import Law, judge_case
 from gradspec.properties.laws.bad_input import what_the_spec_refuses_raises
 from gradspec.properties.laws.purity import calls_leave_no_trace
-from tests.helpers.pytest_runs import PytestRun, read_readme_backend, run_properties
+from tests.helpers.pytest_runs import PytestRun, read_example_backend, run_properties
 
 OPS_THAT_AGREE = ("exp", "getitem", "matrix_transpose", "var")
 OPS_THAT_DEVIATE = ("permute_dims", "pow", "where")
@@ -30,20 +30,20 @@ def exec_backend(text: str) -> Backend:
 
 def replace_in_example(part: str, instead: str = "") -> str:
     """Return the example with a part of it replaced."""
-    text = read_readme_backend()
+    text = read_example_backend()
     assert part in text
     return text.replace(part, instead)
 
 
 def test_the_example_is_short() -> None:
-    assert len(read_readme_backend().splitlines()) < 60
+    assert len(read_example_backend().splitlines()) < 60
 
 
 @pytest.fixture(scope="module")
 def example_run(tmp_path_factory: pytest.TempPathFactory) -> ExampleRun:
     """A run of the example over some ops, and its entries. The profile `quick` might miss a deviation."""
     folder = tmp_path_factory.mktemp("example")
-    (folder / "my_backend.py").write_text(read_readme_backend(), encoding="utf-8")
+    (folder / "my_backend.py").write_text(read_example_backend(), encoding="utf-8")
     options = ["--backend=my_backend:backend", "--matrix=matrix.json", "-n2", "--hypothesis-profile=default"]
     options += [f"--op={op}" for op in (*OPS_THAT_AGREE, *OPS_THAT_DEVIATE)]
     run = run_properties(folder, *options)
@@ -84,5 +84,5 @@ def test_the_example_deviates_where_it_declares_to(example_run: ExampleRun) -> N
 def test_what_an_adapter_owes_is_asked_for(law: Law, cotangent: Any, part: str, instead: str) -> None:
     """A vjp that does not copy its inputs, or does not check the cotangent, is caught."""
     case = Case.of("square", "float64", [[1, 2]], {}, cotangent)
-    assert judge_case(law, exec_backend(read_readme_backend()), case).verdict == "agree"
+    assert judge_case(law, exec_backend(read_example_backend()), case).verdict == "agree"
     assert judge_case(law, exec_backend(replace_in_example(part, instead)), case).verdict == "disagree"

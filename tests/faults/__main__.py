@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from gradspec.properties.running.options import choose_names
+from gradspec.properties.running.options import select_allowed_names
 from gradspec.reference import OPS
 from tests.faults import measurement, tolerance_curves
 from tests.faults.fault import Fault
@@ -23,7 +23,7 @@ DEFAULT_SEEDS = 5
 WIDTH_WITHOUT_TERMINAL = 140  # columns
 
 # Cases of unmodified backends. Three false alarms in so many would show in one run of the properties in ten.
-DEFAULT_CASES = 200_000
+DEFAULT_CASES_FOR_ALARMS = 200_000
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -43,7 +43,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--cases",
         type=int,
-        help=f"cases to judge on these backends (default: {DEFAULT_CASES:,}, or the share of --op; 0: none)",
+        help=f"cases to judge on these backends (default: {DEFAULT_CASES_FOR_ALARMS:,}, or the share of --op; 0: none)",
     )
     parser.add_argument(
         "--processes", type=int, default=2, help="processes that work at once (default: %(default)s)"
@@ -66,7 +66,7 @@ def main() -> int:
     backends = options.backend or ["numpy", "torch"]
     faults_by_op, variants_by_op = _select(options, faults()), _select(options, right_variants())
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    cases = DEFAULT_CASES * len(faults_by_op) // (1 + len(OPS)) if options.cases is None else options.cases
+    cases = DEFAULT_CASES_FOR_ALARMS * len(faults_by_op) // (1 + len(OPS)) if options.cases is None else options.cases
     start = time.monotonic()
     whole, curves = measurement.Measurement(), list[list[tolerance_curves.CurvePoint]]()
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
@@ -99,10 +99,10 @@ def main() -> int:
 def _select(options: argparse.Namespace, known: Mapping[str, Fault | Variant]) -> dict[str, list[str]]:
     """Return the names of the faults or variants that the options select, by op."""
     all_kinds = [*(x.kind for x in faults().values()), *(x.kind for x in right_variants().values())]
-    kinds = choose_names("kind", options.kind, dict.fromkeys(all_kinds))
+    kinds = select_allowed_names("kind", options.kind, dict.fromkeys(all_kinds))
     return {
         op: [name for name, x in known.items() if x.op == op and x.kind in kinds]
-        for op in choose_names("op", options.op, ["programs", *OPS])
+        for op in select_allowed_names("op", options.op, ["programs", *OPS])
     }
 
 

@@ -165,13 +165,13 @@ def a_gradient_is_the_memory_of_the_cotangent(inputs: Array, value: Array, pull:
     return value, lambda g: [g if d.shape == g.shape and np.array_equal(d, g) else d for d in pull(g)]
 
 
-OPS_WITH_ONE_GRADIENT_BUFFER = {
+OPS_TRIED_WITH_ONE_BUFFER = {
     *("add", "divide", "multiply", "where"),
     *("maximum", "concat", "stack", "layer_norm"),
 }
 
 
-@vjp_fault(KIND_STATE, applies_to=lambda op: op.name in OPS_WITH_ONE_GRADIENT_BUFFER)
+@vjp_fault(KIND_STATE, applies_to=lambda op: op.name in OPS_TRIED_WITH_ONE_BUFFER)
 def gradients_are_parts_of_one_buffer(inputs: Array, value: Array, pull: Array) -> Array:
     def pull_into_one_buffer(g: Array) -> list[Array]:
         gradients = pull(g)
@@ -214,7 +214,7 @@ GENERAL_FAULTS.append(
     GeneralFault(
         KIND_STATE,
         "what is overwritten before the pullback is not noticed",
-        lambda op, _: planted_backends.plant_rule_unguarded(op, OPS[op].rule),
+        lambda op, _: planted_backends.plant_rule_on_bare_engine(op, OPS[op].rule),
         saves_arrays,
         likely=PURITY_PROPERTY,
     )

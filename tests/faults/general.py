@@ -81,7 +81,7 @@ def gradient_fault(
 
     def declare(change: Callable[[GradientContext], Array]) -> Callable[[GradientContext], Array]:
         def plant(op: str, argument: int | None) -> Backend:
-            return planted_backends.plant_rule(op, planted_backends.change_gradient(op, change, argument))
+            return planted_backends.plant_rule(op, planted_backends.make_changed_gradient_rule(op, change, argument))
 
         is_affected = lambda op: op.differentiable and applies_to(op)
         name = f"the gradient {spell_out_name(change)}"
@@ -102,7 +102,7 @@ def value_fault(
 
     def declare(change: Callable[[CallContext], Array]) -> Callable[[CallContext], Array]:
         def plant(op: str, _: int | None) -> Backend:
-            return planted_backends.plant_rule(op, planted_backends.change_value(op, change))
+            return planted_backends.plant_rule(op, planted_backends.make_changed_value_rule(op, change))
 
         if not change.__name__.startswith("value_"):
             raise ValueError(f"{change.__name__}: the name of a value fault must begin with value_")
@@ -131,7 +131,7 @@ def misread_input_fault(
 
     def declare(change: Callable[[Array], Array]) -> Callable[[Array], Array]:
         def plant(op: str, _: int | None, forward: bool) -> Backend:
-            rule = planted_backends.change_inputs(op, change, forward, not forward)
+            rule = planted_backends.make_changed_inputs_rule(op, change, forward, not forward)
             return planted_backends.plant_rule(op, rule)
 
         for result, forward, applies_to in (

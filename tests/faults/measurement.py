@@ -15,13 +15,13 @@ from tests.faults.detection import Detection, detect_fault
 from tests.faults.registry import faults
 
 # How many of the seeds variants are tried with; on a variant every property has to run to its end.
-SEEDS_OF_VARIANTS = 1
+N_SEEDS_OF_VARIANTS = 1
 
 ReportProgress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class FaultOutcome:
+class FaultSeedOutcome:
     """The outcome of one fault with one seed: how it was detected, if at all."""
 
     fault: str
@@ -50,7 +50,7 @@ class OpTask:
 class Measurement:
     """The results of tasks, and the processor seconds that they took."""
 
-    outcomes: list[FaultOutcome] = field(default_factory=list)
+    outcomes: list[FaultSeedOutcome] = field(default_factory=list)
     trial_results: list[TrialResult] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -84,7 +84,7 @@ def run_task(task: OpTask) -> Measurement:
     trials = [trial for name in task.backends for trial in list_trials(name, task.op)]
     results = [run_trial(trial, task.seed) for trial in trials]
     outcomes = [
-        FaultOutcome(name, task.seed, detect_fault(faults()[name], task.seed)) for name in task.faults
+        FaultSeedOutcome(name, task.seed, detect_fault(faults()[name], task.seed)) for name in task.faults
     ]
     return Measurement(outcomes, results, time.process_time() - start)
 
@@ -132,7 +132,7 @@ def measure_all(
                 op,
                 seed,
                 faults_by_op[op] if seed in seeds else (),
-                [*unmodified, *(variants_by_op[op] if i < SEEDS_OF_VARIANTS else ())],
+                [*unmodified, *(variants_by_op[op] if i < N_SEEDS_OF_VARIANTS else ())],
             )
             for op in faults_by_op
         ]

@@ -40,7 +40,7 @@ def plant_rule(
     return replace(SPEC_BACKEND, name="faulty", ops=ops, nests=nests, dtypes=dtypes)
 
 
-def change_value(op: str, change: Callable[[CallContext], Array]) -> Rule:
+def make_changed_value_rule(op: str, change: Callable[[CallContext], Array]) -> Rule:
     """Return the spec's rule with its value changed."""
 
     def rule(*xs: Array, **keywords: Any) -> RuleResult:
@@ -50,7 +50,7 @@ def change_value(op: str, change: Callable[[CallContext], Array]) -> Rule:
     return rule
 
 
-def change_gradient(op: str, change: Callable[[GradientContext], Array], argument: int | None = None) -> Rule:
+def make_changed_gradient_rule(op: str, change: Callable[[GradientContext], Array], argument: int | None = None) -> Rule:
     """Return the spec's rule with the gradient of one argument changed, or of every argument."""
 
     def rule(*xs: Array, **keywords: Any) -> RuleResult:
@@ -69,7 +69,7 @@ def change_gradient(op: str, change: Callable[[GradientContext], Array], argumen
     return rule
 
 
-def change_inputs(op: str, change: Callable[[Array], Array], forward: bool, backward: bool) -> Rule:
+def make_changed_inputs_rule(op: str, change: Callable[[Array], Array], forward: bool, backward: bool) -> Rule:
     """Return the spec's rule, its value or its gradients computed from changed inputs.
 
     Args:
@@ -108,7 +108,7 @@ def plant_vjp_change(op: str, change: Callable[..., Any]) -> Backend:
     return replace(SPEC_BACKEND, name="faulty", ops={op: SPEC_BACKEND.ops[op]}, vjp=vjp, nests=False)
 
 
-def plant_rule_unguarded(op: str, rule: Rule) -> Backend:
+def plant_rule_on_bare_engine(op: str, rule: Rule) -> Backend:
     """Return a backend of this op alone on an engine that copies and checks nothing.
 
     If an array that a pullback saved is overwritten, the pullback reads what is there by then.

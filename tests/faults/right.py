@@ -63,7 +63,7 @@ def right_rule(op: str, kind: str, name: str = "") -> Callable[[Rule], Rule]:
     return declare
 
 
-def require_both_bounds(rule: Rule) -> Rule:
+def leave_missing_bounds_to_spec(rule: Rule) -> Rule:
     """Return the rule of clip as one that leaves calls without one of the bounds to the spec."""
 
     def clip(x: Array, min: Array | None = None, max: Array | None = None) -> RuleResult:  # noqa: A002

@@ -201,26 +201,26 @@ for compute in (compute_running_statistics, compute_merged_statistics):
 def logsumexp_of_one_pass(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
     """The largest element so far is subtracted (Milakov and Gimelshein, 2018)."""
     _, pulls = OPS["logsumexp"].rule(x, axis=axis, keepdims=keepdims)
-    top, total = compute_online_max_and_sum(flatten_reduced_axes(x, axis))
+    top, total = compute_online_max_and_exp_sum(flatten_reduced_axes(x, axis))
     with np.errstate(divide="ignore"):
         return reshape_like_value("logsumexp", x, np.log(total) + top, axis, keepdims), pulls
 
 
 @right_rule("softmax", KIND_ORDER)
 def softmax_of_one_pass(x: Array, *, axis: int = -1) -> RuleResult:
-    top, total = (np.expand_dims(s, axis) for s in compute_online_max_and_sum(np.moveaxis(x, axis, -1)))
+    top, total = (np.expand_dims(s, axis) for s in compute_online_max_and_exp_sum(np.moveaxis(x, axis, -1)))
     y = np.exp(x - top) / total
     return y, (lambda g: y * (g - (g * y).sum(axis=axis, keepdims=True)),)
 
 
 @right_rule("log_softmax", KIND_ORDER)
 def log_softmax_of_one_pass(x: Array, *, axis: int = -1) -> RuleResult:
-    top, total = (np.expand_dims(s, axis) for s in compute_online_max_and_sum(np.moveaxis(x, axis, -1)))
+    top, total = (np.expand_dims(s, axis) for s in compute_online_max_and_exp_sum(np.moveaxis(x, axis, -1)))
     y = x - top - np.log(total)
     return y, (lambda g: g - np.exp(y) * g.sum(axis=axis, keepdims=True),)
 
 
-def compute_online_max_and_sum(x: Array) -> tuple[Array, Array]:
+def compute_online_max_and_exp_sum(x: Array) -> tuple[Array, Array]:
     """Return the largest element of each row, and the sum of the exponentials of all elements minus it."""
     top, total = np.full(x.shape[:-1], -np.inf, x.dtype), np.zeros(x.shape[:-1], x.dtype)
     for term in np.moveaxis(x, -1, 0):

@@ -12,18 +12,18 @@ from typing import Any
 from tests.faults.alarms import TrialResult
 from tests.faults.equivalent import EQUIVALENT
 from tests.faults.fault import Fault
-from tests.faults.measurement import FaultOutcome, Measurement
+from tests.faults.measurement import FaultSeedOutcome, Measurement
 from tests.faults.registry import faults, right_variants
 
 MIN_SHARE_OF_SEEDS = 0.8  # a fault counts as detected if at least this share of the seeds detects it
 
 
 @dataclass
-class FaultResult:
+class FaultResultOverSeeds:
     """One fault over all seeds."""
 
     fault: Fault
-    outcomes: list[FaultOutcome] = field(default_factory=list)
+    outcomes: list[FaultSeedOutcome] = field(default_factory=list)
 
     @property
     def detection_count(self) -> int:
@@ -55,7 +55,7 @@ class Summary:
         processor_seconds: Processor time of all of them.
     """
 
-    fault_results: list[FaultResult]
+    fault_results: list[FaultResultOverSeeds]
     trial_results: list[TrialResult]
     seconds: float
     processes: int
@@ -71,7 +71,7 @@ class Summary:
         return statistics.mean(of_seed)
 
     @property
-    def survivors(self) -> list[FaultResult]:
+    def survivors(self) -> list[FaultResultOverSeeds]:
         return sorted(
             (f for f in self.fault_results if f.detection_count < len(f.outcomes)),
             key=lambda f: f.detection_count,
@@ -91,7 +91,7 @@ class Summary:
         """The results of variants."""
         return [r for r in self.trial_results if r.trial.backend in right_variants()]
 
-    def count_by_property(self) -> Counter[str]:
+    def count_detections_by_property(self) -> Counter[str]:
         return sum((f.detections_by_property for f in self.fault_results), Counter())
 
     def as_json(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Summary:
             "right variants": sorted({r.trial.backend for r in self.variant_results}),
             "judged cases of right variants": count_judged_cases(self.variant_results),
             "false alarms": [asdict(r) for r in self.alarms],
-            "by fault": [_describe(f) for f in self.fault_results],
+            "by fault": [_describe_fault_result(f) for f in self.fault_results],
         }
 
 
@@ -125,13 +125,13 @@ def count_judged_cases(results: Iterable[TrialResult]) -> int:
 
 def summarize(measurement: Measurement, seconds: float, processes: int) -> Summary:
     """Return the summary of a measurement that took so many seconds in so many processes."""
-    results: dict[str, FaultResult] = {}
+    results: dict[str, FaultResultOverSeeds] = {}
     for outcome in measurement.outcomes:
-        results.setdefault(outcome.fault, FaultResult(faults()[outcome.fault])).outcomes.append(outcome)
+        results.setdefault(outcome.fault, FaultResultOverSeeds(faults()[outcome.fault])).outcomes.append(outcome)
     return Summary([*results.values()], measurement.trial_results, seconds, processes, measurement.seconds)
 
 
-def _describe(f: FaultResult) -> dict[str, Any]:
+def _describe_fault_result(f: FaultResultOverSeeds) -> dict[str, Any]:
     return {
         "op": f.fault.op,
         "kind": f.fault.kind,

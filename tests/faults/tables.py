@@ -10,7 +10,7 @@ from rich.table import Table
 from gradspec.properties.running.matrix import to_sentence
 from gradspec.reference import OPS
 from tests.faults.equivalent import EQUIVALENT
-from tests.faults.summary import MIN_SHARE_OF_SEEDS, FaultResult, Summary, count_judged_cases
+from tests.faults.summary import MIN_SHARE_OF_SEEDS, FaultResultOverSeeds, Summary, count_judged_cases
 from tests.faults.tolerance_curves import CurvePoint, Tolerance
 
 
@@ -77,7 +77,7 @@ def summarize_in_sentences(summary: Summary) -> list[str]:
     return [*sentences, f"{times}, {summary.processor_seconds:.0f} s of the processor"]
 
 
-def _make_table_by_op(results: list[FaultResult]) -> Table:
+def _make_table_by_op(results: list[FaultResultOverSeeds]) -> Table:
     kinds = list(dict.fromkeys(f.fault.kind for f in results))
     title = "Faults found / faults, by op and kind"
     table = Table(title=title, pad_edge=False, padding=(0, 1, 0, 0), title_justify="left")
@@ -86,7 +86,7 @@ def _make_table_by_op(results: list[FaultResult]) -> Table:
         table.add_column(kind, justify="right")
     table.add_column("median\nexamples", justify="right")
 
-    def add_row(name: str, faults: list[FaultResult]) -> None:
+    def add_row(name: str, faults: list[FaultResultOverSeeds]) -> None:
         cells = [_format_cell([f for f in faults if f.fault.kind == kind]) for kind in kinds]
         table.add_row(name, *cells, _format_cell(faults), _format_median(faults))
 
@@ -126,7 +126,7 @@ def _print_survivors(summary: Summary, console: Console) -> None:
     console.print(table)
 
 
-def _format_cell(results: list[FaultResult]) -> str:
+def _format_cell(results: list[FaultResultOverSeeds]) -> str:
     if not results:
         return ""
     detected = sum(f.is_detected for f in results)
@@ -134,5 +134,5 @@ def _format_cell(results: list[FaultResult]) -> str:
     return text if detected == len(results) else f"[bold red]{text}[/]"
 
 
-def _format_median(results: list[FaultResult]) -> str:
+def _format_median(results: list[FaultResultOverSeeds]) -> str:
     return f"{statistics.median(f.median_examples for f in results):g}"

@@ -30,8 +30,8 @@ COPY_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128)
 class Tolerance:
     """How far off a result may be: `factor` times the noise of `copies` jittered copies."""
 
-    factor: float = judge.FACTOR
-    copies: int = judge.JITTERED_COPIES[-1]
+    factor: float = judge.ALLOWED_FACTOR
+    copies: int = judge.JITTERED_COPY_COUNTS[-1]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class CurvePoint:
         return sum(alarm.split(" | ")[0] in right_variants() for alarm in self.alarms)
 
 
-CURVE_TOLERANCES = [Tolerance(factor=f) for f in FACTORS], [Tolerance(copies=k) for k in COPY_COUNTS]
+TOLERANCES_OF_EACH_CURVE = [Tolerance(factor=f) for f in FACTORS], [Tolerance(copies=k) for k in COPY_COUNTS]
 """The tolerances of the two curves, each from the narrowest to the widest."""
 
 
@@ -68,7 +68,7 @@ def use_tolerance(tolerance: Tolerance) -> Iterator[None]:
     k = tolerance.copies
     numbers = {
         "FACTOR": tolerance.factor,
-        "JITTERED_COPIES": (*(min(c, k) for c in judge.JITTERED_COPIES[:-1]), k),
+        "JITTERED_COPIES": (*(min(c, k) for c in judge.JITTERED_COPY_COUNTS[:-1]), k),
     }
     with ExitStack() as stack:
         for name, module in list(sys.modules.items()):
@@ -119,9 +119,9 @@ def measure_curves(
     futures = {
         pool.submit(measure_points, task, tolerances): i
         for task in op_tasks
-        for i, tolerances in enumerate(CURVE_TOLERANCES)
+        for i, tolerances in enumerate(TOLERANCES_OF_EACH_CURVE)
     }
-    parts: list[list[list[CurvePoint]]] = [[] for _ in CURVE_TOLERANCES]
+    parts: list[list[list[CurvePoint]]] = [[] for _ in TOLERANCES_OF_EACH_CURVE]
     for n, future in enumerate(as_completed(futures), 1):
         parts[futures[future]].append(future.result())
         report(f"{n:,} of {len(futures):,} tasks of the curves")

@@ -16,7 +16,7 @@ from gradspec.reference import OPS, VJP, record
 SEED = 0
 """One for all tests, so that the cases do not depend on the text of a test."""
 
-QUIET_SETTINGS = settings(
+GENERATE_ONLY_SETTINGS = settings(
     max_examples=40, derandomize=True, database=None, deadline=None, phases=[Phase.generate]
 )
 """About twice the examples of the default profile, always the same ones, and nothing is shrunk."""
@@ -36,7 +36,7 @@ def find_violation(
     law: Law,
     backend: Backend,
     *,
-    example_settings: settings = QUIET_SETTINGS,
+    example_settings: settings = GENERATE_ONLY_SETTINGS,
     draw_cases: Callable[[OpUnderTest], st.SearchStrategy[list[Any]]] | None = None,
     **cases: Any,
 ) -> LawViolation | None:

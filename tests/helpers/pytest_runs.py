@@ -36,7 +36,7 @@ def make_command(*arguments: str, properties: str = "gradspec.properties") -> li
     return [sys.executable, "-m", "pytest", *plugin, "--pyargs", properties, *options, *arguments]
 
 
-def read_readme_backend() -> str:
+def read_example_backend() -> str:
     """Return the source of the backend that the README shows in full, as `my_backend.py`."""
     text = (ROOT / "docs" / "backends.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(# my_backend\.py\n.*?)```", text, re.DOTALL)

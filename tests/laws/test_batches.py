@@ -74,17 +74,17 @@ def gradient_by_place(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJ
     return y, (lambda g: pull(g) * (np.arange(x.size).reshape(x.shape) != 1),)  # type: ignore[misc]
 
 
-BATCH_CASES: dict[str, Any] = {"cases_per_example": 2, "max_elements": 60}
-SYMMETRY_CASES: dict[str, Any] = {"cases_per_example": 3, "smooth": True}
+BATCH_CASE_OPTIONS: dict[str, Any] = {"cases_per_example": 2, "max_elements": 60}
+SYMMETRY_CASE_OPTIONS: dict[str, Any] = {"cases_per_example": 3, "smooth": True}
 FAULTS: list[tuple[str, Rule, Any, dict[str, Any]]] = [
-    ("tanh", a_kernel_of_one_block, a_batch_equals_its_members, BATCH_CASES),
-    ("relu", a_vectorized_kernel_that_ends_otherwise, a_batch_equals_its_members, BATCH_CASES),
-    ("linear", rows_past_the_grid_are_lost, a_batch_equals_its_members, BATCH_CASES),
-    ("layer_norm", statistics_of_the_whole_batch, a_batch_equals_its_members, BATCH_CASES),
-    ("softmax", softmax_of_bounded_numbers, symmetries_are_kept, SYMMETRY_CASES),
-    ("softmax", softmax_that_overflows, symmetries_are_kept, SYMMETRY_CASES),
-    ("var", variance_of_squares, symmetries_are_kept, SYMMETRY_CASES),
-    ("max", gradient_by_place, symmetries_are_kept, SYMMETRY_CASES),
+    ("tanh", a_kernel_of_one_block, a_batch_equals_its_members, BATCH_CASE_OPTIONS),
+    ("relu", a_vectorized_kernel_that_ends_otherwise, a_batch_equals_its_members, BATCH_CASE_OPTIONS),
+    ("linear", rows_past_the_grid_are_lost, a_batch_equals_its_members, BATCH_CASE_OPTIONS),
+    ("layer_norm", statistics_of_the_whole_batch, a_batch_equals_its_members, BATCH_CASE_OPTIONS),
+    ("softmax", softmax_of_bounded_numbers, symmetries_are_kept, SYMMETRY_CASE_OPTIONS),
+    ("softmax", softmax_that_overflows, symmetries_are_kept, SYMMETRY_CASE_OPTIONS),
+    ("var", variance_of_squares, symmetries_are_kept, SYMMETRY_CASE_OPTIONS),
+    ("max", gradient_by_place, symmetries_are_kept, SYMMETRY_CASE_OPTIONS),
 ]
 UNSEEN_BY_OTHER_LAWS = (
     a_kernel_of_one_block,
@@ -113,5 +113,5 @@ def test_some_faults_are_seen_by_no_other_law(op: str, rule: Rule) -> None:
 
 def test_sums_may_be_in_any_order() -> None:
     backend = make_backend_of_rules(sum=sums_in_another_order)
-    assert not find_violation(a_batch_equals_its_members, backend, **BATCH_CASES)
-    assert not find_violation(symmetries_are_kept, backend, **SYMMETRY_CASES)
+    assert not find_violation(a_batch_equals_its_members, backend, **BATCH_CASE_OPTIONS)
+    assert not find_violation(symmetries_are_kept, backend, **SYMMETRY_CASE_OPTIONS)

@@ -20,14 +20,14 @@ from tests.faults.engines import (
     pull_newest_first,
     second_branch_is_lost,
 )
-from tests.helpers.planting import QUIET_SETTINGS, find_violation
+from tests.helpers.planting import GENERATE_ONLY_SETTINGS, find_violation
 
 
 def find_program_violation(backend: Backend) -> LawViolation | None:
     """Return how the backend breaks the law, or None."""
     target = BackendUnderTest(backend=backend, dtypes=["float64", "float32"])
 
-    @QUIET_SETTINGS
+    @GENERATE_ONLY_SETTINGS
     @given(data=st.data())
     def check(data: st.DataObject) -> None:
         for _ in range(PROGRAMS_PER_EXAMPLE):

@@ -12,7 +12,7 @@ from gradspec.reference import OPS, VJP
 from gradspec.reference.dispatch import unwrap
 from tests.helpers.planting import find_violation, make_backend_of_rules
 
-SECOND_ORDER_CASES: dict[str, Any] = {"smooth": True, "cases_per_example": 1, "max_elements": 40}
+SECOND_ORDER_CASE_OPTIONS: dict[str, Any] = {"smooth": True, "cases_per_example": 1, "max_elements": 40}
 
 
 def tanh_that_saves_a_constant(x: Any) -> VJP:
@@ -50,14 +50,14 @@ FAULTS: list[tuple[str, Callable[..., VJP]]] = [
 @pytest.mark.parametrize(("op", "rule"), FAULTS)
 def test_a_fault_is_found_and_by_no_law_about_first_derivatives(op: str, rule: Callable[..., VJP]) -> None:
     backend = make_backend_of_rules(**{op: rule})
-    assert find_violation(second_derivatives_agree, backend, **SECOND_ORDER_CASES)
+    assert find_violation(second_derivatives_agree, backend, **SECOND_ORDER_CASE_OPTIONS)
     assert not find_violation(every_gradient_agrees, backend, smooth=True)
 
 
 def test_other_formulas_pass() -> None:
     right = make_backend_of_rules(square=square_as_a_sum)
     wrong = make_backend_of_rules(square=lambda x: (x * x, (lambda g: g * unwrap(2 * x),)))
-    assert not find_violation(second_derivatives_agree, right, **SECOND_ORDER_CASES)
+    assert not find_violation(second_derivatives_agree, right, **SECOND_ORDER_CASE_OPTIONS)
     assert find_violation(second_derivatives_agree, wrong)
 
 

@@ -20,7 +20,7 @@ from gradspec.properties.judging.messages import describe_exception, make_printa
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.second_order import make_moderate
 from gradspec.properties.laws.value import value_agrees
-from gradspec.properties.running.failure import FailingBackend, LawViolation
+from gradspec.properties.running.failure import BackendLabel, LawViolation
 from gradspec.properties.running.simplify import count_characters_to_read, is_legal, simplify_case
 from gradspec.properties.running.targets import OpUnderTest
 from gradspec.reference import OPS
@@ -123,7 +123,7 @@ def test_a_script_writes_down_exactly_its_case(case: Case) -> None:
 
 def make_violation(case: Case, judgement: Judgement | None = None) -> LawViolation:
     judgement = judgement or Judgement("disagree", 'it said """no\\" and ended in a quote"')
-    return LawViolation(value_agrees, FailingBackend('qu"ote\\', "cpu", "numpy"), case, judgement)
+    return LawViolation(value_agrees, BackendLabel('qu"ote\\', "cpu", "numpy"), case, judgement)
 
 
 def test_a_script_of_a_right_backend_says_so(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_other_numbers_obey_the_law_as_well(name: str) -> None:
     block = np.random.default_rng(0).integers(0, 256, 64, np.uint8)
     right: Backend = make_backend_of_ops({name: OPS[name].apply}, "spec")
     for seed in range(4):
-        case = fill_case(OPS[name], OPS[name].cases(SeededChoices(seed)), "float64", block)
+        case = fill_case(OPS[name], OPS[name].draw_call(SeededChoices(seed)), "float64", block)
         others = [vary_case(case, k) for k in range(4)]
         assert all(judge_case(every_gradient_agrees, right, other).verdict == "agree" for other in others)
 

@@ -2,13 +2,13 @@
 
 import re
 
-from gradspec.properties.running.matrix import Entry, Tally, format_tables
+from gradspec.properties.running.matrix import PropertyResult, Tally, format_tables
 
 BACKENDS = ("numpy", "torch", "spec")
 
 
-def make_entry(test: str, op: str, backend: str, outcome: str, cases: int, worst: float) -> Entry:
-    return Entry(test, op, backend, outcome, Tally(cases, cases // 2, 0, worst))
+def make_entry(test: str, op: str, backend: str, outcome: str, cases: int, worst: float) -> PropertyResult:
+    return PropertyResult(test, op, backend, outcome, Tally(cases, cases // 2, 0, worst))
 
 
 ENTRIES = [

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from gradspec.properties.running import options
 from gradspec.properties.running.budget import Budget
-from gradspec.properties.running.matrix import Entry, Tally, format_tables
-from gradspec.properties.running.report import Report, ReportedFailure, show_failures, show_matrix
+from gradspec.properties.running.matrix import PropertyResult, Tally, format_tables
+from gradspec.properties.running.report import RunResults, ReportedFailure, show_failures, show_matrix
 from gradspec.properties.running.selection import split_shard
 from tests.helpers.pytest_runs import copy_one_property, run_properties
 
@@ -148,9 +148,9 @@ def test_a_budget_and_a_shard_run(tmp_path: Path) -> None:
     assert entry["tally"]["judged"] > 100  # quick alone makes 18
 
 
-def make_entries(backends: list[str], ops: int = 3) -> list[Entry]:
+def make_entries(backends: list[str], ops: int = 3) -> list[PropertyResult]:
     return [
-        Entry(f"test_{name}", f"op{i}", b, "failed" if i == 2 else "passed", Tally(12_345, 12_000, 0, 0.5))
+        PropertyResult(f"test_{name}", f"op{i}", b, "failed" if i == 2 else "passed", Tally(12_345, 12_000, 0, 0.5))
         for b in backends
         for i in range(ops)
         for name in ("every_gradient_agrees", "spec_agrees_with_numerical_differentiation")
@@ -168,7 +168,7 @@ def test_tables_fit_a_hundred_columns(count: int) -> None:
 
 def test_tables_of_nasty_names_do_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(width=100, force_terminal=False)
-    report = Report(make_entries(["[red]\x1b[31mevil\n"]), [])
+    report = RunResults(make_entries(["[red]\x1b[31mevil\n"]), [])
     show_matrix(report, console, {"[b]gone": "why\x1b\nnot"}, {"[red]evil": ["op\x00"]})
     out = capsys.readouterr().out
     assert "\x1b" not in out
@@ -182,7 +182,7 @@ def test_failures_of_one_cause_are_one(capsys: pytest.CaptureFixture[str]) -> No
         )
         for i in (3, 1, 2)
     ]
-    report = Report([], failures)
+    report = RunResults([], failures)
     assert [[f.target_name for f in group] for group in report.group_failures()] == [["op1", "op2", "op3"]]
     show_failures(report, Console(width=100))
     out = capsys.readouterr().out

@@ -58,11 +58,11 @@ def test_a_warning_as_cases_are_drawn_is_no_failure(category: type[Warning]) -> 
         op_under_test.check_law_on_cases(value_agrees, data)
 
     target = make_op_under_test("exp")
-    perform_property(test_that_warns, {"op_under_test": target}, target, "drawing", profile=PROFILE)
+    perform_property(test_that_warns, {"op_under_test": target}, target, "drawing", profile=GENERATE_ONLY_PROFILE)
     assert target.tally.judged
 
 
-PROFILE = {"phases": [Phase.generate], "database": None, "max_examples": 2, "derandomize": True}
+GENERATE_ONLY_PROFILE = {"phases": [Phase.generate], "database": None, "max_examples": 2, "derandomize": True}
 
 
 @pytest.mark.parametrize("op", OPS_OF_EACH_FAMILY)
@@ -125,5 +125,5 @@ def _count_cases_of_property(
 
     before, target.judge_case = target.tally.judged, judge_strictly
     arguments = {argument: target, **parameters}
-    perform_property(test, arguments, target, f"warnings-{test.__name__}", profile=PROFILE)
+    perform_property(test, arguments, target, f"warnings-{test.__name__}", profile=GENERATE_ONLY_PROFILE)
     return target.tally.judged - before

@@ -12,7 +12,7 @@ from gradspec.properties.drawing.choices import DrawnChoices
 from gradspec.reference import OPS, Op
 from gradspec.reference.cases import (
     Call,
-    IntegersBelow,
+    IntegerArrayBelow,
     SeededChoices,
     SmallestChoices,
     draw_axes,
@@ -29,11 +29,11 @@ MAX_ELEMENTS = 16
 
 
 def draw_calls(name: str, lengths: tuple[int, ...] = (0, 1, 2, 3)) -> list[Call]:
-    return [OPS[name].cases(SeededChoices(seed, lengths)) for seed in SEEDS]
+    return [OPS[name].draw_call(SeededChoices(seed, lengths)) for seed in SEEDS]
 
 
 def shapes_of(call: Call) -> list[tuple[int, ...]]:
-    return [s.shape if isinstance(s, IntegersBelow) else s for s in call.shapes]
+    return [s.shape if isinstance(s, IntegerArrayBelow) else s for s in call.shapes]
 
 
 def fraction_true(conditions: Iterable[bool]) -> float:
@@ -68,7 +68,7 @@ def test_a_seed_gives_one_case(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(OPS))
 def test_the_smallest_case_has_at_most_one_element_to_an_array(name: str) -> None:
-    assert all(np.prod(s) <= 1 for s in shapes_of(OPS[name].cases(SmallestChoices())))
+    assert all(np.prod(s) <= 1 for s in shapes_of(OPS[name].draw_call(SmallestChoices())))
 
 
 @pytest.mark.parametrize("name", sorted(OPS))
@@ -91,7 +91,7 @@ def test_some_arrays_are_empty_and_most_are_not(name: str) -> None:
 def test_no_array_is_larger_than_there_is_room(name: str) -> None:
     """Nor if another is empty: an axis of length 0 leaves the others no more room than one of length 1."""
     rngs = (np.random.default_rng(seed) for seed in range(500))
-    calls = (OPS[name].cases(DrawnChoices(b"", MAX_ELEMENTS, rng)) for rng in rngs)
+    calls = (OPS[name].draw_call(DrawnChoices(b"", MAX_ELEMENTS, rng)) for rng in rngs)
     assert max(math.prod(shape) for call in calls for shape in shapes_of(call)) <= MAX_ELEMENTS
 
 

@@ -75,7 +75,7 @@ def test_distances_have_the_shapes_of_the_arguments(name: str) -> None:
     op = OPS[name]
     assert op.kinks is not None
     for seed in range(50):
-        call = op.cases(SeededChoices(seed))
+        call = op.draw_call(SeededChoices(seed))
         arrays = [fill_from_domain(op.domain(i), shape) for i, shape in enumerate(call.shapes)]
         distances = op.kinks(*arrays, **call.keywords)
         assert [np.shape(d) for d in distances] == [x.shape for x in arrays]

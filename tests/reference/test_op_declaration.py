@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gradspec.reference import OPS, Tensor, op, ops
-from gradspec.reference.cases import Call, Choices, IntegersBelow, SmallestChoices
+from gradspec.reference.cases import Call, Choices, IntegerArrayBelow, SmallestChoices
 from gradspec.reference.domains import Booleans, Index, Integers, Interval, Positive, Real
 from gradspec.reference.op import fill_from_domain
 from gradspec.reference.rule import VJP
@@ -54,7 +54,7 @@ def test_one_function_may_return_every_gradient() -> None:
     def twice(x: Real, i: Index, y: Real) -> VJP:
         return x + y, lambda g: (g, None, g)
 
-    declared = op(lambda _: Call(((), IntegersBelow((), 1), ())))(twice)
+    declared = op(lambda _: Call(((), IntegerArrayBelow((), 1), ())))(twice)
     assert declared.differentiable_arguments(3) == (0, 2)
 
 
@@ -103,7 +103,7 @@ def test_a_pullback_for_an_integer_argument_is_refused() -> None:
     def take(x: Real, i: Index) -> VJP:
         return x, (lambda g: g, lambda g: g)
 
-    assert "None" in catch_refusal_message(take, lambda _: Call(((), IntegersBelow((), 1))))
+    assert "None" in catch_refusal_message(take, lambda _: Call(((), IntegerArrayBelow((), 1))))
 
 
 def test_an_argument_without_a_pullback_is_refused() -> None:
@@ -158,7 +158,7 @@ def test_a_sample_is_inside_its_domain(domain: Interval) -> None:
 
 
 def test_samples_of_integers_and_truth_values() -> None:
-    assert fill_from_domain(Integers(), IntegersBelow((2,), 5)).tolist() == [0, 0]
+    assert fill_from_domain(Integers(), IntegerArrayBelow((2,), 5)).tolist() == [0, 0]
     assert fill_from_domain(Booleans(), (2,)).tolist() == [True, True]
 
 
@@ -175,7 +175,7 @@ def test_a_variadic_op_takes_any_number_of_arrays() -> None:
 
     declared = op(cases)(total)
     assert declared.variadic
-    assert declared.cases(SmallestChoices()) == Call(((),))
+    assert declared.draw_call(SmallestChoices()) == Call(((),))
     assert declared.differentiable_arguments(3) == (0, 1, 2)
     assert [declared.argument_name(1), declared.domain(2)] == ["xs[1]", Interval(0.0)]
     assert declared([1.0, 2.0]) == 3

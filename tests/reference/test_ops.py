@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from gradspec.reference import OPS, Op, Tensor, ops, vjp
-from gradspec.reference.cases import IntegersBelow, SeededChoices
+from gradspec.reference.cases import IntegerArrayBelow, SeededChoices
 from gradspec.reference.domains import Booleans, Integers
 from gradspec.reference.erf import erf
 from gradspec.reference.ops import nn
@@ -25,7 +25,7 @@ def draw_inputs(op: Op, shapes: tuple[Any, ...], rng: np.random.Generator, dtype
     for i, shape in enumerate(shapes):
         domain = op.domain(i)
         if isinstance(domain, Integers):
-            assert isinstance(shape, IntegersBelow)
+            assert isinstance(shape, IntegerArrayBelow)
             arrays.append(rng.integers(0, shape.bound, shape.shape))
         elif isinstance(domain, Booleans):
             arrays.append(np.asarray(rng.random(shape) < 0.5))
@@ -65,7 +65,7 @@ def compute_gradients(op: Any, *arrays: Any, g: Any = None, **keywords: Any) -> 
 def test_value_and_pullbacks_have_the_dtype_of_the_arguments(name: str, dtype: Any) -> None:
     op = OPS[name]
     for seed in range(20):
-        call = op.cases(SeededChoices(seed))
+        call = op.draw_call(SeededChoices(seed))
         arrays = draw_inputs(op, call.shapes, np.random.default_rng(seed), dtype)
         value, pullbacks = op.rule(*arrays, **call.keywords)
         g = np.ones(np.shape(value), dtype)
@@ -78,7 +78,7 @@ def test_value_and_pullbacks_have_the_dtype_of_the_arguments(name: str, dtype: A
 def test_gradients_have_the_shape_of_the_arguments(name: str) -> None:
     op = OPS[name]
     for seed in range(20):
-        call = op.cases(SeededChoices(seed))
+        call = op.draw_call(SeededChoices(seed))
         arrays = draw_inputs(op, call.shapes, np.random.default_rng(seed), np.float32)
         fn, floats = as_function_of_floats(op, arrays, call.keywords)
         value, pullback = vjp(fn, *floats)
@@ -91,7 +91,7 @@ def test_second_derivatives_are_those_of_the_first(name: str) -> None:
     op = OPS[name]
     for seed in range(6):
         rng = np.random.default_rng(seed)
-        call = op.cases(SeededChoices(seed, (1, 2, 3)))
+        call = op.draw_call(SeededChoices(seed, (1, 2, 3)))
         arrays = draw_inputs(op, call.shapes, rng, np.longdouble)
         fn, floats = as_function_of_floats(op, arrays, call.keywords)
         g, *directions = [

@@ -34,7 +34,7 @@ def measure_sharing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     drawn_cases.clear_cache()
 
 
-SAMPLE_FAULTS = [
+FAULTS_OF_ONE_OP = [
     "tanh: the gradient is doubled",
     "tanh: the gradient is slightly too large",
     "tanh: the call writes to its first array",
@@ -43,9 +43,9 @@ SAMPLE_FAULTS = [
 
 
 def test_what_is_shared_changes_no_outcome(measure_sharing: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    together = [detect_fault(faults()[name], seed=1) for name in [*SAMPLE_FAULTS, *SAMPLE_FAULTS]]
+    together = [detect_fault(faults()[name], seed=1) for name in [*FAULTS_OF_ONE_OP, *FAULTS_OF_ONE_OP]]
     monkeypatch.undo()
-    alone = [detect_fault(faults()[name], seed=1) for name in SAMPLE_FAULTS]
+    alone = [detect_fault(faults()[name], seed=1) for name in FAULTS_OF_ONE_OP]
     assert together == [*alone, *alone]
     assert all(alone)
 
@@ -91,7 +91,7 @@ def test_alarms_come_of_narrow_tolerances(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_settings_in_use_are_on_the_curves() -> None:
-    assert all(Tolerance() in tolerances for tolerances in tolerance_curves.CURVE_TOLERANCES)
+    assert all(Tolerance() in tolerances for tolerances in tolerance_curves.TOLERANCES_OF_EACH_CURVE)
 
 
 @pytest.mark.parametrize("fault", [*make_engine_faults()], ids=repr)

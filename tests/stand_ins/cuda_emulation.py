@@ -146,20 +146,20 @@ class Kernel:
             line = _find_source_line(self.module.code, Path(library._name), report.code)
             raise RuntimeError(f"{self.name}: {report.describe(arrays)}{line}")
         by_argument = dict(zip(arrays, spans, strict=True))
-        counts = ({i: int(getattr(span, field)) for i, span in by_argument.items()} for field in _COUNTS)
+        counts = ({i: int(getattr(span, field)) for i, span in by_argument.items()} for field in _TRAFFIC_FIELDS)
         traffic.append(MemoryTraffic(self.name, *counts))
         return outcome
 
 
 # The structs and enums of cuda_memory_checks.h
 
-_COUNTS = ("bytes", "read", "written", "distinct_read", "distinct_written")
+_TRAFFIC_FIELDS = ("bytes", "read", "written", "distinct_read", "distinct_written")
 
 
 class _Span(ctypes.Structure):
     """`struct Span`."""
 
-    _fields_ = [("start", ctypes.c_size_t), *((name, ctypes.c_ulonglong) for name in _COUNTS)]
+    _fields_ = [("start", ctypes.c_size_t), *((name, ctypes.c_ulonglong) for name in _TRAFFIC_FIELDS)]
 
     @classmethod
     def from_array(cls, x: np.ndarray[Any, Any]) -> "_Span":
@@ -169,7 +169,7 @@ class _Span(ctypes.Structure):
 
 _OUT_OF_BOUNDS, _MISALIGNED, _BEYOND_LOCAL_ARRAY = 1, 2, 3
 _IN_ARGUMENT, _IN_SHARED_MEMORY = 1, 2
-_Index = ctypes.c_uint * 3
+_BlockIndex = ctypes.c_uint * 3
 
 
 class _Report(ctypes.Structure):
@@ -178,10 +178,10 @@ class _Report(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int) for name in ("fault", "access", "place", "number")),
         *((name, ctypes.c_longlong) for name in ("at", "bytes", "size")),
-        ("block", _Index),
+        ("block", _BlockIndex),
         ("thread", ctypes.c_uint),
         ("other_access", ctypes.c_int),
-        ("other_block", _Index),
+        ("other_block", _BlockIndex),
         ("other_thread", ctypes.c_uint),
         ("code", ctypes.c_ulonglong),
         ("type", ctypes.c_char * 80),

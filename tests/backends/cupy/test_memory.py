@@ -500,15 +500,15 @@ def test_a_wrong_access_is_refused(fault: str) -> None:
 # Passes over the memory
 
 ROWS, COLUMNS = 20, 304
-TABLE, CLASSES = normal(ROWS, COLUMNS), np.arange(ROWS)
+TABLE, TARGETS = normal(ROWS, COLUMNS), np.arange(ROWS)
 ReadsAndWrites = tuple[int, int]
 EXPECTED_PASSES: dict[str, tuple[str, tuple[Any, ...], dict[str, Any], ReadsAndWrites, ReadsAndWrites]] = {
     "tanh": ("tanh", (TABLE,), {}, (1, 1), (2, 1)),
     "softmax": ("softmax", (TABLE,), {}, (1, 1), (2, 1)),
     "log_softmax": ("log_softmax", (TABLE,), {}, (1, 1), (2, 1)),
     "softmax of columns": ("softmax", (TABLE,), {"axis": 0}, (2, 1), (4, 1)),
-    "cross_entropy": ("cross_entropy", (TABLE, CLASSES), {}, (1, 1), (1, 1)),
-    "cross_entropy as a loss": ("cross_entropy", (TABLE, CLASSES), {"cotangent": 1}, (1, 1), (0, 0)),
+    "cross_entropy": ("cross_entropy", (TABLE, TARGETS), {}, (1, 1), (1, 1)),
+    "cross_entropy as a loss": ("cross_entropy", (TABLE, TARGETS), {"cotangent": 1}, (1, 1), (0, 0)),
     "layer_norm": ("layer_norm", (TABLE, normal(COLUMNS), normal(COLUMNS)), {}, (1, 1), (2, 1)),
     "add": ("add", (TABLE, normal(ROWS, COLUMNS, seed=1)), {}, (2, 1), (0, 0)),
     "a row added": ("add", (TABLE, normal(COLUMNS)), {}, (1, 1), (1, 0)),
