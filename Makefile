@@ -82,7 +82,7 @@ clean:  ## Remove .venv, builds and caches
 	rm -rf .venv .venv-* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-STAND_INS := --backend tests.stand_ins.cupy_backends:composed $(if $(shell command -v $${CXX:-g++}),--backend tests.stand_ins.cupy_backends:gpu)
+STAND_INS := --backend tests.stand_ins.backends_on_fake_cupy:composed $(if $(shell command -v $${CXX:-g++}),--backend tests.stand_ins.backends_on_fake_cupy:gpu)
 
 # The first interpreter named that gradspec supports and that can make an environment.
 SUPPORTED := import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))

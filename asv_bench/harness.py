@@ -4,7 +4,7 @@ from itertools import cycle
 from time import process_time
 from typing import Any
 
-from asv_bench.measuring import clock, pytest_runs
+from asv_bench.measuring import pytest_runs, undisturbed_time
 from asv_bench.measuring.any_commit import AXIS_LENGTHS, MAX_ELEMENTS, SeededChoices
 from asv_bench.measuring.numerical_errors import make_case
 from asv_bench.measuring.timed_benchmark import TimedBenchmark
@@ -97,7 +97,7 @@ class Gradcheck:
         """Return how many cases we draw and judge while gradcheck checks one, over all ops without kinks."""
         # The first run also does what is done once in a process.
         _measure_both_seconds(1)
-        ours, theirs = _measure_both_seconds(1 if clock.IS_QUICK_RUN else 8)
+        ours, theirs = _measure_both_seconds(1 if undisturbed_time.IS_QUICK_RUN else 8)
         return round(theirs / ours, 1)
 
     track_lead.unit = "times as many"  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ from typing import Any
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from asv_bench.measuring.clock import measure_ratio_samples
+from asv_bench.measuring.undisturbed_time import measure_ratio_samples
 from asv_bench.workloads.engines import prepare_engines
 from asv_bench.workloads.ops_and_backends import preload
 from asv_bench.workloads.programs import make_workloads_with_hand_gradients

@@ -16,8 +16,8 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import pytest
 
 from gradspec.properties.running import options
-from gradspec.properties.running.collector import ControllerPlugin
-from gradspec.properties.running.run import WorkerPlugin
+from gradspec.properties.running.controller_plugin import ControllerPlugin
+from gradspec.properties.running.worker_plugin import WorkerPlugin
 
 options.register_profiles()
 pytest_addoption = options.add_options

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gradspec.reference.cases import DrawCall, SmallestChoices, from_signature, parse_core_dimensions
+from gradspec.reference.calls import DrawCall, SmallestChoices, from_signature, parse_core_dimensions
 from gradspec.reference.domains import Booleans, Domain, Integers, Interval
 from gradspec.reference.kink_distances import KinkDistanceFunction
 from gradspec.reference.record import record

@@ -11,7 +11,7 @@ import pytest
 from asv_bench.tools import ratios
 from asv_bench.workloads.engines import ENGINE_BY_NAME
 from asv_bench.workloads.programs import make_workloads_with_hand_gradients
-from gradspec.properties.running.matrix import to_sentence
+from gradspec.properties.running.tables import to_sentence
 from gradspec.reference import OPS
 from tests.faults.collected_properties import properties
 
@@ -64,7 +64,9 @@ def promised(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         )
         monkeypatch.setattr(ratios, "measure_ratio_samples", measure_ratio_samples)
         monkeypatch.setattr(ratios, "measure_seconds_without_gc", lambda _: 0.001)
-        monkeypatch.setattr(ratios, "measure_chain_us_per_op", lambda *_: deep * ratios.MAX_MICROSECONDS_PER_OP)
+        monkeypatch.setattr(
+            ratios, "measure_chain_us_per_op", lambda *_: deep * ratios.MAX_MICROSECONDS_PER_OP
+        )
         monkeypatch.setattr("sys.argv", ["ratios", "--check"])
         return ratios.main()
 

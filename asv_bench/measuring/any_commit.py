@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
+from gradspec.reference import Op
+
 if TYPE_CHECKING:
-    from gradspec.reference.cases import IntegerArrayBelow, SeededChoices
+    from gradspec.reference.calls import Call, IntegerArrayBelow, SeededChoices
 else:
     try:
-        from gradspec.reference.cases import IntegerArrayBelow, SeededChoices
+        from gradspec.reference.calls import Call, IntegerArrayBelow, SeededChoices
     except ImportError:
         from gradspec.reference.cases import Below as IntegerArrayBelow
+        from gradspec.reference.cases import Call
         from gradspec.reference.cases import Seeded as SeededChoices
 
 try:
@@ -23,7 +26,16 @@ try:
 except ImportError:
     AXIS_LENGTHS, MAX_ELEMENTS = (1, 2, 3, 0, 4, 5, 7, 8, 17, 33), 300
 
-__all__ = ["AXIS_LENGTHS", "MAX_ELEMENTS", "IntegerArrayBelow", "SeededChoices", "load_judging"]
+__all__ = [
+    "AXIS_LENGTHS", "MAX_ELEMENTS", "Call", "IntegerArrayBelow", "SeededChoices", "draw_call", "load_judging",
+]  # fmt: skip
+
+
+def draw_call(op: Op, choices: Any) -> Call:
+    """Return a call of the op that `choices` choose."""
+    draw = getattr(op, "draw_call", None) or getattr(op, "cases")  # noqa: B009 - the name of older commits
+    call: Call = draw(choices)
+    return call
 
 
 def load_judging() -> Any:

@@ -13,8 +13,12 @@ from tempfile import TemporaryDirectory
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from asv_bench.measuring.clock import get_multiplication_seconds, make_multiplication, make_slice_timer
 from asv_bench.measuring.one_thread import ONE_THREAD
+from asv_bench.measuring.undisturbed_time import (
+    get_multiplication_seconds,
+    make_multiplication,
+    make_slice_timer,
+)
 from asv_bench.workloads.ops_and_backends import ROOT
 from gradspec.backends import load
 

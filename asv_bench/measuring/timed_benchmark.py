@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from asv_bench.measuring.clock import measure_seconds
+from asv_bench.measuring.undisturbed_time import measure_seconds
 from gradspec.backends import Backend
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from asv.config import Config
 from jinja2 import Environment, FileSystemLoader
 
-from asv_bench.measuring.clock import UNDISTURBED_TIMES_FILE
+from asv_bench.measuring.undisturbed_time import UNDISTURBED_TIMES_FILE
 from asv_bench.pages import plots
 from asv_bench.pages.bandwidth import compute_bandwidth_share
 from asv_bench.pages.results import Point, load_points, select_latest

@@ -22,7 +22,16 @@ from asv_bench.workloads.gpu_programs import GpuProgram, make_gpu_programs
 MIN_BYTES_BEFORE_REUSE = 256 * 2**20
 TIMED_CALLS = 50
 WARM_UP_CALLS = 5  # in which kernels are compiled and the allocators find their blocks
-TABLE_HEADINGS = ("work", "cupy, us", "torch, us", "compiled, us", "torch / cupy", "goal", "of copy", "repeatable")
+TABLE_HEADINGS = (
+    "work",
+    "cupy, us",
+    "torch, us",
+    "compiled, us",
+    "torch / cupy",
+    "goal",
+    "of copy",
+    "repeatable",
+)
 
 
 def measure_median_ms(

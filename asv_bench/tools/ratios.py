@@ -26,7 +26,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from asv_bench.measuring.clock import SAMPLES_PER_RATIO, measure_ratio_samples
+from asv_bench.measuring.undisturbed_time import SAMPLES_PER_RATIO, measure_ratio_samples
 from asv_bench.workloads import engines
 from asv_bench.workloads.engines import ENGINE_BY_NAME, prepare_engines
 from asv_bench.workloads.programs import Workload, chain, make_workloads_with_hand_gradients
@@ -99,7 +99,9 @@ def main() -> int:
             for name in runs
             if name not in ("by hand", "gradspec")
         }
-        cells["by hand"] = f"{min(measure_seconds_without_gc(runs['by hand']) for _ in range(5)) * 1e3:.2f} ms"
+        cells["by hand"] = (
+            f"{min(measure_seconds_without_gc(runs['by hand']) for _ in range(5)) * 1e3:.2f} ms"
+        )
         at_most, is_close_to_hand = get_promised_ratio(work, "gradspec", "by hand")
         to_hand = measure_median_ratio("gradspec", "by hand")
         message = f"{work.name}: {to_hand:.2f}, not {at_most}"

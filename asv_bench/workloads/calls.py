@@ -11,9 +11,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from asv_bench.measuring.any_commit import IntegerArrayBelow
+from asv_bench.measuring.any_commit import Call, IntegerArrayBelow, draw_call
 from gradspec.reference import Op
-from gradspec.reference.cases import Call
 from gradspec.reference.domains import Booleans, Domain, Integers, Interval
 
 Array = np.ndarray[Any, Any]
@@ -100,7 +99,7 @@ def is_contraction(op: Op) -> bool:
 def _make_call_up_to_matrices(op: Op, *, elements: int = 0, lengths: Iterable[int] = ()) -> Call:
     """Return the op's call with as many axes as it can have, up to two in the array that has the most."""
     lengths = list(_take_first_lengths(lengths))
-    calls = [op.draw_call(TypicalChoices(rank, elements, lengths)) for rank in (2, 1, 0)]
+    calls = [draw_call(op, TypicalChoices(rank, elements, lengths)) for rank in (2, 1, 0)]
     return next(call for call in calls if max(len(_get_plain_shape(s)) for s in call.shapes) <= 2)
 
 

@@ -9,9 +9,19 @@ import cupy
 import numpy as np
 
 from gradspec.backends.cupy.elementwise import THREADS_PER_BLOCK, launch_elementwise
-from gradspec.backends.cupy.launch import CPP_BINARY_FUNCTIONS, are_supported, choose_vector_width, compile_kernel
+from gradspec.backends.cupy.launch import (
+    CPP_BINARY_FUNCTIONS,
+    are_supported,
+    choose_vector_width,
+    compile_kernel,
+)
 from gradspec.backends.cupy.rules import widen_rule
-from gradspec.backends.cupy.sums import find_outer_product_sizes, sum_table, sum_to_shape, sum_to_shape_by_kernel
+from gradspec.backends.cupy.sums import (
+    find_outer_product_sizes,
+    sum_table,
+    sum_to_shape,
+    sum_to_shape_by_kernel,
+)
 from gradspec.reference import OPS
 from gradspec.reference.rule import VJP, Array, Pullback
 

@@ -5,7 +5,12 @@ from collections.abc import Callable
 import cupy
 import numpy as np
 
-from gradspec.backends.cupy.launch import CPP_UNARY_FUNCTIONS, are_supported, choose_vector_width, compile_kernel
+from gradspec.backends.cupy.launch import (
+    CPP_UNARY_FUNCTIONS,
+    are_supported,
+    choose_vector_width,
+    compile_kernel,
+)
 from gradspec.reference.rule import VJP, Array
 
 THREADS_PER_BLOCK = 256

@@ -11,7 +11,12 @@ import cupy
 
 from gradspec.backends.cupy import binary, rows
 from gradspec.backends.cupy.elementwise import elementwise_rule
-from gradspec.backends.cupy.launch import BIAS_ACTIVATIONS, CPP_BINARY_FUNCTIONS, CPP_UNARY_FUNCTIONS, are_supported
+from gradspec.backends.cupy.launch import (
+    BIAS_ACTIVATIONS,
+    CPP_BINARY_FUNCTIONS,
+    CPP_UNARY_FUNCTIONS,
+    are_supported,
+)
 from gradspec.backends.cupy.rules import RULES_OVERRIDING_SPEC, Rule, widen_rule
 from gradspec.backends.cupy.sums import reduction_rule, sum_table, sum_to_shape
 from gradspec.reference import OPS
@@ -87,12 +92,16 @@ FUSED_RULES |= {
     for name in CPP_UNARY_FUNCTIONS
     if name in OPS
 }
-FUSED_RULES |= {name: with_fallback(binary.binary_rule(name), OPS[name].rule) for name in CPP_BINARY_FUNCTIONS}
+FUSED_RULES |= {
+    name: with_fallback(binary.binary_rule(name), OPS[name].rule) for name in CPP_BINARY_FUNCTIONS
+}
 FUSED_RULES |= {
     name: with_fallback(rows.softmax_rule(name), OPS[name].rule) for name in ("softmax", "log_softmax")
 }
 FUSED_RULES |= {
-    "cross_entropy": with_fallback(rows.cross_entropy_rule(eager_gradient=False), RULES_OVERRIDING_SPEC["cross_entropy"]),
+    "cross_entropy": with_fallback(
+        rows.cross_entropy_rule(eager_gradient=False), RULES_OVERRIDING_SPEC["cross_entropy"]
+    ),
     "layer_norm": with_fallback(rows.layer_norm, OPS["layer_norm"].rule),
     "linear": with_fallback(linear, OPS["linear"].rule),
     "matmul": with_fallback(matmul, OPS["matmul"].rule),
@@ -102,7 +111,9 @@ FUSED_RULES |= {
 """Every op, fused where that pays."""
 
 EAGER_GRADIENT_RULES = {
-    "cross_entropy": with_fallback(rows.cross_entropy_rule(eager_gradient=True), RULES_OVERRIDING_SPEC["cross_entropy"])
+    "cross_entropy": with_fallback(
+        rows.cross_entropy_rule(eager_gradient=True), RULES_OVERRIDING_SPEC["cross_entropy"]
+    )
 }
 """Rules for where gradients will be asked for: they compute them in the forward pass."""
 

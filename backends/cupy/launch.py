@@ -35,14 +35,21 @@ BINARY_PULLBACK_OPS = ("divide", "pow", "maximum", "minimum")
 SOFTMAX_ENUMS = {"softmax": "SOFTMAX", "log_softmax": "LOG_SOFTMAX"}
 DIRECTIONS = ("forward", "backward")
 CPP_BOOLS = ("true", "false")
-TABLE_KERNEL_FUNCTIONS = ("none", "times", *(f"activated<{CPP_UNARY_FUNCTIONS[a]}>" for a in BIAS_ACTIVATIONS))
+TABLE_KERNEL_FUNCTIONS = (
+    "none",
+    "times",
+    *(f"activated<{CPP_UNARY_FUNCTIONS[a]}>" for a in BIAS_ACTIVATIONS),
+)
 
 KERNELS_BY_FILE: dict[str, list[str]] = {
     "elementwise": [f"{k}<T,V,{f}>" for k in ("value_of", "pull_of") for f in CPP_UNARY_FUNCTIONS.values()],
     "pair": [
         *(
             f"value_of_two<T,V,{f}>"
-            for f in (*CPP_BINARY_FUNCTIONS.values(), *(f"biased<{CPP_UNARY_FUNCTIONS[a]}>" for a in BIAS_ACTIVATIONS))
+            for f in (
+                *CPP_BINARY_FUNCTIONS.values(),
+                *(f"biased<{CPP_UNARY_FUNCTIONS[a]}>" for a in BIAS_ACTIVATIONS),
+            )
         ),
         *(
             f"pull_of_two<T,V,{CPP_BINARY_FUNCTIONS[f]},{first}>"

@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from gradspec.backends.cupy.arrays import raise_later_if
-from gradspec.backends.cupy.indexing import SplitKey, apply_basic_part, split_key
+from gradspec.backends.cupy.index_keys import SplitKey, apply_basic_part, split_key
 from gradspec.reference import OPS
 from gradspec.reference.arrays import unbroadcast
 from gradspec.reference.ops.nn import check_and_count_classes, cross_entropy_unchecked, describe_bad_targets
@@ -125,5 +125,7 @@ def _widen(x: Any) -> Any:
     return cast(x, dtype=np.float32) if _is_16_bit(x) else x
 
 
-COMPOSED_RULES: dict[str, Rule] = {name: widen_rule(RULES_OVERRIDING_SPEC.get(name, op.rule)) for name, op in OPS.items()}
+COMPOSED_RULES: dict[str, Rule] = {
+    name: widen_rule(RULES_OVERRIDING_SPEC.get(name, op.rule)) for name, op in OPS.items()
+}
 """The rules of every op, made of array functions alone."""

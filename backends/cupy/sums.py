@@ -8,8 +8,8 @@ import cupy
 import numpy as np
 
 from gradspec.backends.cupy.launch import (
-    NULL,
     CPP_UNARY_FUNCTIONS,
+    NULL,
     are_supported,
     choose_vector_width,
     compile_kernel,

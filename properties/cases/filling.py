@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from gradspec.properties.cases.case import Case, dtype_of
-from gradspec.properties.cases.values import COTANGENT_VALUES, alphabets
-from gradspec.reference.cases import Call, IntegerArrayBelow
+from gradspec.properties.cases.value_alphabets import COTANGENT_VALUES, alphabets
+from gradspec.reference.calls import Call, IntegerArrayBelow
 from gradspec.reference.domains import Booleans, Domain, Integers
 from gradspec.reference.op import Op
 from gradspec.reference.rule import Array

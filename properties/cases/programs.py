@@ -9,7 +9,7 @@ import numpy as np
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import dtype_of
 from gradspec.properties.cases.reproducible import ReprCase
-from gradspec.properties.cases.values import COTANGENT_VALUES
+from gradspec.properties.cases.value_alphabets import COTANGENT_VALUES
 from gradspec.reference.rule import Array
 
 MAX_STEPS = 8  # of a program

@@ -14,7 +14,7 @@ from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.cases.evaluate import run_on_backend
 from gradspec.properties.drawing.strategies import Draw, cases
 from gradspec.properties.judging.judge import SPEC_BACKEND
-from gradspec.reference.cases import SeededChoices
+from gradspec.reference.calls import SeededChoices
 from gradspec.reference.domains import Integers, Interval
 from gradspec.reference.op import Op
 from gradspec.reference.rule import Array

@@ -78,7 +78,9 @@ def cases(
             call = op.draw_call(choose)
             if op.arguments[-1] in op.defaults and choose.of([False, False, False, True]):
                 call = replace(call, shapes=call.shapes[:-1])
-            picks = np.frombuffer(block[-BYTES_OF_VALUES:], np.uint8) if i == 0 else draw_byte_block(call, rng)
+            picks = (
+                np.frombuffer(block[-BYTES_OF_VALUES:], np.uint8) if i == 0 else draw_byte_block(call, rng)
+            )
             case = fill_case(op, call, dtype, picks)
         example.append(move_away_from_kinks(case, rng) if smooth and op.kinks else case)
     return example

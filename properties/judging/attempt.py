@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.judging.judge import Judgement
-from gradspec.properties.judging.messages import (
+from gradspec.properties.judging.error_descriptions import (
     describe_exception,
     describe_exit,
     describe_object,
     get_message_line,
 )
+from gradspec.properties.judging.judge import Judgement
 
 Law = Callable[[Backend, Any], Judgement]
 """The question that a property asks of one case. Exceptions of the backend are failures."""

@@ -253,7 +253,9 @@ def _judge_equality(what: str, got: Array, exact: Array) -> Judgement:
     return Judgement("agree", informative=exact.size > 0)
 
 
-def _compute_at_precision(compute: Callable[[ConvertToPrecision], T], dtype: str, seed: int) -> tuple[T, RandomRounding]:
+def _compute_at_precision(
+    compute: Callable[[ConvertToPrecision], T], dtype: str, seed: int
+) -> tuple[T, RandomRounding]:
     """Return the outcome at the precision of a dtype, plain (seed 0) or jittered, and what rounded it.
 
     16-bit floats are computed in float32 and rounded at the end: once, apart from the jitter.

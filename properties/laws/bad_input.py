@@ -19,7 +19,7 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import Result, run_on_backend
 from gradspec.properties.judging.judge import SPEC_BACKEND, Judgement
-from gradspec.reference.cases import SmallestChoices
+from gradspec.reference.calls import SmallestChoices
 from gradspec.reference.op import Op, fill_from_domain
 
 

@@ -51,7 +51,9 @@ def gradient_at_kinks_is_a_legal_subgradient(backend: Backend, case: Case) -> Ju
     hull, sides = GradientHull(case), iterate_kink_sides(case)
     hull.add_sides(itertools.islice(sides, SIDES_PER_JUDGEMENT))
     judgement = hull.judge(got)
-    while judgement.verdict == "disagree" and (more_sides := list(itertools.islice(sides, SIDES_PER_JUDGEMENT))):
+    while judgement.verdict == "disagree" and (
+        more_sides := list(itertools.islice(sides, SIDES_PER_JUDGEMENT))
+    ):
         hull.add_sides(more_sides)
         judgement = hull.judge(got)
     return judgement

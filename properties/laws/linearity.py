@@ -16,7 +16,12 @@ import numpy as np
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case, exact_dtype
 from gradspec.properties.cases.evaluate import run_spec, value_and_pullback
-from gradspec.properties.judging.judge import ComputationJudge, ConvertToPrecision, Judgement, combine_judgements
+from gradspec.properties.judging.judge import (
+    ComputationJudge,
+    ConvertToPrecision,
+    Judgement,
+    combine_judgements,
+)
 from gradspec.reference.rule import Array
 
 Gradients = dict[str, Array]

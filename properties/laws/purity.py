@@ -129,7 +129,9 @@ def _are_bitwise_equal(x: Array, y: Array) -> bool:
     return bool(x.dtype == y.dtype) and x.shape == y.shape and x.tobytes() == y.tobytes()
 
 
-def _find_wrong_gradient(judge: Judge, names: list[str], gradients: list[Array], expected: list[Array]) -> str:
+def _find_wrong_gradient(
+    judge: Judge, names: list[str], gradients: list[Array], expected: list[Array]
+) -> str:
     """Return which gradient is neither bit for bit as expected nor right; "" if none."""
     for name, d, e in zip(names, gradients, expected, strict=True):
         if not _are_bitwise_equal(d, e) and judge.judge_gradient(name, d).verdict == "disagree":

@@ -24,7 +24,7 @@ from gradspec.properties.judging.judge import (
     combine_judgements,
 )
 from gradspec.reference import Op
-from gradspec.reference.cases import SeededChoices
+from gradspec.reference.calls import SeededChoices
 from gradspec.reference.domains import Interval
 from gradspec.reference.rule import Array
 

@@ -20,8 +20,8 @@ import numpy as np
 from gradspec.backends.loading import BUILT_IN
 from gradspec.properties.cases.reproducible import ReprCase, ReproducibleCase
 from gradspec.properties.judging.attempt import CrashOrTimeout, Law
+from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.judging.judge import Judgement
-from gradspec.properties.judging.messages import make_printable
 
 __all__ = ["BackendLabel", "Law", "LawViolation", "ReprCase", "ReproducibleCase"]
 
@@ -38,9 +38,7 @@ class BackendLabel:
 class LawViolation(AssertionError):
     """A backend breaks a law on a case."""
 
-    def __init__(
-        self, law: Law, backend: BackendLabel, case: ReproducibleCase, judgement: Judgement
-    ) -> None:
+    def __init__(self, law: Law, backend: BackendLabel, case: ReproducibleCase, judgement: Judgement) -> None:
         self.law, self.backend, self.case, self.judgement = law, backend, case, judgement
         super().__init__(self.as_text())
 

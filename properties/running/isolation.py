@@ -25,11 +25,11 @@ from typing import Any
 from gradspec.backends import Backend, load
 from gradspec.properties.drawing.hypothesis_internals import set_global_seed
 from gradspec.properties.judging.attempt import Law, judge_case, judge_case_in_fork, judge_crash
+from gradspec.properties.judging.error_descriptions import describe_exit, get_message_line
 from gradspec.properties.judging.judge import Judgement
-from gradspec.properties.judging.messages import describe_exit, get_message_line
 from gradspec.properties.running.failure import LawViolation
-from gradspec.properties.running.matrix import Tally
-from gradspec.properties.running.perform import perform_property
+from gradspec.properties.running.perform_property import perform_property
+from gradspec.properties.running.tables import Tally
 from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
 from gradspec.reference import OPS, Op
 

@@ -11,7 +11,7 @@ from hypothesis.errors import InvalidArgument
 
 from gradspec.backends import Backend, Unavailable, load, load_all
 from gradspec.backends.backend import DTYPES, suggest_nearest
-from gradspec.properties.judging.messages import describe_exception, make_printable
+from gradspec.properties.judging.error_descriptions import describe_exception, make_printable
 from gradspec.reference import OPS
 
 DEFAULT_TIME_LIMIT_SECONDS = 60.0  # a first call may compile kernels

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.text import Text
 
 from gradspec.backends.backend import Deviation
-from gradspec.properties.judging.messages import make_printable
-from gradspec.properties.running import matrix
+from gradspec.properties.judging.error_descriptions import make_printable
+from gradspec.properties.running import tables
 from gradspec.properties.running.failure import collect_versions, write_atomically
-from gradspec.properties.running.matrix import PropertyResult
+from gradspec.properties.running.tables import PropertyResult
 
 MAX_FAILURES_IN_FULL = 20  # of further ones only the title and the script are shown
 
@@ -71,7 +71,7 @@ class RunResults:
         """
         outcomes: dict[tuple[str, str, str], set[str]] = defaultdict(set)
         for e in self.entries:
-            for law_sentence in ("", matrix.to_sentence(e.property)):
+            for law_sentence in ("", tables.to_sentence(e.property)):
                 outcomes[e.backend, e.op, law_sentence].add(e.outcome)
         return [
             f"{backend}: {d.declaration} is declared to deviate ({d.why}), but agreed in every case: "
@@ -149,7 +149,7 @@ def show_matrix(
         unavailable: Why a backend cannot run here, by its name.
         not_offered: The selected ops that a backend does not have, by its name.
     """
-    _print(console, matrix.format_tables(report.entries, console.width))
+    _print(console, tables.format_tables(report.entries, console.width))
     for name, reason in unavailable.items():
         console.print()
         _print(console, [_format_untested("unavailable", name, make_printable(reason))])

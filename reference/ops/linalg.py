@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from gradspec.reference.cases import Call, Choices, count_max_elements, draw_shape
+from gradspec.reference.calls import Call, Choices, count_max_elements, draw_shape
 from gradspec.reference.domains import Real
 from gradspec.reference.op import op
 from gradspec.reference.rule import VJP, Array

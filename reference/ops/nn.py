@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 
 from gradspec.reference.arrays import as_array
-from gradspec.reference.cases import Call, Choices, IntegerArrayBelow, draw_along_axis, draw_shape
+from gradspec.reference.calls import Call, Choices, IntegerArrayBelow, draw_along_axis, draw_shape
 from gradspec.reference.domains import Index, Real
 from gradspec.reference.op import op
 from gradspec.reference.ops.reductions import finite_max

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from gradspec.reference.axes import Axes, normalize_axes
-from gradspec.reference.cases import (
+from gradspec.reference.calls import (
     Call,
     Choices,
     Shape,

@@ -13,7 +13,7 @@ from asv_runner.benchmarks.mark import SkipNotImplemented
 from asv_runner.discovery import disc_benchmarks
 
 from asv_bench import accuracy, costs, ops
-from asv_bench.measuring import clock, result_check
+from asv_bench.measuring import result_check, undisturbed_time
 from asv_bench.measuring.allocations import count_allocations
 from asv_bench.measuring.numerical_errors import measure_worst_error
 from asv_bench.measuring.op_costs import count_calls
@@ -180,25 +180,29 @@ def test_a_ratio_is_that_of_the_work() -> None:
         nonlocal now
         now += seconds
 
-    ratio = clock.measure_ratio(lambda: advance_clock(3e-3), lambda: advance_clock(1e-3), lambda: now)
+    ratio = undisturbed_time.measure_ratio(
+        lambda: advance_clock(3e-3), lambda: advance_clock(1e-3), lambda: now
+    )
     assert ratio == pytest.approx(3)
 
 
 def test_what_was_first_measured_on_a_busy_machine_is_renewed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clock, "UNDISTURBED_TIMES_FILE", tmp_path / "of asv" / "undisturbed.json")
+    monkeypatch.setattr(undisturbed_time, "UNDISTURBED_TIMES_FILE", tmp_path / "of asv" / "undisturbed.json")
     # As where figures are asked for, whatever the environment.
-    monkeypatch.setattr(clock, "SLICE_SECONDS", 1e-4)
+    monkeypatch.setattr(undisturbed_time, "SLICE_SECONDS", 1e-4)
     for seconds in (2e-6, 3e-6, 1e-6, 0.99e-6):  # busy, busier, undisturbed, and as fast as noise makes it
-        clock.save_faster_multiplication_time("numpy cache", seconds)
-    assert clock.load_multiplication_times() == {"numpy cache": 1e-6}
-    monkeypatch.setattr(clock, "make_multiplication", lambda backend, size: lambda: None)
-    monkeypatch.setattr(clock, "IS_QUICK_RUN", False)
-    clock.measure_seconds(lambda: None, load("numpy"), "cache")
-    renewed = clock.load_multiplication_times()["numpy cache"]
+        undisturbed_time.save_faster_multiplication_time("numpy cache", seconds)
+    assert undisturbed_time.load_multiplication_times() == {"numpy cache": 1e-6}
+    monkeypatch.setattr(undisturbed_time, "make_multiplication", lambda backend, size: lambda: None)
+    monkeypatch.setattr(undisturbed_time, "IS_QUICK_RUN", False)
+    undisturbed_time.measure_seconds(lambda: None, load("numpy"), "cache")
+    renewed = undisturbed_time.load_multiplication_times()["numpy cache"]
     assert renewed < 0.9e-6, "a benchmark has seen faster ones and stored none"
-    assert [file.name for file in clock.UNDISTURBED_TIMES_FILE.parent.iterdir()] == ["undisturbed.json"]
+    assert [file.name for file in undisturbed_time.UNDISTURBED_TIMES_FILE.parent.iterdir()] == [
+        "undisturbed.json"
+    ]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of glibc's malloc")
@@ -235,7 +239,7 @@ def test_a_device_is_waited_for() -> None:
     backend = load("numpy").with_ops(name="device", tanh=np.tanh)
     object.__setattr__(backend, "device", "cuda")
     object.__setattr__(backend, "synchronize", lambda: waits.append(True))
-    time = clock.make_clock(backend)
+    time = undisturbed_time.make_clock(backend)
     assert time() <= time()
     assert len(waits) == 2
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradspec.backends import Backend, call, load
 from gradspec.reference import Op
-from gradspec.reference.cases import Call, Choices
+from gradspec.reference.calls import Call, Choices
 from gradspec.reference.domains import Booleans, Integers
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ import torch
 from gradspec.backends import Backend, Unavailable, call, load, load_all, loading, ops_from
 from gradspec.backends.torch import from_numpy, to_numpy
 from gradspec.reference import OPS, Op
-from gradspec.reference.cases import SmallestChoices
+from gradspec.reference.calls import SmallestChoices
 from tests.backends.checks import (
     DTYPES,
     GETITEM_KEYS,

@@ -30,7 +30,7 @@ The words of this package:
                 (equivalent.py)
 
 One fault from beginning to end:
-1. Written, in by_size.py, as what becomes of the right gradient:
+1. Written, in by_magnitude.py, as what becomes of the right gradient:
 
        @gradient_fault(KIND_SIZE, for_each_argument=True)
        def is_slightly_too_large(c: GradientContext) -> Array:

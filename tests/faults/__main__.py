@@ -66,7 +66,11 @@ def main() -> int:
     backends = options.backend or ["numpy", "torch"]
     faults_by_op, variants_by_op = _select(options, faults()), _select(options, right_variants())
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    cases = DEFAULT_CASES_FOR_ALARMS * len(faults_by_op) // (1 + len(OPS)) if options.cases is None else options.cases
+    cases = (
+        DEFAULT_CASES_FOR_ALARMS * len(faults_by_op) // (1 + len(OPS))
+        if options.cases is None
+        else options.cases
+    )
     start = time.monotonic()
     whole, curves = measurement.Measurement(), list[list[tolerance_curves.CurvePoint]]()
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()

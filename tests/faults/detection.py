@@ -13,7 +13,7 @@ from gradspec.properties.laws.training import NETWORK_OPS
 from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
 from gradspec.reference import OPS
-from tests.faults import shared_measures
+from tests.faults import judge_cache
 from tests.faults.collected_properties import applies_to, list_parameter_sets, properties
 from tests.faults.drawn_cases import draw_cases
 from tests.faults.fault import Fault
@@ -94,10 +94,10 @@ def spoil_spec_by(fault: Fault) -> Iterator[None]:
     if fault.spoil_spec is nullcontext:
         yield
         return
-    shared_measures.clear_cache()
+    judge_cache.clear_cache()
     with fault.spoil_spec():
         yield
-    shared_measures.clear_cache()
+    judge_cache.clear_cache()
 
 
 def derive_seed(op: str, name: str, seed: int) -> int:

@@ -12,8 +12,8 @@ from gradspec.properties.cases.programs import filter_menu
 from gradspec.properties.drawing.hypothesis_internals import get_inner_test, set_inner_test, set_seed
 from gradspec.properties.judging.attempt import Law
 from gradspec.properties.judging.judge import Judgement
-from gradspec.properties.running.matrix import Tally
-from gradspec.properties.running.perform import perform_property
+from gradspec.properties.running.perform_property import perform_property
+from gradspec.properties.running.tables import Tally
 from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
 from tests.faults.collected_properties import properties
 

@@ -81,7 +81,9 @@ def gradient_fault(
 
     def declare(change: Callable[[GradientContext], Array]) -> Callable[[GradientContext], Array]:
         def plant(op: str, argument: int | None) -> Backend:
-            return planted_backends.plant_rule(op, planted_backends.make_changed_gradient_rule(op, change, argument))
+            return planted_backends.plant_rule(
+                op, planted_backends.make_changed_gradient_rule(op, change, argument)
+            )
 
         is_affected = lambda op: op.differentiable and applies_to(op)
         name = f"the gradient {spell_out_name(change)}"

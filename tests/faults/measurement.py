@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 
 from gradspec.properties.running import options
-from tests.faults import drawn_cases, shared_measures
+from tests.faults import drawn_cases, judge_cache
 from tests.faults.alarms import TrialResult, list_trials, run_trial
 from tests.faults.detection import Detection, detect_fault
 from tests.faults.registry import faults
@@ -73,14 +73,14 @@ def start_workers(count: int) -> Executor:
 def prepare_worker() -> None:
     """Prepare a worker process: register the profiles and share measures."""
     options.register_profiles()
-    shared_measures.share_measures()
+    judge_cache.share_measures()
 
 
 def run_task(task: OpTask) -> Measurement:
     """Run a task, in a worker."""
     start = time.process_time()
     drawn_cases.clear_cache()
-    shared_measures.clear_cache()
+    judge_cache.clear_cache()
     trials = [trial for name in task.backends for trial in list_trials(name, task.op)]
     results = [run_trial(trial, task.seed) for trial in trials]
     outcomes = [

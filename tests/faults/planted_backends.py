@@ -50,7 +50,9 @@ def make_changed_value_rule(op: str, change: Callable[[CallContext], Array]) -> 
     return rule
 
 
-def make_changed_gradient_rule(op: str, change: Callable[[GradientContext], Array], argument: int | None = None) -> Rule:
+def make_changed_gradient_rule(
+    op: str, change: Callable[[GradientContext], Array], argument: int | None = None
+) -> Rule:
     """Return the spec's rule with the gradient of one argument changed, or of every argument."""
 
     def rule(*xs: Array, **keywords: Any) -> RuleResult:
@@ -69,7 +71,9 @@ def make_changed_gradient_rule(op: str, change: Callable[[GradientContext], Arra
     return rule
 
 
-def make_changed_inputs_rule(op: str, change: Callable[[Array], Array], forward: bool, backward: bool) -> Rule:
+def make_changed_inputs_rule(
+    op: str, change: Callable[[Array], Array], forward: bool, backward: bool
+) -> Rule:
     """Return the spec's rule, its value or its gradients computed from changed inputs.
 
     Args:

@@ -7,10 +7,10 @@ from gradspec.reference import OPS
 from tests.faults import (
     by_axis,
     by_broadcasting,
+    by_magnitude,
     by_memory,
     by_place,
     by_precision,
-    by_size,
     by_value,
     historic,
     own_binary,
@@ -31,7 +31,7 @@ from tests.faults.own import OWN_FAULTS
 from tests.faults.right import VARIANTS, Variant
 
 FAULT_MODULES = (
-    *(by_size, by_place, by_broadcasting, by_axis, by_value, by_memory, by_precision),
+    *(by_magnitude, by_place, by_broadcasting, by_axis, by_value, by_memory, by_precision),
     *(own_unary, own_binary, own_reductions, own_shapes, own_layers, historic),
     *(right_subgradients, right_orders, right_formulas, right_layouts),
 )

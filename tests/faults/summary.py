@@ -127,7 +127,9 @@ def summarize(measurement: Measurement, seconds: float, processes: int) -> Summa
     """Return the summary of a measurement that took so many seconds in so many processes."""
     results: dict[str, FaultResultOverSeeds] = {}
     for outcome in measurement.outcomes:
-        results.setdefault(outcome.fault, FaultResultOverSeeds(faults()[outcome.fault])).outcomes.append(outcome)
+        results.setdefault(outcome.fault, FaultResultOverSeeds(faults()[outcome.fault])).outcomes.append(
+            outcome
+        )
     return Summary([*results.values()], measurement.trial_results, seconds, processes, measurement.seconds)
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from unittest import mock
 
 from gradspec.properties.judging import judge
-from tests.faults import drawn_cases, shared_measures
+from tests.faults import drawn_cases, judge_cache
 from tests.faults.alarms import list_trials, run_trial
 from tests.faults.detection import detect_fault
 from tests.faults.measurement import OpTask, ReportProgress
@@ -67,8 +67,8 @@ def use_tolerance(tolerance: Tolerance) -> Iterator[None]:
     """Within this context the judge has this tolerance."""
     k = tolerance.copies
     numbers = {
-        "FACTOR": tolerance.factor,
-        "JITTERED_COPIES": (*(min(c, k) for c in judge.JITTERED_COPY_COUNTS[:-1]), k),
+        "ALLOWED_FACTOR": tolerance.factor,
+        "JITTERED_COPY_COUNTS": (*(min(c, k) for c in judge.JITTERED_COPY_COUNTS[:-1]), k),
     }
     with ExitStack() as stack:
         for name, module in list(sys.modules.items()):
@@ -106,7 +106,7 @@ def _filter_at_each_tolerance(
     """Return the things for which `holds` is true, by tolerance; each must have passed the one before."""
     result = {}
     for tolerance in tolerances:
-        shared_measures.clear_cache()
+        judge_cache.clear_cache()
         with use_tolerance(tolerance):
             result[tolerance] = things = [thing for thing in things if holds(thing)]
     return result

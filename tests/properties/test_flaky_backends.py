@@ -15,7 +15,7 @@ from gradspec.properties.judging.reproduce import judge_case_repeatedly, vary_ca
 from gradspec.properties.laws.depth import Chain, a_chain_of_any_length_is_differentiated
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.reference import OPS, VJP, record
-from gradspec.reference.cases import SeededChoices
+from gradspec.reference.calls import SeededChoices
 from tests.helpers.planting import make_backend_of_ops
 from tests.helpers.pytest_runs import run_properties, run_script
 

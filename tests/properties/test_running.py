@@ -10,9 +10,9 @@ from rich.console import Console
 
 from gradspec.properties.running import options
 from gradspec.properties.running.budget import Budget
-from gradspec.properties.running.matrix import PropertyResult, Tally, format_tables
-from gradspec.properties.running.report import RunResults, ReportedFailure, show_failures, show_matrix
+from gradspec.properties.running.report import ReportedFailure, RunResults, show_failures, show_matrix
 from gradspec.properties.running.selection import split_shard
+from gradspec.properties.running.tables import PropertyResult, Tally, format_tables
 from tests.helpers.pytest_runs import copy_one_property, run_properties
 
 
@@ -150,7 +150,9 @@ def test_a_budget_and_a_shard_run(tmp_path: Path) -> None:
 
 def make_entries(backends: list[str], ops: int = 3) -> list[PropertyResult]:
     return [
-        PropertyResult(f"test_{name}", f"op{i}", b, "failed" if i == 2 else "passed", Tally(12_345, 12_000, 0, 0.5))
+        PropertyResult(
+            f"test_{name}", f"op{i}", b, "failed" if i == 2 else "passed", Tally(12_345, 12_000, 0, 0.5)
+        )
         for b in backends
         for i in range(ops)
         for name in ("every_gradient_agrees", "spec_agrees_with_numerical_differentiation")

@@ -18,7 +18,7 @@ from gradspec.properties.cases.case import Case
 from gradspec.properties.judging.attempt import Law, judge_case
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.laws.value import value_agrees
-from gradspec.properties.running.perform import perform_property
+from gradspec.properties.running.perform_property import perform_property
 from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
 from gradspec.reference import OPS
 from tests.faults.collected_properties import applies_to, list_parameter_sets, properties
@@ -58,7 +58,9 @@ def test_a_warning_as_cases_are_drawn_is_no_failure(category: type[Warning]) -> 
         op_under_test.check_law_on_cases(value_agrees, data)
 
     target = make_op_under_test("exp")
-    perform_property(test_that_warns, {"op_under_test": target}, target, "drawing", profile=GENERATE_ONLY_PROFILE)
+    perform_property(
+        test_that_warns, {"op_under_test": target}, target, "drawing", profile=GENERATE_ONLY_PROFILE
+    )
     assert target.tally.judged
 
 

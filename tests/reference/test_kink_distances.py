@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from gradspec.reference import OPS
-from gradspec.reference.cases import SeededChoices
+from gradspec.reference.calls import SeededChoices
 from gradspec.reference.kink_distances import extreme_ties, points, ties
 from gradspec.reference.op import fill_from_domain
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gradspec.reference import OPS, Tensor, op, ops
-from gradspec.reference.cases import Call, Choices, IntegerArrayBelow, SmallestChoices
+from gradspec.reference.calls import Call, Choices, IntegerArrayBelow, SmallestChoices
 from gradspec.reference.domains import Booleans, Index, Integers, Interval, Positive, Real
 from gradspec.reference.op import fill_from_domain
 from gradspec.reference.rule import VJP

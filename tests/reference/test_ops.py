@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from gradspec.reference import OPS, Op, Tensor, ops, vjp
-from gradspec.reference.cases import IntegerArrayBelow, SeededChoices
+from gradspec.reference.calls import IntegerArrayBelow, SeededChoices
 from gradspec.reference.domains import Booleans, Integers
 from gradspec.reference.erf import erf
 from gradspec.reference.ops import nn

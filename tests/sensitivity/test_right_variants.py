@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gradspec.properties.judging.judge import ComputationJudge
-from tests.faults import alarms, drawn_cases, right, shared_measures
+from tests.faults import alarms, drawn_cases, judge_cache, right
 from tests.faults.alarms import TrialResult, list_trials, run_trial
 from tests.faults.fault import Array, RuleResult
 from tests.faults.registry import faults, right_variants
@@ -24,11 +24,11 @@ VARIANT_KINDS = {
 def few_examples_and_one_judge_of_each(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(drawn_cases.SETTINGS_OVERRIDES, "max_examples", 2)
     monkeypatch.setattr(ComputationJudge, "__init__", ComputationJudge.__init__)
-    shared_measures.share_measures()
+    judge_cache.share_measures()
     drawn_cases.clear_cache()
     yield
     drawn_cases.clear_cache()
-    shared_measures.clear_cache()
+    judge_cache.clear_cache()
 
 
 def run_trials(name: str, op: str) -> list[TrialResult]:

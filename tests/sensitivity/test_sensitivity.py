@@ -13,9 +13,9 @@ import pytest
 from gradspec.properties.cases.case import Case
 from gradspec.properties.judging import judge
 from gradspec.properties.judging.judge import ComputationJudge, Judge
-from gradspec.properties.laws import batches, extremes, kinks, tensor
+from gradspec.properties.laws import batches, extremes, kinks, tensor_like_torch
 from gradspec.reference import no_grad
-from tests.faults import drawn_cases, measurement, shared_measures, tolerance_curves
+from tests.faults import drawn_cases, judge_cache, measurement, tolerance_curves
 from tests.faults.detection import detect_fault
 from tests.faults.engines import make_engine_faults
 from tests.faults.fault import Fault
@@ -28,9 +28,9 @@ from tests.helpers.pytest_runs import ROOT
 @pytest.fixture
 def measure_sharing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(ComputationJudge, "__init__", ComputationJudge.__init__)
-    shared_measures.share_measures()
+    judge_cache.share_measures()
     yield
-    shared_measures.clear_cache()
+    judge_cache.clear_cache()
     drawn_cases.clear_cache()
 
 
@@ -69,9 +69,9 @@ def test_keywords_tell_cases_apart(measure_sharing: None) -> None:
 
 def test_a_tolerance_reaches_every_law_and_goes_again() -> None:
     with use_tolerance(Tolerance(factor=7, copies=4)):
-        assert {m.FACTOR for m in (judge, batches, kinks, tensor)} == {7}
-        assert {m.JITTERED_COPIES for m in (judge, batches, extremes)} == {(2, 4, 4)}
-    assert {m.FACTOR for m in (judge, batches, kinks, tensor)} == {Tolerance().factor}
+        assert {m.ALLOWED_FACTOR for m in (judge, batches, kinks, tensor_like_torch)} == {7}
+        assert {m.JITTERED_COPY_COUNTS for m in (judge, batches, extremes)} == {(2, 4, 4)}
+    assert {m.ALLOWED_FACTOR for m in (judge, batches, kinks, tensor_like_torch)} == {Tolerance().factor}
 
 
 def test_wide_tolerances_let_slight_faults_through_and_no_gross_ones() -> None:

@@ -146,7 +146,9 @@ class Kernel:
             line = _find_source_line(self.module.code, Path(library._name), report.code)
             raise RuntimeError(f"{self.name}: {report.describe(arrays)}{line}")
         by_argument = dict(zip(arrays, spans, strict=True))
-        counts = ({i: int(getattr(span, field)) for i, span in by_argument.items()} for field in _TRAFFIC_FIELDS)
+        counts = (
+            {i: int(getattr(span, field)) for i, span in by_argument.items()} for field in _TRAFFIC_FIELDS
+        )
         traffic.append(MemoryTraffic(self.name, *counts))
         return outcome
 

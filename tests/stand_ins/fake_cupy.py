@@ -246,7 +246,7 @@ def make_raw_module(code: str, options: Any = (), name_expressions: Any = ()) ->
     (name,) = name_expressions
     width = int(re.findall(r",(\d+)", name)[0]) if "," in name else 1
     dtype = next(dtype for dtype, kind in launch.C_TYPES.items() if re.search(rf"<{kind}\b", name))
-    files = (launch.list_kernel_names(file, dtype, width) for file in launch.KERNELS)
+    files = (launch.list_kernel_names(file, dtype, width) for file in launch.KERNELS_BY_FILE)
     names = next((names for names in files if name in names), [name])
     return cuda_emulation.RawModule(code, options, names)
 

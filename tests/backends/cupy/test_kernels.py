@@ -12,7 +12,7 @@ import pytest
 
 from gradspec.properties.cases.case import dtype_of
 from tests.backends.cupy.kernel_cases import find_wrong_ops, make_case, make_large_cases, normal
-from tests.backends.cupy.stand_ins import cupy_backends, emulation, launch, needs_compiler
+from tests.backends.cupy.kernels_under_test import cupy_backends, emulation, launch, needs_compiler
 
 pytestmark = pytest.mark.rotating
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.rotating
 def list_compilations(file: str, architecture: str) -> Iterator[tuple[str, str, int, str]]:
     for dtype in launch.C_TYPES:
         widths = {1, launch.VECTOR_BYTES // dtype_of(dtype).itemsize}
-        for width in widths if ",V" in launch.KERNELS[file][0] else {1}:
+        for width in widths if ",V" in launch.KERNELS_BY_FILE[file][0] else {1}:
             yield file, dtype, width, architecture
 
 
@@ -67,7 +67,7 @@ def find_unvectorized_kernels(ptx: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("file", launch.KERNELS)
+@pytest.mark.parametrize("file", launch.KERNELS_BY_FILE)
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_100"])
 def test_every_kernel_compiles_and_spills_nothing(architecture: str, file: str) -> None:
     assert [t for t in map(find_compile_problem, list_compilations(file, architecture)) if t] == []
@@ -102,7 +102,7 @@ def test_long_rows_and_large_tables_agree(dtype: str) -> None:
     emulation.launched_kernels.clear()
     assert find_wrong_ops(cupy_backends.gpu(), make_large_cases(dtype)) == []
     assert {name.split("<")[0] for name in emulation.launched_kernels} == {
-        name.split("<")[0] for names in launch.KERNELS.values() for name in names
+        name.split("<")[0] for names in launch.KERNELS_BY_FILE.values() for name in names
     }
 
 
@@ -117,7 +117,7 @@ def edit_source(before: str, after: str) -> Callable[[str], str]:
         text: str = unchanged(file)
         return text.replace(before, after)
 
-    assert any(before in launch.read_source(file) for file in launch.KERNELS)
+    assert any(before in launch.read_source(file) for file in launch.KERNELS_BY_FILE)
     return source
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gradspec.reference import OPS
-from tests.backends.cupy.stand_ins import cupy_backends, emulation, fake_cupy, launch, needs_compiler
+from tests.backends.cupy.kernels_under_test import cupy_backends, emulation, fake_cupy, launch, needs_compiler
 
 pytestmark = needs_compiler
 

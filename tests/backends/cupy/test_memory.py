@@ -13,7 +13,7 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.cases.evaluate import differentiate
 from tests.backends.cupy.kernel_cases import make_case, make_large_cases, make_small_cases, normal
-from tests.backends.cupy.stand_ins import cupy_backends, emulation, fake_cupy, launch, needs_compiler
+from tests.backends.cupy.kernels_under_test import cupy_backends, emulation, fake_cupy, launch, needs_compiler
 
 pytestmark = [pytest.mark.rotating, needs_compiler]
 
@@ -382,7 +382,7 @@ def test_the_kernels_keep_within_their_arrays_and_never_race(
     dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In one order of the threads, since races do not depend on who is first; in float32 in both."""
-    kernels = {name.partition("<")[0] for names in launch.KERNELS.values() for name in names}
+    kernels = {name.partition("<")[0] for names in launch.KERNELS_BY_FILE.values() for name in names}
     for reverse in (False, True)[: 2 if dtype == "float32" else 1]:
         monkeypatch.setattr(emulation, "reverse_order", reverse)
         traffic = collect_traffic(cupy_backends.gpu(), [*make_large_cases(dtype), *make_small_cases(dtype)])
@@ -448,7 +448,7 @@ def test_a_barrier_that_is_missing_is_noticed(file: str, start: int) -> None:
 
 def make_source_change(before: str, after: str) -> dict[str, Callable[[str], str]]:
     """Return the change to a backend that replaces a text in some kernel."""
-    assert any(before in launch.read_source(file) for file in launch.KERNELS)
+    assert any(before in launch.read_source(file) for file in launch.KERNELS_BY_FILE)
     return {"launch.read_source": lambda file: launch.read_source(file).replace(before, after)}
 
 

@@ -26,7 +26,7 @@ from tests.backends.checks import (
     assert_agrees_with_spec,
     draw_array,
 )
-from tests.backends.cupy.stand_ins import cupy_backends, fake_cupy, launch, needs_compiler
+from tests.backends.cupy.kernels_under_test import cupy_backends, fake_cupy, launch, needs_compiler
 
 ROOT = Path(__file__).parents[3]
 

@@ -16,9 +16,9 @@ from gradspec.properties.running import options, report
 from gradspec.properties.running.budget import Budget
 from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.isolation import IsolatedProcess, Task, UntestedPropertyError
-from gradspec.properties.running.matrix import PropertyResult, to_sentence
-from gradspec.properties.running.perform import extract_settings, perform_property
+from gradspec.properties.running.perform_property import extract_settings, perform_property
 from gradspec.properties.running.selection import Selection, get_target, split_shard
+from gradspec.properties.running.tables import PropertyResult, to_sentence
 from gradspec.properties.running.targets import BackendUnderTest
 
 INFORMATIVE_CACHE_KEY = "gradspec/informative"  # where pytest's cache holds what --budget needs to know
@@ -117,7 +117,9 @@ class WorkerPlugin:
             entry = PropertyResult(item.originalname, target.name, target.backend.name, outcome, target.tally)
             result: dict[str, Any] = {"entry": entry.as_json(), "whole": self.selection.is_whole_run}
             if test_report.failed and call.excinfo:
-                result["failure"] = self._save_and_describe_failure(item, target, call.excinfo.value, test_report)
+                result["failure"] = self._save_and_describe_failure(
+                    item, target, call.excinfo.value, test_report
+                )
             vars(test_report)["gradspec"] = result
         return test_report
 

@@ -4,7 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradspec.properties.laws.tensor import TENSOR_PROGRAMS, TensorProgramCase, program_text_observes_the_same
+from gradspec.properties.laws.tensor_like_torch import (
+    TENSOR_PROGRAMS,
+    TensorProgramCase,
+    program_text_observes_the_same,
+)
 from gradspec.properties.running.targets import BackendUnderTest
 
 

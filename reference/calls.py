@@ -154,7 +154,9 @@ def from_signature(signature: str, keywords: Mapping[str, Sequence[Any]] = {}) -
         core: dict[str, Shape] = {}
         for name in names:
             is_absent = name.endswith("?") and choose.of([False, False, True])
-            core[name] = () if is_absent else (choose.size(count_max_elements(*loop, *sum(core.values(), ()))),)
+            core[name] = (
+                () if is_absent else (choose.size(count_max_elements(*loop, *sum(core.values(), ()))),)
+            )
         cores = [[core[name] for name in dims] for dims in arguments]
         # An argument with an absent core dimension gets no loop dimensions: one could be taken for the other.
         is_complete = [all(dims) for dims in cores]

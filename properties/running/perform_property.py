@@ -70,7 +70,9 @@ def perform_property(
     target.require_informative_cases()
 
 
-def _split_dtypes_by_deviation(target: BackendUnderTest, test: str) -> list[tuple[Deviation | None, Sequence[str]]]:
+def _split_dtypes_by_deviation(
+    target: BackendUnderTest, test: str
+) -> list[tuple[Deviation | None, Sequence[str]]]:
     """Return the dtypes without a declared deviation, then those with one, each list with the deviation."""
     sound = target.list_sound_dtypes(test)
     excused = [dtype for dtype in target.dtypes if dtype not in sound]

@@ -1,4 +1,4 @@
-"""The backends "cupy" and "cupy:composed" on the fake CuPy: `--backend tests.stand_ins.cupy_backends:gpu`."""
+"""The backends "cupy" and "cupy:composed" on the fake CuPy: `--backend tests.stand_ins.backends_on_fake_cupy:gpu`."""
 
 import importlib
 import sys

@@ -166,7 +166,9 @@ def compare_observations(ours: list[Any], theirs: list[Any]) -> Judgement:
         else:
             # At least that of 1: sums of terms of size 1 may cancel.
             unit = np.finfo(y.dtype).eps * np.max(np.abs(y), initial=1)
-            is_same = x.shape == y.shape and bool(np.all(np.abs(x - y) <= MAX_ROUNDINGS * ALLOWED_FACTOR * unit))
+            is_same = x.shape == y.shape and bool(
+                np.all(np.abs(x - y) <= MAX_ROUNDINGS * ALLOWED_FACTOR * unit)
+            )
         if not is_same:
             return Judgement("disagree", f"observation {i} is {x} in the spec and {y} in torch")
     return Judgement("agree")

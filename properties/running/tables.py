@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.text import Text
 
+from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.judging.judge import Judgement
-from gradspec.properties.judging.messages import make_printable
 
 
 @dataclass
@@ -101,7 +101,9 @@ def format_tables(entries: list[PropertyResult], width: int) -> Iterator[Text]:
     yield Text(LEGEND, "dim")
 
 
-def format_table(field_name: str, rows: dict[str, str], entries: list[PropertyResult], width: int) -> Iterator[Text]:
+def format_table(
+    field_name: str, rows: dict[str, str], entries: list[PropertyResult], width: int
+) -> Iterator[Text]:
     """Yield the lines of one table: a row for each value of one field, then the sum of all rows.
 
     Rows that failed come first.
@@ -132,7 +134,9 @@ def format_table(field_name: str, rows: dict[str, str], entries: list[PropertyRe
         yield _format_line("all".ljust(title_width), [_select_entries(group_entries, b) for b in group])
 
 
-def _select_entries(entries: list[PropertyResult], backend: str, field_name: str = "", row: str = "") -> list[PropertyResult]:
+def _select_entries(
+    entries: list[PropertyResult], backend: str, field_name: str = "", row: str = ""
+) -> list[PropertyResult]:
     return [e for e in entries if e.backend == backend and (not field_name or getattr(e, field_name) == row)]
 
 

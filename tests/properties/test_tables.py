@@ -2,7 +2,7 @@
 
 import re
 
-from gradspec.properties.running.matrix import PropertyResult, Tally, format_tables
+from gradspec.properties.running.tables import PropertyResult, Tally, format_tables
 
 BACKENDS = ("numpy", "torch", "spec")
 

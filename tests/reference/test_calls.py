@@ -10,7 +10,7 @@ import pytest
 
 from gradspec.properties.drawing.choices import DrawnChoices
 from gradspec.reference import OPS, Op
-from gradspec.reference.cases import (
+from gradspec.reference.calls import (
     Call,
     IntegerArrayBelow,
     SeededChoices,
