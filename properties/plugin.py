@@ -15,11 +15,11 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import pytest
 
-from gradspec.properties.running import options
+from gradspec.properties.running import options, profiles
 from gradspec.properties.running.controller_plugin import ControllerPlugin
 from gradspec.properties.running.worker_plugin import WorkerPlugin
 
-options.register_profiles()
+profiles.register_profiles()
 pytest_addoption = options.add_options
 
 

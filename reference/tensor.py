@@ -9,8 +9,8 @@ from gradspec.reference import inplace_writes, tape
 from gradspec.reference.dispatch import NumPyVariable, unwrap
 from gradspec.reference.grad_mode import is_grad_enabled
 from gradspec.reference.op import Op
+from gradspec.reference.ops import activations, linalg, nn, shapes
 from gradspec.reference.ops import elementwise as e
-from gradspec.reference.ops import linalg, nn, shapes
 from gradspec.reference.ops import reductions as r
 from gradspec.reference.record import record
 from gradspec.reference.rule import VJP, Array
@@ -88,7 +88,7 @@ class Tensor(NumPyVariable):
     exp, expm1, log, log1p, sqrt = e.exp.apply, e.expm1.apply, e.log.apply, e.log1p.apply, e.sqrt.apply
     square, reciprocal, sign = e.square.apply, e.reciprocal.apply, e.sign.apply
     sin, cos = e.sin.apply, e.cos.apply
-    tanh, sigmoid, relu = e.tanh.apply, e.sigmoid.apply, e.relu.apply
+    tanh, sigmoid, relu = e.tanh.apply, activations.sigmoid.apply, activations.relu.apply
     maximum, minimum = e.maximum.apply, e.minimum.apply
 
     sum = _make_reduction_method(r.sum)

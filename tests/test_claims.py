@@ -11,7 +11,7 @@ import pytest
 from asv_bench.tools import ratios
 from asv_bench.workloads.engines import ENGINE_BY_NAME
 from asv_bench.workloads.programs import make_workloads_with_hand_gradients
-from gradspec.properties.running.tables import to_sentence
+from gradspec.properties.running.tally import to_sentence
 from gradspec.reference import OPS
 from tests.faults.collected_properties import properties
 

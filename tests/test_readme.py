@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gradspec.properties.running.options import PROFILES
+from gradspec.properties.running.profiles import PROFILES
 from tests.helpers.pytest_runs import ROOT, run_properties
 
 DOCUMENTS = (

@@ -5,7 +5,8 @@ from functools import cache, partial
 import cupy
 
 from gradspec.backends.backend import Backend, Unavailable
-from gradspec.backends.cupy.arrays import from_numpy, poison_memory, synchronize, to_numpy
+from gradspec.backends.cupy.arrays import from_numpy, poison_memory, to_numpy
+from gradspec.backends.cupy.deferred_errors import synchronize
 from gradspec.backends.cupy.fused import EAGER_GRADIENT_RULES, FUSED_RULES
 from gradspec.backends.cupy.probe import find_obstacle
 from gradspec.backends.cupy.rules import COMPOSED_RULES, DTYPES_16_BIT

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import cupy
 import numpy as np
 
-from gradspec.backends.cupy.arrays import get_error_flag
+from gradspec.backends.cupy.deferred_errors import get_error_flag
 from gradspec.backends.cupy.launch import (
     NULL,
     SOFTMAX_ENUMS,

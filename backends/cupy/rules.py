@@ -9,7 +9,7 @@ import cupyx.scipy.special
 import ml_dtypes
 import numpy as np
 
-from gradspec.backends.cupy.arrays import raise_later_if
+from gradspec.backends.cupy.deferred_errors import raise_later_if
 from gradspec.backends.cupy.index_keys import SplitKey, apply_basic_part, split_key
 from gradspec.reference import OPS
 from gradspec.reference.arrays import unbroadcast

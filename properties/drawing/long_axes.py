@@ -5,6 +5,7 @@ import numpy as np
 from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.cases.filling import draw_byte_block, fill_case
 from gradspec.properties.drawing.choices import DrawnChoices
+from gradspec.properties.drawing.summing_ops import is_summing_op
 from gradspec.reference.op import Op
 
 DTYPES_16_BIT = ("float16", "bfloat16")
@@ -18,19 +19,6 @@ LONG_AXIS_LENGTHS = (70, 262, 1030)  # just past the blocks of 64, 256 and 1,024
 LONG_AXIS_VALUES_16_BIT = (1.0, 0.9, 0.7, 0.3)
 LONG_AXIS_VALUES = (1.0, 0.75, 0.5, 0.25)  # whose products add up exactly, in any order
 MIN_VALUE_GAP = 1 / 16  # between any two numbers where it matters which is the largest
-
-SUMMING_OPS = {
-    "sum",
-    "mean",
-    "var",
-    "logsumexp",
-    "softmax",
-    "log_softmax",
-    "layer_norm",
-    "linear",
-    "cross_entropy",
-    "broadcast_to",
-}
 
 
 class LongAxisChoices(DrawnChoices):
@@ -54,11 +42,6 @@ class LongAxisChoices(DrawnChoices):
         is_long = len(self.axis_lengths) >= self.axes_before_long and not self.has_long_axis and taken <= 4
         self.axis_lengths.append(self.length if is_long else self.of([1, 2]))
         return self.axis_lengths[-1]
-
-
-def is_summing_op(op: Op) -> bool:
-    """Return whether an op without kinks adds up elements, forwards or (where it broadcasts) backwards."""
-    return not op.kinks and (op.name in SUMMING_OPS or (op.signature is not None and len(op.arguments) > 1))
 
 
 def decide_on_long_axis(op: Op, dtype: str, rng: np.random.Generator) -> bool:

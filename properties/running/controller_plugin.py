@@ -13,9 +13,9 @@ from rich.console import Console
 
 from gradspec.backends.backend import Deviation
 from gradspec.properties.running import options, report
-from gradspec.properties.running.options import is_thorough
+from gradspec.properties.running.profiles import is_thorough
 from gradspec.properties.running.selection import Selection
-from gradspec.properties.running.tables import PropertyResult
+from gradspec.properties.running.tally import PropertyResult
 from gradspec.properties.running.worker_plugin import INFORMATIVE_CACHE_KEY
 
 

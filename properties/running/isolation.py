@@ -29,7 +29,7 @@ from gradspec.properties.judging.error_descriptions import describe_exit, get_me
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.perform_property import perform_property
-from gradspec.properties.running.tables import Tally
+from gradspec.properties.running.tally import Tally
 from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
 from gradspec.reference import OPS, Op
 

@@ -6,40 +6,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis.errors import InvalidArgument
 
 from gradspec.backends import Backend, Unavailable, load, load_all
 from gradspec.backends.backend import DTYPES, suggest_nearest
 from gradspec.properties.judging.error_descriptions import describe_exception, make_printable
+from gradspec.properties.running.profiles import PROFILES
 from gradspec.reference import OPS
 
 DEFAULT_TIME_LIMIT_SECONDS = 60.0  # a first call may compile kernels
-
-PROFILES = {"quick": 2, "default": 18, "deep": 100}
-"""How many examples each profile tries for every property, backend and op."""
-
-_SUPPRESSED_HEALTH_CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-
-
-def register_profiles() -> None:
-    for name, examples in PROFILES.items():
-        settings.register_profile(
-            name,
-            max_examples=examples,
-            deadline=None,
-            report_multiple_bugs=False,
-            suppress_health_check=_SUPPRESSED_HEALTH_CHECKS,
-        )
-    settings.load_profile("default")
-
-
-def is_thorough(profile: settings) -> bool:
-    """Return whether this profile tries at least as many examples as the default one.
-
-    `quick` makes fewer cases: it neither searches for declared deviations nor reports stale ones.
-    """
-    return profile.max_examples >= PROFILES["default"]
 
 
 def add_options(parser: pytest.Parser) -> None:

@@ -12,7 +12,7 @@ from gradspec.backends.backend import Deviation
 from gradspec.properties.drawing.hypothesis_internals import get_settings, set_database_key, set_settings
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.running.failure import LawViolation
-from gradspec.properties.running.options import is_thorough
+from gradspec.properties.running.profiles import is_thorough
 from gradspec.properties.running.targets import BackendUnderTest
 
 MIN_EXAMPLES_FOR_OP_DEVIATION = 100

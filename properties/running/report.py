@@ -14,7 +14,7 @@ from gradspec.backends.backend import Deviation
 from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.running import tables
 from gradspec.properties.running.failure import collect_versions, write_atomically
-from gradspec.properties.running.tables import PropertyResult
+from gradspec.properties.running.tally import PropertyResult, to_sentence
 
 MAX_FAILURES_IN_FULL = 20  # of further ones only the title and the script are shown
 
@@ -71,7 +71,7 @@ class RunResults:
         """
         outcomes: dict[tuple[str, str, str], set[str]] = defaultdict(set)
         for e in self.entries:
-            for law_sentence in ("", tables.to_sentence(e.property)):
+            for law_sentence in ("", to_sentence(e.property)):
                 outcomes[e.backend, e.op, law_sentence].add(e.outcome)
         return [
             f"{backend}: {d.declaration} is declared to deviate ({d.why}), but agreed in every case: "

@@ -27,9 +27,9 @@ from gradspec.properties.drawing.strategies import cases
 from gradspec.properties.judging.attempt import Law, judge_case
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.running.failure import BackendLabel, LawViolation
-from gradspec.properties.running.options import is_thorough
+from gradspec.properties.running.profiles import is_thorough
 from gradspec.properties.running.simplify import simplify_case
-from gradspec.properties.running.tables import Tally, to_sentence
+from gradspec.properties.running.tally import Tally, to_sentence
 from gradspec.reference.op import Op
 
 CASES_PER_EXAMPLE = 6

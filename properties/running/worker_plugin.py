@@ -18,7 +18,7 @@ from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.isolation import IsolatedProcess, Task, UntestedPropertyError
 from gradspec.properties.running.perform_property import extract_settings, perform_property
 from gradspec.properties.running.selection import Selection, get_target, split_shard
-from gradspec.properties.running.tables import PropertyResult, to_sentence
+from gradspec.properties.running.tally import PropertyResult, to_sentence
 from gradspec.properties.running.targets import BackendUnderTest
 
 INFORMATIVE_CACHE_KEY = "gradspec/informative"  # where pytest's cache holds what --budget needs to know

@@ -1,17 +1,16 @@
 """Elementwise ops: each element of the value depends on one element of every argument, after broadcasting."""
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from gradspec.reference.domains import AboveMinusOne, Mask, NonZero, Positive, Real
-from gradspec.reference.erf import erf, pi
 from gradspec.reference.kink_distances import points, ties
 from gradspec.reference.op import Op, op
 from gradspec.reference.rule import VJP, Array
 
 
-def _route_to_winner(g: Array, wins: Array, tie: Array) -> Array:
+def route_to_winner(g: Array, wins: Array, tie: Array) -> Array:
     """Return the cotangent where this argument wins, half of it where there is a tie, and 0 elsewhere."""
     if type(g) is type(tie) is np.ndarray and np.isfinite(g).all():
         # For finite g, 0 times g is 0; np.where would take ten times as long.
@@ -95,56 +94,6 @@ def tanh(x: Real) -> VJP:
     return y, (lambda g: g * (1 - y * y),)
 
 
-@op("()->()")
-def sigmoid(x: Real) -> VJP:
-    # e is at most 1, so that nothing overflows; unlike exp(-abs(x)) it is smooth at 0.
-    e = np.exp(np.where(x < 0, x, -x))
-    y = np.where(x < 0, e, 1) / (1 + e)
-    return y, (lambda g: g * y * (1 - y),)
-
-
-@op("()->()", kinks=points(0))
-def relu(x: Real) -> VJP:
-    return np.maximum(x, 0), (lambda g: _route_to_winner(g, x > 0, x == 0),)
-
-
-@op("()->()", approximate=("none", "tanh"))
-def gelu(x: Real, *, approximate: Literal["none", "tanh"] = "none") -> VJP:
-    """Return `x Phi(x)` with the normal distribution's Phi, or an approximation of it.
-
-    Args:
-        x: any numbers.
-        approximate: "none", or "tanh" for the approximation by tanh (Hendrycks and Gimpel, 2016).
-    """
-    if approximate not in ("none", "tanh"):
-        raise ValueError(f"gelu: approximate is {approximate!r}; allowed are 'none' and 'tanh'")
-    if approximate == "none":
-        cdf = (1 + erf(x / np.sqrt(x.dtype.type(2)))) / 2
-        return x * cdf, (lambda g: g * (cdf + x * np.exp(-x * x / 2) / np.sqrt(2 * pi(x.dtype))),)
-    c = np.sqrt(2 / pi(x.dtype))
-    t = np.tanh(c * (x + x * x * x * 0.044715))
-
-    # Where tanh is flat to the last bit, its slope is 0 even if that of its argument is inf.
-    def pull(g: Array) -> Array:
-        slope = 1 - t * t
-        return g * (1 + t + np.where(slope == 0, 0, x * slope * c * (1 + x * x * 3 * 0.044715))) / 2
-
-    return x * (1 + t) / 2, (pull,)
-
-
-@op("()->()")
-def silu(x: Real) -> VJP:
-    s = sigmoid(x)
-    return x * s, (lambda g: g * s * (1 + x * (1 - s)),)
-
-
-@op("()->()")
-def softplus(x: Real) -> VJP:
-    # log(1 + exp(x)) without overflow.
-    y = np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
-    return y, (lambda g: g * sigmoid(x),)
-
-
 @op("()->()", kinks=points(0))
 def sign(x: Real) -> VJP:
     return np.sign(x), None
@@ -193,8 +142,8 @@ def pow(x: Positive, y: Real) -> VJP:
 def maximum(x: Real, y: Real) -> VJP:
     tie = x == y
     return np.maximum(x, y), (
-        lambda g: _route_to_winner(g, x > y, tie),
-        lambda g: _route_to_winner(g, y > x, tie),
+        lambda g: route_to_winner(g, x > y, tie),
+        lambda g: route_to_winner(g, y > x, tie),
     )
 
 
@@ -202,8 +151,8 @@ def maximum(x: Real, y: Real) -> VJP:
 def minimum(x: Real, y: Real) -> VJP:
     tie = x == y
     return np.minimum(x, y), (
-        lambda g: _route_to_winner(g, x < y, tie),
-        lambda g: _route_to_winner(g, y < x, tie),
+        lambda g: route_to_winner(g, x < y, tie),
+        lambda g: route_to_winner(g, y < x, tie),
     )
 
 

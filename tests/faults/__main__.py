@@ -29,6 +29,7 @@ DEFAULT_CASES_FOR_ALARMS = 200_000
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m tests.faults", description=__doc__)
     several: Any = {"action": "append", "default": []}
+    default_cases = f"{DEFAULT_CASES_FOR_ALARMS:,}, or the share of --op"
     parser.add_argument("--op", **several, help='this op only, or "programs" for engines; repeatable')
     parser.add_argument("--kind", **several, help="faults and variants of this kind only; repeatable")
     parser.add_argument(
@@ -43,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--cases",
         type=int,
-        help=f"cases to judge on these backends (default: {DEFAULT_CASES_FOR_ALARMS:,}, or the share of --op; 0: none)",
+        help=f"cases to judge on these backends (default: {default_cases}; 0: none)",
     )
     parser.add_argument(
         "--processes", type=int, default=2, help="processes that work at once (default: %(default)s)"

@@ -13,7 +13,7 @@ from gradspec.properties.drawing.hypothesis_internals import get_inner_test, set
 from gradspec.properties.judging.attempt import Law
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.running.perform_property import perform_property
-from gradspec.properties.running.tables import Tally
+from gradspec.properties.running.tally import Tally
 from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
 from tests.faults.collected_properties import properties
 

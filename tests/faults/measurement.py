@@ -8,7 +8,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 
-from gradspec.properties.running import options
+from gradspec.properties.running import profiles
 from tests.faults import drawn_cases, judge_cache
 from tests.faults.alarms import TrialResult, list_trials, run_trial
 from tests.faults.detection import Detection, detect_fault
@@ -72,7 +72,7 @@ def start_workers(count: int) -> Executor:
 
 def prepare_worker() -> None:
     """Prepare a worker process: register the profiles and share measures."""
-    options.register_profiles()
+    profiles.register_profiles()
     judge_cache.share_measures()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from gradspec.properties.running.tables import to_sentence
+from gradspec.properties.running.tally import to_sentence
 from gradspec.reference import OPS
 from tests.faults.equivalent import EQUIVALENT
 from tests.faults.summary import MIN_SHARE_OF_SEEDS, FaultResultOverSeeds, Summary, count_judged_cases

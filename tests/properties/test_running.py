@@ -12,7 +12,8 @@ from gradspec.properties.running import options
 from gradspec.properties.running.budget import Budget
 from gradspec.properties.running.report import ReportedFailure, RunResults, show_failures, show_matrix
 from gradspec.properties.running.selection import split_shard
-from gradspec.properties.running.tables import PropertyResult, Tally, format_tables
+from gradspec.properties.running.tables import format_tables
+from gradspec.properties.running.tally import PropertyResult, Tally
 from tests.helpers.pytest_runs import copy_one_property, run_properties
 
 

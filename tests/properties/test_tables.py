@@ -2,7 +2,8 @@
 
 import re
 
-from gradspec.properties.running.tables import PropertyResult, Tally, format_tables
+from gradspec.properties.running.tables import format_tables
+from gradspec.properties.running.tally import PropertyResult, Tally
 
 BACKENDS = ("numpy", "torch", "spec")
 

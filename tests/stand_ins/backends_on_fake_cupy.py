@@ -1,4 +1,7 @@
-"""The backends "cupy" and "cupy:composed" on the fake CuPy: `--backend tests.stand_ins.backends_on_fake_cupy:gpu`."""
+"""The backends "cupy" and "cupy:composed" on the fake CuPy.
+
+To name them: `--backend tests.stand_ins.backends_on_fake_cupy:gpu`.
+"""
 
 import importlib
 import sys
