@@ -156,7 +156,9 @@ class Variable:
         """
         if not self.requires_grad:
             raise RuntimeError("backward() needs a value computed from a tensor with requires_grad=True")
-        gradients = _compute_gradients(self, _start_cotangent(self, end_grad, create_graph), create_graph)
+        gradients = _compute_owned_gradients(
+            self, _prepare_cotangent(self, end_grad, create_graph), create_graph
+        )
         # All of them are computed before any is stored.
         for leaf, g in gradients.values():
             if leaf.grad is not None:
@@ -203,8 +205,8 @@ def vjp(
         gradients: dict[int, tuple[Variable, Array]] = {}
         if isinstance(value, Variable) and value.requires_grad:
             keys = frozenset(x._sequence_nr for x in leaves)
-            g = _start_cotangent(value, g, create_graph)
-            gradients = _compute_gradients(value, g, create_graph, keys)
+            g = _prepare_cotangent(value, g, create_graph)
+            gradients = _compute_owned_gradients(value, g, create_graph, keys)
 
         def get_gradient(x: Variable) -> Array:
             return gradients[x._sequence_nr][1] if x._sequence_nr in gradients else np.zeros_like(x.data)
@@ -214,7 +216,7 @@ def vjp(
     return (copy_writable(value.data) if isinstance(value, Variable) and not nested else value), pullback
 
 
-def _compute_gradients(
+def _compute_owned_gradients(
     root: Variable, g: Array, create_graph: bool, inputs: frozenset[int] = frozenset()
 ) -> dict[int, tuple[Variable, Array]]:
     """Return what `run_backward` returns: each variable and its gradient, in memory of its own."""
@@ -228,7 +230,7 @@ def _compute_gradients(
     }
 
 
-def _start_cotangent(root: Variable, g: Array, create_graph: bool) -> Array:
+def _prepare_cotangent(root: Variable, g: Array, create_graph: bool) -> Array:
     """Return the cotangent to start from, a Variable if the pass is to be recorded."""
     g = as_cotangent(g if create_graph else _unwrap(g), root.data)
     return type(root)(g) if create_graph and not isinstance(g, Variable) else g

@@ -13,7 +13,7 @@ from gradspec.properties.cases.value_alphabets import COTANGENT_VALUES
 from gradspec.reference.rule import Array
 
 MAX_STEPS = 8  # of a program
-SEEDS_PER_SMALL_COTANGENT = 5  # one of so many seeds gives a small cotangent
+ONE_SMALL_COTANGENT_IN_SEEDS = 5  # one of so many seeds gives a small cotangent
 
 Shape = tuple[int, int]
 MakeKeywords = Callable[[Shape], dict[str, Any]]
@@ -117,7 +117,7 @@ class Program(ReprCase):
         Never of small ones in float16, which would lose them.
         """
         g = np.random.default_rng(self.seed + 1).choice(COTANGENT_VALUES, shape)
-        is_small = self.seed % SEEDS_PER_SMALL_COTANGENT == SEEDS_PER_SMALL_COTANGENT - 1
+        is_small = self.seed % ONE_SMALL_COTANGENT_IN_SEEDS == ONE_SMALL_COTANGENT_IN_SEEDS - 1
         if is_small and self.dtype != "float16":
             g = g * 2.0**-40
         return np.asarray(g, dtype_of(self.dtype))

@@ -14,8 +14,8 @@ PROGRAMS_PER_EXAMPLE = 20
 PROGRAM_LENGTHS = (*range(1, MAX_STEPS + 1), *range(MAX_STEPS // 2, MAX_STEPS + 1))
 """How many steps a program may have. The longer ones, where more branches meet, are twice as likely."""
 
-SEEDS_PER_HUB = 2  # one of so many seeds gives a program many of whose steps take the same input
-SEEDS_PER_CONSTANT = 3  # one of so many seeds makes one of several inputs a constant
+ONE_HUB_IN_SEEDS = 2  # one of so many seeds gives a program many of whose steps take the same input
+ONE_CONSTANT_IN_SEEDS = 3  # one of so many seeds makes one of several inputs a constant
 
 
 @st.composite
@@ -38,8 +38,8 @@ def programs(draw: Draw, backend: Backend, dtypes: Sequence[str]) -> Program:
     block, steps = draw(st.binary(min_size=3 * length, max_size=3 * length)), list[Step]()
     dtype, seed = draw(st.sampled_from(list(dtypes))), draw(st.integers(0, 2**16))
     hub: int | None = None
-    if seed % SEEDS_PER_HUB == SEEDS_PER_HUB - 1 and pairs:
-        hub = seed // SEEDS_PER_HUB % (1 + len(others))
+    if seed % ONE_HUB_IN_SEEDS == ONE_HUB_IN_SEEDS - 1 and pairs:
+        hub = seed // ONE_HUB_IN_SEEDS % (1 + len(others))
     for kind, *back in zip(block[::3], block[1::3], block[2::3], strict=True):
         names = singles if (kind % 2 and singles) or not pairs else pairs
         name, newest = names[kind // 2 % len(names)], len(others) + len(steps)
@@ -51,6 +51,6 @@ def programs(draw: Draw, backend: Backend, dtypes: Sequence[str]) -> Program:
             arguments = [newest, hub if back[1] % 2 else max(newest - 1, 0)]
         steps.append((name, tuple(arguments[: MENU[name].arity])))
     constants: tuple[int, ...] = ()
-    if others and seed % SEEDS_PER_CONSTANT == SEEDS_PER_CONSTANT - 1:
-        constants = (seed // SEEDS_PER_CONSTANT % (1 + len(others)),)
+    if others and seed % ONE_CONSTANT_IN_SEEDS == ONE_CONSTANT_IN_SEEDS - 1:
+        constants = (seed // ONE_CONSTANT_IN_SEEDS % (1 + len(others)),)
     return Program(dtype, seed, ((n, m), *others), tuple(steps), constants)

@@ -5,9 +5,9 @@ the spec itself lands at the precision of the result. It is run as it is, and on
 inputs and the result of every operation are off by a unit in the last place (`rounding`); the largest
 distance counts. A result may be off by
 
-    allowed = FACTOR * (noise + ulp(exact))
+    allowed = ALLOWED_FACTOR * (noise + ulp(exact))
 
-element by element, with one FACTOR for all ops, dtypes and backends. The noise is measured only as far as a
+element by element, with one factor for all ops, dtypes and backends. The noise is measured only as far as a
 verdict needs it: the ulp alone decides most cases, a few copies most others, many copies the rest, so that a
 noise that is small by luck never fails a right result.
 

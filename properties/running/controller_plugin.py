@@ -45,7 +45,7 @@ class ControllerPlugin:
         self.informative_counts[nodeid] += entry.tally.informative
         self.is_whole_run = result["whole"]
         if "failure" in result:
-            self.report.failures.append(report.ReportedFailure(**result["failure"]))
+            self.report.failures.append(report.FailureRecord(**result["failure"]))
 
     @property
     def stale_deviations(self) -> list[str]:

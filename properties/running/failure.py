@@ -72,7 +72,7 @@ class LawViolation(AssertionError):
     def as_script(self) -> str:
         """Return a script that checks the law on the case again and exits with 1 if it is still broken."""
         expression = self.case.as_python()
-        call, home, limit = "judge_case_repeatedly", "judging.reproduce", ""
+        call, home, limit = "judge_case_repeatedly", "judging.judge_repeatedly", ""
         if isinstance(self.judgement, CrashOrTimeout):
             call, home = "judge_case_in_fork", "judging.attempt"
             limit = f", seconds={self.judgement.time_limit:g}"

@@ -20,7 +20,7 @@ MAX_FAILURES_IN_FULL = 20  # of further ones only the title and the script are s
 
 
 @dataclass
-class ReportedFailure:
+class FailureRecord:
     """A failure in plain values, as it is sent from one process to another and saved.
 
     Attributes:
@@ -45,11 +45,11 @@ class RunResults:
     """The results of a run so far."""
 
     entries: list[PropertyResult] = field(default_factory=list)
-    failures: list[ReportedFailure] = field(default_factory=list)
+    failures: list[FailureRecord] = field(default_factory=list)
 
-    def group_failures(self) -> list[list[ReportedFailure]]:
+    def group_failures(self) -> list[list[FailureRecord]]:
         """Return groups of identical failures, the smallest of each group and the smallest group first."""
-        by_signature: dict[tuple[str, ...], list[ReportedFailure]] = defaultdict(list)
+        by_signature: dict[tuple[str, ...], list[FailureRecord]] = defaultdict(list)
         for failure in self.failures:
             by_signature[tuple(failure.signature)].append(failure)
         groups = [sorted(group, key=_get_sort_key) for group in by_signature.values()]
@@ -100,11 +100,11 @@ class RunResults:
         write_atomically(path, json.dumps(self.as_json(**more), indent=2, default=repr) + "\n")
 
 
-def _get_sort_key(failure: ReportedFailure) -> tuple[int, str]:
+def _get_sort_key(failure: FailureRecord) -> tuple[int, str]:
     return len(failure.text), failure.title
 
 
-def _describe_place(failure: ReportedFailure) -> str:
+def _describe_place(failure: FailureRecord) -> str:
     return f"{failure.target_name}: {failure.law}"
 
 
@@ -117,7 +117,7 @@ def show_failures(report: RunResults, console: Console) -> None:
         _print(console, [Text(first.title, "red"), Text(f"  reproduce: python {first.script}")])
 
 
-def _format_group(group: list[ReportedFailure]) -> Iterator[Text]:
+def _format_group(group: list[FailureRecord]) -> Iterator[Text]:
     first, *others = group
     title, *body = first.text.split("\n")
     yield Text(title, "bold red")

@@ -137,7 +137,7 @@ class WorkerPlugin:
             name_suffix = item.callspec.id.removesuffix(f"{target!r}").strip("-")
             script = os.path.relpath(error.save(item.config.invocation_params.dir / "failures", name_suffix))
             test_report.longrepr = f"{error.as_text()}\n  reproduce: python {script}"
-            failure = report.ReportedFailure(
+            failure = report.FailureRecord(
                 error.title,
                 error.as_text(),
                 script,
@@ -149,7 +149,7 @@ class WorkerPlugin:
             if isinstance(error, UntestedPropertyError) or type(error) is AssertionError:
                 test_report.longrepr = f"{title}: {law_sentence}\n  {error}"
             text = f"{title}: {law_sentence}\n  " + str(test_report.longrepr).split("\n", 1)[-1].strip()
-            failure = report.ReportedFailure(title, text, "", (item.nodeid,), law_sentence, target.name)
+            failure = report.FailureRecord(title, text, "", (item.nodeid,), law_sentence, target.name)
         return asdict(failure)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

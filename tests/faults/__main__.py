@@ -19,7 +19,7 @@ from tests.faults.right import Variant
 from tests.faults.summary import save_json, summarize
 from tests.faults.tables import print_curves, print_summary
 
-DEFAULT_SEEDS = 5
+DEFAULT_SEED_COUNT = 5
 WIDTH_WITHOUT_TERMINAL = 140  # columns
 
 # Cases of unmodified backends. Three false alarms in so many would show in one run of the properties in ten.
@@ -33,7 +33,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--op", **several, help='this op only, or "programs" for engines; repeatable')
     parser.add_argument("--kind", **several, help="faults and variants of this kind only; repeatable")
     parser.add_argument(
-        "--seeds", type=int, default=DEFAULT_SEEDS, help="seeds to try each fault with (default: %(default)s)"
+        "--seeds",
+        type=int,
+        default=DEFAULT_SEED_COUNT,
+        help="seeds to try each fault with (default: %(default)s)",
     )
     parser.add_argument(
         "--first-seed", type=int, default=1, help="the first of these seeds (default: %(default)s)"

@@ -235,8 +235,8 @@ WRONG_TRAVERSALS = (
 
 
 def backward_overwrites(self: Variable, end_grad: Array = None, *, create_graph: bool = False) -> None:
-    start = tape._start_cotangent(self, end_grad, create_graph)
-    for leaf, g in tape._compute_gradients(self, start, create_graph).values():
+    start = tape._prepare_cotangent(self, end_grad, create_graph)
+    for leaf, g in tape._compute_owned_gradients(self, start, create_graph).values():
         leaf.grad = tape._wrap(type(leaf), g)
 
 

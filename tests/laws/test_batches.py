@@ -62,7 +62,7 @@ def softmax_that_overflows(x: Any, *, axis: int = -1) -> VJP:
     return y, softmax(x, axis=axis)[1]
 
 
-def variance_of_squares(x: Any, *, axis: Any = None, correction: float = 0, keepdims: bool = False) -> VJP:
+def variance_that_cancels(x: Any, *, axis: Any = None, correction: float = 0, keepdims: bool = False) -> VJP:
     y, pullbacks = var(x, axis=axis, correction=correction, keepdims=keepdims)
     n = x.size / max(y.size, 1)
     mean = np.mean(x, axis=axis, keepdims=keepdims)
@@ -83,7 +83,7 @@ FAULTS: list[tuple[str, Rule, Any, dict[str, Any]]] = [
     ("layer_norm", statistics_of_the_whole_batch, a_batch_equals_its_members, BATCH_CASE_OPTIONS),
     ("softmax", softmax_of_bounded_numbers, symmetries_are_kept, SYMMETRY_CASE_OPTIONS),
     ("softmax", softmax_that_overflows, symmetries_are_kept, SYMMETRY_CASE_OPTIONS),
-    ("var", variance_of_squares, symmetries_are_kept, SYMMETRY_CASE_OPTIONS),
+    ("var", variance_that_cancels, symmetries_are_kept, SYMMETRY_CASE_OPTIONS),
     ("max", gradient_by_place, symmetries_are_kept, SYMMETRY_CASE_OPTIONS),
 ]
 UNSEEN_BY_OTHER_LAWS = (

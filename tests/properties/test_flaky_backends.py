@@ -11,7 +11,7 @@ from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.filling import fill_case
 from gradspec.properties.cases.programs import Program
 from gradspec.properties.judging.attempt import judge_case
-from gradspec.properties.judging.reproduce import judge_case_repeatedly, vary_case
+from gradspec.properties.judging.judge_repeatedly import judge_case_repeatedly, vary_case
 from gradspec.properties.laws.depth import Chain, a_chain_of_any_length_is_differentiated
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.reference import OPS, VJP, record

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from gradspec.properties.running import options
 from gradspec.properties.running.budget import Budget
-from gradspec.properties.running.report import ReportedFailure, RunResults, show_failures, show_matrix
+from gradspec.properties.running.report import FailureRecord, RunResults, show_failures, show_matrix
 from gradspec.properties.running.selection import split_shard
 from gradspec.properties.running.tables import format_tables
 from gradspec.properties.running.tally import PropertyResult, Tally
@@ -180,7 +180,7 @@ def test_tables_of_nasty_names_do_nothing(capsys: pytest.CaptureFixture[str]) ->
 
 def test_failures_of_one_cause_are_one(capsys: pytest.CaptureFixture[str]) -> None:
     failures = [
-        ReportedFailure(
+        FailureRecord(
             f"op{i} fails", f"op{i} fails" + "\n  x" * i, f"f{i}.py", ("same",), "value agrees", f"op{i}"
         )
         for i in (3, 1, 2)

@@ -28,7 +28,7 @@ SEEDS = range(300)
 MAX_ELEMENTS = 16
 
 
-def draw_calls(name: str, lengths: tuple[int, ...] = (0, 1, 2, 3)) -> list[Call]:
+def draw_seeded_calls(name: str, lengths: tuple[int, ...] = (0, 1, 2, 3)) -> list[Call]:
     return [OPS[name].draw_call(SeededChoices(seed, lengths)) for seed in SEEDS]
 
 
@@ -53,7 +53,7 @@ def run_call(op: Op, call: Call) -> Any:
 
 @pytest.mark.parametrize("name", sorted(OPS))
 def test_every_case_is_a_call_that_works(name: str) -> None:
-    for seed, call in enumerate(draw_calls(name)):
+    for seed, call in enumerate(draw_seeded_calls(name)):
         try:
             run_call(OPS[name], call)
         except Exception as error:
@@ -63,7 +63,7 @@ def test_every_case_is_a_call_that_works(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(OPS))
 def test_a_seed_gives_one_case(name: str) -> None:
-    assert [repr(c) for c in draw_calls(name)] == [repr(c) for c in draw_calls(name)]
+    assert [repr(c) for c in draw_seeded_calls(name)] == [repr(c) for c in draw_seeded_calls(name)]
 
 
 @pytest.mark.parametrize("name", sorted(OPS))
@@ -73,7 +73,7 @@ def test_the_smallest_case_has_at_most_one_element_to_an_array(name: str) -> Non
 
 @pytest.mark.parametrize("name", sorted(OPS))
 def test_ranks_reach_from_the_lowest_to_four(name: str) -> None:
-    ranks = {len(s) for call in draw_calls(name) for s in shapes_of(call)}
+    ranks = {len(s) for call in draw_seeded_calls(name) for s in shapes_of(call)}
     lowest = {"concat": 1, "cross_entropy": 0, "softmax": 1, "log_softmax": 1}
     highest = {"stack": 3, "expand_dims": 3, "squeeze": 5}
     lowest |= {"squeeze": 1, "linear": 1, "layer_norm": 1, "matmul": 1, "matrix_transpose": 2}
@@ -83,7 +83,7 @@ def test_ranks_reach_from_the_lowest_to_four(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(OPS) - {"cross_entropy"}))
 def test_some_arrays_are_empty_and_most_are_not(name: str) -> None:
-    empty = fraction_true(any(np.prod(s) == 0 for s in shapes_of(call)) for call in draw_calls(name))
+    empty = fraction_true(any(np.prod(s) == 0 for s in shapes_of(call)) for call in draw_seeded_calls(name))
     assert 0.01 < empty < 0.7, empty
 
 
@@ -98,32 +98,34 @@ def test_no_array_is_larger_than_there_is_room(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(name for name, op in OPS.items() if op.signature == "(),()->()"))
 def test_broadcasting_both_ways_is_frequent(name: str) -> None:
     """With lengths 2 and 3, about one case in eight broadcasts each argument to the other."""
-    assert fraction_true(map(broadcasts_both_ways, draw_calls(name, (2, 3)))) > 0.1
+    assert fraction_true(map(broadcasts_both_ways, draw_seeded_calls(name, (2, 3)))) > 0.1
 
 
 def test_three_arrays_of_several_axes_are_often_alike() -> None:
     """A kernel may be wrong only where nothing is broadcast."""
-    several = [shapes_of(call) for call in draw_calls("clip", (2, 3)) if max(map(len, shapes_of(call))) > 2]
+    several = [
+        shapes_of(call) for call in draw_seeded_calls("clip", (2, 3)) if max(map(len, shapes_of(call))) > 2
+    ]
     assert fraction_true(len(set(of_call)) == 1 for of_call in several) > 0.15
 
 
 def test_most_elementwise_cases_broadcast_something() -> None:
-    assert fraction_true(len(set(shapes_of(call))) > 1 for call in draw_calls("add", (2, 3))) > 0.4
+    assert fraction_true(len(set(shapes_of(call))) > 1 for call in draw_seeded_calls("add", (2, 3))) > 0.4
 
 
 def test_both_arguments_are_broadcast_alike() -> None:
-    ranks = [tuple(map(len, shapes_of(call))) for call in draw_calls("add")]
+    ranks = [tuple(map(len, shapes_of(call))) for call in draw_seeded_calls("add")]
     first, second = fraction_true(a < b for a, b in ranks), fraction_true(b < a for a, b in ranks)
     assert abs(first - second) < 0.1
 
 
 def test_a_matmul_is_of_vectors_as_well_as_of_matrices() -> None:
-    kinds = {tuple(min(len(s), 3) for s in shapes_of(call)) for call in draw_calls("matmul")}
+    kinds = {tuple(min(len(s), 3) for s in shapes_of(call)) for call in draw_seeded_calls("matmul")}
     assert kinds == set(itertools.product((1, 2, 3), repeat=2))
 
 
 def test_axes_are_none_negative_and_out_of_order() -> None:
-    axes = [call.keywords["axis"] for call in draw_calls("sum")]
+    axes = [call.keywords["axis"] for call in draw_seeded_calls("sum")]
     tuples = [a for a in axes if isinstance(a, tuple)]
     assert None in axes
     assert any(isinstance(a, int) and a < 0 for a in axes)
@@ -133,7 +135,7 @@ def test_axes_are_none_negative_and_out_of_order() -> None:
 
 
 def test_keys_are_of_every_kind() -> None:
-    keys = [call.keywords["key"] for call in draw_calls("getitem")]
+    keys = [call.keywords["key"] for call in draw_seeded_calls("getitem")]
     masks = [key for key in keys if not isinstance(key, tuple)]
     tuples = [key for key in keys if isinstance(key, tuple)]
     parts = [part for key in tuples for part in key]
@@ -148,7 +150,7 @@ def test_keys_are_of_every_kind() -> None:
 
 
 def test_permutations_are_signed() -> None:
-    axes = [call.keywords["axes"] for call in draw_calls("permute_dims")]
+    axes = [call.keywords["axes"] for call in draw_seeded_calls("permute_dims")]
     assert any(len(a) >= 3 and min(a) < 0 <= max(a) for a in axes)
 
 

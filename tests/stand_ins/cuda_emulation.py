@@ -136,7 +136,7 @@ class Kernel:
             RuntimeError: The kernel did something that `check_memory` does not allow.
         """
         library = _load_library(self.module.code, self.module.names, CHECK_FLAGS)
-        spans = (_Span * len(arrays))(*map(_Span.from_array, arrays.values()))
+        spans = (_ArrayTraffic * len(arrays))(*map(_ArrayTraffic.from_array, arrays.values()))
         library.set_checked_spans(spans, len(spans))
         outcome = launch(library)
         library.set_checked_spans(None, 0)
@@ -158,13 +158,13 @@ class Kernel:
 _TRAFFIC_FIELDS = ("bytes", "read", "written", "distinct_read", "distinct_written")
 
 
-class _Span(ctypes.Structure):
+class _ArrayTraffic(ctypes.Structure):
     """`struct Span`."""
 
     _fields_ = [("start", ctypes.c_size_t), *((name, ctypes.c_ulonglong) for name in _TRAFFIC_FIELDS)]
 
     @classmethod
-    def from_array(cls, x: np.ndarray[Any, Any]) -> "_Span":
+    def from_array(cls, x: np.ndarray[Any, Any]) -> "_ArrayTraffic":
         low, high = np.lib.array_utils.byte_bounds(x)
         return cls(low, high - low if x.size else 0)
 
