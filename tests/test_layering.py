@@ -50,15 +50,15 @@ PROPERTIES_LAYERS = ("cases", "judging", "laws", "drawing", "running")
 LAYERS_WITHOUT_HYPOTHESIS = tuple(f"gradspec.properties.{layer}" for layer in PROPERTIES_LAYERS[:3])
 """The packages of the properties that import neither pytest nor Hypothesis."""
 
-PROPERTIES_IMPORT_RULE = forbid("asv_bench", "tests", *BACKEND_LIBRARIES)
+RULE_FOR_ALL_PROPERTIES = forbid("asv_bench", "tests", *BACKEND_LIBRARIES)
 
 IMPORT_RULE_BY_FOLDER: dict[str, ImportRule] = {
     "reference": allow_only("numpy", "gradspec.reference", *sys.stdlib_module_names),
     "backends": forbid("gradspec.properties", "asv_bench", "tests", "hypothesis", "pytest"),
-    "properties": PROPERTIES_IMPORT_RULE,
+    "properties": RULE_FOR_ALL_PROPERTIES,
     **{
         f"properties/{layer}": require_all(
-            PROPERTIES_IMPORT_RULE,
+            RULE_FOR_ALL_PROPERTIES,
             forbid(*(f"gradspec.properties.{later}" for later in ("plugin", *PROPERTIES_LAYERS[i + 1 :]))),
             forbid() if layer == "running" else forbid("pytest", "rich"),
             forbid() if layer in ("running", "drawing") else forbid("hypothesis"),

@@ -71,7 +71,7 @@ def run_properties(
 
 
 def _run_and_measure(command: list[str], folder: str) -> tuple[int, float]:
-    """Return the exit status and the CPU seconds, corrected by multiplications around it: see `clock`."""
+    """Return the exit status and the CPU seconds, corrected as `undisturbed_time` says."""
     numpy = load("numpy")
     reference = make_slice_timer(make_multiplication(numpy, "overhead"), time.thread_time)
     # The faults are imported from ROOT.

@@ -1,4 +1,4 @@
-"""The base of benchmarks whose result is a time of `clock`; asv computes its own statistics from them."""
+"""The base of benchmarks whose result is an `undisturbed_time`; asv computes its own statistics from them."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,8 +1,8 @@
 """The tape's time beside hand-written NumPy, HIPS autograd and torch: `python -m asv_bench.tools.ratios`.
 
-Two engines at a time take turns in one process on one thread (see `clock.SideBySideTiming`): a machine that
-is slow for a while is slow for both. The garbage collector is off: the tape leaves no cycles, and what a
-collection costs depends on what else is alive.
+Two engines at a time take turns in one process on one thread (see `undisturbed_time.SideBySideTiming`): a
+machine that is slow for a while is slow for both. The garbage collector is off: the tape leaves no cycles,
+and what a collection costs depends on what else is alive. What is promised stands in `workloads.programs`.
 """
 
 import os
@@ -59,7 +59,7 @@ def measure_chain_us_per_op(ops: int, *shape: int) -> float:
     return measure_seconds_without_gc(engines.gradspec(long)) / ops * 1e6
 
 
-def get_promised_ratio(work: Workload, first: str, second: str) -> tuple[str, Callable[[float], bool]]:
+def describe_promise(work: Workload, first: str, second: str) -> tuple[str, Callable[[float], bool]]:
     """Return what is promised of this ratio, for people, and whether a ratio keeps it, given the margin."""
     ranges = {("gradspec", "by hand"): work.over_hand, ("HIPS autograd", "gradspec"): work.hips_over_tape}
     low, high = ranges.get((first, second)) or (0.0, np.inf)
@@ -102,11 +102,11 @@ def main() -> int:
         cells["by hand"] = (
             f"{min(measure_seconds_without_gc(runs['by hand']) for _ in range(5)) * 1e3:.2f} ms"
         )
-        at_most, is_close_to_hand = get_promised_ratio(work, "gradspec", "by hand")
+        at_most, is_close_to_hand = describe_promise(work, "gradspec", "by hand")
         to_hand = measure_median_ratio("gradspec", "by hand")
         message = f"{work.name}: {to_hand:.2f}, not {at_most}"
         cells["gradspec"] = mark_if_broken(f"{to_hand:.2f}", is_close_to_hand(to_hand), message)
-        at_least, is_ahead = get_promised_ratio(work, "HIPS autograd", "gradspec")
+        at_least, is_ahead = describe_promise(work, "HIPS autograd", "gradspec")
         lead_cell = ""
         if "HIPS autograd" in runs:
             lead = measure_median_ratio("HIPS autograd", "gradspec")

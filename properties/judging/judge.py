@@ -2,7 +2,7 @@
 
 Tolerances are computed, never tuned. `exact` is the spec in higher precision. `noise` is how far from `exact`
 the spec itself lands at the precision of the result. It is run as it is, and on jittered copies, in which the
-inputs and the result of every operation are off by a unit in the last place (`rounding`); the largest
+inputs and the result of every operation are off by a unit in the last place (`jitter`); the largest
 distance counts. A result may be off by
 
     allowed = ALLOWED_FACTOR * (noise + ulp(exact))
@@ -41,7 +41,7 @@ import numpy as np
 from gradspec.backends import load
 from gradspec.properties.cases.case import Case, dtype_of, exact_dtype
 from gradspec.properties.cases.evaluate import Result, run_spec
-from gradspec.properties.judging.rounding import JitteredArray, RandomRounding, use_rounding
+from gradspec.properties.judging.jitter import JitteredArray, JitterSource, use_jitter
 from gradspec.reference.rule import Array
 
 ALLOWED_FACTOR = 4.0  # the worst of torch's right results needed 1.5, over all ops and four dtypes
@@ -255,18 +255,18 @@ def _judge_equality(what: str, got: Array, exact: Array) -> Judgement:
 
 def _compute_at_precision(
     compute: Callable[[ConvertToPrecision], T], dtype: str, seed: int
-) -> tuple[T, RandomRounding]:
+) -> tuple[T, JitterSource]:
     """Return the outcome at the precision of a dtype, plain (seed 0) or jittered, and what rounded it.
 
     16-bit floats are computed in float32 and rounded at the end: once, apart from the jitter.
     """
-    rounding = RandomRounding(dtype_of(dtype), seed)
+    rounding = JitterSource(dtype_of(dtype), seed)
 
     def convert(x: Array) -> Array:
         x = x.astype(rounding.compute_dtype)
         return rounding.jitter(x).view(JitteredArray) if seed else x
 
-    with use_rounding(rounding):
+    with use_jitter(rounding):
         return _call_quietly(compute, convert), rounding
 
 

@@ -26,8 +26,8 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case, dtype_of, exact_dtype
 from gradspec.properties.cases.evaluate import Result, differentiate, run_spec
 from gradspec.properties.cases.kinks import iterate_kink_sides
+from gradspec.properties.judging.jitter import JitteredArray, JitterSource, use_jitter
 from gradspec.properties.judging.judge import ALLOWED_FACTOR, Judgement, ulp
-from gradspec.properties.judging.rounding import JitteredArray, RandomRounding, use_rounding
 from gradspec.reference.rule import Array
 
 JITTERED_RUNS_PER_SIDE = 2
@@ -157,7 +157,7 @@ def _measure_noise(case: Case, side: Array, dtype: str) -> Array:
     """Return how far the gradients move when every operation, but no input, is off by one ulp."""
     distances = []
     for seed in range(JITTERED_RUNS_PER_SIDE):
-        with use_rounding(RandomRounding(dtype_of(dtype), seed + 1)):
+        with use_jitter(JitterSource(dtype_of(dtype), seed + 1)):
             rounded = run_spec(case.map_float_arrays(lambda x: x.view(JitteredArray)))
         distances.append(np.abs(_flatten_gradients(rounded, dtype).view(np.ndarray) - side))
     return np.max(distances, axis=0)

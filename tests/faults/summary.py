@@ -107,7 +107,7 @@ class Summary:
             "right variants": sorted({r.trial.backend for r in self.variant_results}),
             "judged cases of right variants": count_judged_cases(self.variant_results),
             "false alarms": [asdict(r) for r in self.alarms],
-            "by fault": [_describe_fault_result(f) for f in self.fault_results],
+            "by fault": [_fault_result_as_json(f) for f in self.fault_results],
         }
 
 
@@ -133,7 +133,7 @@ def summarize(measurement: Measurement, seconds: float, processes: int) -> Summa
     return Summary([*results.values()], measurement.trial_results, seconds, processes, measurement.seconds)
 
 
-def _describe_fault_result(f: FaultResultOverSeeds) -> dict[str, Any]:
+def _fault_result_as_json(f: FaultResultOverSeeds) -> dict[str, Any]:
     return {
         "op": f.fault.op,
         "kind": f.fault.kind,

@@ -22,7 +22,7 @@ _EXACT_UFUNCS = {np.negative, np.absolute, np.sign, np.maximum, np.minimum}
 """These never round, whatever the numbers."""
 
 
-class RandomRounding:
+class JitterSource:
     """Random steps to neighbouring numbers of a dtype, and a record of how large and small the numbers got.
 
     Attributes:
@@ -120,21 +120,21 @@ class RandomRounding:
         return np.where(np.isfinite(x), moved, x).astype(x.dtype)
 
 
-_current_rounding: ContextVar[RandomRounding | None] = ContextVar("rounding", default=None)
+_current_jitter: ContextVar[JitterSource | None] = ContextVar("rounding", default=None)
 
 
 @contextmanager
-def use_rounding(rounding: RandomRounding) -> Iterator[None]:
+def use_jitter(rounding: JitterSource) -> Iterator[None]:
     """Let every `JitteredArray` round like this within the context."""
-    token = _current_rounding.set(rounding)
+    token = _current_jitter.set(rounding)
     try:
         yield
     finally:
-        _current_rounding.reset(token)
+        _current_jitter.reset(token)
 
 
 class JitteredArray(np.ndarray[Any, Any]):
-    """An array whose every operation is followed by a `RandomRounding.jitter`, while one is in use."""
+    """An array whose every operation is followed by a `JitterSource.jitter`, while one is in use."""
 
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any
@@ -143,7 +143,7 @@ class JitteredArray(np.ndarray[Any, Any]):
         # A Python function made into a ufunc returns objects.
         if getattr(result, "dtype", None) == np.object_:
             result = result.astype(inputs[0].dtype)
-        rounding = _current_rounding.get()
+        rounding = _current_jitter.get()
         if rounding and method == "reduce":
             x, axis = _view_as_plain(inputs[0]), kwargs.get("axis", 0)
             rounding.record_partial_results(ufunc, x, axis)
