@@ -25,15 +25,19 @@ class Choices(Protocol):
 
     def of(self, options: Sequence[T]) -> T:
         """Return one of the options."""
+        ...
 
     def integer(self, low: int, high: int) -> int:
         """Return an integer from low to high, both included."""
+        ...
 
     def size(self, taken: int) -> int:
         """Return the length of an axis of an array that has `taken` elements without this axis."""
+        ...
 
     def rank(self, low: int, high: int) -> int:
         """Return the rank of an array, from low to high, both included."""
+        ...
 
 
 class SmallestChoices:
