@@ -26,6 +26,7 @@ verify: $(STAMP)  ## Verify the backends: pytest properties/, on all processors
 	$(BIN)/pytest properties/ -n auto $(ARGS)
 
 verify-cupy: $(STAMP)  ## Verify CuPy's rules and kernels without a GPU, run by g++ where there is one
+	@command -v $${CXX:-g++} > /dev/null || echo "no $${CXX:-g++} to run the kernels with: only the rules are verified"
 	$(BIN)/pytest properties/ -n auto --no-isolate $(STAND_INS) $(ARGS)
 
 test: $(STAMP)  ## Test gradspec itself: pytest tests/ (what takes long by turns; ARGS=--everything for all of it)
