@@ -14,7 +14,8 @@ from gradspec.reference.calls import DrawCall, SmallestChoices, from_signature, 
 from gradspec.reference.domains import Booleans, Domain, Integers, Interval
 from gradspec.reference.kink_distances import KinkDistanceFunction
 from gradspec.reference.record import record
-from gradspec.reference.rule import VJP, Array
+from gradspec.reference.rule import VJP, Array, Rule
+from gradspec.reference.usual_formulas import check_agreement, check_same_parameters
 
 OPS: dict[str, "Op"] = {}
 """Every op of the spec, by its name in the Array API standard (torch's name where the standard has none)."""
@@ -38,6 +39,8 @@ class Op:
         kinks: the distances to the points of its domain where it has no derivative; None if there are none.
         options: with a signature, the values that each keyword may have.
         has_zero_gradient: whether it has no pullbacks although its value is of floating point, like sign.
+        usual_rules: other rules of the same function, right ones that many libraries use, although they lose
+            digits where `rule` does not.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Op:
     kinks: KinkDistanceFunction | None
     options: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     has_zero_gradient: bool = False
+    usual_rules: tuple[Rule, ...] = ()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # Arrays may be passed by name.
@@ -75,6 +79,14 @@ class Op:
         parameters = inspect.signature(self.rule).parameters.values()
         return {p.name: p.default for p in parameters if p.default is not p.empty}
 
+    @cached_property
+    def usual_forms(self) -> tuple["Op", ...]:
+        """The op by each of its usual rules, for whatever runs the op; only the first form is in `OPS`."""
+        return tuple(
+            replace(self, rule=rule, apply=record(rule, elementwise=self.elementwise), usual_rules=())
+            for rule in self.usual_rules
+        )
+
     @property
     def core_ranks(self) -> tuple[int, ...]:
         """How many core dimensions the signature gives each argument; empty without a signature."""
@@ -95,19 +107,25 @@ class Op:
 
 
 def op(
-    cases: str | DrawCall, *, kinks: KinkDistanceFunction | None = None, **keywords: Sequence[Any]
+    cases: str | DrawCall,
+    *,
+    kinks: KinkDistanceFunction | None = None,
+    also: Sequence[Rule] = (),
+    **keywords: Sequence[Any],
 ) -> Callable[[Callable[..., VJP]], Op]:
     """Declare the decorated rule as an op of the spec under its own name.
 
     Args:
         cases: a gufunc signature, or a function of a `Choices` for ops whose arguments constrain each other.
         kinks: the distances to the op's kinks, if it has any.
+        also: usual formulas of the op, beside the decorated rule, which is the stable one. They take the same
+            parameters.
         **keywords: with a signature, the values that each keyword of the op may have.
 
     Raises:
         TypeError: at import, for an argument without a domain or a keyword without a sequence of values.
-        ValueError: at import, for facts that contradict each other, such as a name declared twice or
-            pullbacks that do not match the arguments.
+        ValueError: at import, for facts that contradict each other, such as a name declared twice,
+            pullbacks that do not match the arguments, or a usual formula of another function.
     """
 
     def declare(rule: Callable[..., VJP]) -> Op:
@@ -134,8 +152,11 @@ def op(
             signature=cases if isinstance(cases, str) else None,
             options=keywords,
             kinks=kinks,
+            usual_rules=tuple(also),
         )
-        OPS[name] = new_op = _complete_by_smallest_call(new_op)
+        new_op = _complete_by_smallest_call(new_op)
+        _check_usual_forms(new_op)
+        OPS[name] = new_op
         return new_op
 
     return declare
@@ -183,6 +204,18 @@ def _complete_by_smallest_call(op: Op) -> Op:
     return op
 
 
+def _check_usual_forms(op: Op) -> None:
+    """Raise ValueError unless the usual rules have the op's parameters, pullbacks, values and gradients."""
+    for form in op.usual_forms:
+        check_same_parameters(op.name, op.rule, form.rule)
+        if _complete_by_smallest_call(form).differentiable != op.differentiable:
+            has, other_has = ("no pullbacks", "some") if op.differentiable else ("pullbacks", "none")
+            raise ValueError(
+                f"op {op.name!r}: its usual formula {form.rule.__name__!r} has {has}, its rule {other_has}"
+            )
+    check_agreement(op)
+
+
 def _check_pullbacks(op: Op, inputs: list[Array], value: Array, pullbacks: Any) -> None:
     """Raise ValueError unless exactly the differentiable arguments have a pullback."""
     differentiable = op.differentiable_arguments(len(inputs))
@@ -190,9 +223,10 @@ def _check_pullbacks(op: Op, inputs: list[Array], value: Array, pullbacks: Any) 
     results: Any = pullbacks(np.ones_like(value)) if callable(pullbacks) else pullbacks
     actual = ["None" if p is None else "pullback" for p in results]
     if actual != expected:
+        form = "" if op.rule.__name__ == op.name else f", usual formula {op.rule.__name__!r}"
         raise ValueError(
-            f"op {op.name!r}: needs one pullback for each of its {len(inputs)} arrays, and None for just "
-            f"those without a gradient: {expected}; has {actual}"
+            f"op {op.name!r}{form}: needs one pullback for each of its {len(inputs)} arrays, and None for "
+            f"just those without a gradient: {expected}; has {actual}"
         )
 
 
