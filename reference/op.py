@@ -10,7 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from gradspec.reference.calls import DrawCall, SmallestChoices, from_signature, parse_core_dimensions
+from gradspec.reference.calls import (
+    DrawCall,
+    SeededChoices,
+    SmallestChoices,
+    from_signature,
+    parse_core_dimensions,
+)
 from gradspec.reference.domains import Booleans, Domain, Integers, Interval
 from gradspec.reference.kink_distances import KinkDistanceFunction
 from gradspec.reference.record import record
@@ -19,6 +25,9 @@ from gradspec.reference.usual_formulas import check_agreement, check_same_parame
 
 OPS: dict[str, "Op"] = {}
 """Every op of the spec, by its name in the Array API standard (torch's name where the standard has none)."""
+
+_CALLS_TO_COMPARE = 12
+"""On how many calls formulas are compared, unless calls are alike: each keyword has all its values then."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +222,12 @@ def _check_usual_forms(op: Op) -> None:
             raise ValueError(
                 f"op {op.name!r}: its usual formula {form.rule.__name__!r} has {has}, its rule {other_has}"
             )
-    check_agreement(op)
+    alike = op.elementwise and not op.options
+    for seed in range((2 if alike else _CALLS_TO_COMPARE) if op.usual_rules else 0):
+        call = op.draw_call(SeededChoices(seed, lengths=(2, 3, 1)))
+        arrays = range(len(call.shapes))
+        domains, names = [op.domain(i) for i in arrays], [op.argument_name(i) for i in arrays]
+        check_agreement(op.name, (op.rule, *op.usual_rules), call, domains, names, seed)
 
 
 def _check_pullbacks(op: Op, inputs: list[Array], value: Array, pullbacks: Any) -> None:

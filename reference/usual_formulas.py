@@ -14,22 +14,14 @@ compares them there.
 import inspect
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gradspec.reference.arrays import unbroadcast
-from gradspec.reference.calls import Call, IntegerArrayBelow, SeededChoices
+from gradspec.reference.calls import Call, IntegerArrayBelow
 from gradspec.reference.domains import Domain, Interval
 from gradspec.reference.rule import Array, Rule
-
-if TYPE_CHECKING:
-    from gradspec.reference.op import Op
-
-_CALLS = 12
-"""How many calls are tried, if they differ: enough for each value of each keyword of the spec's ops."""
-
-_AXIS_LENGTHS = (2, 3, 1)
 
 _LEAST_DISTANCE, _LARGEST_DISTANCE = 0.25, 2.0
 """How far moderate numbers are from zero, or from the end of the domain where it has one."""
@@ -51,20 +43,26 @@ def check_same_parameters(name: str, rule: Rule, usual: Rule) -> None:
         )
 
 
-def check_agreement(op: "Op") -> None:
-    """Raise ValueError unless all forms of an op agree in longdouble, in value and gradients.
+def check_agreement(
+    op: str, rules: Sequence[Rule], call: Call, domains: Sequence[Domain], names: Sequence[str], seed: int
+) -> None:
+    """Raise ValueError unless rules agree in longdouble: value and gradients, for moderate numbers.
 
-    They are compared on a few calls with moderate numbers and a cotangent of such numbers.
+    Args:
+        op: the name of the op.
+        rules: its rule, then its usual ones.
+        call: shapes and keywords of the call to compare them on.
+        domains: the domain of each array.
+        names: the name of each array.
+        seed: chooses the numbers.
     """
-    calls = 2 if op.elementwise and not op.options else _CALLS
-    for seed in range(calls if op.usual_forms else 0):
-        call = op.draw_call(SeededChoices(seed, _AXIS_LENGTHS))
-        inputs = [_fill_moderately(op.domain(i), s, seed + 5 * i) for i, s in enumerate(call.shapes)]
-        g = _fill_moderately(Interval(), np.shape(op.rule(*inputs, **call.keywords)[0]), seed + 3)
-        expected = _compute_parts(op, inputs, call, g)
-        for form in op.usual_forms:
-            for what, part in _compute_parts(form, inputs, call, g).items():
-                _check_part(form, what, part, expected[what], call)
+    inputs = [_fill_moderately(domains[i], s, seed + 5 * i) for i, s in enumerate(call.shapes)]
+    g = _fill_moderately(Interval(), np.shape(rules[0](*inputs, **call.keywords)[0]), seed + 3)
+    expected, *others = (_compute_parts(rule, inputs, names, call, g) for rule in rules)
+    for rule, parts in zip(rules[1:], others, strict=True):
+        for what, part in parts.items():
+            where = f"op {op!r}: by its usual formula {rule.__name__!r} the {what}"
+            _check_part(where, part, expected[what], call)
 
 
 def _parameters(rule: Rule) -> Sequence[inspect.Parameter]:
@@ -94,21 +92,21 @@ def _spread_evenly(shape: tuple[int, ...], seed: int) -> Array:
     return np.reshape(np.arange(1 + 89 * seed, 1 + 89 * seed + n) * section % 1, shape)
 
 
-def _compute_parts(op: "Op", inputs: list[Array], call: Call, g: Array) -> dict[str, Array]:
+def _compute_parts(
+    rule: Rule, inputs: list[Array], names: Sequence[str], call: Call, g: Array
+) -> dict[str, Array]:
     """Return the value and the gradients, by what a message calls them."""
-    value, pullbacks = op.rule(*inputs, **call.keywords)
+    value, pullbacks = rule(*inputs, **call.keywords)
     parts = {"value": np.asarray(value)}
-    if pullbacks is None:
-        return parts
-    gradients: Any = pullbacks(g) if callable(pullbacks) else [p and p(g) for p in pullbacks]
-    for i in op.differentiable_arguments(len(inputs)):
-        parts[f"gradient of {op.argument_name(i)}"] = unbroadcast(np.asarray(gradients[i]), inputs[i].shape)
+    gradients: Any = pullbacks(g) if callable(pullbacks) else [p and p(g) for p in pullbacks or ()]
+    for x, name, d in zip(inputs, names, gradients, strict=pullbacks is not None):
+        if d is not None:
+            parts[f"gradient of {name}"] = unbroadcast(np.asarray(d), x.shape)
     return parts
 
 
-def _check_part(form: "Op", what: str, got: Array, expected: Array, call: Call) -> None:
-    """Raise ValueError unless a part of a form's result is the first form's."""
-    where = f"op {form.name!r}: by its usual formula {form.rule.__name__!r} the {what}"
+def _check_part(where: str, got: Array, expected: Array, call: Call) -> None:
+    """Raise ValueError unless a part of a result is what it should be."""
     called = f"in a call with shapes {call.shapes} and keywords {call.keywords}"
     if (got.shape, got.dtype) != (expected.shape, expected.dtype):
         raise ValueError(
