@@ -27,49 +27,50 @@ An example, the variance of (1000, 1001, 1001) in float32:
 Of four results 0.22222221 is off by 1.3e-8 and agrees at once; 0.22217 is off by 5.2e-5 and agrees after two
 copies; 0.2218 is off by 4.2e-4 and agrees after eight. 0.1875, which mean(x * x) - mean(x) ** 2 gives in
 float32, is off by 3.5e-2, eighty times what 64 copies allow: it is wrong.
+
+**Two circles.** The spec's own formula, the first, is as stable as its function; many right libraries use a
+formula that is not, such as 1 - y * y for the derivative of tanh, which at x = 20 gives 0 and not 1.7e-17.
+So an op lists its usual formulas, too (`also`). A result within the noise of the first formula agrees;
+outside of it but within that of a usual one it is *lossy*, which is counted and shown with its loss; outside
+of both it is wrong. What is exact comes from the first formula alone. NaN and infinities are in neither
+circle, and a sign that a usual formula never has near such inputs is not in its circle.
 """
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
-import ml_dtypes
 import numpy as np
 
-from gradspec.backends import load
+from gradspec.backends import Backend, load
 from gradspec.properties.cases.case import Case, dtype_of, exact_dtype
 from gradspec.properties.cases.evaluate import Result, run_spec
-from gradspec.properties.judging.jitter import JitteredArray, JitterSource, use_jitter
+from gradspec.properties.judging.formula_samples import (
+    OVERFLOW_HEADROOM,
+    Compute,
+    FormulaSamples,
+    compute_quietly,
+)
+from gradspec.properties.judging.judgement import Judgement, Verdict, combine_judgements
+from gradspec.reference import OPS
 from gradspec.reference.rule import Array
+
+__all__ = [
+    "ALLOWED_FACTOR", "JITTERED_COPY_COUNTS", "OVERFLOW_HEADROOM", "SPEC_BACKEND", "ComputationJudge",
+    "Judge", "Judgement", "Verdict", "combine_judgements", "get_usual_spec_backends", "ulp",
+]  # fmt: skip
 
 ALLOWED_FACTOR = 4.0  # the worst of torch's right results needed 1.5, over all ops and four dtypes
 JITTERED_COPY_COUNTS = (2, 8, 64)  # so many are tried, in turn, before a result is found wrong
-OVERFLOW_HEADROOM = 256  # within this factor of overflow, another order of operations may overflow
+
+NEIGHBOURS = 64  # inputs near those of a case on which the signs of a usual formula are looked at
+NEIGHBOUR_DISTANCE = 2.0**-10  # relative: far enough that its roundings differ, near enough to be alike
 
 SPEC_BACKEND = load("numpy")  # the spec as a backend, for laws about more than one op
 
 T = TypeVar("T")
-ConvertToPrecision = Callable[[Array], Array]
-Verdict = Literal["agree", "disagree", "undecidable"]
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What the judge says of one case.
-
-    Attributes:
-        verdict: "undecidable" where no result could have been found wrong.
-        reason: Why the verdict is not "agree", or why an agreement says little.
-        informative: Whether a result of all zeros would have been found wrong somewhere.
-        worst: The largest error, in units of what was allowed.
-    """
-
-    verdict: Verdict
-    reason: str = ""
-    informative: bool = True
-    worst: float = 0.0
 
 
 class ComputationJudge(Generic[T]):
@@ -78,43 +79,39 @@ class ComputationJudge(Generic[T]):
     What is expensive is computed when first needed, and once.
     """
 
-    def __init__(self, dtype: str, compute: Callable[[ConvertToPrecision], T], rounds: bool = True) -> None:
+    def __init__(
+        self, dtype: str, compute: Compute[T], rounds: bool = True, usual: Sequence[Compute[T]] = ()
+    ) -> None:
         """Make a judge that has computed nothing yet.
 
         Args:
             dtype: The dtype of the results that are judged.
             compute: The computation; its argument is applied to each array of floats that it starts from.
             rounds: Whether the computation rounds at all.
+            usual: The same computation by usual formulas, within whose noise a result is lossy.
         """
         self.dtype, self.compute, self.rounds = dtype, compute, rounds
-        self._samples: list[T] = []
-        # The largest and the smallest number that the jittered copies met on their way.
-        self._peak, self._trough = 0.0, np.inf
+        self.samples = FormulaSamples(dtype, compute)
+        self.usual_samples = [FormulaSamples(dtype, usual_compute) for usual_compute in usual]
 
     @cached_property
     def exact(self) -> T:
         """The outcome in higher precision."""
-        return _call_quietly(self.compute, lambda x: x.astype(exact_dtype(self.dtype)))
+        return compute_quietly(self.compute, lambda x: x.astype(exact_dtype(self.dtype)))
 
     def compute_samples(self, copies: int) -> list[T]:
         """Return outcomes at the precision of the dtype: the plain one, then those of the jittered copies."""
-        while len(self._samples) <= copies:
-            sample, rounding = _compute_at_precision(self.compute, self.dtype, seed=len(self._samples))
-            self._samples.append(sample)
-            self._peak = max(self._peak, rounding.peak)
-            self._trough = min(self._trough, rounding.trough)
-        return self._samples[: copies + 1]
+        return self.samples.compute_samples(copies)
 
     @property
     def near_overflow(self) -> bool:
         """Whether the copies so far met numbers so large that another order of operations may overflow."""
-        return OVERFLOW_HEADROOM * self._peak > float(ml_dtypes.finfo(dtype_of(self.dtype)).max)
+        return self.samples.near_overflow
 
     @property
     def relative_underflow_error(self) -> float:
         """The share of a number that is lost if it passes through the smallest one the copies so far met."""
-        info = ml_dtypes.finfo(dtype_of(self.dtype))
-        return float(info.smallest_subnormal) / self._trough if self._trough < info.smallest_normal else 0.0
+        return self.samples.relative_underflow_error
 
     def measure_noise(self, part: Callable[[T], Array], copies: int) -> Array:
         """Return, for each element, how far from `exact` the samples of so many jittered copies get.
@@ -123,10 +120,14 @@ class ComputationJudge(Generic[T]):
             part: What to take of an outcome.
             copies: How many jittered copies to look at, besides the plain run.
         """
+        return self.samples.measure_noise(part, part(self.exact), copies)
+
+    def measure_noise_of_any_formula(self, part: Callable[[T], Array], copies: int) -> Array:
+        """Return the noise of the formula that has the most, element by element: the first or a usual one."""
         exact = part(self.exact)
-        with np.errstate(all="ignore"):
-            rounded = [_cast(part(s), dtype_of(self.dtype)) for s in self.compute_samples(copies)]
-            return np.max([np.abs(r.astype(exact.dtype) - exact) for r in rounded], axis=0)
+        every = [s.measure_noise(part, exact, copies) for s in (self.samples, *self.usual_samples)]
+        noise: Array = np.fmax.reduce(every)
+        return noise
 
     def judge(
         self,
@@ -144,7 +145,7 @@ class ComputationJudge(Generic[T]):
             got: The result to judge.
             part: What to take of an outcome.
             expected: What to compare with instead of the exact outcome, where both results come from the
-                backend; each of the two may then be off by what is allowed.
+                backend; each of the two may then be off by what is allowed, by any formula: nothing is lossy.
             scale: The size of numbers that may have cancelled to give this part; where they are larger than
                 the part, their last place counts.
         """
@@ -161,7 +162,11 @@ class ComputationJudge(Generic[T]):
             error = np.abs(got.astype(exact.dtype) - exact)
             error = np.where(np.isnan(error), np.inf, error)
             unit = ulp(np.maximum(np.abs(exact), scale), dtype)
-            allowed = uncertain_sides * ALLOWED_FACTOR * unit
+
+            def allow(noise: Any) -> Array:
+                return uncertain_sides * ALLOWED_FACTOR * (noise + unit)
+
+            allowed = allow(0)
             for copies in JITTERED_COPY_COUNTS if self.rounds else ():
                 if np.all((error <= allowed) | ~decidable):
                     break
@@ -170,8 +175,52 @@ class ComputationJudge(Generic[T]):
                 if self.near_overflow:
                     decidable &= np.isfinite(got.astype(exact.dtype))
                 noise = np.where(np.isfinite(noise), noise, 0) + self.relative_underflow_error * np.abs(exact)
-                allowed = uncertain_sides * ALLOWED_FACTOR * (noise + unit)
-        return _reach_verdict(what, got, exact, error, allowed, decidable)
+                allowed = allow(noise)
+            outside, usually_allowed = decidable & (error > allowed), allowed
+            if np.any(outside) and self.rounds and self.usual_samples:
+                wide = self._measure_usually_allowed(part, error, outside, allowed, allow)
+                lossy = outside & (error <= wide)
+                if expected is None:
+                    lossy &= ~self._find_strange_signs(part, got, exact, lossy)
+                usually_allowed = np.where(lossy, wide, allowed)
+                if expected is not None:  # whether both are by a usual formula is another law's question
+                    allowed = usually_allowed
+        return _reach_verdict(what, got, exact, error, allowed, usually_allowed, decidable)
+
+    def _measure_usually_allowed(
+        self,
+        part: Callable[[T], Array],
+        error: Array,
+        outside: Array,
+        allowed: Array,
+        allow: Callable[[Array], Array],
+    ) -> Array:
+        """Return how far off a result may be by any formula, the first or a usual one.
+
+        Where a usual formula itself gives no finite number, it allows nothing.
+
+        Args:
+            part: What to take of an outcome.
+            error: How far off the result is.
+            outside: Where that is more than the first formula allows.
+            allowed: What the first formula allows.
+            allow: From the noise of a formula to what it allows.
+        """
+        exact = part(self.exact)
+        for samples in self.usual_samples:
+            for copies in JITTERED_COPY_COUNTS:
+                noise = samples.measure_noise(part, exact, copies)
+                lost = samples.relative_underflow_error * np.abs(exact)
+                allowed = np.fmax(allowed, allow(np.where(np.isfinite(noise), noise, 0) + lost))
+                if not np.any(outside & (error > allowed)):
+                    return allowed
+        return allowed
+
+    def _find_strange_signs(
+        self, part: Callable[[T], Array], got: Array, exact: Array, lossy: Array
+    ) -> Array:
+        """Return where a lossy result has a sign that no usual formula gives near these inputs."""
+        return np.zeros(exact.shape, np.bool_)
 
 
 class Judge(ComputationJudge[Result]):
@@ -179,7 +228,10 @@ class Judge(ComputationJudge[Result]):
 
     def __init__(self, case: Case) -> None:
         super().__init__(
-            case.dtype, lambda convert: run_spec(case.map_float_arrays(convert)), case.op.differentiable
+            case.dtype,
+            lambda convert: run_spec(case.map_float_arrays(convert)),
+            case.op.differentiable,
+            [_make_computation(replace(case, op=form)) for form in case.op.usual_forms],
         )
         self.case = case
 
@@ -195,6 +247,45 @@ class Judge(ComputationJudge[Result]):
         """Judge whether every gradient, by argument, is right."""
         return combine_judgements([self.judge_gradient(name, d) for name, d in got.items()])
 
+    def _find_strange_signs(
+        self, part: Callable[[Result], Array], got: Array, exact: Array, lossy: Array
+    ) -> Array:
+        """Return where a lossy result has a sign that no usual formula gives near these inputs.
+
+        Asked of elementwise ops alone, whose elements are looked at one by one: where elements are combined,
+        cancellation may leave either sign.
+        """
+        strange = lossy & (np.sign(got.astype(exact.dtype)) * np.sign(exact) < 0)
+        if not (self.case.op.elementwise and np.any(strange)):
+            return np.zeros(exact.shape, np.bool_)
+        forms = [replace(self.case, op=form) for form in self.case.op.usual_forms]
+        for seed in range(NEIGHBOURS):
+            rng = np.random.default_rng(seed)
+
+            def move(x: Array, rng: np.random.Generator = rng) -> Array:
+                wide = x.astype(np.float32) if x.itemsize == 2 else x
+                return (wide * (1 + NEIGHBOUR_DISTANCE * rng.uniform(-1, 1, x.shape))).astype(wide.dtype)
+
+            for form in forms:
+                neighbour = part(compute_quietly(_make_computation(form), move))
+                strange &= np.sign(neighbour) != np.sign(got.astype(exact.dtype))
+        return strange
+
+
+def get_usual_spec_backends(names: Collection[str]) -> list[Backend]:
+    """Return the spec with usual formulas in place of the stable ones, for laws about more than one op.
+
+    Args:
+        names: The ops that get their usual formulas. There are as many backends as the one with the most
+            has; an op with fewer keeps its last.
+    """
+    forms = {name: OPS[name].usual_forms for name in names if name in OPS and OPS[name].usual_forms}
+    backends = []
+    for k in range(max(map(len, forms.values()), default=0)):
+        usual = {name: each[min(k, len(each) - 1)].apply for name, each in forms.items()}
+        backends.append(replace(SPEC_BACKEND, ops={**SPEC_BACKEND.ops, **usual}))
+    return backends
+
 
 def ulp(exact: Array, dtype: np.dtype[Any]) -> Array:
     """Return the distance between neighbouring numbers of a dtype, at each element."""
@@ -203,44 +294,54 @@ def ulp(exact: Array, dtype: np.dtype[Any]) -> Array:
         return np.spacing(np.abs(exact).astype(dtype)).astype(exact.dtype)
 
 
-def combine_judgements(judgements: list[Judgement]) -> Judgement:
-    """Return one judgement of several parts of a case: the worst verdict, informative if any part is."""
-    order: list[Verdict] = ["disagree", "agree", "undecidable"]
-    if not judgements:
-        return Judgement("agree", informative=False)
-    first = min(judgements, key=lambda j: order.index(j.verdict))
-    return Judgement(
-        first.verdict,
-        first.reason,
-        any(j.informative for j in judgements),
-        max(j.worst for j in judgements),
-    )
+def _make_computation(case: Case) -> Compute[Result]:
+    return lambda convert: run_spec(case.map_float_arrays(convert))
 
 
 def _reach_verdict(
-    what: str, got: Array, exact: Array, error: Array, allowed: Array, decidable: Array
+    what: str,
+    got: Array,
+    exact: Array,
+    error: Array,
+    allowed: Array,
+    usually_allowed: Array,
+    decidable: Array,
 ) -> Judgement:
+    """Return the judgement of a result, given what the first formula and what any formula allows."""
     with np.errstate(all="ignore"):
-        ratio = np.where(decidable, error / allowed, 0)
-    worst = float(np.max(ratio, initial=0))
+        ratio = np.where(decidable, error / usually_allowed, 0)
+        losses = np.where(decidable, error / allowed, 0)
+    worst, loss = float(np.max(ratio, initial=0)), float(np.max(losses, initial=0))
+    is_told = decidable & ((usually_allowed < np.abs(exact)) | (exact == 0))
+    counts: dict[str, Any] = {
+        "worst": worst,
+        "informative": bool(np.any(is_told & (exact != 0))),
+        "elements": exact.size,
+        "undecidable_elements": exact.size - int(np.count_nonzero(is_told)),
+    }
     if worst > 1:
+        where = _describe_element(what, got, exact, ratio)
         at = np.unravel_index(np.argmax(ratio), ratio.shape)
-        place = f" at {tuple(map(int, at))}" if at else ""
-        return Judgement(
-            "disagree",
-            f"the {what}{place} is {float(got[at]):.9g}, expected {float(exact[at]):.9g}, "
-            f"allowed to be off by {float(allowed[at]):.3g}, is off by {float(error[at]):.3g}",
-            worst=worst,
-        )
-    if np.any(decidable & (allowed < np.abs(exact))):
-        return Judgement("agree", worst=worst)
+        off = f"allowed to be off by {float(usually_allowed[at]):.3g}, is off by {float(error[at]):.3g}"
+        return Judgement("disagree", f"{where}, {off}", **{**counts, "informative": True})
+    if loss > 1:
+        where = _describe_element(what, got, exact, losses)
+        off = f"off by {loss:.3g} times what the stable formula allows, as a usual one may be"
+        return Judgement("lossy", f"{where}, {off}", loss=loss, **counts)
+    if counts["informative"]:
+        return Judgement("agree", **counts)
     if not np.all(decidable):
-        return Judgement("undecidable", f"the {what} overflows at this precision", informative=False)
+        return Judgement("undecidable", f"the {what} overflows at this precision", **counts)
     if np.any(exact):
-        return Judgement(
-            "undecidable", f"the allowed distance of the {what} is too wide to tell", informative=False
-        )
-    return Judgement("agree", f"the {what} is zero throughout", informative=False, worst=worst)
+        return Judgement("undecidable", f"the allowed distance of the {what} is too wide to tell", **counts)
+    return Judgement("agree", f"the {what} is zero throughout", **counts)
+
+
+def _describe_element(what: str, got: Array, exact: Array, ratio: Array) -> str:
+    """Return in words what the result and the exact number are where the ratio is largest."""
+    at = np.unravel_index(np.argmax(ratio), ratio.shape)
+    place = f" at {tuple(map(int, at))}" if at else ""
+    return f"the {what}{place} is {float(got[at]):.9g}, expected {float(exact[at]):.9g}"
 
 
 def _judge_equality(what: str, got: Array, exact: Array) -> Judgement:
@@ -250,32 +351,4 @@ def _judge_equality(what: str, got: Array, exact: Array) -> Judgement:
         return Judgement(
             "disagree", f"the {what} at {at} is {got[at]}, expected {exact[at]}, exactly", worst=np.inf
         )
-    return Judgement("agree", informative=exact.size > 0)
-
-
-def _compute_at_precision(
-    compute: Callable[[ConvertToPrecision], T], dtype: str, seed: int
-) -> tuple[T, JitterSource]:
-    """Return the outcome at the precision of a dtype, plain (seed 0) or jittered, and what rounded it.
-
-    16-bit floats are computed in float32 and rounded at the end: once, apart from the jitter.
-    """
-    rounding = JitterSource(dtype_of(dtype), seed)
-
-    def convert(x: Array) -> Array:
-        x = x.astype(rounding.compute_dtype)
-        return rounding.jitter(x).view(JitteredArray) if seed else x
-
-    with use_jitter(rounding):
-        return _call_quietly(compute, convert), rounding
-
-
-def _cast(x: Array, dtype: np.dtype[Any]) -> Array:
-    return x if x.dtype.kind in "biu" else np.asarray(x).view(np.ndarray).astype(dtype)
-
-
-def _call_quietly(fn: Callable[[ConvertToPrecision], T], convert: ConvertToPrecision) -> T:
-    """Return fn(convert) without NumPy's warnings: overflow and 0/0 are part of the answer here."""
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return fn(convert)
+    return Judgement("agree", informative=exact.size > 0, elements=exact.size)

@@ -26,7 +26,7 @@ def judge_case_repeatedly(law: Law, backend: Backend, case: Any) -> Judgement:
     """
     first = judge_case(law, backend, case)
     end = time.monotonic() + REPRODUCE_SECONDS
-    for k in range(0 if first.verdict == "disagree" else MAX_REPRODUCE_TRIES):
+    for k in range(0 if first.verdict in ("disagree", "lossy") else MAX_REPRODUCE_TRIES):
         judgement = judge_case(law, backend, case if k % 2 else vary_case(case, k))
         if judgement.verdict == "disagree":
             when = f"not at first, but in try {k + 2} with other numbers in between"

@@ -16,12 +16,8 @@ import numpy as np
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case, exact_dtype
 from gradspec.properties.cases.evaluate import run_spec, value_and_pullback
-from gradspec.properties.judging.judge import (
-    ComputationJudge,
-    ConvertToPrecision,
-    Judgement,
-    combine_judgements,
-)
+from gradspec.properties.judging.formula_samples import ConvertToPrecision
+from gradspec.properties.judging.judge import ComputationJudge, Judgement, combine_judgements
 from gradspec.reference.rule import Array
 
 Gradients = dict[str, Array]
@@ -75,13 +71,17 @@ def _judge_combination(
     case: Case, how: str, got: Gradients, of_terms: list[tuple[float, Gradients]], terms: LinearCombination
 ) -> Judgement:
     """Judge an identity: each side may be off by what the spec is, adding up the terms at this precision."""
-    measure = ComputationJudge(case.dtype, lambda convert: _combine_spec_gradients(case, convert, terms))
+    measure, *usual = [
+        lambda convert, form=form: _combine_spec_gradients(replace(case, op=form), convert, terms)
+        for form in (case.op, *case.op.usual_forms)
+    ]
+    judge = ComputationJudge(case.dtype, measure, usual=usual)
     judgements = []
     for name, d in got.items():
         zero = np.zeros((), exact_dtype(case.dtype))
         expected = sum((c * _widen(case, ds[name]) for c, ds in of_terms), start=zero)
         what = f"gradient of {name} for the cotangent {how}"
-        judgements.append(measure.judge(what, d, lambda s, n=name: s[n], expected=expected))  # type: ignore[misc]
+        judgements.append(judge.judge(what, d, lambda s, n=name: s[n], expected=expected))  # type: ignore[misc]
     return combine_judgements(judgements)
 
 

@@ -49,7 +49,8 @@ class LawViolation(AssertionError):
     @property
     def title(self) -> str:
         place = f"{self.case.target_name} on {self.backend.name} ({self.backend.device})"
-        return make_printable(f"{place} breaks a law: {self.law_sentence}")
+        breaks = "loses digits" if self.judgement.verdict == "lossy" else "breaks a law"
+        return make_printable(f"{place} {breaks}: {self.law_sentence}")
 
     @property
     def law_sentence(self) -> str:
@@ -89,11 +90,15 @@ class LawViolation(AssertionError):
         tail = [
             f"judgement = {call}({self.law.__name__}, load({self.backend.source!r}), case{limit})",
             'print(judgement.verdict, judgement.reason, sep=": ")',
-            'raise SystemExit(judgement.verdict == "disagree")',
+            f"raise SystemExit(judgement.verdict {self._describe_broken_verdicts()})",
         ]
         if len(head) + len(tail) + len(expression.split("\n")) > 19:
             expression = " ".join(line.strip() for line in expression.split("\n"))
         return "\n".join([*head, f"case = {expression}", *tail, ""])
+
+    def _describe_broken_verdicts(self) -> str:
+        """Return a comparison with the verdicts by which the law is still broken, as Python code."""
+        return 'in ("disagree", "lossy")' if self.judgement.verdict == "lossy" else '== "disagree"'
 
     def as_capsule(self) -> dict[str, Any]:
         """Return all that is known about the failure, for tools."""
@@ -102,6 +107,7 @@ class LawViolation(AssertionError):
             "backend": self.backend.source,
             "device": self.backend.device,
             "case": self.case.as_json(),
+            "verdict": self.judgement.verdict,
             "reason": self.judgement.reason,
             "worst": repr(self.judgement.worst),
             "versions": collect_versions(),

@@ -239,17 +239,23 @@ def _reduce_op(op: Op) -> Any:
 _load_cached = cache(load)
 
 
-def _make_backend_under_test(name: str, source: str, backend: str, dtypes: list[str]) -> BackendUnderTest:
-    return BackendUnderTest(name=name, backend=_load_cached(source), dtypes=dtypes, source=source)
-
-
-def _make_op_under_test(name: str, source: str, backend: str, dtypes: list[str]) -> OpUnderTest:
-    return OpUnderTest(name=name, op=OPS[name], backend=_load_cached(source), dtypes=dtypes, source=source)
+def _make_target(
+    kind: type[BackendUnderTest], name: str, source: str, dtypes: list[str], failing_verdicts: frozenset[str]
+) -> BackendUnderTest:
+    op: dict[str, Any] = {"op": OPS[name]} if kind is OpUnderTest else {}
+    return kind(
+        name=name,
+        backend=_load_cached(source),
+        source=source,
+        dtypes=dtypes,
+        failing_verdicts=failing_verdicts,
+        **op,
+    )
 
 
 def _reduce_target(target: BackendUnderTest) -> Any:
-    build = _make_op_under_test if isinstance(target, OpUnderTest) else _make_backend_under_test
-    return build, (target.name, target.source, target.backend.name, list(target.dtypes))
+    plain = target.name, target.source, list(target.dtypes), target.failing_verdicts
+    return _make_target, (type(target), *plain)
 
 
 copyreg.pickle(Op, _reduce_op)

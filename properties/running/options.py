@@ -15,6 +15,9 @@ from gradspec.properties.judging.error_descriptions import describe_exception, m
 from gradspec.properties.running.profiles import PROFILES
 from gradspec.reference import OPS
 
+VERDICTS_BY_OPTION = {"wrong": "disagree", "lossy": "lossy"}
+"""The verdicts that `--fail-on` may name."""
+
 DEFAULT_TIME_LIMIT_SECONDS = 60.0  # a first call may compile kernels
 
 
@@ -32,6 +35,13 @@ def add_options(parser: pytest.Parser) -> None:
         "properties with the fewest informative cases in this and earlier runs",
     )
     group.addoption("--matrix", metavar="FILE", help="write the results of the run as JSON")
+    group.addoption(
+        "--fail-on",
+        metavar="VERDICTS",
+        default="wrong",
+        help="which verdicts fail, separated by commas: wrong, or wrong,lossy to fail also where digits are "
+        "lost as a usual formula loses them (default: %(default)s)",
+    )
     group.addoption(
         "--time-limit",
         metavar="SECONDS",
@@ -144,6 +154,23 @@ def get_time_limit(config: pytest.Config) -> float:
     return seconds
 
 
+def get_failing_verdicts(config: pytest.Config) -> frozenset[str]:
+    """Return the verdicts that `--fail-on` names; "disagree", which it calls wrong, always fails.
+
+    Raises:
+        pytest.UsageError: The option names none, or something else than a verdict.
+    """
+    text = config.getoption("fail_on") or ""
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in VERDICTS_BY_OPTION:
+            allowed = " and ".join(VERDICTS_BY_OPTION)
+            raise pytest.UsageError(
+                make_printable(f"--fail-on {text}: {name!r} is no verdict that fails; allowed are {allowed}")
+            )
+    return frozenset({"disagree", *(VERDICTS_BY_OPTION[name] for name in names)})
+
+
 def get_matrix_file(config: pytest.Config) -> Path | None:
     file = config.getoption("matrix")
     return Path(config.invocation_params.dir, file) if file else None
@@ -164,8 +191,16 @@ def check_options(config: pytest.Config) -> None:
             raise pytest.UsageError(
                 make_printable(f"--hypothesis-profile {profile}: no such profile; {known}")
             ) from error
-    for option in (get_selected_ops, get_selected_dtypes, parse_shard, parse_budget, get_time_limit):
-        option(config)
+    checks = (
+        get_selected_ops,
+        get_selected_dtypes,
+        get_failing_verdicts,
+        parse_shard,
+        parse_budget,
+        get_time_limit,
+    )
+    for check in checks:
+        check(config)
     # Without the option nothing is loaded: importing all libraries takes a while, and may not be needed.
     if config.getoption("backend"):
         load_selected_backends(config)

@@ -14,7 +14,7 @@ from gradspec.backends.backend import Deviation
 from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.running import tables
 from gradspec.properties.running.failure import collect_versions, write_atomically
-from gradspec.properties.running.tally import PropertyResult, to_sentence
+from gradspec.properties.running.tally import PropertyResult, Tally, to_sentence
 
 MAX_FAILURES_IN_FULL = 20  # of further ones only the title and the script are shown
 
@@ -150,12 +150,30 @@ def show_matrix(
         not_offered: The selected ops that a backend does not have, by its name.
     """
     _print(console, tables.format_tables(report.entries, console.width))
+    _print(console, _format_losses(report.entries))
     for name, reason in unavailable.items():
         console.print()
         _print(console, [_format_untested("unavailable", name, make_printable(reason))])
     for name, ops in not_offered.items():
         if ops:
             _print(console, [_format_untested("not offered", name, _join_names(ops))])
+
+
+def _format_losses(entries: Iterable[PropertyResult]) -> Iterator[Text]:
+    """Yield a line for each op of a backend that loses digits: how often, and the largest loss."""
+    tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
+    for e in entries:
+        if e.outcome == "passed":
+            tallies[e.backend, e.op] += e.tally
+    lossy = {place: tally for place, tally in tallies.items() if tally.lossy}
+    if lossy:
+        yield Text()
+    for (backend, op), tally in sorted(lossy.items(), key=lambda item: -item[1].loss):
+        where = f"{make_printable(op)} on {make_printable(backend)}"
+        cases = f"{tally.lossy:,} of {tally.judged:,} cases"
+        yield Text.assemble(
+            ("lossy  ", "yellow"), (where, "bold"), f": {cases}: {make_printable(tally.loss_example)}"
+        )
 
 
 def _format_untested(title: str, backend: str, text: str) -> Text:

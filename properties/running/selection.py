@@ -53,14 +53,25 @@ class Selection:
     def iterate_backends_under_test(self) -> Iterator[BackendUnderTest]:
         for source, backend in self.available_backends:
             if dtypes := [d for d in options.get_selected_dtypes(self.config) if d in backend.dtypes]:
-                yield BackendUnderTest(backend=backend, source=source, dtypes=dtypes)
+                yield BackendUnderTest(
+                    backend=backend,
+                    source=source,
+                    dtypes=dtypes,
+                    failing_verdicts=options.get_failing_verdicts(self.config),
+                )
 
     def iterate_ops_under_test(self) -> Iterator[OpUnderTest]:
         for whole in self.iterate_backends_under_test():
-            backend, source, dtypes = whole.backend, whole.source, whole.dtypes
             for name in options.get_selected_ops(self.config):
-                if name in backend.ops:
-                    yield OpUnderTest(name=name, op=OPS[name], backend=backend, source=source, dtypes=dtypes)
+                if name in whole.backend.ops:
+                    yield OpUnderTest(
+                        name=name,
+                        op=OPS[name],
+                        backend=whole.backend,
+                        source=whole.source,
+                        dtypes=whole.dtypes,
+                        failing_verdicts=whole.failing_verdicts,
+                    )
 
     def iterate_spec_ops(self) -> Iterator[OpUnderTest]:
         if self.config.getoption("backend") and "numpy" not in self.backends_by_source:

@@ -10,6 +10,7 @@ from gradspec.properties.running.tally import PropertyResult, Tally, to_sentence
 OUTCOME_MARKS = {
     "failed": ("✗", "bold red"),
     "known": ("!", "yellow"),
+    "lossy": ("≈", "yellow"),
     "passed": ("✓", "green"),
     "skipped": ("-", "dim"),
 }
@@ -21,8 +22,11 @@ LEGEND = "info: share of cases that could have shown an error; worst: largest er
 
 
 def find_worst_outcome(entries: Iterable[PropertyResult]) -> str:
-    """Return the outcome that outweighs all others: one failure makes the whole a failure."""
-    outcomes = {e.outcome for e in entries}
+    """Return the outcome that outweighs all others: one failure makes the whole a failure.
+
+    A property that passed, but not without loss, counts as "lossy".
+    """
+    outcomes = {"lossy" if e.outcome == "passed" and e.tally.lossy else e.outcome for e in entries}
     return next((o for o in OUTCOME_MARKS if o in outcomes), "skipped")
 
 
@@ -34,11 +38,29 @@ def format_tables(entries: list[PropertyResult], width: int) -> Iterator[Text]:
         "property", {e.property: to_sentence(e.property) for e in entries}, entries, width
     )
     yield Text()
-    words = {"passed": "agrees   ", "failed": "disagrees   ", "known": "known to deviate"}
+    words = {
+        "passed": "agrees   ",
+        "lossy": "loses digits   ",
+        "failed": "disagrees   ",
+        "known": "known to deviate",
+    }
     yield Text.assemble(
         *(part for outcome, word in words.items() for part in (OUTCOME_MARKS[outcome], " " + word))
     )
     yield Text(LEGEND, "dim")
+    yield from _format_undecidable(entries)
+
+
+def _format_undecidable(entries: list[PropertyResult]) -> Iterator[Text]:
+    """Yield a line on the elements of which nothing could be said, if there are any."""
+    total = sum((e.tally for e in entries), Tally())
+    if total.undecidable_elements:
+        share = total.undecidable_elements / total.elements
+        yield Text(
+            f"undecidable: {total.undecidable_elements:,} of {total.elements:,} elements ({share:.1%}), as "
+            "they overflow, or what they may be off by is as large as they are",
+            "dim",
+        )
 
 
 def format_table(
@@ -83,7 +105,7 @@ def _select_entries(
 def _rank_row(field_name: str, row: str, entries: list[PropertyResult]) -> int:
     """Return 0 for a row that failed or is known to, 1 for any other."""
     outcome = find_worst_outcome(e for e in entries if getattr(e, field_name) == row)
-    return list(OUTCOME_MARKS).index(outcome) // 2
+    return int(outcome not in ("failed", "known"))
 
 
 def _get_sort_key(field_name: str, row: str, rows: dict[str, str]) -> tuple[int, str]:

@@ -16,25 +16,47 @@ class Tally:
         informative: How many of these could have shown an error.
         undecidable: How many of these nothing could be said about.
         worst: The largest error, where 1 is the largest allowed.
+        lossy: How many were lossy: as right as a usual formula of the op, but not as the stable one.
+        loss: The largest error of a lossy case, where 1 is the largest that the stable formula allows.
+        loss_example: What was said of that case.
+        elements: How many elements were compared in all cases.
+        undecidable_elements: Of how many of these nothing could be said.
     """
 
     judged: int = 0
     informative: int = 0
     undecidable: int = 0
     worst: float = 0.0
+    lossy: int = 0
+    loss: float = 0.0
+    loss_example: str = ""
+    elements: int = 0
+    undecidable_elements: int = 0
 
     def add(self, judgement: Judgement) -> None:
         self.judged += 1
         self.informative += judgement.informative
         self.undecidable += judgement.verdict == "undecidable"
         self.worst = max(self.worst, judgement.worst)
+        self.elements += judgement.elements
+        self.undecidable_elements += judgement.undecidable_elements
+        if judgement.verdict == "lossy":
+            self.lossy += 1
+            if judgement.loss > self.loss:
+                self.loss, self.loss_example = judgement.loss, judgement.reason
 
     def __add__(self, other: "Tally") -> "Tally":
+        larger_loss = max(self, other, key=lambda tally: tally.loss)
         return Tally(
             self.judged + other.judged,
             self.informative + other.informative,
             self.undecidable + other.undecidable,
             max(self.worst, other.worst),
+            self.lossy + other.lossy,
+            larger_loss.loss,
+            larger_loss.loss_example,
+            self.elements + other.elements,
+            self.undecidable_elements + other.undecidable_elements,
         )
 
 

@@ -32,6 +32,8 @@ from gradspec.properties.running.simplify import simplify_case
 from gradspec.properties.running.tally import Tally, to_sentence
 from gradspec.reference.op import Op
 
+ALWAYS_FAILING_VERDICTS = frozenset({"disagree"})
+
 CASES_PER_EXAMPLE = 6
 """An example has several cases, since a draw from Hypothesis costs as much as judging several."""
 
@@ -59,6 +61,7 @@ class BackendUnderTest:
         failure: Its last failure.
         find_simpler_case: Finds simpler values for the case that failed, where there can be any.
         judge_case: Applies a law to a case.
+        failing_verdicts: The verdicts that make a property fail.
     """
 
     name: str = "programs"
@@ -69,6 +72,7 @@ class BackendUnderTest:
     failure: LawViolation | None = None
     find_simpler_case: Callable[[], Case] | None = None
     judge_case: Callable[[Law, Backend, Any], Judgement] = judge_case
+    failing_verdicts: frozenset[str] = ALWAYS_FAILING_VERDICTS
     _check_count: int = field(default=0, init=False)
 
     def __repr__(self) -> str:
@@ -85,14 +89,14 @@ class BackendUnderTest:
     def _check_law(self, law: Law, case: Any, simplify: Callable[..., Case] | None = None) -> None:
         judgement = self._judge_with_new_seed(law, case)
         self.tally.add(judgement)
-        if judgement.verdict == "disagree":
+        if judgement.verdict in self.failing_verdicts:
             self.failure = self.make_violation(law, case, judgement)
             breaks_law = partial(self._breaks_law, law)
             self.find_simpler_case = partial(simplify, case, breaks_law) if simplify else None
             raise self.failure
 
     def _breaks_law(self, law: Law, case: Case) -> bool:
-        return self._judge_with_new_seed(law, case).verdict == "disagree"
+        return self._judge_with_new_seed(law, case).verdict in self.failing_verdicts
 
     def _judge_with_new_seed(self, law: Law, case: Any) -> Judgement:
         """Judge the case with the global random generators in a state of their own.
@@ -106,7 +110,7 @@ class BackendUnderTest:
         return self.judge_case(law, self.backend, case)
 
     def make_violation(self, law: Law, case: Any, judgement: Judgement) -> LawViolation:
-        """Return the violation that a judgement "disagree" stands for."""
+        """Return the violation that a failing judgement stands for."""
         tested = BackendLabel(self.backend.name, self.backend.device, self.source or self.backend.name)
         return LawViolation(law, tested, case, judgement)
 
@@ -115,7 +119,7 @@ class BackendUnderTest:
         if self.failure and self.find_simpler_case:
             law, case = self.failure.law, self.find_simpler_case()
             judgement = self._judge_with_new_seed(law, case)
-            if judgement.verdict == "disagree":  # not certain: the backend may be nondeterministic
+            if judgement.verdict in self.failing_verdicts:  # not certain: the backend may be nondeterministic
                 return self.make_violation(law, case, judgement)
         return self.failure
 

@@ -20,9 +20,9 @@ def share_measures() -> None:
     """Let all judges of this process that compute the same share their results, until `clear_cache`."""
 
     def init(
-        self: ComputationJudge[Any], dtype: str, compute: Callable[..., Any], rounds: bool = True
+        self: ComputationJudge[Any], dtype: str, compute: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> None:
-        init_alone(self, dtype, compute, rounds)
+        init_alone(self, dtype, compute, *args, **kwargs)
         self.__dict__ = _cache.setdefault((type(self), make_cache_key(compute)), self.__dict__)
 
     init_alone = ComputationJudge.__init__

@@ -1,0 +1,55 @@
+"""Judgements: what the judge says of one case, and of several parts of it together."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Verdict = Literal["agree", "lossy", "disagree", "undecidable"]
+"""How a result stands to the spec.
+
+- "agree": within the noise of the spec's own formula, the stable one.
+- "lossy": outside of that, but within the noise of a usual formula of the op: not wrong, but digits are lost.
+- "disagree": outside of both.
+- "undecidable": no result could have been found wrong.
+"""
+
+_WORST_FIRST: tuple[Verdict, ...] = ("disagree", "lossy", "agree", "undecidable")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the judge says of one case.
+
+    Attributes:
+        verdict: How the result stands to the spec.
+        reason: Why the verdict is not "agree", or why an agreement says little.
+        informative: Whether a result of all zeros would have been found wrong somewhere.
+        worst: The largest error, in units of what was allowed.
+        loss: Of a lossy result the largest error, in units of what the noise of the stable formula allows.
+        elements: How many elements were compared.
+        undecidable_elements: Of how many of these nothing could be said: they overflow at this precision, or
+            the allowed distance is as large as they are themselves.
+    """
+
+    verdict: Verdict
+    reason: str = ""
+    informative: bool = True
+    worst: float = 0.0
+    loss: float = 0.0
+    elements: int = 0
+    undecidable_elements: int = 0
+
+
+def combine_judgements(judgements: list[Judgement]) -> Judgement:
+    """Return one judgement of several parts of a case: the worst verdict, informative if any part is."""
+    if not judgements:
+        return Judgement("agree", informative=False)
+    first = min(judgements, key=lambda j: (_WORST_FIRST.index(j.verdict), -j.loss))
+    return Judgement(
+        first.verdict,
+        first.reason,
+        any(j.informative for j in judgements),
+        max(j.worst for j in judgements),
+        max(j.loss for j in judgements),
+        sum(j.elements for j in judgements),
+        sum(j.undecidable_elements for j in judgements),
+    )
