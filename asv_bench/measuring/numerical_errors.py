@@ -84,6 +84,8 @@ def _measure_part_error(judge: "Judge", value: Array, part: "Callable[[Result], 
         return 0.0 if np.array_equal(value, exact) else float("inf")
     with np.errstate(all="ignore"):
         unit = judging.ulp(np.abs(exact), judging.dtype_of(judge.dtype))
-        allowed = judging.FACTOR * (judge.measure_noise(part, JITTERED_COPIES) + unit)
+        # Commits before usual formulas have the noise of one formula alone.
+        measure_noise = getattr(judge, "measure_noise_of_any_formula", judge.measure_noise)
+        allowed = judging.FACTOR * (measure_noise(part, JITTERED_COPIES) + unit)
         error: Any = np.abs(value.astype(exact.dtype) - exact) / allowed
     return float(np.max(error, where=np.isfinite(allowed), initial=0))
