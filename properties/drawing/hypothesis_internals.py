@@ -4,10 +4,16 @@ The tests are in tests/properties/test_hypothesis_internals.py; `make pythons` r
 release.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from hypothesis import core, settings
+
+try:
+    from hypothesis.internal.conjecture import providers as _providers
+except ImportError:  # an older release
+    _providers = None  # type: ignore[assignment]
 
 Test = Any
 """A function decorated with `@given`."""
@@ -53,6 +59,40 @@ def get_global_seed() -> Any:
 def set_global_seed(seed: Any) -> None:
     """Draw the examples of all tests from this seed, as `--hypothesis-seed` does."""
     core.global_force_seed = seed
+
+
+@contextmanager
+def ignore_source_constants() -> Iterator[None]:
+    """Let no draw within the block depend on which modules happen to be loaded.
+
+    In one draw of twenty or so, Hypothesis takes a constant that it has read in the source of a loaded
+    module, unless that lies in site-packages. Which modules are loaded depends on what ran before, in which
+    process, and on how gradspec is installed; the same seed then draws other cases. The cache of constants
+    by strategy is another one within the block, so that tests outside keep theirs.
+
+    Releases before 6.131.1 read no source; in these the block changes nothing.
+    """
+    if not reads_source_constants():
+        yield
+        return
+    providers: Any = _providers
+    before = providers._get_local_constants, providers.CONSTANTS_CACHE
+    providers._get_local_constants = providers.Constants
+    providers.CONSTANTS_CACHE = _CACHE_WITHOUT_SOURCE_CONSTANTS
+    try:
+        yield
+    finally:
+        providers._get_local_constants, providers.CONSTANTS_CACHE = before
+
+
+def reads_source_constants() -> bool:
+    """Return whether this release of Hypothesis draws constants that it reads in the source of modules."""
+    return hasattr(_providers, "_get_local_constants")
+
+
+_CACHE_WITHOUT_SOURCE_CONSTANTS: Any = (
+    type(_providers.CONSTANTS_CACHE)(1024) if reads_source_constants() else None
+)
 
 
 def drop_report(item: Any) -> None:

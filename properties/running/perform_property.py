@@ -1,5 +1,6 @@
 """One property tried on one target in this process, with the settings of the run, silencing Hypothesis."""
 
+import itertools
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +10,14 @@ from hypothesis import Phase, Verbosity, settings
 from hypothesis.errors import Flaky
 
 from gradspec.backends.backend import Deviation
-from gradspec.properties.drawing.hypothesis_internals import get_settings, set_database_key, set_settings
+from gradspec.properties.drawing.hypothesis_internals import (
+    get_global_seed,
+    get_settings,
+    ignore_source_constants,
+    set_database_key,
+    set_global_seed,
+    set_settings,
+)
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.profiles import is_thorough
@@ -57,10 +65,12 @@ def perform_property(
             set_settings(function, _derive_settings(parent, known, seconds))
             # No filter turns a warning of gradspec's into an error while cases are drawn; `judge_case` sees
             # to the rest.
-            with target.restrict_dtypes(dtypes), warnings.catch_warnings(action="ignore"):
-                function(**arguments)
-                while time.monotonic() < end:
-                    function(**arguments)
+            with (
+                target.restrict_dtypes(dtypes),
+                warnings.catch_warnings(action="ignore"),
+                ignore_source_constants(),
+            ):
+                _repeat_until(end, function, arguments)
     except BaseException as error:
         if target.failure is None or isinstance(error, KeyboardInterrupt):
             raise
@@ -68,6 +78,21 @@ def perform_property(
     finally:
         set_settings(function, before)
     target.require_informative_cases()
+
+
+def _repeat_until(end: float, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Call a test under @given, then again with fresh examples until this time: with a seed, from others."""
+    seed = get_global_seed()
+    try:
+        function(**arguments)
+        for repetition in itertools.count(1):
+            if time.monotonic() >= end:
+                return
+            if seed is not None:
+                set_global_seed(f"{seed}, repetition {repetition}")
+            function(**arguments)
+    finally:
+        set_global_seed(seed)
 
 
 def _split_dtypes_by_deviation(
@@ -91,7 +116,8 @@ def _derive_settings(parent: settings, known: Deviation | None, seconds: float |
     """Return the settings to run a test with, derived from its own.
 
     Hypothesis explains no failure, which takes ten times as long as shrinking, and prints none. A declared
-    deviation gets more examples, but is not shrunk.
+    deviation gets more examples, but is not shrunk. A seed that is asked for counts even under CI, where each
+    test otherwise has one of its own.
 
     Args:
         parent: The settings of the test.
@@ -106,7 +132,7 @@ def _derive_settings(parent: settings, known: Deviation | None, seconds: float |
         parent,
         phases=[phase for phase in parent.phases if phase not in omitted_phases],
         max_examples=max(parent.max_examples, min_examples),
-        derandomize=parent.derandomize and seconds is None,
+        derandomize=parent.derandomize and seconds is None and get_global_seed() is None,
         verbosity=Verbosity.quiet if parent.verbosity is Verbosity.normal else parent.verbosity,
         print_blob=False,
     )

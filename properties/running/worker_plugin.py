@@ -83,14 +83,17 @@ class WorkerPlugin:
             if name in item.funcargs
         }
         seconds = self.budget.allot_seconds(item.nodeid) if self.budget else None
+        # Under CI the examples depend on this key: it names no folder, unlike the node id, which depends on
+        # where pytest is started and, under xdist, on how items are distributed.
+        key = f"{item.path.name}::{item.function.__qualname__}[{item.callspec.id}]"
         if not self._is_isolated(target):
-            perform_property(item.obj, arguments, target, item.nodeid, seconds)
+            perform_property(item.obj, arguments, target, key, seconds)
             return
         task = Task(
             path=item.path,
             module=item.function.__module__,
             function=item.originalname,
-            key=item.nodeid,
+            key=key,
             arguments=arguments,
             profile=extract_settings(item.obj),
             seed=get_global_seed(),

@@ -5,8 +5,10 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,9 +31,9 @@ def make_environment() -> dict[str, str]:
     return inherited | {"PYTHONPATH": str(ROOT / "src"), "COLUMNS": "100", "PY_COLORS": "0"}
 
 
-def make_command(*arguments: str, properties: str = "gradspec.properties") -> list[str]:
+def make_command(*arguments: str, properties: str = "gradspec.properties", seed: int | None = 1) -> list[str]:
     plugin = ("-p", "gradspec.properties.plugin", "-p", "no:cacheprovider")
-    defaults = {"--hypothesis-profile": "quick", "--hypothesis-seed": "1"}
+    defaults = {"--hypothesis-profile": "quick"} | ({} if seed is None else {"--hypothesis-seed": str(seed)})
     options = [f"{name}={value}" for name, value in defaults.items() if not any(name in a for a in arguments)]
     return [sys.executable, "-m", "pytest", *plugin, "--pyargs", properties, *options, *arguments]
 
@@ -43,18 +45,26 @@ def read_example_backend() -> str:
     return str(example)
 
 
-def run_properties(folder: Path, *arguments: str, properties: str = "gradspec.properties") -> PytestRun:
+def run_properties(
+    folder: Path,
+    *arguments: str,
+    properties: str = "gradspec.properties",
+    seed: int | None = 1,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> PytestRun:
     """Run `pytest --pyargs gradspec.properties` with these arguments.
 
     Args:
         folder: The folder to run it from.
         *arguments: The arguments.
         properties: A package or folder of properties to run in place of `gradspec.properties`.
+        seed: That of --hypothesis-seed, unless it is among the arguments; None to leave the option out.
+        environment: Environment variables to set besides.
     """
     finished = subprocess.run(
-        make_command(*arguments, properties=properties),
+        make_command(*arguments, properties=properties, seed=seed),
         cwd=folder,
-        env=make_environment(),
+        env={**make_environment(), **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -68,8 +78,14 @@ def copy_one_property(folder: Path) -> str:
     Returns:
         The name of that folder.
     """
-    (folder / "properties").mkdir()
-    shutil.copy(ROOT / "properties" / "test_value.py", folder / "properties")
+    return copy_properties(folder, "test_value.py")
+
+
+def copy_properties(folder: Path, *files: str) -> str:
+    """Copy some files of properties into a folder within this one, and return the name of that folder."""
+    (folder / "properties").mkdir(parents=True)
+    for file in files:
+        shutil.copy(ROOT / "properties" / file, folder / "properties")
     return "properties"
 
 

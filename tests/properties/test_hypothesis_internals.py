@@ -1,5 +1,6 @@
 """Private parts of Hypothesis that gradspec uses; `make pythons` tests them on the newest release, too."""
 
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -109,6 +110,33 @@ def test_examples_are_kept_under_a_key_of_their_own() -> None:
     assert run("tanh on torch", "seek")
     assert run("tanh on torch", "replay")
     assert not run("exp on torch", "replay")
+
+
+def collect_large_integers(seed: int) -> list[int]:
+    numbers: list[int] = []
+
+    @settings(max_examples=400, derandomize=False, phases=[Phase.generate], database=None)
+    @given(x=st.integers(10**12, 2 * 10**12))
+    def test(x: int) -> None:
+        numbers.append(x)
+
+    internals.set_seed(test, seed)
+    test()
+    return numbers
+
+
+@pytest.mark.skipif(not internals.reads_source_constants(), reason="a release that reads no source")
+def test_no_constant_of_a_loaded_module_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is drawn outside of the block, before and after, or else there is nothing to ignore."""
+    with internals.ignore_source_constants():
+        before = collect_large_integers(1)
+    (tmp_path / "peculiar_module.py").write_text("NUMBER = 1_987_654_321_000", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    import_module("peculiar_module")
+    assert 1_987_654_321_000 in collect_large_integers(1)
+    with internals.ignore_source_constants():
+        assert collect_large_integers(1) == before
+    assert 1_987_654_321_000 in collect_large_integers(1)
 
 
 def test_a_report_can_be_taken_back() -> None:

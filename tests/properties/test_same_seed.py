@@ -1,0 +1,101 @@
+"""The same seed, the same run: an op's verdicts depend neither on what else is run nor on where."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from gradspec.backends import load
+from gradspec.properties.drawing.hypothesis_internals import get_global_seed, set_global_seed
+from gradspec.properties.running.perform_property import perform_property
+from gradspec.properties.running.targets import BackendUnderTest
+from tests.helpers.pytest_runs import copy_properties, run_properties
+
+FILES = "test_value.py", "test_layouts.py", "test_extremes.py"
+
+PLUGIN_SOURCE = """
+CONSTANTS = [{constants}]
+
+
+def pytest_collection_modifyitems(items):
+    items.reverse()
+"""
+"""A module of the user's, with constants that Hypothesis would draw; the items run in reverse."""
+
+OTHER_RUNS = {
+    "among others": ("--op=sum", "--op=where", "--op=expm1"),
+    "reversed, beside a module with constants": ("--op=sum", "--op=where", "-p", "reversing"),
+    "in two processes": ("--op=sum", "--op=where", "-n2"),
+    "isolated": ("--op=where", "--op=sum", "--isolate"),
+}
+
+
+def read_verdicts(
+    folder: Path, *arguments: str, seed: int | None = 1, subfolder: str = ".", **environment: str
+) -> dict[tuple[str, str], Any]:
+    """Run a few properties from a folder of its own and return the verdicts on `sum` by property."""
+    properties = copy_properties(folder / subfolder, *FILES)
+    constants = ", ".join(map(str, range(0, 2**16, 7)))
+    (folder / "reversing.py").write_text(PLUGIN_SOURCE.format(constants=constants), encoding="utf-8")
+    run = run_properties(
+        folder,
+        *("--backend=numpy", "--hypothesis-profile=default", "--matrix=matrix.json", *arguments),
+        properties=f"{subfolder}/{properties}",
+        seed=seed,
+        environment=environment,
+    )
+    assert run.status == 0, run.output
+    entries = json.loads((folder / "matrix.json").read_text(encoding="utf-8"))["entries"]
+    verdicts = {
+        (e["property"], e["backend"]): (e["outcome"], e["tally"]) for e in entries if e["op"] == "sum"
+    }
+    assert len(verdicts) == 3
+    return verdicts
+
+
+@pytest.mark.rotating
+def test_the_verdicts_on_an_op_with_a_seed_are_the_same_in_any_run(tmp_path: Path) -> None:
+    alone = read_verdicts(tmp_path / "alone", "--op=sum")
+    for i, (way, arguments) in enumerate(OTHER_RUNS.items()):
+        assert read_verdicts(tmp_path / str(i), *arguments) == alone, way
+    assert read_verdicts(tmp_path / "CI", "--op=sum", CI="1") == alone
+    assert read_verdicts(tmp_path / "other", "--op=sum", seed=2, CI="1") != alone
+
+
+@pytest.mark.rotating
+def test_the_verdicts_under_ci_depend_on_no_folder(tmp_path: Path) -> None:
+    """There each test has a seed of its own, which Hypothesis takes from its source and key."""
+    near = read_verdicts(tmp_path / "near", "--op=sum", seed=None, CI="1")
+    assert read_verdicts(tmp_path / "far", "--op=sum", seed=None, subfolder="away", CI="1") == near
+
+
+def perform_for(seconds: float, seed: int | None) -> list[int]:
+    """Return the numbers that a property of three examples draws while it is repeated for so long."""
+    numbers: list[int] = []
+
+    @settings(max_examples=3, phases=[Phase.generate], database=None)
+    @given(data=st.data())
+    def test(backend_under_test: BackendUnderTest, data: st.DataObject) -> None:
+        numbers.append(data.draw(st.integers(2**40, 2**50)))
+
+    target = BackendUnderTest(backend=load("numpy"), dtypes=["float64"])
+    before = get_global_seed()
+    set_global_seed(seed)
+    try:
+        perform_property(test, {"backend_under_test": target}, target, "key", seconds)
+        assert get_global_seed() == seed
+    finally:
+        set_global_seed(before)
+    return numbers
+
+
+def test_a_seed_and_a_budget_give_fresh_examples_that_are_always_the_same() -> None:
+    first, second, other = (perform_for(0.3, seed) for seed in (1, 1, 2))
+    assert len(set(first)) > 10
+    n = min(len(first), len(second))
+    assert first[:n] == second[:n]
+    assert first[:9] != other[:9]
+    assert len(set(perform_for(0.3, None))) > 10
