@@ -17,6 +17,7 @@ import torch.nn.functional as F  # noqa: N812 (the name everyone gives it)
 from gradspec.backends.array_api import ops_from
 from gradspec.backends.backend import Backend, Unavailable
 from gradspec.backends.torch_indexing import getitem
+from gradspec.reference.axes import fit_axes
 
 # NumPy has no such type, and torch does not know this one: the bits are passed from one to the other.
 NUMPY_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
@@ -185,6 +186,11 @@ def _var(x: torch.Tensor, **keywords: Any) -> Any:
         return _standard_ops["var"](x, **keywords)
 
 
+def _take_axes_of_no_dimensions(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an op of array-api-compat that, like torch's own, takes axis 0 or -1 of no dimensions."""
+    return lambda x, *, axis=None, **keywords: fn(x, axis=fit_axes(axis, x.ndim), **keywords)
+
+
 def _softplus(x: torch.Tensor) -> Any:
     # From the threshold on torch returns x itself. At the default threshold of 20 that is 2e-9 too small,
     # which is visible in float64; at 40 the difference is below float64's rounding.
@@ -207,11 +213,13 @@ OPS: dict[str, Callable[..., Any]] = {
     "linear": F.linear,
     "log_softmax": _log_softmax,
     "logsumexp": _logsumexp,
+    "prod": _take_axes_of_no_dimensions(_standard_ops["prod"]),
     "relu": F.relu,
     "sigmoid": torch.sigmoid,
     "silu": F.silu,
     "softmax": _softmax,
     "softplus": _softplus,
+    "squeeze": _take_axes_of_no_dimensions(_standard_ops["squeeze"]),
     "var": _var,
 }
 """Every op of the spec, made of torch's own functions."""

@@ -5,9 +5,10 @@ backends, properties, benchmarks, tables) is derived from that.
 """
 
 from gradspec.reference import ops
-from gradspec.reference.constructors import arange, empty, ones, tensor, zeros
+from gradspec.reference.constructors import arange, empty, ones, rand, randn, tensor, zeros
 from gradspec.reference.grad_mode import no_grad
 from gradspec.reference.op import OPS, Op, op
+from gradspec.reference.random_numbers import manual_seed
 from gradspec.reference.record import record
 from gradspec.reference.rule import VJP
 from gradspec.reference.tape import Variable
@@ -21,10 +22,13 @@ __all__ = [
     "Variable",
     "arange",
     "empty",
+    "manual_seed",
     "no_grad",
     "ones",
     "op",
     "ops",
+    "rand",
+    "randn",
     "record",
     "tensor",
     "vjp",

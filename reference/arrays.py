@@ -43,7 +43,7 @@ def as_cotangent(g: Any, y: Array) -> Array:
         if y.size != 1:
             raise ValueError(
                 f"backward() needs a cotangent for a value of shape {y.shape}; "
-                "it defaults to 1 only for a value of one element"
+                "it defaults to 1 only for a value of one element; ones=True asks for ones"
             )
         g = np.ones_like(y)
     if not hasattr(g, "dtype"):

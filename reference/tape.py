@@ -140,22 +140,29 @@ class Variable:
         self._parents = (self._parents or ()) if requires_grad else None
         return self
 
-    def backward(self, end_grad: Array = None, *, create_graph: bool = False) -> None:
+    def backward(self, end_grad: Array = None, *, ones: bool = False, create_graph: bool = False) -> None:
         """Add the gradient with respect to every leaf that this value was computed from to the leaf's `grad`.
 
         Args:
             end_grad: the cotangent of this value, of the same shape; 1 by default if the value has one
                 element.
+            ones: whether a cotangent of ones stands in its place, which gives the gradient of the sum of
+                the elements. It must be asked for, since it hides errors: under it a softmax has the gradient
+                0.
             create_graph: record the backward pass itself, so that the gradients can be differentiated in
                 turn.
 
         Raises:
             RuntimeError: if nothing was recorded, or if an array that is still needed was overwritten.
-            ValueError: for a cotangent of the wrong shape.
+            ValueError: for a cotangent of the wrong shape, or one beside `ones`.
             Exception: whatever a pullback raises, with a note that names its op.
         """
         if not self.requires_grad:
             raise RuntimeError("backward() needs a value computed from a tensor with requires_grad=True")
+        if ones:
+            if end_grad is not None:
+                raise ValueError("backward() takes either a cotangent or ones=True, which stands for one")
+            end_grad = np.ones_like(self.data)
         gradients = _compute_owned_gradients(
             self, _prepare_cotangent(self, end_grad, create_graph), create_graph
         )

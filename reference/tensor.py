@@ -6,17 +6,18 @@ from typing import Any, Self
 import numpy as np
 
 from gradspec.reference import inplace_writes, tape
+from gradspec.reference.axes import dim_to_axis, normalize_axes, unpack_integers
+from gradspec.reference.conversions import convert_argument
 from gradspec.reference.dispatch import NumPyVariable, unwrap
 from gradspec.reference.grad_mode import is_grad_enabled
 from gradspec.reference.op import Op
 from gradspec.reference.ops import activations, linalg, nn, shapes
 from gradspec.reference.ops import elementwise as e
 from gradspec.reference.ops import reductions as r
+from gradspec.reference.random_numbers import generator
 from gradspec.reference.record import record
 from gradspec.reference.rule import VJP, Array
 from gradspec.reference.tape import sequence_numbers
-
-_generator = np.random.default_rng()
 
 
 def _swap_arguments(apply: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,21 +28,11 @@ def _make_reduction_method(op: Op) -> Callable[..., Any]:
     """Return a reduction as a method, with torch's names for `axis` and `keepdims`."""
 
     def method(self: "Tensor", dim: Any = None, keepdim: bool = False) -> "Tensor":
-        result: Tensor = op.apply(self, axis=_dim_to_axis(dim), keepdims=keepdim)
+        result: Tensor = op.apply(self, axis=dim_to_axis(dim), keepdims=keepdim)
         return result
 
     method.__doc__ = f"Return the op `{op.name}` over the axes `dim`: None (all), an integer or a tuple."
     return method
-
-
-def _dim_to_axis(dim: Any) -> Any:
-    """Return the axes that torch calls `dim`: a list counts as a tuple, and an empty one means all axes."""
-    return (tuple(dim) or None) if isinstance(dim, tuple | list) else dim
-
-
-def unpack_integers(args: tuple[Any, ...]) -> tuple[int, ...]:
-    """Return the integers from the arguments of f(2, 3) or of f((2, 3))."""
-    return tuple(args[0]) if len(args) == 1 and isinstance(args[0], tuple | list) else args
 
 
 @record
@@ -62,6 +53,16 @@ class Tensor(NumPyVariable):
     """
 
     __slots__ = ()
+
+    def __init__(self, data: Any, requires_grad: bool = False) -> None:
+        """Make a leaf of an array, which is not copied, or of a (nested) list of numbers, as float32.
+
+        Raises:
+            TypeError: for a number, which torch takes for a length.
+        """
+        if not isinstance(data, np.ndarray):
+            data = convert_argument(data)
+        super().__init__(data, requires_grad)
 
     # Operators and elementwise methods are the ops themselves: a wrapper would cost as much as multiplying
     # small arrays.
@@ -110,7 +111,7 @@ class Tensor(NumPyVariable):
 
     def var(self, dim: Any = None, *, correction: float = 1, keepdim: bool = False) -> Self:
         """Return the variance; as in torch, and unlike in the op `var`, the correction is 1 by default."""
-        return r.var(self, axis=_dim_to_axis(dim), correction=correction, keepdims=keepdim)  # type: ignore[no-any-return]
+        return r.var(self, axis=dim_to_axis(dim), correction=correction, keepdims=keepdim)  # type: ignore[no-any-return]
 
     def clamp(self, min: Any = None, max: Any = None) -> Self:
         return e.clip(self, min, max)  # type: ignore[no-any-return]
@@ -157,7 +158,8 @@ class Tensor(NumPyVariable):
     def transpose(self, dim0: int, dim1: int) -> Self:
         """Return the tensor with two axes exchanged."""
         axes = list(range(self.ndim))
-        axes[dim0], axes[dim1] = axes[dim1], axes[dim0]
+        if self.ndim or normalize_axes(dim0, 0) + normalize_axes(dim1, 0):
+            axes[dim0], axes[dim1] = axes[dim1], axes[dim0]
         return self.permute(*axes)
 
     def t(self) -> Self:
@@ -171,7 +173,7 @@ class Tensor(NumPyVariable):
 
     def squeeze(self, dim: Any = None) -> Self:
         """Return the tensor without axes of length 1: all of those, or only those in `dim`."""
-        dims = range(self.ndim) if dim is None else dim if isinstance(dim, tuple) else (dim,)
+        dims = normalize_axes(dim, self.ndim)
         return shapes.squeeze(self, axis=tuple(i for i in dims if self.shape[i] == 1))  # type: ignore[no-any-return]
 
     def expand(self, *shape: Any) -> Self:
@@ -196,22 +198,33 @@ class Tensor(NumPyVariable):
         """Return the only element as a Python number.
 
         Raises:
-            ValueError: if there are more elements or none.
+            RuntimeError: if there are more elements or none.
         """
+        return self._get_only_element(RuntimeError)
+
+    def _get_only_element(self, error: type[Exception]) -> Any:
         if self.data.size != 1:
-            raise ValueError(
-                f"only a tensor of one element is a Python number; this one has shape {self.shape}"
-            )
+            raise error(f"only a tensor of one element is a Python number; this one has shape {self.shape}")
         return self.data.item()
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._get_only_element(ValueError))  # torch's errors, here and above
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._get_only_element(ValueError))
 
     def __bool__(self) -> bool:
-        return bool(self.item())
+        """Return whether the only element is not 0.
+
+        Raises:
+            RuntimeError: if there are more elements or none.
+        """
+        if self.data.size != 1:
+            raise RuntimeError(
+                f"a tensor of shape {self.shape} is neither true nor false: "
+                "only one of one element is; say which elements count, as in (x > 0).numpy().all()"
+            )
+        return bool(self.data.item())
 
     def tolist(self) -> Any:
         return self.data.tolist()
@@ -296,10 +309,10 @@ class Tensor(NumPyVariable):
         return self._write(np.broadcast_to(unwrap(other), self.shape), other)
 
     def uniform_(
-        self, low: Any = 0.0, high: Any = 1.0, *, generator: np.random.Generator | None = None
+        self, low: Any = 0.0, high: Any = 1.0, *, generator: np.random.Generator = generator
     ) -> Self:
-        """Fill with random numbers from low (included) to high (excluded)."""
-        return self._write((generator or _generator).uniform(low, high, self.shape))
+        """Fill with random numbers from low (included) to high (excluded); see `manual_seed`."""
+        return self._write(generator.uniform(low, high, self.shape))
 
     __iadd__, __isub__, __imul__ = add_, sub_, mul_
 

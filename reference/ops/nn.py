@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 
 from gradspec.reference.arrays import as_array
+from gradspec.reference.axes import fit_axes
 from gradspec.reference.calls import Call, Choices, IntegerArrayBelow, draw_along_axis, draw_shape
 from gradspec.reference.domains import Index, Real
 from gradspec.reference.op import op
@@ -14,6 +15,7 @@ from gradspec.reference.rule import VJP, Array
 
 @op(draw_along_axis)
 def softmax(x: Real, *, axis: int = -1) -> VJP:
+    axis = fit_axes(axis, x.ndim)
     e = np.exp(x - finite_max(x, axis=axis))
     y = e / np.sum(e, axis=axis, keepdims=True)
     return y, (lambda g: y * (g - np.sum(g * y, axis=axis, keepdims=True)),)
@@ -21,6 +23,7 @@ def softmax(x: Real, *, axis: int = -1) -> VJP:
 
 @op(draw_along_axis)
 def log_softmax(x: Real, *, axis: int = -1) -> VJP:
+    axis = fit_axes(axis, x.ndim)
     shifted = x - finite_max(x, axis=axis)
     with np.errstate(divide="ignore"):  # log 0, of no classes
         y = shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))

@@ -1,7 +1,9 @@
 """Reductions over axes.
 
 `axis` is None (all axes), an integer or a tuple, negative or not; with `keepdims` reduced axes stay, of
-length 1.
+length 1. As in torch, an array of no dimensions may be reduced along 0 or -1 and stays as it is: the sum of a
+number is the number. No property draws that, since the Array API standard has no such axis: a library may
+refuse it.
 """
 
 import math
@@ -9,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gradspec.reference.axes import Axes, normalize_axes
+from gradspec.reference.axes import Axes, fit_axes, normalize_axes
 from gradspec.reference.calls import (
     Call,
     Choices,
@@ -82,12 +84,14 @@ def _products_before(x: Array) -> Array:
 
 @op(draw_reduction)
 def sum(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
+    axis = fit_axes(axis, x.ndim)
     y = np.sum(x, axis=axis, keepdims=keepdims)
     return y, (lambda g: np.broadcast_to(_restore_axes(g, x, axis), x.shape),)
 
 
 @op(draw_nonempty_reduction)
 def mean(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
+    axis = fit_axes(axis, x.ndim)
     n = _count_reduced(x, axis)
     y = np.sum(x, axis=axis, keepdims=keepdims) / n
     return y, (lambda g: np.broadcast_to(_restore_axes(g / n, x, axis), x.shape),)
@@ -95,18 +99,21 @@ def mean(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
 
 @op(draw_nonempty_reduction, kinks=extreme_ties(1))
 def max(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
+    axis = fit_axes(axis, x.ndim)
     y = np.max(x, axis=axis, keepdims=keepdims)
     return y, (lambda g: _share_among_extremes(g, x, y, axis),)
 
 
 @op(draw_nonempty_reduction, kinks=extreme_ties(-1))
 def min(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
+    axis = fit_axes(axis, x.ndim)
     y = np.min(x, axis=axis, keepdims=keepdims)
     return y, (lambda g: _share_among_extremes(g, x, y, axis),)
 
 
 @op(draw_reduction)
 def prod(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
+    axis = fit_axes(axis, x.ndim)
     y = np.prod(x, axis=axis, keepdims=keepdims)
     return y, (lambda g: _restore_axes(g, x, axis) * _products_of_others(x, axis),)
 
@@ -121,6 +128,7 @@ def _draw_var(choose: Choices) -> Call:
 @op(_draw_var)
 def var(x: Real, *, axis: Axes = None, correction: float = 0, keepdims: bool = False) -> VJP:
     """Return the sum of squared distances from the mean over max(n - correction, 0), in two passes."""
+    axis = fit_axes(axis, x.ndim)
     n = _count_reduced(x, axis)
     degrees_of_freedom = n - correction if n > correction else 0
     centred = x - np.sum(x, axis=axis, keepdims=True) / n
@@ -143,6 +151,7 @@ def finite_max(x: Array, *, axis: Axes) -> VJP:
 
 @op(draw_nonempty_reduction)
 def logsumexp(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
+    axis = fit_axes(axis, x.ndim)
     top = finite_max(x, axis=axis)
     total = np.sum(np.exp(x - top), axis=axis, keepdims=True)
     # log 0 = -inf is the value where every term is exp(-inf).
@@ -162,11 +171,16 @@ def _draw_arg_reduction(choose: Choices) -> Call:
     return Call((x,), {"axis": axis, "keepdims": choose.of([False, True])})
 
 
+def _fit_axis(axis: int | None, ndim: int) -> int | None:
+    """Return the axis for NumPy's argmax, which takes no tuple: of no dimensions, None."""
+    return None if fit_axes(axis, ndim) == () else axis
+
+
 @op(_draw_arg_reduction, kinks=extreme_ties(1))
 def argmax(x: Real, *, axis: int | None = None, keepdims: bool = False) -> VJP:
-    return np.argmax(x, axis=axis, keepdims=keepdims), None
+    return np.argmax(x, axis=_fit_axis(axis, x.ndim), keepdims=keepdims), None
 
 
 @op(_draw_arg_reduction, kinks=extreme_ties(-1))
 def argmin(x: Real, *, axis: int | None = None, keepdims: bool = False) -> VJP:
-    return np.argmin(x, axis=axis, keepdims=keepdims), None
+    return np.argmin(x, axis=_fit_axis(axis, x.ndim), keepdims=keepdims), None

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gradspec.reference.axes import Axes, normalize_axes
+from gradspec.reference.axes import Axes, fit_axes, normalize_axes
 from gradspec.reference.calls import (
     Call,
     Choices,
@@ -80,7 +80,7 @@ def _draw_squeeze(choose: Choices) -> Call:
 
 @op(_draw_squeeze)
 def squeeze(x: Real, *, axis: int | tuple[int, ...]) -> VJP:
-    return np.squeeze(x, axis), (lambda g: np.reshape(g, x.shape),)
+    return np.squeeze(x, fit_axes(axis, x.ndim)), (lambda g: np.reshape(g, x.shape),)
 
 
 def _draw_broadcast_to(choose: Choices) -> Call:
@@ -100,6 +100,7 @@ def _draw_flip(choose: Choices) -> Call:
 
 @op(_draw_flip)
 def flip(x: Real, *, axis: Axes = None) -> VJP:
+    axis = fit_axes(axis, x.ndim)
     return np.flip(x, axis), (lambda g: np.flip(g, axis),)
 
 

@@ -490,6 +490,22 @@ def test_a_value_of_several_elements_needs_a_cotangent() -> None:
         (leaf(1.0, 2.0) * 2).backward()
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_cotangent_of_ones_may_be_asked_for_by_name(create_graph: bool) -> None:
+    x = leaf(1.0, 2.0)
+    (x * x * x).backward(ones=True, create_graph=create_graph)
+    assert x.grad is not None
+    assert x.grad.tolist() == [3, 12]
+    assert x.grad.requires_grad == create_graph
+
+
+def test_ones_beside_a_cotangent_are_refused() -> None:
+    x = leaf(1.0, 2.0)
+    with pytest.raises(ValueError, match="either a cotangent or ones=True"):
+        (x * 2).backward(np.array([1.0, 2.0]), ones=True)
+    assert x.grad is None
+
+
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (1, 2), (2, 1)])
 def test_a_cotangent_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="same"):

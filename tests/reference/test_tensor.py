@@ -73,6 +73,29 @@ def squeezing(xp: Any) -> Any:
     return [tuple(y.shape) for y in shapes]
 
 
+def numbers_along_an_axis(xp: Any) -> Any:
+    results = []
+    for name in [
+        "sum",
+        "mean",
+        "amax",
+        "amin",
+        "logsumexp",
+        "prod",
+        "softmax",
+        "log_softmax",
+        "flip",
+        "squeeze",
+    ]:
+        for dim in (0, -1):
+            x = xp.tensor(2.0, requires_grad=True)
+            y = getattr(x, name)(dim)
+            y.backward()
+            results.append((y.item(), tuple(y.shape), x.grad.item()))
+    x = xp.tensor(2.0)
+    return results, x.argmax(0).item(), x.transpose(0, -1).item(), x.var(0, correction=0).item()
+
+
 def indexing(xp: Any) -> Any:
     x = xp.arange(12.0, requires_grad=True)
     m = x.reshape(3, 4)
@@ -162,7 +185,7 @@ def accumulation(xp: Any) -> Any:
 
 PROGRAMS = (
     *(operators, powers, unary_functions, reductions, reductions_of_everything),
-    *(shapes, squeezing, indexing, masks, clamping, products, layers),
+    *(shapes, squeezing, numbers_along_an_axis, indexing, masks, clamping, products, layers),
     *(gradient_descent, requires_grad_flags, in_place, sizes_and_numbers, accumulation),
 )
 
@@ -271,6 +294,15 @@ REFUSED_PROGRAMS = (
 )
 
 
+@pytest.mark.parametrize("program", [bool_of_many, bool_of_none, item_of_many], ids=lambda p: p.__name__)
+def test_the_error_is_that_of_torch(program: Callable[[Any], Any]) -> None:
+    with pytest.raises(RuntimeError, match=r"a tensor of shape|only a tensor of one element"):
+        program(spec)
+    torch = pytest.importorskip("torch")
+    with pytest.raises(RuntimeError):
+        program(torch)
+
+
 @pytest.mark.parametrize("program", REFUSED_PROGRAMS, ids=lambda p: p.__name__)
 def test_what_torch_refuses_is_refused(program: Callable[[Any], Any]) -> None:
     errors = (RuntimeError, ValueError, TypeError, IndexError)
@@ -284,10 +316,62 @@ def test_what_torch_refuses_is_refused(program: Callable[[Any], Any]) -> None:
 # Constructors
 
 
-@pytest.mark.parametrize("data", [1, 1.5, [1, 2], [[1.0], [2.0]], (1, 2)])
-def test_python_numbers_become_float32(data: Any) -> None:
+@pytest.mark.parametrize("data", [1.5, [0, 2.5], [[1.0], [2.0]], (1.0, 2), [], [tensor(1.5), tensor(2.5)]])
+def test_python_floats_become_float32(data: Any) -> None:
     assert tensor(data).dtype == np.float32
+    assert tensor(data).tolist() == np.array(data).tolist()
+
+
+@pytest.mark.parametrize("data", [3, [0, 2], [[1], [2]], (1, 2)])
+def test_python_integers_stay_integers(data: Any) -> None:
+    assert tensor(data).dtype == np.int64
     assert_array_equal(tensor(data).data, data)
+    with pytest.raises(TypeError, match="floating-point"):
+        tensor(data, requires_grad=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "dtype", "elements"),
+    [
+        ((3,), np.int64, [0, 1, 2]),
+        ((0, 3), np.int64, [0, 1, 2]),
+        ((1, 7, 2), np.int64, [1, 3, 5]),
+        ((5, 0, -2), np.int64, [5, 3, 1]),
+        ((3.0,), np.float32, [0, 1, 2]),
+        ((0, 1, 0.25), np.float32, [0, 0.25, 0.5, 0.75]),
+    ],
+)
+def test_a_range_of_integers_is_one_of_int64(arguments: Any, dtype: Any, elements: list[Any]) -> None:
+    x = spec.arange(*arguments)
+    assert x.dtype == dtype
+    assert x.tolist() == elements
+    assert spec.arange(*arguments, dtype=np.float64).dtype == np.float64
+
+
+def test_the_step_of_a_range_may_be_named() -> None:
+    assert spec.arange(0, 3, step=2).tolist() == spec.arange(3, step=2).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("data", [[1.0, 2.0], [1, 2], [[1], [2]], (1.0, 2.0)])
+def test_a_list_is_converted_by_the_class_too(data: Any) -> None:
+    """In float32 whatever is in it, as by `torch.Tensor`."""
+    x = Tensor(data, requires_grad=True)
+    assert x.dtype == np.float32
+    (x * x).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == (2 * np.array(data)).tolist()
+
+
+@pytest.mark.parametrize("data", [3, 2.5, True])
+def test_the_class_takes_no_number_which_torch_takes_for_a_length(data: Any) -> None:
+    with pytest.raises(TypeError, match=rf"write tensor\({data}\)"):
+        Tensor(data)
+
+
+def test_the_class_takes_tensors_and_numbers_of_numpy() -> None:
+    x = tensor([1.0, 2.0])
+    assert Tensor(x).data is x.data
+    assert (Tensor(np.float64(2.5)) * 2).item() == 5
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int64, np.bool_, np.longdouble])
@@ -311,7 +395,32 @@ def test_constructors_take_shapes_as_torch_does() -> None:
         assert make().shape == ()
         assert make(2).dtype == np.float32
         assert make(2, dtype=np.float64, requires_grad=True).requires_grad
-    assert spec.arange(1, 7, 2).tolist() == [1, 3, 5]
+
+
+def draw_numbers() -> list[Any]:
+    return [spec.randn(3).tolist(), spec.rand(2, 2).tolist(), spec.empty(2).uniform_().tolist()]
+
+
+def test_a_seed_repeats_random_tensors() -> None:
+    spec.manual_seed(3)
+    first = draw_numbers()
+    assert draw_numbers() != first
+    spec.manual_seed(3)
+    assert draw_numbers() == first
+    spec.manual_seed(4)
+    assert draw_numbers() != first
+
+
+def test_random_tensors_have_their_distribution() -> None:
+    spec.manual_seed(1)
+    normal, uniform = spec.randn(100, 100), spec.rand((100, 100), dtype=np.float64, requires_grad=True)
+    assert abs(normal.mean().item()) < 0.05  # five times its standard deviation
+    assert abs(normal.var().item() - 1) < 0.08
+    assert normal.dtype == np.float32
+    assert 0 <= uniform.min().item() < 0.01
+    assert 0.99 < uniform.max().item() < 1
+    assert uniform.dtype == np.float64
+    assert uniform.requires_grad
 
 
 def test_uniform_fills_the_range_and_can_be_repeated() -> None:
