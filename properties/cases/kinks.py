@@ -10,6 +10,10 @@ from gradspec.properties.cases.case import MIN_KINK_DISTANCE, Case, dtype_of, ex
 from gradspec.reference.rule import Array
 
 RANDOM_MOVES = 64  # random ways off the kinks, besides the regular ones
+RANDOM_MOVES_OF_MANY = 12  # of more elements than are moved in turn
+
+MAX_MOVED_IN_TURN = 256
+"""Of more elements on kinks none moves by itself: there would be too many sides to differentiate on."""
 
 
 def move_onto_kinks(case: Case, rng: np.random.Generator) -> Case:
@@ -33,21 +37,29 @@ def iterate_kink_sides(case: Case) -> Iterator[Case]:
     Ties are broken in every yielded case, so that it has a derivative. First all elements move up and all
     move down, in either order. Then one argument as a whole moves further than the next, in every order of
     three, so that each of them is the middle one everywhere. Then each element in turn moves furthest up, and
-    furthest down, with few or many others. Then all move at random.
+    furthest down, with few or many others, unless more than `MAX_MOVED_IN_TURN` are on kinks. Then all move
+    at random. The cases are made one at a time: each is as large as the first.
     """
     masks = [d == 0 for d in case.compute_kink_distances()]
-    n = sum(int(np.sum(mask)) for mask in masks)
+    counts = [int(np.sum(mask)) for mask in masks]
+    for order in _iterate_orders(counts):
+        yield _move_by_ulps(case, masks, order / (sum(counts) + 1))
+
+
+def _iterate_orders(counts: Sequence[int]) -> Iterator[Array]:
+    """Yield by how many steps each element on a kink moves, given how many there are in each argument."""
+    n = sum(counts)
     rng, ranks = np.random.default_rng(n), np.arange(n)
-    orders: list[Array] = [ranks + 1, -1 - ranks, n - ranks, ranks - n]
-    if len(masks) > 2:
-        blocks = np.split(ranks, np.cumsum([np.sum(mask) for mask in masks])[:-1])
-        orders += [1 + np.argsort(np.concatenate(some)) for some in itertools.permutations(blocks)]
-    for k in range(n):
+    yield from (ranks + 1, -1 - ranks, n - ranks, ranks - n)
+    if len(counts) > 2:
+        blocks = np.split(ranks, np.cumsum(counts)[:-1])
+        yield from (1 + np.argsort(np.concatenate(some)) for some in itertools.permutations(blocks))
+    is_many = n > MAX_MOVED_IN_TURN
+    for k in range(0 if is_many else n):
         rank = (ranks + k) % n
-        orders += [rank - n + 1.5, rank - 0.5, rank - n / 2 + 0.25]
-    orders += [rng.permutation(n) - rng.integers(0, n + 1) + 0.5 for _ in range(RANDOM_MOVES)]
-    for order in orders:
-        yield _move_by_ulps(case, masks, order / (n + 1))
+        yield from (rank - n + 1.5, rank - 0.5, rank - n / 2 + 0.25)
+    for _ in range(RANDOM_MOVES_OF_MANY if is_many else RANDOM_MOVES):
+        yield rng.permutation(n) - rng.integers(0, n + 1) + 0.5
 
 
 def _move_by_ulps(case: Case, masks: Sequence[Array], steps: Array) -> Case:

@@ -1,5 +1,6 @@
 """Subgradients at kinks: the faults that the law is for, and the conventions it leaves open."""
 
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from gradspec.backends import load
 from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.kinks import RANDOM_MOVES, iterate_kink_sides
 from gradspec.properties.drawing.kinked import kinked_cases
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.kinks import gradient_at_kinks_is_a_legal_subgradient
@@ -125,6 +127,79 @@ def test_where_x_and_both_bounds_meet_any_of_them_may_be_paid_everywhere(shares:
     law, twice = gradient_at_kinks_is_a_legal_subgradient, [2 * share for share in shares]
     assert law(make_backend_of_rules(clip=make_clip_that_pays(*shares)), case).verdict == "agree"
     assert law(make_backend_of_rules(clip=make_clip_that_pays(*twice)), case).verdict == "disagree"
+
+
+def relu_of_zeros() -> Case:
+    return make_tied_case("relu", [np.zeros(70_000)])
+
+
+def maximum_of_equals() -> Case:
+    return make_tied_case("maximum", [np.ones(70_000), np.ones(70_000)])
+
+
+def max_of_equals() -> Case:
+    return make_tied_case("max", [np.ones(70_000)])
+
+
+def make_tied_case(op: str, inputs: list[Any], dtype: str = "float32") -> Case:
+    shape = np.shape(OPS[op].rule(*inputs)[0])
+    return Case.of(op, dtype, inputs, {}, np.random.default_rng(1).uniform(1, 2, shape))
+
+
+def max_that_counts_in(dtype: Any) -> Callable[..., VJP]:
+    """Return a rule whose winners are counted in a dtype: in float16 70,000 are infinitely many."""
+
+    def rule(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJP:
+        is_winner = x == np.max(x)
+        with np.errstate(over="ignore"):
+            count = np.sum(is_winner, dtype=dtype)
+        return np.max(x), (lambda g: (g / count * is_winner).astype(x.dtype),)
+
+    return rule
+
+
+MANY_TIES: list[tuple[Callable[[], Case], Callable[..., VJP], bool]] = [
+    (relu_of_zeros, relu_flat_at_zero, True),
+    (relu_of_zeros, OPS["relu"].rule, True),
+    (relu_of_zeros, relu_of_slope_two_at_zero, False),
+    (maximum_of_equals, maximum_that_prefers_the_first, True),
+    (maximum_of_equals, OPS["maximum"].rule, True),
+    (maximum_of_equals, maximum_that_pays_nobody_at_a_tie, False),
+    (maximum_of_equals, maximum_that_pays_twice_at_a_tie, False),
+    (max_of_equals, OPS["max"].rule, True),
+    (max_of_equals, max_that_pays_every_winner, False),
+]
+
+
+@pytest.mark.parametrize(("make_case", "rule", "is_right"), MANY_TIES)
+def test_of_very_many_ties_what_can_be_judged_is(
+    make_case: Callable[[], Case], rule: Callable[..., VJP], is_right: bool
+) -> None:
+    case = make_case()
+    tracemalloc.start()
+    judgement = gradient_at_kinks_is_a_legal_subgradient(make_backend_of_rules(**{case.op.name: rule}), case)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert judgement.verdict == ("agree" if is_right else "disagree"), judgement.reason
+    assert judgement.informative
+    # A few rows of float64 for each of the 16 sides: far from 70,000 rows.
+    assert peak < 5 * 16 * sum(x.size for x in case.inputs) * 8
+
+
+def test_a_count_of_ties_that_overflows_is_caught() -> None:
+    case = make_tied_case("max", [np.ones(70_000)], "float16")
+    for dtype, verdict in ((np.float32, "agree"), (np.float16, "disagree")):
+        backend = make_backend_of_rules(max=max_that_counts_in(dtype))
+        assert gradient_at_kinks_is_a_legal_subgradient(backend, case).verdict == verdict
+
+
+def test_of_few_elements_each_is_in_turn_the_highest_and_the_lowest() -> None:
+    case = Case.of("relu", "float64", [np.zeros(12)], {}, np.ones(12))
+    sides = [side.inputs[0] for side in iterate_kink_sides(case)]
+    assert len(sides) == 4 + 3 * 12 + RANDOM_MOVES
+    for choose in (np.argmax, np.argmin):
+        assert {int(choose(x)) for x in sides[4 : 4 + 3 * 12]} == {*range(12)}
+    assert all(np.all(x != 0) and np.max(np.abs(x)) < 1e-15 for x in sides)
 
 
 def test_a_case_without_a_kink_says_nothing() -> None:

@@ -16,6 +16,26 @@ from tests.helpers.pytest_runs import copy_properties, run_properties
 
 FILES = "test_value.py", "test_layouts.py", "test_extremes.py"
 
+PROPERTY_SOURCE = """
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from gradspec.properties.judging.judge import Judgement
+
+
+def look_at(backend, number):
+    return Judgement("agree", informative=number % 2 == 1)
+
+
+@settings(max_examples=100)
+@given(data=st.data())
+def test_numbers(op_under_test, data):
+    for _ in range(5):
+        number = data.draw(st.integers(0, 2**16 - 1))
+        for _ in range(number % 3):
+            op_under_test.check_law(look_at, number)
+"""
+"""A property whose tally is another one for hardly any other numbers."""
+
 PLUGIN_SOURCE = """
 CONSTANTS = [{constants}]
 
@@ -38,6 +58,7 @@ def read_verdicts(
 ) -> dict[tuple[str, str], Any]:
     """Run a few properties from a folder of its own and return the verdicts on `sum` by property."""
     properties = copy_properties(folder / subfolder, *FILES)
+    (folder / subfolder / properties / "test_numbers.py").write_text(PROPERTY_SOURCE, encoding="utf-8")
     constants = ", ".join(map(str, range(1000, 2**16, 331)))
     (folder / "reversing.py").write_text(PLUGIN_SOURCE.format(constants=constants), encoding="utf-8")
     run = run_properties(
@@ -52,7 +73,7 @@ def read_verdicts(
     verdicts = {
         (e["property"], e["backend"]): (e["outcome"], e["tally"]) for e in entries if e["op"] == "sum"
     }
-    assert len(verdicts) == 3
+    assert len(verdicts) == 4
     return verdicts
 
 

@@ -1,5 +1,9 @@
 """Distances to the nearest kink of an op: 0 on it, in the shape of each argument."""
 
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -68,6 +72,28 @@ def test_one_element_has_no_rival() -> None:
     assert_array_equal(extreme_ties(1)(np.array([[3.0], [4]]), axis=1)[0], [[INF], [INF]])
     assert_array_equal(extreme_ties(1)(np.array(3.0), axis=())[0], INF)
     assert extreme_ties(1)(np.zeros((0, 3)), axis=1)[0].shape == (0, 3)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_distances_to_ties_are_those_of_all_pairs(sign: int) -> None:
+    """To the largest of the others, that is; whatever is below the largest must first reach it."""
+    for seed in range(30):
+        x = np.random.default_rng(seed).integers(0, 6, (3, 4)).astype(float)
+        (distances,) = extreme_ties(sign)(x, axis=1)
+        for place in np.ndindex(x.shape):
+            others = np.delete(sign * x[place[0]], place[1])
+            assert distances[place] == abs(np.max(others) - sign * x[place])
+
+
+@pytest.mark.parametrize("distance", [lambda x: ties(x, x), extreme_ties(1), points(0, 1)])
+def test_distances_of_many_ties_take_a_few_arrays_of_their_size(distance: Callable[..., Any]) -> None:
+    x = np.ones(70_000)
+    tracemalloc.start()
+    distances = distance(x)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert all(np.all(d == 0) for d in distances)
+    assert peak < 10 * x.nbytes
 
 
 @pytest.mark.parametrize("name", sorted(name for name, op in OPS.items() if op.kinks))
