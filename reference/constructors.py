@@ -72,4 +72,4 @@ def arange(
     if dtype is None:
         kinds = {convert_data(x).dtype.kind for x in (start, end, step)}
         dtype = np.float32 if "f" in kinds else np.int64
-    return Tensor(np.arange(start, end, step, dtype), requires_grad)
+    return Tensor(np.arange(start, end, step, dtype=dtype), requires_grad)

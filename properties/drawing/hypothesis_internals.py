@@ -5,15 +5,15 @@ release.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import Any
 
 from hypothesis import core, settings
 
-try:
-    from hypothesis.internal.conjecture import providers as _providers
-except ImportError:  # an older release
-    _providers = None  # type: ignore[assignment]
+_providers: Any = None
+with suppress(ImportError):  # an older release
+    _providers = import_module("hypothesis.internal.conjecture.providers")
 
 Test = Any
 """A function decorated with `@given`."""
@@ -75,14 +75,13 @@ def ignore_source_constants() -> Iterator[None]:
     if not reads_source_constants():
         yield
         return
-    providers: Any = _providers
-    before = providers._get_local_constants, providers.CONSTANTS_CACHE
-    providers._get_local_constants = providers.Constants
-    providers.CONSTANTS_CACHE = _CACHE_WITHOUT_SOURCE_CONSTANTS
+    before = _providers._get_local_constants, _providers.CONSTANTS_CACHE
+    _providers._get_local_constants = _providers.Constants
+    _providers.CONSTANTS_CACHE = _CACHE_WITHOUT_SOURCE_CONSTANTS
     try:
         yield
     finally:
-        providers._get_local_constants, providers.CONSTANTS_CACHE = before
+        _providers._get_local_constants, _providers.CONSTANTS_CACHE = before
 
 
 def reads_source_constants() -> bool:
