@@ -4,12 +4,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gradspec.properties.laws.batches import AXIS_OPS, ROW_OPS, a_batch_equals_its_members, find_batch_axes
+from gradspec.properties.cases.observed.batches import find_batch_axes, may_be_batch
+from gradspec.properties.laws.batches import a_batch_equals_its_members
 from gradspec.properties.laws.second_order import make_moderate
 from gradspec.properties.running.targets import OpUnderTest
 
 
-@pytest.mark.property(when=lambda s: s.op.signature or s.op.name in AXIS_OPS | ROW_OPS)
+@pytest.mark.property(when=lambda s: may_be_batch(s.op))
 @given(data=st.data())
 def test_a_batch_equals_its_members(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: the gradient misses what one block of threads does not reach."""

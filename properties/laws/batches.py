@@ -1,19 +1,29 @@
 """Is a batch the same as its members one by one?
 
 Does not see: what is wrong in the same way in a batch and in each of its members; a mix-up of equal members
-(at most four differ); what goes wrong only in arrays of many more than 1,100 elements, or along another axis
-than the first.
+(at most four differ); what goes wrong only in arrays of many more than 1,100 elements or members, or with
+more than 1,024 members of more than 16 elements each; what goes wrong along one axis of a batch alone, in a
+call of the very shape that asks for another.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case, dtype_of, exact_dtype
-from gradspec.properties.cases.evaluate import run_on_backend
+from gradspec.properties.cases.evaluate import Result, run_on_backend
+from gradspec.properties.cases.observed.batches import (
+    BatchAxes,
+    change_along_batch,
+    find_batch_axes,
+    is_batch,
+    repeat_batch,
+    split_batch,
+)
 from gradspec.properties.judging.judge import (
     ALLOWED_FACTOR,
     JITTERED_COPY_COUNTS,
@@ -22,67 +32,19 @@ from gradspec.properties.judging.judge import (
     combine_judgements,
     ulp,
 )
-from gradspec.reference.axes import normalize_axes
 from gradspec.reference.rule import Array
 
 MIN_BATCH_ELEMENTS = 1100
 """How many elements the largest array of a batch has at least: more than one block of 1,024 threads sees."""
 
+MIN_BATCH_MEMBERS = 1100
+"""How many members a batch has at least if they share an argument: its gradient is a sum over all of them."""
+
+MAX_BATCH_ELEMENTS = 16 * MIN_BATCH_MEMBERS
+"""How many elements an array of a batch may have for the sake of so many members."""
+
 MAX_DISTINCT_MEMBERS = 4
 """How many members of a batch differ; the others repeat them."""
-
-AXIS_OPS = {
-    "sum", "mean", "max", "min", "prod", "var", "logsumexp",
-    "argmax", "argmin", "softmax", "log_softmax", "flip",
-}  # fmt: skip
-"""Ops of one array that work along the axes in their keyword `axis`, alike for each place on the others."""
-
-ROW_OPS = {"layer_norm", "linear", "cross_entropy"}
-"""Ops that work alike for each row of their first array.
-
-Of their other arrays, only the targets of `cross_entropy` have one element per row.
-"""
-
-
-@dataclass(frozen=True)
-class BatchAxes:
-    """The batch axis of a case: in the value, and in each input (None for inputs that all members share)."""
-
-    value_axis: int
-    input_axes: tuple[int | None, ...]
-    member_count: int
-
-
-def find_batch_axes(case: Case) -> BatchAxes | None:
-    """Return the axes along which the case is a batch of smaller ones; None if it is not a batch."""
-    name, x = case.op.name, case.inputs[0]
-    if case.op.signature:
-        return _find_loop_axes(case)
-    if name in AXIS_OPS:
-        reduced = normalize_axes(case.keywords.get("axis"), x.ndim)
-        axis = next((i for i in range(x.ndim) if i not in reduced), None)
-        if axis is None:
-            return None
-        same_rank = case.cotangent.ndim == x.ndim
-        return BatchAxes(axis if same_rank else 0, (axis,), x.shape[axis])
-    row_rank = case.inputs[1].ndim if name == "layer_norm" else 1
-    if name in ROW_OPS and case.cotangent.ndim and x.ndim > row_rank:
-        axis_of_others = 0 if name == "cross_entropy" else None
-        return BatchAxes(0, (0, *(axis_of_others for _ in case.inputs[1:])), len(x))
-    return None
-
-
-def _find_loop_axes(case: Case) -> BatchAxes | None:
-    """Return the first loop dimension of an op with a gufunc signature; None if it has none.
-
-    The arrays may have fewer core dimensions than declared.
-    """
-    # Not strict: a bound of clip may be absent.
-    ranked_inputs = zip(case.inputs, case.op.core_ranks, strict=False)
-    loop_shapes = [x.shape[: x.ndim - min(x.ndim, core)] for x, core in ranked_inputs]
-    whole = np.broadcast_shapes(*loop_shapes)
-    axes = tuple(0 if s and len(s) == len(whole) and s[0] == whole[0] else None for s in loop_shapes)
-    return BatchAxes(0, axes, whole[0]) if whole else None
 
 
 def a_batch_equals_its_members(backend: Backend, case: Case) -> Judgement:
@@ -90,40 +52,105 @@ def a_batch_equals_its_members(backend: Backend, case: Case) -> Judgement:
 
     The gradient of an argument that all members share must be the sum of theirs. The members are the first
     few of the case, over and over. Both sides are the backend's own answers, so that its choices at kinks do
-    not matter.
+    not matter. That the case is a batch was observed on other numbers: before a backend is called wrong, the
+    spec must be right about these.
     """
     batch = find_batch_axes(case)
     if batch is None or not batch.member_count or not case.cotangent.size:
         return Judgement("agree", "the case is no batch", informative=False)
-    member_indices = range(min(batch.member_count, MAX_DISTINCT_MEMBERS))
-    case = _change_along_batch(case, batch, lambda x, axis: np.take(x, member_indices, axis))
+    indices = range(min(batch.member_count, MAX_DISTINCT_MEMBERS))
+    case = change_along_batch(case, batch, lambda x, axis: np.take(x, indices, axis))
+    batch = replace(batch, member_count=len(indices))
+    times = _count_repetitions(case, batch)
+    results = [run_on_backend(backend, member) for member in split_batch(case, batch, indices)]
+    got = run_on_backend(backend, repeat_batch(case, batch, times))
+    judgement = _judge_results(case, batch, results, got, times)
+    if judgement.verdict == "disagree":
+        exact = case.map_float_arrays(lambda x: x.astype(exact_dtype(case.dtype)))
+        if not is_batch(exact, batch, times):
+            return Judgement("agree", "the case is no batch of this size", informative=False)
+    return judgement
+
+
+def _count_repetitions(case: Case, batch: BatchAxes) -> int:
+    """Return how often the members of a batch are repeated to make it large."""
     times = -(-MIN_BATCH_ELEMENTS // max(case.cotangent.size, *(x.size for x in case.inputs)))
-    whole = _change_along_batch(case, batch, lambda x, axis: np.concatenate([x] * times, axis))
-    members = [
-        _change_along_batch(case, batch, lambda x, axis, i=i: np.take(x, [i], axis))  # type: ignore[misc]
-        for i in member_indices
-    ]
-    results = [run_on_backend(backend, member) for member in members]
-    got, judge = run_on_backend(backend, whole), Judge(whole)
+    if all(batch.input_axes[i] is not None for i in case.differentiable_inputs):
+        return times
+    split = [x.size for x, axis in zip(case.inputs, batch.input_axes, strict=True) if axis is not None]
+    most = MAX_BATCH_ELEMENTS // max(case.cotangent.size, *split)
+    return max(times, min(most, -(-MIN_BATCH_MEMBERS // batch.member_count)))
 
-    def repeat_members(xs: list[Array], axis: int) -> Array:
-        return np.concatenate([np.concatenate(xs, axis)] * times, axis)
 
-    value = repeat_members([r.value for r in results], batch.value_axis)
-    judgements = [judge.judge("value of the batch", got.value, lambda r: r.value, expected=value)]
+def _judge_results(
+    case: Case, batch: BatchAxes, members: list[Result], got: Result, times: int
+) -> Judgement:
+    """Judge what a backend gave for a batch by what it gave for its members."""
+    judge = Judge(case)
+
+    def judge_repetitions(what: str, whole: Array, part: Callable[[Result], Array], axis: int) -> Judgement:
+        expected = np.concatenate([part(r) for r in members], axis)
+        return _judge_repetitions(judge, f"{what} of the batch", whole, part, expected, axis, times)
+
+    judgements = [judge_repetitions("value", got.value, lambda r: r.value, batch.value_axis)]
     for i in case.differentiable_inputs:
         name, axis = case.op.argument_name(i), batch.input_axes[i]
-        member_gradients = [r.gradients[name] for r in results]
+        part: Callable[[Result], Array] = lambda r, name=name: r.gradients[name]  # type: ignore[misc]
         if axis is None:
-            judgements.append(_judge_sum(case, name, got.gradients[name], member_gradients, times))
+            sums = [part(r) for r in members]
+            judgements.append(_judge_sum(case, judge, name, got.gradients[name], sums, times))
         else:
-            what, part = f"gradient of {name} in the batch", lambda r, name=name: r.gradients[name]
-            expected = repeat_members(member_gradients, axis)
-            judgements.append(judge.judge(what, got.gradients[name], part, expected=expected))
+            judgements.append(judge_repetitions(f"gradient of {name}", got.gradients[name], part, axis))
     return combine_judgements(judgements)
 
 
-def _judge_sum(case: Case, name: str, got: Array, member_gradients: list[Array], times: int) -> Judgement:
+def _judge_repetitions(
+    judge: Judge,
+    what: str,
+    whole: Array,
+    part: Callable[[Result], Array],
+    expected: Array,
+    axis: int,
+    times: int,
+) -> Judgement:
+    """Judge whether an array of the batch is that of the members, repeated.
+
+    Most repetitions are the same to the last bit. Those that differ from the first are judged with it, and
+    the noise of each is that of the members.
+
+    Args:
+        judge: The judge of the members, as one case.
+        what: What the array is called.
+        whole: The array.
+        part: What to take of a result.
+        expected: The array that the members give, side by side along the axis.
+        axis: The axis.
+        times: How often it is repeated.
+    """
+    shape = tuple(n * times if i == axis else n for i, n in enumerate(expected.shape))
+    if whole.shape != shape:
+        return Judgement("disagree", f"the {what} has shape {whole.shape}, expected {shape}")
+    split = whole.reshape(*shape[:axis], times, *expected.shape[axis:])
+    others = tuple(i for i in range(split.ndim) if i != axis)
+    first = np.take(split, [0], axis)
+    differs = np.any((split != first) & ~((split != split) & (first != first)), axis=others)
+    differs[:1] = True
+    seen = np.flatnonzero(differs)
+
+    def repeat(x: Array) -> Array:
+        return np.concatenate([x] * len(seen), axis)
+
+    got = np.take(split, seen, axis).reshape(repeat(expected).shape)
+    judgement = judge.judge(what, got, lambda r: repeat(part(r)), expected=repeat(expected))
+    if judgement.verdict == "disagree" and len(seen) > 1:
+        where = f"repetitions 0 and {seen[1]} to {seen[-1]} of its members, side by side"
+        return replace(judgement, reason=f"{judgement.reason} ({where})")
+    return judgement
+
+
+def _judge_sum(
+    case: Case, judge: Judge, name: str, got: Array, member_gradients: list[Array], times: int
+) -> Judgement:
     """Judge whether the gradient of an argument that all members share is the sum of their gradients.
 
     The sum of n numbers, in any order, is off by at most n units in the last place of the sum of their sizes;
@@ -134,7 +161,7 @@ def _judge_sum(case: Case, name: str, got: Array, member_gradients: list[Array],
     if got.shape != exact.shape:
         return Judgement("disagree", f"the gradient of {name} has shape {got.shape}, expected {exact.shape}")
     with np.errstate(all="ignore"):
-        noise = Judge(case).measure_noise(lambda r: r.gradients[name], JITTERED_COPY_COUNTS[1])
+        noise = judge.measure_noise(lambda r: r.gradients[name], JITTERED_COPY_COUNTS[1])
         eps = float(ml_dtypes.finfo(dtype).eps)
         allowed = ALLOWED_FACTOR * times * noise + len(terms) * times * eps * size + ulp(exact, dtype)
         error, decidable = np.abs(got.astype(exact.dtype) - exact), np.isfinite(exact) & np.isfinite(allowed)
@@ -146,11 +173,3 @@ def _judge_sum(case: Case, name: str, got: Array, member_gradients: list[Array],
                 f"is {float(exact[at])}, allowed to be off by {float(allowed[at]):.3g}",
             )
         return Judgement("agree", informative=bool(np.any(decidable & (allowed < np.abs(exact)))))
-
-
-def _change_along_batch(case: Case, batch: BatchAxes, change: Callable[[Array, int], Array]) -> Case:
-    """Return the case with every array that has a batch axis, and the cotangent, changed along that axis."""
-    inputs = tuple(
-        x if axis is None else change(x, axis) for x, axis in zip(case.inputs, batch.input_axes, strict=True)
-    )
-    return replace(case, inputs=inputs, cotangent=change(case.cotangent, batch.value_axis))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gradspec.properties.laws.batches import AXIS_OPS, ROW_OPS
+from gradspec.properties.cases.observed.batches import may_be_batch
 from gradspec.reference import Op
 from tests.faults.fault import BATCHES_PROPERTY, SHAPES_PROPERTY, Array, CallContext, GradientContext
 from tests.faults.general import gradient_fault, value_fault, vjp_fault
@@ -14,7 +14,7 @@ THREADS_PER_BLOCK = 1024
 
 def has_large_batches(op: Op) -> bool:
     """Whether the properties try batches of more than a thousand elements."""
-    return bool(op.signature) or op.name in AXIS_OPS | ROW_OPS
+    return may_be_batch(op)
 
 
 def may_take_scalars(op: Op) -> bool:
