@@ -30,9 +30,9 @@ def _moves_elements_of(case: Case) -> bool:
 
 
 def _shuffle(x: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
-    """Return the numbers in an order that is none of the usual ones, some negative."""
+    """Return the numbers in an order that is none of the usual ones, some negative, large or small."""
     order = np.random.default_rng(x.size).permutation(x.size)
-    return (x.ravel()[order] * np.where(order % 3 == 0, -1.5, 1)).reshape(x.shape)
+    return (x.ravel()[order] * np.array([-1.5, 1, 2.0**30, -(2.0**-30)])[order % 4]).reshape(x.shape)
 
 
 def _with_inputs(case: Case, inputs: list[np.ndarray]) -> Case:  # type: ignore[type-arg]

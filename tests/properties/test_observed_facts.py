@@ -1,0 +1,206 @@
+"""What is observed of an op is true, misses nothing that is known, and depends on nothing but the op."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradspec.properties.cases import symmetries as s
+from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.observed.batches import find_batch_axes, is_batch, may_be_batch
+from gradspec.properties.cases.observed.movement import moves_elements
+from gradspec.properties.cases.observed.sample_cases import make_sample_case, make_sample_cases
+from gradspec.properties.cases.observed.sums import Sums, observe_sums
+from gradspec.properties.cases.observed.symmetries import is_symmetric, observe_symmetries
+from gradspec.properties.laws.batches import a_batch_equals_its_members
+from gradspec.properties.laws.symmetries import symmetries_are_kept
+from gradspec.reference import OPS, op
+from gradspec.reference.calls import Call, Choices, draw_shape
+from gradspec.reference.domains import Real
+from gradspec.reference.rule import VJP
+from tests.helpers.planting import make_backend_of_rules
+
+Array = Any
+
+FORWARD, BACKWARD, BOTH = Sums(True, False), Sums(False, True), Sums(True, True)
+
+KNOWN_SUMS = {
+    **dict.fromkeys(("sum", "mean", "var", "logsumexp", "cross_entropy"), FORWARD),
+    **dict.fromkeys(("softmax", "log_softmax", "layer_norm", "linear", "matmul"), BOTH),
+    **dict.fromkeys(("add", "subtract", "multiply", "divide", "pow", "where"), BACKWARD),  # what was broadcast
+    **dict.fromkeys(("maximum", "minimum", "clip", "broadcast_to"), BACKWARD),  # likewise
+    "getitem": BACKWARD,  # an index that recurs
+}
+"""Every op that adds up; the others do not."""
+
+KNOWN_SYMMETRIES: dict[str, tuple[s.Symmetry, ...]] = {
+    "softmax": (s.SHIFT_INVARIANT, s.ORDER_EQUIVARIANT),
+    "log_softmax": (s.SHIFT_INVARIANT, s.ORDER_EQUIVARIANT),
+    "layer_norm": (s.SMALL_SHIFT_INVARIANT,),
+    "logsumexp": (s.SMALL_SHIFT_EQUIVARIANT, s.ORDER_INVARIANT),
+    "max": (s.SHIFT_EQUIVARIANT, s.ORDER_INVARIANT, s.SCALE_EQUIVARIANT),
+    "min": (s.SHIFT_EQUIVARIANT, s.ORDER_INVARIANT, s.SCALE_EQUIVARIANT),
+    "mean": (s.SHIFT_EQUIVARIANT, s.ORDER_INVARIANT, s.SCALE_EQUIVARIANT),
+    "sum": (s.ORDER_INVARIANT, s.SCALE_EQUIVARIANT),
+    "var": (s.SHIFT_INVARIANT, s.ORDER_INVARIANT, s.SCALE_QUADRATIC),
+    "relu": (s.SCALE_EQUIVARIANT,),
+    "abs": (s.SCALE_EQUIVARIANT,),
+    "square": (s.SCALE_QUADRATIC,),
+}
+"""What is known since long."""
+
+FURTHER_SYMMETRIES: dict[str, tuple[tuple[s.Symmetry, str], ...]] = {
+    "negative": ((s.SCALE_EQUIVARIANT, "-(2 x) = 2 (-x)"),),
+    "add": ((s.SHIFT_EQUIVARIANT, "(x + c) + y = (x + y) + c, and its gradients are constant"),),
+    "subtract": ((s.SHIFT_EQUIVARIANT, "(x + c) - y = (x - y) + c, and its gradients are constant"),),
+    "prod": ((s.ORDER_INVARIANT, "a product does not depend on the order of its factors"),),
+    "argmax": ((s.SHIFT_INVARIANT, "the largest element remains the largest"),),
+    "argmin": ((s.SHIFT_INVARIANT, "the smallest element remains the smallest"),),
+    "cross_entropy": ((s.SHIFT_INVARIANT, "it is made of log_softmax(x), which is invariant"),),
+}
+"""What was found besides, and why it is true."""
+
+NO_BATCHES = {"broadcast_to"}
+"""Ops without a signature of which no call is a batch: the shape that is asked for is one of the keywords."""
+
+
+def test_what_adds_up_is_observed() -> None:
+    observed = {name: observe_sums(op) for name, op in OPS.items()}
+    assert {name: sums for name, sums in observed.items() if sums.forward or sums.backward} == KNOWN_SUMS
+
+
+def test_every_known_symmetry_is_observed_and_any_other_has_a_reason() -> None:
+    expected = {name: set(known) for name, known in KNOWN_SYMMETRIES.items()}
+    for name, further in FURTHER_SYMMETRIES.items():
+        expected[name] = expected.get(name, set()) | {symmetry for symmetry, _ in further}
+    observed = {name: set(observe_symmetries(op)) for name, op in OPS.items() if observe_symmetries(op)}
+    assert observed == expected
+
+
+def test_ops_of_which_calls_are_batches_are_observed() -> None:
+    assert {name for name, op in OPS.items() if not may_be_batch(op)} == NO_BATCHES
+
+
+def test_ops_that_only_move_elements_are_observed() -> None:
+    movers = {"reshape", "permute_dims", "matrix_transpose", "expand_dims", "squeeze", "broadcast_to"}
+    assert {name for name, op in OPS.items() if moves_elements(op)} == movers | {"flip", "concat", "stack", "getitem"}
+
+
+@pytest.mark.parametrize("name", [name for name, op in OPS.items() if observe_symmetries(op)])
+def test_an_observed_symmetry_holds_on_other_cases(name: str) -> None:
+    cases = [make_sample_case(OPS[name], seed) for seed in range(1000, 1060)]
+    for symmetry in observe_symmetries(OPS[name]):
+        broken = [case for case in cases if symmetry.applies_to(case) and not is_symmetric(case, symmetry)]
+        assert not broken, symmetry.name
+
+
+@pytest.mark.parametrize("name", [name for name, op in OPS.items() if may_be_batch(op)])
+def test_an_observed_batch_is_one_with_other_numbers_and_more_members(name: str) -> None:
+    for seed in range(1000, 1030):
+        case = make_sample_case(OPS[name], seed)
+        batch = find_batch_axes(case) if case.cotangent.size else None
+        if batch:
+            assert is_batch(case, batch, times=7), (batch, case)
+
+
+def find_declared_batch_axes(case: Case) -> tuple[int, ...]:
+    """Return the axes of the value that are known, by the name of the op, to be those of a batch."""
+    x, name = case.inputs[0], case.op.name
+    if name in {"layer_norm", "linear"}:
+        return tuple(range(x.ndim - (case.inputs[1].ndim if name == "layer_norm" else 1)))
+    if name in {"softmax", "log_softmax", "flip"}:
+        reduced = case.op.rule and s.normalize_axes(case.keywords["axis"], x.ndim)
+        return tuple(i for i in range(x.ndim) if i not in reduced)
+    return tuple(range(case.cotangent.ndim))  # of reductions, unless keepdims
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["sum", "mean", "max", "min", "prod", "var", "logsumexp", "argmax", "argmin"]
+    + ["softmax", "log_softmax", "flip", "layer_norm", "linear"],
+)
+def test_every_known_batch_is_observed(name: str) -> None:
+    for case in make_sample_cases(OPS[name]):
+        if find_declared_batch_axes(case) and not case.keywords.get("keepdims"):
+            assert find_batch_axes(case), case
+
+
+@pytest.fixture
+def restored_registry() -> Iterator[None]:
+    before = dict(OPS)
+    yield
+    OPS.clear()
+    OPS.update(before)
+
+
+def test_facts_depend_on_nothing_but_the_op(restored_registry: None) -> None:
+    """Neither on what was observed before nor on the state of any random generator."""
+    first = [(observe_sums(op), observe_symmetries(op)) for op in OPS.values()]
+    again = []
+    for name in reversed(list(OPS)):
+        same_rule: Callable[..., VJP] = lambda *xs, rule=OPS[name].rule, **keywords: rule(*xs, **keywords)  # noqa: E731
+        copy = s.replace(OPS[name], rule=same_rule)
+        np.random.seed(len(again))  # noqa: NPY002
+        again.append((observe_sums(copy), observe_symmetries(copy)))
+    assert again[::-1] == first
+
+
+# What holds on the sample cases and not everywhere must accuse nobody
+
+
+def _draw_head(choose: Choices) -> Call:
+    return Call((draw_shape(choose, 1, 3),), {"count": 500})
+
+
+def head(x: Real, *, count: int) -> VJP:
+    return x[:count] * 2, (lambda g: np.concatenate([g * 2, np.zeros_like(x[count:])]),)
+
+
+def soft_limit(x: Real) -> VJP:
+    return np.minimum(x, 1e5), (lambda g: np.where(x < 1e5, g, 0),)
+
+
+def test_a_batch_that_ends_somewhere_accuses_nobody(restored_registry: None) -> None:
+    op(_draw_head)(head)
+    assert may_be_batch(OPS["head"])
+    case = Case.of("head", "float64", [[1.0, 2, 3]], {"count": 500}, [1.0, -1, 2])
+    judgement = a_batch_equals_its_members(make_backend_of_rules(head=head), case)
+    assert (judgement.verdict, judgement.informative) == ("agree", False)
+
+
+def test_a_symmetry_that_ends_somewhere_accuses_nobody(restored_registry: None) -> None:
+    op("()->()")(soft_limit)
+    assert s.SCALE_EQUIVARIANT in observe_symmetries(OPS["soft_limit"])
+    case = Case.of("soft_limit", "float64", [[0.8e5, 1]], {}, [1.0, -1])
+    judgement = symmetries_are_kept(make_backend_of_rules(soft_limit=soft_limit), case)
+    assert (judgement.verdict, judgement.informative) == ("agree", False)
+
+
+def test_a_symmetry_of_small_numbers_alone_is_none(restored_registry: None) -> None:
+    def huber(x: Real) -> VJP:
+        return np.where(np.abs(x) < 1, x * x / 2, np.abs(x) - 0.5), (lambda g: g * np.clip(x, -1, 1),)
+
+    op("()->()")(huber)
+    assert observe_symmetries(OPS["huber"]) == ()
+
+
+@pytest.mark.parametrize(
+    ("rule", "adds_up"),
+    [
+        (lambda x: np.einsum("...i->...", x), True),
+        (lambda x: np.einsum("i,j->ij", x.ravel(), x.ravel()), False),
+        (lambda x: x.cumsum(-1), True),
+        (lambda x: np.convolve(x.ravel(), x.ravel()), True),
+        (lambda x: x.mean(-1), True),
+        (lambda x: np.vecdot(x, x), True),
+        (lambda x: (x > 0).sum(-1) * x[..., 0], False),  # a count
+        (lambda x: np.sum(x[..., :1], axis=-1), False),  # a sum of one
+    ],
+)
+def test_sums_in_any_words_are_noted(restored_registry: None, rule: Any, adds_up: bool) -> None:
+    def summing(x: Real) -> VJP:
+        return rule(x), None
+
+    op(lambda choose: Call((draw_shape(choose, 1, 2),)))(summing)
+    assert observe_sums(OPS["summing"]).forward == adds_up
