@@ -1,4 +1,4 @@
-"""Symmetries: what the value and the gradient of an op do when its first array is shifted, doubled, reordered."""
+"""Symmetries: what value and gradient do when the first array is shifted, doubled or reordered."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

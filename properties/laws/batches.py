@@ -6,7 +6,6 @@ more than 1,024 members of more than 16 elements each; what goes wrong along one
 call of the very shape that asks for another.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -92,9 +91,7 @@ def _count_repetitions(case: Case, batch: BatchAxes) -> int:
     return max(times, min(most, -(-MIN_BATCH_MEMBERS // batch.member_count)))
 
 
-def _judge_results(
-    case: Case, batch: BatchAxes, members: list[Result], got: Result, times: int
-) -> Judgement:
+def _judge_results(case: Case, batch: BatchAxes, members: list[Result], got: Result, times: int) -> Judgement:
     """Judge what a backend gave for a batch by what it gave for its members."""
     judge = Judge(case)
 

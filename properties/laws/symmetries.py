@@ -1,7 +1,7 @@
 """Do ops keep the symmetries that they have: under shifts, another order, another scale?
 
-Does not see: what is wrong and still symmetric, such as a sum that is doubled; symmetries other than the eight
-that are tried on the spec, such as shifts other than by 2, 8 or 1,024 and scales other than 2; changes of other
+Does not see: what is wrong and still symmetric, such as a sum that is doubled; symmetries other than the
+eight that are tried on the spec; shifts other than by 2, 8 or 1,024, and scales other than 2; changes of other
 arrays than the first; ops that only move elements.
 """
 
@@ -16,8 +16,8 @@ from gradspec.properties.judging.judge import Judge, Judgement, combine_judgemen
 def symmetries_are_kept(backend: Backend, case: Case) -> Judgement:
     """Judge whether a change of x changes the backend's value and gradients as the op's symmetries say.
 
-    Both answers are the backend's own, so that its choices at kinks do not matter. Which symmetries the op has
-    was observed on other cases: before a backend is called wrong, the spec must have the symmetry on this one.
+    Both answers are the backend's own, so that its choices at kinks do not matter. Which symmetries the op
+    has was observed on other cases: before a backend is called wrong, the spec must have it on this one.
     """
     return combine_judgements(
         [

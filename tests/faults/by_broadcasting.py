@@ -2,21 +2,11 @@
 
 import numpy as np
 
-from gradspec.reference import Op
 from tests.faults.fault import SHAPES_PROPERTY, Array, GradientContext
 from tests.faults.general import gradient_fault, vjp_fault
+from tests.faults.observed import may_broadcast, may_stretch
 
 KIND_BROADCASTING = "broadcasting"
-
-
-def may_broadcast(op: Op) -> bool:
-    """Whether an argument may be smaller than the value."""
-    return len(op.core_ranks) > 1 or op.name in {"broadcast_to", "layer_norm", "linear"}
-
-
-def may_stretch(op: Op) -> bool:
-    """Whether an argument may have length 1 where the value is longer."""
-    return len(op.core_ranks) > 1 or op.name == "broadcast_to"
 
 
 def find_broadcast_axes(c: GradientContext) -> tuple[tuple[int, ...], tuple[int, ...]]:

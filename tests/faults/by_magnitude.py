@@ -5,6 +5,7 @@ import numpy as np
 from gradspec.reference import Op
 from tests.faults.fault import LINEARITY_PROPERTY, VALUE_PROPERTY, Array, CallContext, GradientContext
 from tests.faults.general import gradient_fault, value_fault
+from tests.faults.observed import has_different_gradients
 
 KIND_SIZE, KIND_COTANGENT, KIND_ARGUMENTS = "size", "cotangent", "arguments"
 SLIGHT_RELATIVE_ERROR = 1e-4  # more than float32 loses in most ops, less than a plot would show
@@ -14,8 +15,8 @@ def has_several_gradients(op: Op) -> bool:
     return not op.variadic and len(op.differentiable_arguments(len(op.arguments))) > 1
 
 
-def has_different_gradients(op: Op) -> bool:
-    return has_several_gradients(op) and op.name != "add"
+def have_different_gradients(op: Op) -> bool:
+    return has_several_gradients(op) and has_different_gradients(op)
 
 
 @gradient_fault(KIND_SIZE)
@@ -68,7 +69,7 @@ def drops_small_cotangents(c: GradientContext) -> Array:
     return c.pull(np.where(np.abs(c.g) < 1e-5, 0, c.g).astype(c.g.dtype))
 
 
-@gradient_fault(KIND_ARGUMENTS, for_each_argument=True, applies_to=has_different_gradients)
+@gradient_fault(KIND_ARGUMENTS, for_each_argument=True, applies_to=have_different_gradients)
 def is_that_of_another_argument(c: GradientContext) -> Array:
     others = [d for j, d in enumerate(c.pull_all(c.g)) if j != c.i and d is not None]
     return next((d for d in others if d.shape == c.unsummed_gradient.shape), c.unsummed_gradient)

@@ -25,24 +25,9 @@ from tests.faults.general import (
     never,
     vjp_fault,
 )
+from tests.faults.observed import may_return_the_cotangent, needs_its_inputs, saves_arrays
 
 KIND_MEMORY, KIND_STATE = "memory", "state"
-
-OPS_SAVING_NO_ARRAYS = {
-    *("negative", "add", "subtract", "sum", "mean", "reshape", "permute_dims", "matrix_transpose"),
-    *("expand_dims", "squeeze", "broadcast_to", "flip", "concat", "stack", "getitem"),
-}
-"""Ops whose pullback does not depend on the elements of the arrays."""
-
-
-def saves_arrays(op: Op) -> bool:
-    return op.differentiable and op.name not in OPS_SAVING_NO_ARRAYS
-
-
-def needs_its_inputs(op: Op) -> bool:
-    """Whether the pullback needs the numbers of its inputs; that of `where` needs only the condition."""
-    return saves_arrays(op) and op.name != "where"
-
 
 # The order in which memory is read
 
@@ -160,18 +145,16 @@ def gradients_lie_in_one_buffer_for_all_calls(inputs: Array, value: Array, pull:
     return value, pull_into_buffers
 
 
-@vjp_fault(KIND_STATE, applies_to=lambda op: op.name in {"add", "subtract", "broadcast_to", "reshape"})
+@vjp_fault(KIND_STATE, applies_to=may_return_the_cotangent)
 def a_gradient_is_the_memory_of_the_cotangent(inputs: Array, value: Array, pull: Array) -> Array:
     return value, lambda g: [g if d.shape == g.shape and np.array_equal(d, g) else d for d in pull(g)]
 
 
-OPS_TRIED_WITH_ONE_BUFFER = {
-    *("add", "divide", "multiply", "where"),
-    *("maximum", "concat", "stack", "layer_norm"),
-}
+def has_several_gradients(op: Op) -> bool:
+    return op.variadic or len(op.differentiable_arguments(len(op.arguments))) > 1
 
 
-@vjp_fault(KIND_STATE, applies_to=lambda op: op.name in OPS_TRIED_WITH_ONE_BUFFER)
+@vjp_fault(KIND_STATE, applies_to=has_several_gradients)
 def gradients_are_parts_of_one_buffer(inputs: Array, value: Array, pull: Array) -> Array:
     def pull_into_one_buffer(g: Array) -> list[Array]:
         gradients = pull(g)

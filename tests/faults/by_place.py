@@ -3,33 +3,13 @@
 import numpy as np
 
 from gradspec.properties.cases.observed.batches import may_be_batch
-from gradspec.reference import Op
 from tests.faults.fault import BATCHES_PROPERTY, SHAPES_PROPERTY, Array, CallContext, GradientContext
 from tests.faults.general import gradient_fault, value_fault, vjp_fault
+from tests.faults.observed import may_give_scalars, may_take_scalars
 
 KIND_PLACE, KIND_SHAPE, KIND_RANK = "place", "shape", "rank"
 VECTOR_LANES = 8  # elements that a vectorized loop takes at once
 THREADS_PER_BLOCK = 1024
-
-
-def has_large_batches(op: Op) -> bool:
-    """Whether the properties try batches of more than a thousand elements."""
-    return may_be_batch(op)
-
-
-def may_take_scalars(op: Op) -> bool:
-    """Whether an argument may have no dimensions."""
-    return op.name not in {
-        *("matmul", "linear", "layer_norm", "softmax", "log_softmax", "cross_entropy"),
-        *("matrix_transpose", "concat", "squeeze", "argmax", "argmin"),
-    }
-
-
-def may_give_scalars(op: Op) -> bool:
-    """Whether the value may have no dimensions."""
-    return op.name in {"matmul", "argmax", "argmin", "cross_entropy"} or (
-        may_take_scalars(op) and op.name not in {"stack", "expand_dims"}
-    )
 
 
 def mask_from(x: Array, start: int, axis: int = -1) -> Array:
@@ -65,8 +45,8 @@ def misses_what_is_past_the_eighth_row(c: GradientContext) -> Array:
     return c.scale_where(mask_from(c.gradient, VECTOR_LANES, 0), 0)
 
 
-@gradient_fault(KIND_PLACE, applies_to=lambda op: not has_large_batches(op))
-@gradient_fault(KIND_PLACE, applies_to=has_large_batches, likely=BATCHES_PROPERTY)
+@gradient_fault(KIND_PLACE, applies_to=lambda op: not may_be_batch(op))
+@gradient_fault(KIND_PLACE, applies_to=may_be_batch, likely=BATCHES_PROPERTY)
 def misses_what_one_block_of_threads_does_not_reach(c: GradientContext) -> Array:
     return c.scale_where((np.arange(c.gradient.size) >= THREADS_PER_BLOCK).reshape(c.gradient.shape), 0)
 
@@ -76,7 +56,7 @@ def is_reversed(c: GradientContext) -> Array:
     return np.ascontiguousarray(c.gradient.ravel()[::-1].reshape(c.gradient.shape))
 
 
-@gradient_fault(KIND_PLACE, applies_to=lambda op: op.name != "matrix_transpose")
+@gradient_fault(KIND_PLACE)
 def is_transposed_where_square(c: GradientContext) -> Array:
     return transpose_where_square(c.gradient)
 
@@ -96,7 +76,7 @@ def value_is_transposed_where_square(c: CallContext) -> Array:
     return transpose_where_square(c.y)
 
 
-@value_fault(KIND_PLACE, applies_to=has_large_batches, likely=BATCHES_PROPERTY)
+@value_fault(KIND_PLACE, applies_to=may_be_batch, likely=BATCHES_PROPERTY)
 def value_is_wrong_where_one_block_of_threads_does_not_reach(c: CallContext) -> Array:
     return make_wrong_where(c.y, (np.arange(c.y.size) >= THREADS_PER_BLOCK).reshape(c.y.shape))
 

@@ -2,18 +2,12 @@
 
 import numpy as np
 
-from tests.faults.by_memory import needs_its_inputs
 from tests.faults.fault import GRADIENT_PROPERTY, SHAPES_PROPERTY, Array, CallContext, GradientContext
 from tests.faults.general import gradient_fault, misread_input_fault, never, value_fault, vjp_fault
+from tests.faults.observed import needs_its_inputs
 
 KIND_DTYPE, KIND_PRECISION = "dtype", "precision"
 NEXT_NARROWER_DTYPE = {"float64": np.float32, "float32": np.float16}
-
-OPS_MOVING_ELEMENTS = {
-    *("reshape", "permute_dims", "matrix_transpose", "expand_dims", "squeeze", "broadcast_to"),
-    *("flip", "concat", "stack", "getitem"),
-}
-"""Ops that move elements and compute nothing."""
 
 
 def round_to_narrower(x: Array) -> Array:

@@ -4,7 +4,6 @@ import numpy as np
 
 from gradspec.reference import Op
 from gradspec.reference.domains import Interval
-from tests.faults.by_memory import needs_its_inputs
 from tests.faults.by_place import make_wrong_where
 from tests.faults.fault import (
     EXTREMES_PROPERTY,
@@ -15,6 +14,7 @@ from tests.faults.fault import (
     GradientContext,
 )
 from tests.faults.general import OpPredicate, gradient_fault, value_fault
+from tests.faults.observed import may_be_infinite, needs_its_inputs
 
 KIND_NUMBERS, KIND_EXTREMES = "numbers", "extremes"
 SMALL_NUMBER = 0.05  # ordinary cases hold smaller ones
@@ -32,10 +32,6 @@ def domain_contains(x: float) -> OpPredicate:
 
 def has_several_arrays(op: Op) -> bool:
     return len([d for d in op.domains if isinstance(d, Interval)]) > 1 and op.signature is not None
-
-
-def may_be_infinite(op: Op) -> bool:
-    return op.differentiable and op.name not in {"tanh", "sigmoid", "sin", "cos", "softmax"}
 
 
 def mask_ties(c: CallContext) -> Array:

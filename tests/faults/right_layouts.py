@@ -9,9 +9,9 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.cases.layouts import LAYOUTS
+from gradspec.properties.cases.observed.movement import moves_elements
 from gradspec.reference import OPS
 from tests.faults import planted_backends
-from tests.faults.by_precision import OPS_MOVING_ELEMENTS
 from tests.faults.fault import Array, RuleResult, apply_spec_rule, unbroadcast_like
 from tests.faults.right import KIND_LAYOUT, KIND_WIDER, register_variant
 
@@ -22,7 +22,7 @@ NEXT_WIDER_DTYPE = {
     "bfloat16": np.float32,
 }
 
-OPS_GIVING_VIEWS = OPS_MOVING_ELEMENTS - {"concat", "stack"}
+OPS_GIVING_VIEWS = {name for name, op in OPS.items() if moves_elements(op) and not op.variadic}
 """Ops whose value may be a view of their array."""
 
 OPS_BY_RESULT_LAYOUT: dict[str, Sequence[str]] = {
@@ -90,7 +90,7 @@ for layout, ops in OPS_BY_RESULT_LAYOUT.items():
         register_variant(op, KIND_LAYOUT, f"{op} gives {layout} arrays", plant)
 
 for op in OPS:
-    if OPS[op].differentiable and op not in OPS_MOVING_ELEMENTS:
+    if OPS[op].differentiable and not moves_elements(OPS[op]):
         plant = partial(plant_wider_rule, op)
         register_variant(op, KIND_WIDER, f"{op} is computed in the next wider dtype", plant)
 

@@ -147,7 +147,7 @@ class _Influence:
     changed: dict[int, Array]
 
     def list_axes(self, value_axis: int) -> list[int | None]:
-        """Return along which axes the input may have the members that the value has; None for none of them."""
+        """Return along which axes the input may have the members of the value; None for none of them."""
         length = self.value_shape[value_axis]
         fitting = [axis for axis in self.changed if self.shape[axis] == length]
         if not any(np.any(changed) for changed in self.changed.values()):

@@ -9,7 +9,7 @@ from gradspec.reference.op import Op
 
 @observe_once
 def moves_elements(op: Op) -> bool:
-    """Return whether each element of the value is one of the arguments, from a place that no number decides."""
+    """Return whether each element of the value is one of the arguments, from a place no number decides."""
     return op.differentiable and all(_moves_elements_of(case) for case in make_sample_cases(op))
 
 

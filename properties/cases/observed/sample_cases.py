@@ -11,7 +11,7 @@ import numpy as np
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import Result, run_spec
 from gradspec.properties.cases.value_alphabets import alphabets
-from gradspec.reference.calls import Call, IntegerArrayBelow, SeededChoices
+from gradspec.reference.calls import IntegerArrayBelow, SeededChoices
 from gradspec.reference.domains import Booleans, Domain, Integers, Interval
 from gradspec.reference.op import Op
 from gradspec.reference.rule import Array, Rule
@@ -56,7 +56,7 @@ def make_sample_cases(op: Op) -> tuple[Case, ...]:
 
 
 def make_sample_case(op: Op, seed: int) -> Case:
-    """Return one case in float64, with a call of its own; now and then without an argument that may be left out."""
+    """Return one case in float64, with a call of its own; at times without an optional argument."""
     rng = np.random.default_rng([zlib.crc32(op.name.encode()), seed])
     call = op.draw_call(SeededChoices(seed, SAMPLE_AXIS_LENGTHS))
     if op.arguments[-1] in op.defaults and seed % 4 == 3:

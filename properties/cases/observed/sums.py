@@ -30,8 +30,8 @@ class Sums:
 
     Attributes:
         forward: Whether its value is made of sums.
-        backward: Whether a gradient is: because its pullback adds up, as that of an index that recurs does, or
-            because an argument was broadcast, over which the engine adds up.
+        backward: Whether a gradient is: because its pullback adds up, as that of an index that recurs does,
+            or because an argument was broadcast, over which the engine adds up.
     """
 
     forward: bool
@@ -68,9 +68,11 @@ def _observe_sums_of_case(case: Case) -> Sums:
             _, pullbacks = case.op.rule(*inputs, **case.keywords)
         with _note_sums() as backward:
             g = case.cotangent.view(SumNotingArray)
-            gradients: Any = pullbacks and (pullbacks(g) if callable(pullbacks) else [p and p(g) for p in pullbacks])
+            gradients: Any = pullbacks and (
+                pullbacks(g) if callable(pullbacks) else [p and p(g) for p in pullbacks]
+            )
     is_broadcast = any(
-        d is not None and np.size(d) > np.size(x) for d, x in zip(gradients or (), inputs, strict=False)
+        d is not None and np.size(d) > np.size(x) for d, x in zip(gradients, inputs, strict=False)
     )
     return Sums(bool(forward), bool(backward) or is_broadcast)
 

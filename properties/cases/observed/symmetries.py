@@ -126,6 +126,4 @@ def _is_the_same_in_float32(case: Case, far: Symmetry) -> bool:
     """Return whether the spec in float32 is the same to the last bit before and after a shift."""
     narrow = far.prepare_case(case.map_float_arrays(lambda x: x.astype(np.float32)))
     before, after = run_spec_quietly(narrow), run_spec_quietly(far.change_case(narrow))
-    return all(
-        np.array_equal(x, y) for x, y in zip(_list_arrays(before), _list_arrays(after), strict=True)
-    )
+    return all(np.array_equal(x, y) for x, y in zip(_list_arrays(before), _list_arrays(after), strict=True))
