@@ -1,8 +1,8 @@
 """Do ops keep the symmetries that they have: under shifts, another order, another scale?
 
 Does not see: what is wrong and still symmetric, such as a sum that is doubled; symmetries other than the
-eight that are tried on the spec; shifts other than by 2, 8 or 1,024, and scales other than 2; changes of other
-arrays than the first; ops that only move elements.
+eight that are tried on the spec; shifts other than by 2, 8 or 1,024, and scales other than 2; changes of
+other arrays than the first; ops that only move elements.
 """
 
 from gradspec.backends import Backend

@@ -1,7 +1,7 @@
 """An op that somebody adds is tried as hard as those of gradspec: faults of ops declared here are all found.
 
-Nothing is registered but the op itself. Each fault is one that a list of names would have to know of: rows past
-a block of threads, numbers that are lost far from zero, sums in 16 bits.
+Nothing is registered but the op itself. Each fault is one that a list of names would have to know of: rows
+past a block of threads, numbers that are lost far from zero, sums in 16 bits.
 """
 
 from collections.abc import Callable, Iterator
@@ -141,7 +141,7 @@ def rounds_what_is_far_from_zero(x: Array, *, axis: int = -1) -> VJP:
 
 
 def adds_up_blocks_in_its_own_dtype(x: Array, *, axis: Any = None, keepdims: bool = False) -> VJP:
-    """Each block of 32 is right; what they add up to is cut off, as in some units for products of matrices."""
+    """Each block of 32 is right; what they add up to is cut off, as some matrix units do."""
     y, pullbacks = mean_square(x, axis=axis, keepdims=keepdims)
     axes = normalize_axes(axis, x.ndim)
     n = x.size // max(y.size, 1)

@@ -68,9 +68,7 @@ def _observe_sums_of_case(case: Case) -> Sums:
             _, pullbacks = case.op.rule(*inputs, **case.keywords)
         with _note_sums() as backward:
             g = case.cotangent.view(SumNotingArray)
-            gradients: Any = pullbacks and (
-                pullbacks(g) if callable(pullbacks) else [p and p(g) for p in pullbacks]
-            )
+            gradients: Any = pullbacks(g) if callable(pullbacks) else [p and p(g) for p in pullbacks or ()]
     is_broadcast = any(
         d is not None and np.size(d) > np.size(x) for d, x in zip(gradients, inputs, strict=False)
     )
