@@ -83,11 +83,11 @@ def _is_batch_by_spec(case: Case, batch: BatchAxes, times: int) -> bool:
 
 def _count_repetitions(case: Case, batch: BatchAxes) -> int:
     """Return how often the members of a batch are repeated to make it large."""
-    times = -(-MIN_BATCH_ELEMENTS // max(case.cotangent.size, *(x.size for x in case.inputs)))
+    times: int = -(-MIN_BATCH_ELEMENTS // max(case.cotangent.size, *(x.size for x in case.inputs)))
     if all(batch.input_axes[i] is not None for i in case.differentiable_inputs):
         return times
     split = [x.size for x, axis in zip(case.inputs, batch.input_axes, strict=True) if axis is not None]
-    most = MAX_BATCH_ELEMENTS // max(case.cotangent.size, *split)
+    most: int = MAX_BATCH_ELEMENTS // max(case.cotangent.size, *split)
     return max(times, min(most, -(-MIN_BATCH_MEMBERS // batch.member_count)))
 
 

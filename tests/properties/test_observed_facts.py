@@ -149,7 +149,7 @@ def restored_registry() -> Iterator[None]:
 def test_facts_depend_on_nothing_but_the_op(restored_registry: None) -> None:
     """Neither on what was observed before nor on the state of any random generator."""
     first = [(observe_sums(op), observe_symmetries(op)) for op in OPS.values()]
-    again = []
+    again: list[Any] = []
     for name in reversed(list(OPS)):
         same_rule: Callable[..., VJP] = lambda *xs, rule=OPS[name].rule, **keywords: rule(*xs, **keywords)
         copy = replace(OPS[name], rule=same_rule)

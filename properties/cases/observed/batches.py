@@ -168,7 +168,7 @@ def _observe_influences(case: Case) -> list[_Influence]:
         for axis in range(x.ndim):
             if x.shape[axis] < 2 or x.shape[axis] not in case.cotangent.shape or before is None:
                 continue
-            first = (*(slice(None),) * axis, 0)
+            first: Any = (*(slice(None),) * axis, 0)
             moved = x.copy()
             moved[first] = other[first]
             after = run_spec_quietly_or_none(case.with_input(i, moved), forward=True)

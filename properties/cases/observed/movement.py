@@ -5,6 +5,7 @@ import numpy as np
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.observed.sample_cases import make_sample_cases, observe_once, run_spec_quietly
 from gradspec.reference.op import Op
+from gradspec.reference.rule import Array
 
 
 @observe_once
@@ -29,13 +30,13 @@ def _moves_elements_of(case: Case) -> bool:
     return bool(np.all(is_place)) and np.array_equal(value, flat[places.astype(np.int64)])
 
 
-def _shuffle(x: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def _shuffle(x: Array) -> Array:
     """Return the numbers in an order that is none of the usual ones, some negative, large or small."""
     order = np.random.default_rng(x.size).permutation(x.size)
     return (x.ravel()[order] * np.array([-1.5, 1, 2.0**30, -(2.0**-30)])[order % 4]).reshape(x.shape)
 
 
-def _with_inputs(case: Case, inputs: list[np.ndarray]) -> Case:  # type: ignore[type-arg]
+def _with_inputs(case: Case, inputs: list[Array]) -> Case:
     for i, x in enumerate(inputs):
         case = case.with_input(i, x)
     return case
