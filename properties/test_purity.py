@@ -1,4 +1,4 @@
-"""Does anything change that should not: inputs, cotangents, or what a pullback gives when called again?"""
+"""Does anything change that should not: inputs, cotangents, or what comes of the same call the next time?"""
 
 from hypothesis import given
 from hypothesis import strategies as st

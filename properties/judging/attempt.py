@@ -77,7 +77,14 @@ _checked_backends: dict[int, tuple[Backend, Backend]] = {}
 
 
 def wrap_in_checks(backend: Backend) -> Backend:
-    """Return the backend with checks: TypeError for a result or gradient that is not an array of its own."""
+    """Return the backend with checks: TypeError for a result or gradient that is not an array of its own.
+
+    What its arrays are, its `from_numpy` shows: they are of the same classes as those, or of classes derived
+    from these or the reverse, as torch's Parameter is a Tensor. Where `from_numpy` gives NumPy's arrays, a
+    value without axes may be a NumPy number, as the value of `np.sum` is. A gradient may not, whatever the
+    library: it stands in for an array that it is added to or written over. In a `vjp` within another one,
+    whose arrays are those of a tape, classes are not looked at.
+    """
     if id(backend) not in _checked_backends:
         _checked_backends[id(backend)] = backend, _wrap_without_cache(backend)
     return _checked_backends[id(backend)][1]
@@ -85,13 +92,22 @@ def wrap_in_checks(backend: Backend) -> Backend:
 
 def _wrap_without_cache(backend: Backend) -> Backend:
     input_devices: set[str] = set()
+    array_classes: set[type] = set()
 
     def from_numpy(x: Any) -> Any:
         array = backend.from_numpy(x)
         input_devices.update(_get_device(array))
+        array_classes.add(type(array))
         return array
 
+    def is_array(x: Any) -> bool:
+        own = type(x)
+        return own is not object and any(issubclass(own, c) or issubclass(c, own) for c in array_classes)
+
     def to_numpy(x: Any) -> Any:
+        is_numpy_number = isinstance(x, np.generic) and np.ndarray in array_classes
+        if array_classes and not is_numpy_number and not is_array(x):
+            raise TypeError(f"{describe_object(x)} is no array of {backend.name}")
         if other_devices := _get_device(x) - input_devices if input_devices else set():
             expected = " and ".join(sorted(input_devices))
             raise TypeError(f"a result is on {other_devices.pop()}, the inputs were on {expected}")
@@ -114,6 +130,10 @@ def _wrap_without_cache(backend: Backend) -> Backend:
                 raise TypeError(
                     f"the pullback returned {describe_object(gradients)} and not {len(inputs)} gradients"
                 )
+            if {type(x) for x in (g, *inputs)} <= array_classes:
+                for d in gradients:
+                    if not is_array(d):
+                        raise TypeError(f"{describe_object(d)}, a gradient, is no array of {backend.name}")
             return gradients
 
         return value, checked_pullback

@@ -1,7 +1,7 @@
 """Is a program differentiated however long it is?
 
-Does not see: how time and memory grow with the length, more than 5,000 steps, ops that save arrays for the
-pass back (negation saves none), programs that branch, or signs lost in pairs (the number of steps is even).
+Does not see: how time and memory grow with the length, more than 5,001 steps, ops that save arrays for the
+pass back (negation saves none), programs that branch, or an even number of lost signs.
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,11 @@ from gradspec.properties.cases.reproducible import ReprCase
 from gradspec.properties.judging.judge import Judgement
 from gradspec.reference.rule import Array
 
-CHAIN_STEPS = 5_000
-"""More steps than any call stack is deep; an engine that does not recurse takes a moment for them."""
+CHAIN_STEPS = 5_001
+"""More steps than any call stack is deep; an engine that does not recurse takes a moment for them.
+
+An odd number, so that a sign that every step loses is lost in all.
+"""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Does anything change that should not: inputs, cotangents, or what a pullback gives when called again?
+"""Does anything change that should not: inputs, cotangents, or what comes of the same call the next time?
 
-Does not see: a value that differs from call to call (only gradients are compared), gradients that differ but
-are as right as before, anything at kinks, later writes to the cotangent, global state that no gradient
-depends on, memory leaks; and of an op without a gradient, anything but writes to its inputs.
+Does not see: values and gradients that differ but are as right as before, anything at kinks, a value that is
+a view of an input (which a later write to the input changes, as in many libraries), global state that no
+result depends on, memory leaks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +20,12 @@ from gradspec.reference.rule import Array
 
 
 def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
-    """Judge whether a call, repeated, gives the same gradients, and leaves inputs and cotangent as they are.
+    """Judge whether a call, repeated, gives the same value and gradients, and leaves all arrays as they are.
 
-    Nor may a later write to a gradient, the value, an index or an input corrupt what a pullback gives: it
-    must give the same as before, or raise if the array is one that it may still need. "The same" is bit for
-    bit, or else as right as before: sums of torch have been seen to change in the last place, depending on
-    where arrays lie in memory.
+    Nor may a later write to the cotangent change a gradient, or a later write to a gradient, the value, an
+    index or an input corrupt what a pullback gives: it must give the same as before, or raise if the array is
+    one that it may still need. "The same" is bit for bit, or else as right as before: sums of torch have been
+    seen to change in the last place, depending on where arrays lie in memory.
     """
     if not case.differentiable_inputs:
         return _judge_op_without_gradient(backend, case)
@@ -33,6 +33,7 @@ def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
     before = _take_snapshots(backend, [*inputs, g])
     keywords = deepcopy(case.keywords)
     value, pullback = call_backend_vjp(backend, replace(case, keywords=keywords), inputs)
+    (value_before,) = _take_snapshots(backend, [value])
     first = pullback(g)
     gradients = _take_snapshots(backend, first)
     names = [case.op.argument_name(i) for i in case.differentiable_inputs]
@@ -43,9 +44,16 @@ def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
     call_backend_vjp(backend, case, _make_other_inputs(backend, case))
     if wrong := _find_wrong_gradient(judge, names, _take_snapshots(backend, pullback(g)), gradients):
         return Judgement("disagree", f"after a call with other numbers the pullback gives another {wrong}")
-    _, second = call_backend_vjp(backend, case, inputs)
+    second_value, second = call_backend_vjp(backend, case, inputs)
+    if not _is_same_or_right(judge, value_before, *_take_snapshots(backend, [second_value])):
+        return Judgement("disagree", "a second run gives another value")
     if wrong := _find_wrong_gradient(judge, names, _take_snapshots(backend, second(g)), gradients):
         return Judgement("disagree", f"a second run gives another {wrong}")
+    _, spent_cotangent = case.to_backend_arrays(backend)
+    kept = second(spent_cotangent)
+    _overwrite(spent_cotangent)
+    if wrong := _find_wrong_gradient(judge, names, _take_snapshots(backend, kept), gradients):
+        return Judgement("disagree", f"a later write to the cotangent changes the {wrong}")
     for i, d in enumerate(first):
         _overwrite(d)
         for j in range(i + 1, len(first)):
@@ -76,12 +84,18 @@ def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
 
 
 def _judge_op_without_gradient(backend: Backend, case: Case) -> Judgement:
-    """Judge an op without a gradient: its inputs must stay as they are."""
+    """Judge an op without a gradient: its inputs must stay as they are, and its value when called again."""
     inputs, g = case.to_backend_arrays(backend)
     before = _take_snapshots(backend, [*inputs, g])
-    call(case.op, backend.ops[case.op.name], inputs, case.keywords)
-    changed = _find_change(backend, case, [*inputs, g], before)
-    return changed or Judgement("agree", informative=any(map(np.any, before[:-1])))
+    values = []
+    for arrays in (inputs, _make_other_inputs(backend, case), inputs):
+        value = call(case.op, backend.ops[case.op.name], arrays, case.keywords)
+        values += _take_snapshots(backend, [value])
+    if changed := _find_change(backend, case, [*inputs, g], before):
+        return changed
+    if not _is_same_or_right(Judge(case), values[0], values[-1]):
+        return Judgement("disagree", "a second run gives another value")
+    return Judgement("agree", informative=any(map(np.any, before[:-1])))
 
 
 def _find_change(
@@ -127,6 +141,13 @@ def _change_index(x: Array) -> None:
 def _are_bitwise_equal(x: Array, y: Array) -> bool:
     """Return whether two arrays are the same bit for bit."""
     return bool(x.dtype == y.dtype) and x.shape == y.shape and x.tobytes() == y.tobytes()
+
+
+def _is_same_or_right(judge: Judge, expected: Array, value: Array) -> bool:
+    """Return whether a value is bit for bit as expected, or else both are right."""
+    return _are_bitwise_equal(value, expected) or all(
+        judge.judge_value(x).verdict != "disagree" for x in (expected, value)
+    )
 
 
 def _find_wrong_gradient(

@@ -7,7 +7,7 @@ import pytest
 
 from gradspec.backends import Backend, load
 from gradspec.properties.judging.attempt import judge_case
-from gradspec.properties.laws.depth import Chain, a_chain_of_any_length_is_differentiated
+from gradspec.properties.laws.depth import CHAIN_STEPS, Chain, a_chain_of_any_length_is_differentiated
 from gradspec.reference import VJP
 from tests.faults.engines import (
     Node,
@@ -23,8 +23,8 @@ def negative_that_loses_a_sign(x: Any) -> VJP:
     return -x, (lambda g: g,)
 
 
-def judge_chain(backend: Backend, length: int = 4_999) -> str:
-    """Return why the backend breaks the law, "" if it does not; an odd length shows a lost sign."""
+def judge_chain(backend: Backend, length: int = CHAIN_STEPS) -> str:
+    """Return why the backend breaks the law, "" if it does not."""
     return judge_case(a_chain_of_any_length_is_differentiated, backend, Chain("float32", length)).reason
 
 

@@ -1,5 +1,6 @@
 """The laws of layouts and of purity catch their faults and pass what is right."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradspec.backends import Backend
+from gradspec.backends import Backend, load
 from gradspec.properties.cases.layouts import LAYOUTS, lay_out
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.layouts import layout_makes_no_difference
@@ -54,6 +55,27 @@ def tanh_of_a_worn_buffer(x: Any) -> VJP:
     return y, (lambda g: g * (1 - y * y) * (1 if next(calls) == 0 else 2),)
 
 
+def tanh_that_drifts(x: Any, calls: Any = itertools.count()) -> VJP:  # noqa: B008 - all calls share it
+    y, pullbacks = OPS["tanh"].rule(x)
+    return y * (1 + next(calls) % 5), pullbacks
+
+
+def sign_that_drifts(x: Any, calls: Any = itertools.count()) -> VJP:  # noqa: B008 - all calls share it
+    return np.sign(x) * (1 + next(calls) % 5), None
+
+
+def keep_the_cotangent_as_gradient(fn: Any, *inputs: Any) -> Any:
+    """Return a vjp for a sum of two arrays: a read-only view of the cotangent, or the cotangent itself."""
+    value = fn(*inputs)
+
+    def pullback(g: Any) -> Any:
+        view = g.view()
+        view.flags.writeable = False
+        return tuple(view if d.shape == g.shape else d for d in load("numpy").vjp(fn, *inputs)[1](g))
+
+    return value, pullback
+
+
 def make_backend_with_one_gradient_buffer(**ops: Callable[..., Any]) -> Backend:
     """Return a backend whose vjp returns one buffer as the gradient of every input."""
 
@@ -83,6 +105,19 @@ def test_what_is_left_behind_is_noticed(rule: Callable[..., VJP]) -> None:
 def test_only_the_law_of_purity_calls_a_pullback_twice() -> None:
     backend = make_backend_of_rules(tanh=tanh_of_a_worn_buffer)
     assert not find_violation(every_gradient_agrees, backend, smooth=True)
+
+
+@pytest.mark.parametrize("rule", [tanh_that_drifts, sign_that_drifts])
+def test_a_value_that_differs_from_call_to_call_is_noticed(rule: Callable[..., VJP]) -> None:
+    backend = make_backend_of_rules(**{rule.__name__.split("_")[0]: rule})
+    violation = find_violation(calls_leave_no_trace, backend, smooth=True, cases_per_example=2)
+    assert "a second run gives another value" in str(violation)
+
+
+def test_a_gradient_that_is_a_view_of_the_cotangent_is_noticed() -> None:
+    backend = replace(make_backend_of_ops({"add": OPS["add"].apply}), vjp=keep_the_cotangent_as_gradient)
+    violation = find_violation(calls_leave_no_trace, backend, smooth=True, cases_per_example=2)
+    assert "a later write to the cotangent changes the gradient of x" in str(violation)
 
 
 def test_one_buffer_for_two_gradients_is_noticed() -> None:
