@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import cycle
+from itertools import cycle, islice
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.cases.case import Case
-from gradspec.properties.cases.layouts import LAYOUTS, list_layout_names
+from gradspec.properties.cases.layouts import LAYOUTS_OF_ANY_RANK, list_layout_names
+from gradspec.properties.cases.axis_orders import iterate_cases_in_every_order
 from gradspec.properties.laws.layouts import layout_makes_no_difference
 from gradspec.properties.running.targets import OpUnderTest
 from gradspec.reference.rule import Array
@@ -17,6 +18,9 @@ from gradspec.reference.rule import Array
 LAYOUT_CASES_PER_EXAMPLE = 9  # as many as there are layouts, so that each array meets each
 LAYOUT_NUMBER_STEPS = 11, 13, 17, 19, 23, 29
 """How far each array's layout moves from case to case: primes, so that it meets all its 3, 6 or 9 layouts."""
+
+N_PARTS_OF_ORDERS = 6
+"""Into how many parts the cases in every order of axes are split, one per example; quick tries two."""
 
 
 def lay_out_case(case: Case, layout_numbers: Sequence[int]) -> Case:
@@ -56,8 +60,8 @@ def laid_out_cases(draw, op_under_test: OpUnderTest) -> list[Case]:  # type: ign
     )
     cases: list[Case] = draw(strategy)
     n = max(len(case.inputs) for case in cases) + 1
-    code = draw(st.integers(0, len(LAYOUTS) ** n - 1))
-    first = [code // len(LAYOUTS) ** j for j in range(n)]
+    code = draw(st.integers(0, len(LAYOUTS_OF_ANY_RANK) ** n - 1))
+    first = [code // len(LAYOUTS_OF_ANY_RANK) ** j for j in range(n)]
     numbers_by_case = [
         [f + k * step for f, step in zip(first, cycle(LAYOUT_NUMBER_STEPS))] for k in range(len(cases))
     ]
@@ -71,4 +75,13 @@ def laid_out_cases(draw, op_under_test: OpUnderTest) -> list[Case]:  # type: ign
 def test_layout_makes_no_difference(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: the gradient takes the cotangent in the order of memory."""
     for case in data.draw(laid_out_cases(op_under_test)):
+        op_under_test.check_law(layout_makes_no_difference, case, smooth=op_under_test.op.differentiable)
+
+
+@given(data=st.data())
+def test_order_of_axes_makes_no_difference(op_under_test: OpUnderTest, data: st.DataObject) -> None:
+    """Its own fault: the gradient takes a cotangent that is channels last for one in C order."""
+    part = data.draw(st.sampled_from(range(N_PARTS_OF_ORDERS)))
+    cases = iterate_cases_in_every_order(op_under_test.op, op_under_test.dtypes)
+    for case in islice(cases, part, None, N_PARTS_OF_ORDERS):
         op_under_test.check_law(layout_makes_no_difference, case, smooth=op_under_test.op.differentiable)

@@ -4,7 +4,9 @@ Each layout is a function from an array to an equal one. A library's `from_numpy
 cannot have (torch has no negative strides) into something that it can.
 """
 
+import itertools
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -78,13 +80,32 @@ LAYOUTS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+def _order_axes(x: Array, order: tuple[int, ...]) -> Array:
+    """The axes in this order in memory, the first with the largest stride; C order for another rank."""
+    if x.ndim != len(order):
+        return x.copy()
+    return np.ascontiguousarray(x.transpose(order)).transpose(np.argsort(order))
+
+
+AXIS_ORDERS: dict[int, list[str]] = {rank: [] for rank in (2, 3, 4)}
+"""The names of all orders of axes in memory but C order, by rank: "axes 0231" is channels last, NHWC."""
+
+for _rank, _names in AXIS_ORDERS.items():
+    for _order in list(itertools.permutations(range(_rank)))[1:]:
+        _names.append(f"axes {''.join(map(str, _order))}")
+        LAYOUTS[_names[-1]] = partial(_order_axes, order=_order)
+
+
 MIN_RANK = {"fortran": 2, "transposed": 2, "reversed": 1, "strided": 1, "spaced": 2, "expanded": 1}
 """The rank below which a layout is the same as "C"; 0 for the others."""
 
+LAYOUTS_OF_ANY_RANK = tuple(name for name in LAYOUTS if not name.startswith("axes "))
+"""The layouts that are not one order of the axes of arrays of one rank."""
+
 
 def list_layout_names(x: Array) -> list[str]:
-    """Return the names of the layouts that make a difference to an array of the rank of x."""
-    return [name for name in LAYOUTS if x.ndim >= MIN_RANK.get(name, 0)]
+    """Return the names of those `LAYOUTS_OF_ANY_RANK` that make a difference to an array of the rank of x."""
+    return [name for name in LAYOUTS_OF_ANY_RANK if x.ndim >= MIN_RANK.get(name, 0)]
 
 
 def lay_out(x: Array, layout: str) -> Array:

@@ -6,20 +6,35 @@ or that only results of ops have; values computed without vjp, of an op that has
 
 from dataclasses import replace
 
+import numpy as np
+
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
-from gradspec.properties.cases.evaluate import run_on_backend
+from gradspec.properties.cases.evaluate import Result, run_on_backend
 from gradspec.properties.judging.judge import Judge, Judgement, combine_judgements
 
 
 def layout_makes_no_difference(backend: Backend, case: Case) -> Judgement:
     """Judge whether value and gradients are what the backend itself gives for arrays in C order."""
-    judge = Judge(case)
     expected = run_on_backend(backend, replace(case, layouts=()))
     got = run_on_backend(backend, case)
+    # In most cases they are the same bit for bit, and nothing needs to be computed.
+    if _are_equal(got, expected):
+        return Judgement("agree", informative=any(map(np.any, (expected.value, *expected.gradients.values()))))
+    judge = Judge(case)
     value = judge.judge("value", got.value, lambda r: r.value, expected=expected.value)
     gradients = [
         judge.judge(f"gradient of {n}", d, lambda r, n=n: r.gradients[n], expected=expected.gradients[n])  # type: ignore[misc]
         for n, d in got.gradients.items()
     ]
     return combine_judgements([value, *gradients])
+
+
+def _are_equal(got: Result, expected: Result) -> bool:
+    """Return whether two results are the same bit for bit, and finite."""
+    return all(
+        x.shape == y.shape and np.array_equal(x, y) and bool(np.all(np.isfinite(x)))
+        for x, y in zip(
+            (got.value, *got.gradients.values()), (expected.value, *expected.gradients.values()), strict=True
+        )
+    )
