@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gradspec.properties.cases.axis_orders import iterate_cases_in_every_order
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.layouts import LAYOUTS_OF_ANY_RANK, list_layout_names
-from gradspec.properties.cases.axis_orders import iterate_cases_in_every_order
 from gradspec.properties.laws.layouts import layout_makes_no_difference
 from gradspec.properties.running.targets import OpUnderTest
 from gradspec.reference.rule import Array

@@ -4,8 +4,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from gradspec.properties.cases.rare import of_every_size
 from gradspec.properties.laws.second_order import make_moderate, second_derivatives_agree
 from gradspec.properties.running.targets import OpUnderTest
+
+EXPONENTS_OF_SECOND_DERIVATIVES = range(-6, 6)
 
 
 @pytest.mark.property(when=lambda s: s.backend.nests and s.op.differentiable)
@@ -15,3 +18,12 @@ def test_second_derivatives_agree(op_under_test: OpUnderTest, data: st.DataObjec
     for case in data.draw(op_under_test.cases(smooth=True, cases_per_example=1, max_elements=40)):
         assume(all(x.size for x in case.inputs))
         op_under_test.check_law(second_derivatives_agree, case, smooth=True, adapt=make_moderate)
+
+
+@pytest.mark.property(when=lambda s: s.backend.nests and s.op.differentiable and s.op.elementwise)
+@given(data=st.data())
+def test_second_derivatives_of_every_size_agree(op_under_test: OpUnderTest, data: st.DataObject) -> None:
+    """Its own fault: softplus bends up to 6 alone."""
+    exponents = data.draw(st.just(EXPONENTS_OF_SECOND_DERIVATIVES))
+    for case in of_every_size(op_under_test.op, op_under_test.dtypes, exponents):
+        op_under_test.check_law(second_derivatives_agree, case)

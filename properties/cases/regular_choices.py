@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 from gradspec.reference.calls import Call, IntegerArrayBelow, SeededChoices
 from gradspec.reference.op import Op
 
 CALLS_TO_CHOOSE_FROM = 6
+LONG_CALLS_TRIED = 40
 
 
 class ManyAxesChoices(SeededChoices):
@@ -25,7 +27,7 @@ class ManyAxesChoices(SeededChoices):
 class OneLongAxisChoices(SeededChoices):
     """The `Choices` of a call with one axis of a given length; the others have one or two elements.
 
-    A call with fewer axes than come before it has no such axis; `has_long_axis` says so.
+    A call with no more axes than come before it has no such axis.
     """
 
     def __init__(self, seed: int, length: int, axes_before: int) -> None:
@@ -39,7 +41,7 @@ class OneLongAxisChoices(SeededChoices):
         return self.length if is_long else self.of(self.lengths)
 
     def rank(self, low: int, high: int) -> int:
-        return min(max(low, self.axes_before + 1), high)
+        return self.integer(low, min(low + 2, high))
 
 
 def draw_largest_call(op: Op, seed: int, lengths: Sequence[int]) -> Call:
@@ -57,14 +59,21 @@ def draw_largest_call(op: Op, seed: int, lengths: Sequence[int]) -> Call:
     return max(calls, key=count_elements)
 
 
-def draw_call_with_long_axis(op: Op, seed: int, length: int, axes_before: int) -> Call | None:
-    """Return a call with an axis of this length after so many others; None if none of several has one."""
-    for i in range(CALLS_TO_CHOOSE_FROM):
-        choose = OneLongAxisChoices(CALLS_TO_CHOOSE_FROM * seed + i, length, axes_before)
+@cache
+def list_calls_with_long_axis(op: Op, length: int) -> tuple[Call, ...]:
+    """Return calls with an axis of this length, each in another place: first or last, in this array or that.
+
+    Those in which fewer arrays are long come first, so that their rows share the others.
+    """
+    by_places: dict[tuple[tuple[int, int], ...], Call] = {}
+    for seed in range(LONG_CALLS_TRIED):
+        choose = OneLongAxisChoices(seed, length, seed % 3)
         call = op.draw_call(choose)
-        if choose.has_long_axis and length in {n for s in list_shapes(call) for n in s}:
-            return call
-    return None
+        shapes = list_shapes(call)
+        places = tuple((i, k - len(s)) for i, s in enumerate(shapes) for k, n in enumerate(s) if n == length)
+        if places:
+            by_places.setdefault(places, call)
+    return tuple(by_places[places] for places in sorted(by_places, key=len))
 
 
 def list_shapes(call: Call) -> list[tuple[int, ...]]:

@@ -20,7 +20,9 @@ def layout_makes_no_difference(backend: Backend, case: Case) -> Judgement:
     got = run_on_backend(backend, case)
     # In most cases they are the same bit for bit, and nothing needs to be computed.
     if _are_equal(got, expected):
-        return Judgement("agree", informative=any(map(np.any, (expected.value, *expected.gradients.values()))))
+        return Judgement(
+            "agree", informative=any(map(np.any, (expected.value, *expected.gradients.values())))
+        )
     judge = Judge(case)
     value = judge.judge("value", got.value, lambda r: r.value, expected=expected.value)
     gradients = [

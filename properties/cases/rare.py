@@ -1,0 +1,279 @@
+"""Rare cases: what drawing would seldom or never make, a few of each kind for each op, always the same.
+
+Where an op cannot have a case of a kind, the kind has none for it. What a kind concerns is told from the
+facts of the op and the names of its keywords, so that an op which somebody adds has its share.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from gradspec.properties.cases.case import MIN_KINK_DISTANCE, Case, dtype_of
+from gradspec.properties.cases.filling import draw_byte_block, fill_case, fill_cotangent
+from gradspec.properties.cases.kinks import move_away_from_kinks
+from gradspec.properties.cases.regular_choices import (
+    count_elements,
+    draw_largest_call,
+    list_calls_with_long_axis,
+    list_shapes,
+)
+from gradspec.reference.calls import Call, SeededChoices
+from gradspec.reference.domains import Interval
+from gradspec.reference.op import Op
+from gradspec.reference.rule import Array
+
+LARGE_SIZE = 66_049
+"""Of the longest axis: past 65,535, where an index of 16 bits and a grid of blocks end, and past any tile.
+
+It is 257 squared, so that every tile of a power of two leaves one element behind; float16 cannot hold it.
+"""
+
+MAX_LARGE_ELEMENTS = 2 * LARGE_SIZE  # of all arrays of a large case of an op that combines elements
+
+PERIOD = 61
+"""After how many elements large arrays repeat: a prime, so that no wrong index hits an equal element."""
+
+TILE_REMAINDER_LENGTHS = (192, 320)  # multiples of 64, but not of 128 or of 256
+
+ROWS_OF_16_BIT_SUMS = 4096  # sums of ones stop growing at 256 in bfloat16, at 2,048 in float16
+TIES_BY_DTYPE = {"bfloat16": 300, "float16": LARGE_SIZE}  # more than the dtype can count
+
+SCALES_FAR_FROM_ZERO = (1e2, 1e3, 1e4, 1e6, 1e8, 1e10)
+"""How far numbers lie from zero in units of their differences, where the dtype can tell them apart."""
+
+SCALES_FAR_FROM_ZERO_16_BIT = {"float16": (30.0,), "bfloat16": (6.0,)}
+STEPS_FAR_FROM_ZERO = (0, 1, -1, 0.5, -1.5, 2, -0.75, 1.25)
+
+EXPONENTS_OF_SIZES = range(-20, 41)  # of elementwise ops: no power of two between is left out
+MAX_EXPONENT_FLOAT16 = 14
+
+EPS_AT_THE_ENDS = (1e-12, 1.0)
+
+LETTERS_OF_SUMS = (1, 0.75, 0.5, 1.25)
+
+
+def far_from_zero(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
+    """Yield cases whose numbers lie far from zero beside how far they differ, or nearly cancel."""
+    if op.elementwise or not op.differentiable or op.domain(0) != Interval():
+        return
+    for dtype, k, scale in [(d, k, scale) for d in dtypes for k, scale in enumerate(_list_scales(d))]:
+        call = draw_largest_call(op, k, (3, 8, 2, 5))
+        case = _fill(op, call, dtype, k)
+        steps = np.resize(STEPS_FAR_FROM_ZERO, case.inputs[0].size).reshape(case.inputs[0].shape)
+        yield case.with_input(0, (scale + steps).astype(dtype_of(dtype)))
+        signs = np.where(np.arange(steps.size).reshape(steps.shape) % 2, -1, 1)
+        yield case.with_input(0, (signs * scale + steps).astype(dtype_of(dtype)))
+
+
+def _list_scales(dtype: str) -> Sequence[float]:
+    """Return the scales at which a dtype tells numbers apart that differ by 1/4."""
+    if dtype in SCALES_FAR_FROM_ZERO_16_BIT:
+        return SCALES_FAR_FROM_ZERO_16_BIT[dtype]
+    eps = float(ml_dtypes.finfo(dtype_of(dtype)).eps)
+    return [scale for scale in SCALES_FAR_FROM_ZERO if scale * eps < 1 / 8]
+
+
+def of_every_size(
+    op: Op, dtypes: Sequence[str], exponents: Sequence[int] = EXPONENTS_OF_SIZES
+) -> Iterator[Case]:
+    """Yield a case of an elementwise op with numbers of every size and sign, each beside another size.
+
+    Args:
+        op: The op; if it is not elementwise, or takes other arrays than floats, there is no case.
+        dtypes: The dtypes.
+        exponents: The exponents of the sizes, as powers of two; float16 gets no more than it can hold.
+    """
+    domains = [domain for domain in op.domains if isinstance(domain, Interval)]
+    if not op.elementwise or len(domains) < len(op.domains):
+        return
+    for dtype in dtypes:
+        top = MAX_EXPONENT_FLOAT16 if dtype == "float16" else max(exponents)
+        sizes = [1.375 * 2.0**k for k in exponents if -top <= k <= top]
+        letters = np.array([s * x for x in sizes for s in (1, -1)])
+        rows = []
+        for i, domain in enumerate(domains):
+            inside = np.array([x for x in letters * (1 + i / 8) if x in domain])
+            rows.append(np.resize(np.roll(inside, 29 * i), len(letters)).astype(dtype_of(dtype)))
+        cotangent = fill_cotangent(dtype, letters.shape, np.arange(len(letters), dtype=np.uint8))
+        for keywords in _list_keywords(op):
+            yield Case(op, dtype, tuple(rows), keywords, cotangent)
+
+
+def _list_keywords(op: Op) -> list[dict[str, Any]]:
+    """Return keywords of an op with a signature, each value of each at least once."""
+    n = max((len(options) for options in op.options.values()), default=1)
+    return [{name: options[k % len(options)] for name, options in op.options.items()} for k in range(n)]
+
+
+def keywords_at_their_ends(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
+    """Yield cases with a correction up to the number of elements and beyond, an eps tiny and large."""
+    for k, dtype in enumerate([*dtypes, *dtypes]):
+        call = draw_largest_call(op, k, (2, 3))
+        ends: list[dict[str, Any]] = []
+        if "correction" in call.keywords:
+            n = _count_reduced(list_shapes(call)[0], call.keywords.get("axis"))
+            ends += [{"correction": correction} for correction in (n - 1, n - 0.5, n, n + 1)]
+        if "eps" in call.keywords:
+            ends.append({"eps": EPS_AT_THE_ENDS[k % len(EPS_AT_THE_ENDS)]})
+        for keywords in ends:
+            yield _fill(op, replace(call, keywords={**call.keywords, **keywords}), dtype, k)
+
+
+def _count_reduced(shape: tuple[int, ...], axis: Any) -> int:
+    axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    return math.prod(shape[a] for a in axes)
+
+
+def metadata_as_numpy_numbers(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
+    """Yield cases with NumPy's numbers, alone, in tuples and in slices, as an argmax or a shape has them."""
+    for k, dtype in zip(range(6 if op.keywords else 0), itertools.cycle(dtypes)):
+        call = op.draw_call(SeededChoices(k, (1, 2, 3)))
+        keywords = {name: _to_numpy_numbers(value) for name, value in call.keywords.items()}
+        if repr(keywords) != repr(call.keywords):
+            yield _fill(op, replace(call, keywords=keywords), dtype, k)
+
+
+def _to_numpy_numbers(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_to_numpy_numbers, value))
+    if isinstance(value, slice):
+        return slice(*map(_to_numpy_numbers, (value.start, value.stop, value.step)))
+    if isinstance(value, bool):
+        return value
+    return (
+        np.int64(value)
+        if isinstance(value, int)
+        else np.float64(value)
+        if isinstance(value, float)
+        else value
+    )
+
+
+def left_behind_by_tiles(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
+    """Yield cases with an axis, in each place in turn, of 64 times an odd number of elements."""
+    turns = itertools.count()
+    for length in TILE_REMAINDER_LENGTHS:
+        for call in _pick_places(list_calls_with_long_axis(op, length), 2):
+            yield _fill_apart(op, call, dtypes[next(turns) % len(dtypes)], length)
+
+
+def large(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
+    """Yield cases of more than 65,535 elements; in elementwise ops, in each dtype, of arrays that repeat."""
+    if op.elementwise:
+        for dtype in dtypes:
+            call = Call(((PERIOD,),) * len(op.arguments), _list_keywords(op)[0])
+            small = _fill_apart(op, call, dtype, 0)
+            repeated = tuple(np.resize(x, LARGE_SIZE) for x in small.inputs)
+            yield replace(small, inputs=repeated, cotangent=np.resize(small.cotangent, LARGE_SIZE))
+        return
+    dtype = "float32" if "float32" in dtypes else dtypes[-1]
+    calls = [c for c in list_calls_with_long_axis(op, LARGE_SIZE) if count_elements(c) <= MAX_LARGE_ELEMENTS]
+    for call in _pick_places(calls, 2):
+        yield _fill_apart(op, call, dtype, 0)
+
+
+def long_sums(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
+    """Yield cases in 16 bits in which many numbers of one sign are added up, forwards or backwards."""
+    if not op.differentiable or op.kinks or (op.elementwise and len(op.arguments) < 2):
+        return
+    for dtype in dtypes:
+        if dtype in TIES_BY_DTYPE:
+            letters = np.array(LETTERS_OF_SUMS).astype(dtype_of(dtype))
+            for call in _pick_places(list_calls_with_long_axis(op, ROWS_OF_16_BIT_SUMS), 4):
+                case = _fill_with_letters(_fill(op, call, dtype, 0), letters)
+                yield case
+                yield replace(case, inputs=tuple(_repeat_along_long_axes(x) for x in case.inputs))
+            if "key" in op.keywords:
+                places = np.arange(ROWS_OF_16_BIT_SUMS) // (ROWS_OF_16_BIT_SUMS - 1)
+                yield Case(op, dtype, (letters[:3],), {"key": (places,)}, np.resize(letters, places.shape))
+
+
+def _fill_with_letters(case: Case, letters: Array) -> Case:
+    """Return the case with its floats replaced by these numbers at random."""
+    rng = np.random.default_rng(0)
+    return case.map_float_arrays(lambda x: letters[rng.integers(len(letters), size=x.shape)])
+
+
+def _repeat_along_long_axes(x: Array) -> Array:
+    """Return x with the same numbers all along its long axis: what is subtracted leaves one sign."""
+    for axis, n in enumerate(x.shape):
+        if n == ROWS_OF_16_BIT_SUMS:
+            x = np.array(np.broadcast_to(x.take([0], axis), x.shape))
+    return x
+
+
+def many_ties(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
+    """Yield a case in 16 bits of more equal numbers than the dtype can count."""
+    if op.elementwise or not (op.kinks and op.differentiable):
+        return
+    for dtype in TIES_BY_DTYPE:
+        for call in list_calls_with_long_axis(op, TIES_BY_DTYPE[dtype])[:1] if dtype in dtypes else ():
+            yield _fill(op, call, dtype, 0).map_float_arrays(np.ones_like)
+
+
+def unusual_cotangents(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
+    """Yield cases of a cotangent that is uniform, of one sign, mostly zero, of pairs, or zero in places."""
+    if not op.differentiable:
+        return
+    call = draw_largest_call(op, 1, (2, 3))
+    changes: tuple[Callable[[Array, Array], Array], ...] = (
+        lambda g, places: np.ones_like(g),
+        lambda g, places: -np.abs(g),
+        lambda g, places: np.where(places == g.size // 2, g, 0),
+        lambda g, places: np.where(places % 3, g, 0),
+        lambda g, places: g[places // 2 * 2],
+    )
+    for change, dtype in zip(changes, itertools.cycle(dtypes)):
+        case = _fill_apart(op, call, dtype, 1)
+        g = case.cotangent.reshape(-1)
+        changed = change(g, np.arange(g.size)).astype(g.dtype)
+        yield replace(case, cotangent=changed.reshape(case.cotangent.shape))
+
+
+RareKind = Callable[[Op, Sequence[str]], Iterator[Case]]
+"""Yields the rare cases of an op of one kind, in every dtype or in each of them in turn."""
+
+RARE_KINDS: tuple[RareKind, ...] = (
+    unusual_cotangents,
+    far_from_zero,
+    of_every_size,
+    metadata_as_numpy_numbers,
+    left_behind_by_tiles,
+    large,
+    long_sums,
+    many_ties,
+)
+
+
+def iterate_rare_cases(op: Op, kind: RareKind, dtypes: Sequence[str]) -> Iterator[Case]:
+    """Yield the rare cases of a kind, without those that are near a kink by chance."""
+    for case in kind(op, dtypes):
+        if kind is many_ties or not op.kinks or kind is of_every_size or case.is_smooth:
+            yield case
+
+
+def _pick_places(calls: Sequence[Call], count: int) -> list[Call]:
+    """Return some of the calls, the first and the last among them: a long axis in few arrays and in many."""
+    places = np.unique(np.linspace(0, len(calls) - 1, count).round()) if calls else ()
+    return [calls[int(k)] for k in places]
+
+
+def _fill(op: Op, call: Call, dtype: str, seed: int) -> Case:
+    return fill_case(op, call, dtype, draw_byte_block(call, np.random.default_rng(seed)))
+
+
+def _fill_apart(op: Op, call: Call, dtype: str, seed: int) -> Case:
+    """Return the call filled with numbers that are away from kinks, all different where they are compared."""
+    case, rng = _fill(op, call, dtype, seed), np.random.default_rng(seed)
+    if op.kinks is None:
+        return case
+    if op.elementwise:
+        return move_away_from_kinks(case, rng) if op.differentiable else case
+    return case.map_float_arrays(
+        lambda x: (2 * MIN_KINK_DISTANCE * rng.permutation(x.size)).reshape(x.shape).astype(x.dtype)
+    )
