@@ -80,7 +80,7 @@ def test_layout_makes_no_difference(op_under_test: OpUnderTest, data: st.DataObj
 
 @given(data=st.data())
 def test_order_of_axes_makes_no_difference(op_under_test: OpUnderTest, data: st.DataObject) -> None:
-    """Its own fault: the gradient takes a cotangent that is channels last for one in C order."""
+    """Its own fault: tanh takes a cotangent that is channels last for one in c order."""
     part = data.draw(st.sampled_from(range(N_PARTS_OF_ORDERS)))
     cases = iterate_cases_in_every_order(op_under_test.op, op_under_test.dtypes)
     for case in islice(cases, part, None, N_PARTS_OF_ORDERS):

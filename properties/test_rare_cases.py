@@ -11,7 +11,7 @@ from gradspec.properties.running.targets import OpUnderTest
 
 @given(data=st.data())
 def test_rare_cases_agree(op_under_test: OpUnderTest, data: st.DataObject) -> None:
-    """Its own fault: var is computed in one pass."""
+    """Its own fault: exp has indices of 16 bits."""
     kind = data.draw(st.sampled_from(RARE_KINDS))
     for case in iterate_rare_cases(op_under_test.op, kind, op_under_test.dtypes):
         op_under_test.check_law(rare_cases_agree, case)
@@ -20,7 +20,7 @@ def test_rare_cases_agree(op_under_test: OpUnderTest, data: st.DataObject) -> No
 @pytest.mark.property(when=lambda s: {"correction", "eps"} & set(s.op.keywords))
 @given(data=st.data())
 def test_keywords_at_their_ends_agree(op_under_test: OpUnderTest, data: st.DataObject) -> None:
-    """Its own fault: var of too few numbers is negative."""
+    """Its own fault: var has a finite gradient of too few numbers."""
     kind = data.draw(st.just(keywords_at_their_ends))
     for case in iterate_rare_cases(op_under_test.op, kind, op_under_test.dtypes):
         op_under_test.check_law(rare_cases_agree, case)

@@ -23,7 +23,7 @@ def test_second_derivatives_agree(op_under_test: OpUnderTest, data: st.DataObjec
 @pytest.mark.property(when=lambda s: s.backend.nests and s.op.differentiable and s.op.elementwise)
 @given(data=st.data())
 def test_second_derivatives_of_every_size_agree(op_under_test: OpUnderTest, data: st.DataObject) -> None:
-    """Its own fault: softplus bends up to 6 alone."""
+    """Its own fault: softplus bends up to size 3 alone."""
     exponents = data.draw(st.just(EXPONENTS_OF_SECOND_DERIVATIVES))
     for case in of_every_size(op_under_test.op, op_under_test.dtypes, exponents):
         op_under_test.check_law(second_derivatives_agree, case)

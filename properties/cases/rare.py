@@ -33,7 +33,7 @@ LARGE_SIZE = 66_049
 It is 257 squared, so that every tile of a power of two leaves one element behind; float16 cannot hold it.
 """
 
-MAX_LARGE_ELEMENTS = 2 * LARGE_SIZE  # of all arrays of a large case of an op that combines elements
+MAX_LARGE_ELEMENTS = 3 * LARGE_SIZE  # of all arrays of a large case of an op that combines elements
 
 PERIOD = 61
 """After how many elements large arrays repeat: a prime, so that no wrong index hits an equal element."""
@@ -54,7 +54,10 @@ MAX_EXPONENT_FLOAT16 = 14
 
 EPS_AT_THE_ENDS = (1e-12, 1.0)
 
-LETTERS_OF_SUMS = (1, 0.75, 0.5, 1.25)
+LETTERS_OF_SUMS = (1, 0.5, 0.625, 1.25)
+"""What long sums are made of: of one sign, and none is the mean of some others."""
+
+LETTERS_OF_LARGE_SUMS = (1, 0.75, 0.5, 0.25)  # whose products add up exactly, in any order
 
 
 def far_from_zero(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
@@ -174,7 +177,13 @@ def large(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
     dtype = "float32" if "float32" in dtypes else dtypes[-1]
     calls = [c for c in list_calls_with_long_axis(op, LARGE_SIZE) if count_elements(c) <= MAX_LARGE_ELEMENTS]
     for call in _pick_places(calls, 2):
-        yield _fill_apart(op, call, dtype, 0)
+        case = _fill_apart(op, call, dtype, 0)
+        letters = np.array(LETTERS_OF_LARGE_SUMS).astype(dtype_of(dtype))
+        yield case if op.kinks or not op.differentiable else _fill_with_letters(case, letters)
+    if "key" in op.keywords:  # the drawn ones pick few elements
+        x, places = np.resize(np.arange(PERIOD), LARGE_SIZE).astype(dtype_of(dtype)), np.arange(LARGE_SIZE)
+        for key in (slice(None, None, -1), np.roll(places, 1)):
+            yield Case(op, dtype, (x,), {"key": (key,)}, np.roll(x, 7))
 
 
 def long_sums(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
@@ -187,7 +196,7 @@ def long_sums(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
             for call in _pick_places(list_calls_with_long_axis(op, ROWS_OF_16_BIT_SUMS), 4):
                 case = _fill_with_letters(_fill(op, call, dtype, 0), letters)
                 yield case
-                yield replace(case, inputs=tuple(_repeat_along_long_axes(x) for x in case.inputs))
+                yield _repeat_along_long_axes(case, letters)
             if "key" in op.keywords:
                 places = np.arange(ROWS_OF_16_BIT_SUMS) // (ROWS_OF_16_BIT_SUMS - 1)
                 yield Case(op, dtype, (letters[:3],), {"key": (places,)}, np.resize(letters, places.shape))
@@ -199,12 +208,18 @@ def _fill_with_letters(case: Case, letters: Array) -> Case:
     return case.map_float_arrays(lambda x: letters[rng.integers(len(letters), size=x.shape)])
 
 
-def _repeat_along_long_axes(x: Array) -> Array:
-    """Return x with the same numbers all along its long axis: what is subtracted leaves one sign."""
-    for axis, n in enumerate(x.shape):
-        if n == ROWS_OF_16_BIT_SUMS:
-            x = np.array(np.broadcast_to(x.take([0], axis), x.shape))
-    return x
+def _repeat_along_long_axes(case: Case, letters: Array) -> Case:
+    """Return the case with the same numbers all along its long axis: what is subtracted leaves one sign.
+
+    So do all rows of a gradient with respect to them, of which none then nearly vanishes by chance.
+    """
+    turns = itertools.count()
+
+    def repeat(x: Array) -> Array:
+        row = x[tuple(slice(0, 1) if n == ROWS_OF_16_BIT_SUMS else slice(None) for n in x.shape)]
+        return np.array(np.broadcast_to(np.resize(np.roll(letters, next(turns)), row.shape), x.shape))
+
+    return case.map_float_arrays(repeat)
 
 
 def many_ties(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
@@ -253,7 +268,8 @@ RARE_KINDS: tuple[RareKind, ...] = (
 def iterate_rare_cases(op: Op, kind: RareKind, dtypes: Sequence[str]) -> Iterator[Case]:
     """Yield the rare cases of a kind, without those that are near a kink by chance."""
     for case in kind(op, dtypes):
-        if kind is many_ties or not op.kinks or kind is of_every_size or case.is_smooth:
+        may_be_near_kinks = kind in (many_ties, of_every_size) or not (op.kinks and op.differentiable)
+        if may_be_near_kinks or case.is_smooth:
             yield case
 
 

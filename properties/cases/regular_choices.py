@@ -25,18 +25,18 @@ class ManyAxesChoices(SeededChoices):
 
 
 class OneLongAxisChoices(SeededChoices):
-    """The `Choices` of a call with one axis of a given length; the others have one or two elements.
+    """The `Choices` of a call with one axis of a given length; the others have one, three or four elements.
 
     A call with no more axes than come before it has no such axis.
     """
 
     def __init__(self, seed: int, length: int, axes_before: int) -> None:
-        super().__init__(seed, (2, 1, 2))
+        super().__init__(seed, (3, 1, 4))
         self.length, self.axes_before, self.sizes_drawn, self.has_long_axis = length, axes_before, 0, False
 
     def size(self, taken: int) -> int:
         self.sizes_drawn += 1
-        is_long = self.sizes_drawn > self.axes_before and not self.has_long_axis and taken <= 4
+        is_long = self.sizes_drawn > self.axes_before and not self.has_long_axis and taken <= 12
         self.has_long_axis = self.has_long_axis or is_long
         return self.length if is_long else self.of(self.lengths)
 
@@ -73,7 +73,7 @@ def list_calls_with_long_axis(op: Op, length: int) -> tuple[Call, ...]:
         places = tuple((i, k - len(s)) for i, s in enumerate(shapes) for k, n in enumerate(s) if n == length)
         if places:
             by_places.setdefault(places, call)
-    return tuple(by_places[places] for places in sorted(by_places, key=len))
+    return tuple(by_places[places] for places in sorted(by_places, key=lambda p: (len(p), p)))
 
 
 def list_shapes(call: Call) -> list[tuple[int, ...]]:

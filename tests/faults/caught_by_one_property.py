@@ -21,12 +21,16 @@ from tests.faults.fault import (
     ELEMENTWISE_EXTREMES_PROPERTY,
     EXTREMES_PROPERTY,
     GRADIENT_PROPERTY,
+    KEYWORDS_PROPERTY,
     KINKS_PROPERTY,
     LAYOUTS_PROPERTY,
     LINEARITY_PROPERTY,
+    ORDERS_PROPERTY,
     PROGRAMS_PROPERTY,
     PURITY_PROPERTY,
+    RARE_PROPERTY,
     SECOND_ORDER_PROPERTY,
+    SECOND_ORDER_SIZES_PROPERTY,
     SHAPES_PROPERTY,
     SPEC_PROPERTY,
     SYMMETRIES_PROPERTY,
@@ -70,6 +74,44 @@ def linear_broadcasts_its_bias(x: Array, weight: Array, bias: Array | None = Non
 def tanh_saves_a_constant(x: Any) -> RuleResult:
     y = np.tanh(unwrap(x))
     return np.tanh(x), (lambda g: g * (1 - y * y),)
+
+
+def softplus_bends_up_to_size_3_alone(x: Any) -> RuleResult:
+    """Beyond that its slope is saved as a constant."""
+    slope = OPS["sigmoid"](x)
+    bent = np.where(np.abs(unwrap(x)) > 3, unwrap(slope), slope)
+    return OPS["softplus"].rule(x)[0], (lambda g: g * bent,)
+
+
+def tanh_takes_a_cotangent_that_is_channels_last_for_one_in_c_order(x: Array) -> RuleResult:
+    y, (pull,) = OPS["tanh"].rule(x)  # type: ignore[misc]
+
+    def pull_in_the_order_of_memory(g: Array) -> Array:
+        is_channels_last = g.ndim == 4 and g.transpose(0, 2, 3, 1).flags.c_contiguous
+        return pull(g.ravel(order="K").reshape(g.shape) if is_channels_last else g)  # type: ignore[misc]
+
+    return y, (pull_in_the_order_of_memory,)
+
+
+def exp_has_indices_of_16_bits(x: Array) -> RuleResult:
+    y, (pull,) = OPS["exp"].rule(x)  # type: ignore[misc]
+
+    def pull_with_short_indices(g: Array) -> Array:
+        d = pull(g)  # type: ignore[misc]
+        return np.reshape(d.ravel()[np.arange(d.size) & 0xFFFF], d.shape) if d.size else d
+
+    return y, (pull_with_short_indices,)
+
+
+def var_has_a_finite_gradient_of_too_few_numbers(
+    x: Array, *, axis: Any = None, correction: float = 0, keepdims: bool = False
+) -> RuleResult:
+    y, (pull,) = OPS["var"].rule(x, axis=axis, correction=correction, keepdims=keepdims)  # type: ignore[misc]
+    n = x.size / max(np.size(y), 1)
+    _, (pull_uncorrected,) = OPS["var"].rule(x, axis=axis, keepdims=keepdims)  # type: ignore[misc]
+    if n < correction:
+        return y, (lambda g: pull_uncorrected(g) * n / (n - correction),)
+    return y, (pull,)
 
 
 def multiply_by_itself_counts_once(x: Any, y: Any) -> Any:
@@ -146,6 +188,16 @@ FAULT_CAUGHT_ONLY_BY: dict[str, Fault] = {
     ),
     SHAPES_PROPERTY: faults()["tanh: gradients of float32 are float64"],
     LAYOUTS_PROPERTY: faults()["tanh: the gradient takes the cotangent in the order of memory"],
+    ORDERS_PROPERTY: _make_rule_fault(
+        "tanh", tanh_takes_a_cotangent_that_is_channels_last_for_one_in_c_order, ORDERS_PROPERTY
+    ),
+    RARE_PROPERTY: _make_rule_fault("exp", exp_has_indices_of_16_bits, RARE_PROPERTY),
+    KEYWORDS_PROPERTY: _make_rule_fault(
+        "var", var_has_a_finite_gradient_of_too_few_numbers, KEYWORDS_PROPERTY
+    ),
+    SECOND_ORDER_SIZES_PROPERTY: _make_rule_fault(
+        "softplus", softplus_bends_up_to_size_3_alone, SECOND_ORDER_SIZES_PROPERTY, nests=True
+    ),
     LINEARITY_PROPERTY: faults()["tanh: the gradient clips the cotangent"],
     KINKS_PROPERTY: faults()["maximum: maximum pays nobody at a tie"],
     PURITY_PROPERTY: faults()["exp: the call writes to its first array"],

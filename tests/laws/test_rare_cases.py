@@ -1,0 +1,383 @@
+"""Rare cases: each kind has faults that it alone shows, each run every kind, and what is right passes."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from gradspec.backends import Backend, load
+from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.rare import (
+    LARGE_SIZE,
+    RARE_KINDS,
+    RareKind,
+    far_from_zero,
+    iterate_rare_cases,
+    keywords_at_their_ends,
+    large,
+    left_behind_by_tiles,
+    long_sums,
+    many_ties,
+    metadata_as_numpy_numbers,
+    of_every_size,
+    unusual_cotangents,
+)
+from gradspec.properties.drawing.hypothesis_internals import set_seed
+from gradspec.properties.judging.attempt import judge_case
+from gradspec.properties.laws.gradient import every_gradient_agrees
+from gradspec.properties.laws.rare_cases import rare_cases_agree
+from gradspec.properties.laws.second_order import second_derivatives_agree
+from gradspec.properties.laws.value import value_agrees
+from gradspec.properties.test_second_order import EXPONENTS_OF_SECOND_DERIVATIVES
+from gradspec.reference import OPS, VJP
+from gradspec.reference.dispatch import unwrap
+from tests.helpers.planting import find_violation, make_backend_of_ops, make_backend_of_rules
+
+ALL_KINDS = (*RARE_KINDS, keywords_at_their_ends)
+DTYPES_WIDEST_FIRST = ("float64", "float32", "bfloat16", "float16")
+Rule = Callable[..., VJP]
+
+
+def apply(op: str, *xs: Any, **keywords: Any) -> Any:
+    """Return the value of the spec's rule and one function that gives all gradients."""
+    y, pullbacks = OPS[op].rule(*xs, **keywords)
+    return y, pullbacks if callable(pullbacks) else lambda g: tuple(p and p(g) for p in pullbacks or ())
+
+
+def spoil_gradient(op: str, spoil: Callable[[Any, Any], Any]) -> Rule:
+    """Return the rule of an op of one array with its gradient d changed to spoil(d, g)."""
+
+    def rule(x: Any, **keywords: Any) -> VJP:
+        y, pull = apply(op, x, **keywords)
+        return y, (lambda g: spoil(pull(g)[0], g),)
+
+    return rule
+
+
+# Far from zero
+
+
+def layer_norm_in_one_pass(x: Any, weight: Any, bias: Any, *, eps: float = 1e-5) -> VJP:
+    axes = tuple(range(-weight.ndim, 0))
+    mean, mean_of_squares = (np.mean(z, axis=axes, keepdims=True) for z in (x, x * x))
+    xhat = (x - mean) / np.sqrt(np.maximum(mean_of_squares - mean * mean, 0) + x.dtype.type(eps))
+    return xhat * weight + bias, apply("layer_norm", x, weight, bias, eps=eps)[1]
+
+
+def layer_norm_with_a_gradient_in_one_pass(x: Any, weight: Any, bias: Any, *, eps: float = 1e-5) -> VJP:
+    y, pull = apply("layer_norm", x, weight, bias, eps=eps)
+    axes = tuple(range(-weight.ndim, 0))
+    mean, mean_of_squares = (np.mean(z, axis=axes, keepdims=True) for z in (x, x * x))
+    right = 1 / np.sqrt(np.mean((x - mean) ** 2, axis=axes, keepdims=True) + x.dtype.type(eps))
+    once = 1 / np.sqrt(np.maximum(mean_of_squares - mean * mean, 0) + x.dtype.type(eps))
+    return y, lambda g: (pull(g)[0] * (once / right), *pull(g)[1:])
+
+
+def logsumexp_without_a_shift_of_small_numbers(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJP:
+    _, pull = apply("logsumexp", x, axis=axis, keepdims=keepdims)
+    rounded = np.where(np.abs(x) > 1500, np.round(x / 2) * 2, x).astype(x.dtype)
+    return apply("logsumexp", rounded, axis=axis, keepdims=keepdims)[0], pull
+
+
+# Of every size, keywords, cotangents
+
+
+def cos_of_no_number_between(x: Any) -> VJP:
+    """The gradient is 0 between some thousands and 2^50, where range reduction gives up."""
+    in_window = (np.abs(x) > 3000) & (np.abs(x) < 2.0**50)
+    return np.sin(x), (lambda g: np.where(in_window, 0, g * np.cos(x)),)
+
+
+def relu_with_a_threshold(x: Any) -> VJP:
+    return np.maximum(x, 0), (lambda g: g * (x > 1e-3),)
+
+
+def sum_along_python_integers(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJP:
+    axes = [a for a in (axis if isinstance(axis, tuple) else (axis,)) if type(a) is int]
+    return apply("sum", x, axis=None if axis is None else tuple(axes), keepdims=keepdims)
+
+
+def var_with_a_python_correction(
+    x: Any, *, axis: Any = None, correction: float = 0, keepdims: bool = False
+) -> VJP:
+    correction = correction if type(correction) in (int, float) else 0
+    return apply("var", x, axis=axis, correction=correction, keepdims=keepdims)
+
+
+def var_with_a_negative_degree_of_freedom(
+    x: Any, *, axis: Any = None, correction: float = 0, keepdims: bool = False
+) -> VJP:
+    y, pull = apply("var", x, axis=axis, correction=correction, keepdims=keepdims)
+    n = x.size / max(np.size(y), 1)
+    if n >= correction:
+        return y, pull
+    y, pull = apply("var", x, axis=axis, keepdims=keepdims)
+    return y * (n / (n - correction)), pull
+
+
+def var_bounds_its_degrees_of_freedom(
+    x: Any, *, axis: Any = None, correction: float = 0, keepdims: bool = False
+) -> VJP:
+    """The degrees of freedom are at least one."""
+    n = x.size / max(np.size(np.sum(x, axis=axis)), 1)
+    return apply("var", x, axis=axis, correction=min(correction, n - 1), keepdims=keepdims)
+
+
+def layer_norm_with_an_eps_of_its_own(x: Any, weight: Any, bias: Any, *, eps: float = 1e-5) -> VJP:
+    return apply("layer_norm", x, weight, bias, eps=min(max(eps, 1e-6), 0.1))
+
+
+def halve_where_the_cotangent_is_uniform(d: Any, g: Any) -> Any:
+    return d / 2 if g.size > 1 and np.all(g == g.flat[0]) else d
+
+
+def drop_where_the_cotangent_is_mostly_zero(d: Any, g: Any) -> Any:
+    return d * 0 if np.count_nonzero(g) == 1 and g.size > 2 else d
+
+
+def drop_where_no_cotangent_is_positive(d: Any, g: Any) -> Any:
+    return d * 0 if g.size > 2 and not np.any(g > 0) else d
+
+
+# Sizes
+
+
+def forget_half_a_tile(d: Any, g: Any) -> Any:
+    """The last half of a tile of 128, where rows are multiples of 64, is never written."""
+    if d.ndim and d.shape[-1] > 128 and d.shape[-1] % 128 == 64:
+        d = d.copy()
+        d[..., -64:] = 0
+    return d
+
+
+def index_with_16_bits(d: Any, g: Any) -> Any:
+    return np.reshape(d.ravel()[np.arange(d.size) & 0xFFFF], d.shape) if d.size else d
+
+
+def launch_no_more_than_a_grid_holds(d: Any, g: Any) -> Any:
+    return np.where(np.arange(d.size).reshape(d.shape) < 65_535, d, 0)
+
+
+FAULTS: list[tuple[RareKind, str, Rule]] = [
+    (far_from_zero, "layer_norm", layer_norm_in_one_pass),
+    (far_from_zero, "layer_norm", layer_norm_with_a_gradient_in_one_pass),
+    (far_from_zero, "logsumexp", logsumexp_without_a_shift_of_small_numbers),
+    (of_every_size, "sin", cos_of_no_number_between),
+    (of_every_size, "relu", relu_with_a_threshold),
+    (metadata_as_numpy_numbers, "sum", sum_along_python_integers),
+    (metadata_as_numpy_numbers, "var", var_with_a_python_correction),
+    (keywords_at_their_ends, "var", var_with_a_negative_degree_of_freedom),
+    (keywords_at_their_ends, "var", var_bounds_its_degrees_of_freedom),
+    (keywords_at_their_ends, "layer_norm", layer_norm_with_an_eps_of_its_own),
+    (unusual_cotangents, "tanh", spoil_gradient("tanh", halve_where_the_cotangent_is_uniform)),
+    (unusual_cotangents, "softmax", spoil_gradient("softmax", drop_where_the_cotangent_is_mostly_zero)),
+    (unusual_cotangents, "exp", spoil_gradient("exp", drop_where_no_cotangent_is_positive)),
+    (left_behind_by_tiles, "exp", spoil_gradient("exp", forget_half_a_tile)),
+    (left_behind_by_tiles, "softmax", spoil_gradient("softmax", forget_half_a_tile)),
+    (large, "exp", spoil_gradient("exp", index_with_16_bits)),
+    (large, "softmax", spoil_gradient("softmax", launch_no_more_than_a_grid_holds)),
+    (large, "getitem", spoil_gradient("getitem", launch_no_more_than_a_grid_holds)),
+]
+
+
+def iterate_cases(backend: Backend, op: str, kind: RareKind) -> Iterator[Case]:
+    dtypes = [dtype for dtype in DTYPES_WIDEST_FIRST if dtype in backend.dtypes]
+    return iterate_rare_cases(OPS[op], kind, dtypes)
+
+
+def finds(backend: Backend, op: str, kind: RareKind) -> bool:
+    """Return whether any case of a kind is wrong."""
+    cases = iterate_cases(backend, op, kind)
+    return any(judge_case(rare_cases_agree, backend, case).verdict == "disagree" for case in cases)
+
+
+def describe(fault: Any) -> str:
+    return getattr(fault, "__name__", str(fault))
+
+
+@pytest.mark.parametrize(("kind", "op", "rule"), FAULTS, ids=describe)
+def test_a_fault_is_found_by_its_kind_of_rare_cases_alone(kind: RareKind, op: str, rule: Rule) -> None:
+    backend = make_backend_of_rules(**{op: rule})
+    found_by = {other for other in ALL_KINDS if finds(backend, op, other)}
+    # One pass is also too few for 66,049 rows.
+    assert found_by - ({large} if kind is far_from_zero else set()) == {kind}
+
+
+@pytest.mark.parametrize(("kind", "op", "rule"), FAULTS, ids=describe)
+def test_no_other_law_of_values_and_gradients_finds_it(kind: RareKind, op: str, rule: Rule) -> None:
+    backend = make_backend_of_rules(**{op: rule})
+    assert not find_violation(value_agrees, backend)
+    assert not find_violation(every_gradient_agrees, backend, smooth=True)
+
+
+# In 16 bits, where the spec itself is not at home: torch, with one op done wrong
+
+
+def add_up_in_its_own_dtype(x: Any) -> Any:
+    """Return the sum of x over all axes but the last, each partial sum rounded to its dtype."""
+    rows = x.reshape(-1, x.shape[-1])
+    total = rows[0]
+    for row in rows[1:]:
+        total = total + row
+    return total
+
+
+def make_torch_backend(op: str, spoil: Callable[..., Any]) -> Backend:
+    """Return torch with the gradients of one op replaced: spoil(inputs, g, right gradients)."""
+    right = load("torch")
+
+    def vjp(fn: Any, *inputs: Any) -> Any:
+        value, pullback = right.vjp(fn, *inputs)
+        return value, lambda g: spoil(inputs, g, list(pullback(g)))
+
+    return replace(right, name="planted", ops={op: right.ops[op]}, vjp=vjp, known={}, nests=False)
+
+
+def spoil_bias(inputs: Any, g: Any, right: Any) -> Any:
+    bias = right[-1]
+    summed = g.ndim > 1 and bias.shape == g.shape[-1:]
+    return (*right[:-1], add_up_in_its_own_dtype(g).clone() if summed else bias)
+
+
+def spoil_weight_of_layer_norm(inputs: Any, g: Any, right: Any) -> Any:
+    x, weight = inputs[:2]
+    if x.ndim == weight.ndim or not x.numel():
+        return right
+    wide = x.double().reshape(-1, weight.numel())
+    xhat = (wide - wide.mean(-1, keepdim=True)) / wide.std(-1, correction=0, keepdim=True).clamp(min=1e-3)
+    products = (g.reshape(xhat.shape) * xhat).to(x.dtype)
+    return right[0], add_up_in_its_own_dtype(products).clone().reshape(weight.shape), right[2]
+
+
+def spoil_weight_of_linear(inputs: Any, g: Any, right: Any) -> Any:
+    x, weight = inputs[:2]
+    if x.ndim != 2 or not x.numel() or not g.numel():
+        return right
+    products = (g[:, :, None] * x[:, None, :]).reshape(len(x), -1)
+    return right[0], add_up_in_its_own_dtype(products).reshape(weight.shape), *right[2:]
+
+
+def spoil_shared_argument(inputs: Any, g: Any, right: Any) -> Any:
+    """Add up g in its own dtype, for the argument of an add that is broadcast over all leading axes."""
+    is_shared = [x.shape == g.shape[-1:] and g.ndim > 1 and g.numel() > 0 for x in inputs]
+    return [add_up_in_its_own_dtype(g).clone() if s else d for s, d in zip(is_shared, right, strict=True)]
+
+
+def spoil_counts(inputs: Any, g: Any, right: Any) -> Any:
+    """Count ties in the dtype itself: up to 256 in bfloat16, to infinity in float16."""
+    (x,) = inputs
+    n = x.numel()
+    counted = float("inf") if x.dtype == torch.float16 and n > 65_519 else n
+    counted = min(n, 256) if x.dtype == torch.bfloat16 else counted
+    tied = n > 256 and bool((x == x.flatten()[0]).all())
+    return [d * (n / counted) if tied else d for d in right]
+
+
+@pytest.mark.parametrize(
+    ("kind", "op", "spoil"),
+    [
+        (long_sums, "linear", spoil_bias),
+        (long_sums, "layer_norm", spoil_weight_of_layer_norm),
+        (long_sums, "linear", spoil_weight_of_linear),
+        (long_sums, "add", spoil_shared_argument),
+        (many_ties, "max", spoil_counts),
+    ],
+    ids=describe,
+)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_sum_or_count_that_outgrows_16_bits_is_found(
+    kind: RareKind, op: str, spoil: Callable[..., Any], dtype: str
+) -> None:
+    backend = replace(make_torch_backend(op, spoil), dtypes={dtype})
+    assert finds(backend, op, kind)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_torch_adds_up_recurring_indices_in_16_bits(dtype: str) -> None:
+    assert finds(replace(load("torch"), dtypes={dtype}, known={}), "getitem", long_sums)
+
+
+# Second derivatives of every size
+
+
+def bend_up_to(limit: float) -> Rule:
+    def rule(x: Any) -> VJP:
+        slope = OPS["sigmoid"](x)
+        bent = np.where(np.abs(unwrap(x)) > limit, unwrap(slope), slope)
+        return OPS["softplus"].rule(x)[0], (lambda g: g * bent,)
+
+    return rule
+
+
+@pytest.mark.parametrize("limit", [2.1, 5, 10])
+def test_a_second_derivative_that_ends_is_found(limit: float) -> None:
+    backend = make_backend_of_rules(softplus=bend_up_to(limit))
+    cases = of_every_size(OPS["softplus"], ["float64"], EXPONENTS_OF_SECOND_DERIVATIVES)
+    assert any(judge_case(second_derivatives_agree, backend, case).verdict == "disagree" for case in cases)
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch"])
+@pytest.mark.parametrize("op", ["sigmoid", "tanh", "softplus", "silu", "gelu", "exp", "log", "reciprocal"])
+def test_second_derivatives_of_every_size_are_right(name: str, op: str) -> None:
+    backend = load(name)
+    dtypes = [dtype for dtype in DTYPES_WIDEST_FIRST if dtype in backend.dtypes]
+    judgements = [
+        judge_case(second_derivatives_agree, backend, case)
+        for case in of_every_size(OPS[op], dtypes, EXPONENTS_OF_SECOND_DERIVATIVES)
+    ]
+    assert {j.verdict for j in judgements} == {"agree"}
+    assert all(j.informative for j in judgements)
+
+
+# What is right, and what is drawn
+
+
+def sum_that_refuses_numpy_numbers(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJP:
+    if any(isinstance(a, np.generic) for a in (axis if isinstance(axis, tuple) else (axis,))):
+        raise TypeError("an axis must be an int")
+    return apply("sum", x, axis=axis, keepdims=keepdims)
+
+
+def test_numpy_numbers_may_be_refused() -> None:
+    backend = make_backend_of_rules(sum=sum_that_refuses_numpy_numbers)
+    assert not finds(backend, "sum", metadata_as_numpy_numbers)
+
+
+@pytest.mark.parametrize("op", ["tanh", "add", "sum", "max", "softmax", "var", "matmul", "getitem", "concat"])
+def test_the_spec_passes(op: str) -> None:
+    backend = make_backend_of_ops({op: OPS[op].apply}, "spec")
+    assert not any(finds(backend, op, kind) for kind in ALL_KINDS)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_run_tries_every_kind(seed: int) -> None:
+    tried = []
+
+    @settings(max_examples=18, database=None, phases=[Phase.generate], suppress_health_check=[*HealthCheck])
+    @given(kind=st.sampled_from(RARE_KINDS))
+    def draw(kind: RareKind) -> None:
+        tried.append(kind)
+
+    set_seed(draw, seed)
+    draw()
+    assert {*tried} == {*RARE_KINDS}
+    assert len(tried) == len(RARE_KINDS)
+
+
+def test_large_arrays_repeat_at_no_power_of_two() -> None:
+    (case,) = large(OPS["exp"], ["float32"])
+    x = case.inputs[0]
+    assert x.shape == (LARGE_SIZE,)
+    assert all(not np.array_equal(x[: LARGE_SIZE - 2**k], x[2**k :]) for k in range(6, 17))
+
+
+def test_every_op_that_is_differentiable_has_rare_cases() -> None:
+    for op in OPS.values():
+        kinds = [kind for kind in RARE_KINDS if next(kind(op, DTYPES_WIDEST_FIRST), None)]
+        assert {left_behind_by_tiles, large} <= {*kinds}, op
+        assert unusual_cotangents in kinds or not op.differentiable, op
