@@ -28,6 +28,7 @@ that vjp returns together with the pullback.
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import ml_dtypes
@@ -36,6 +37,7 @@ import numpy as np
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.cases.evaluate import Result, differentiate, forward
+from gradspec.properties.cases.firm import FirmElements
 from gradspec.properties.judging.judge import (
     JITTERED_COPY_COUNTS,
     OVERFLOW_HEADROOM,
@@ -50,9 +52,22 @@ FINITE, PLUS_INF, MINUS_INF, NAN = range(4)
 _KIND_NAMES = ("finite", "inf", "-inf", "NaN")
 
 
+class ExtremesJudge(Judge):
+    """A judge of a case with extraordinary numbers, and of the firm elements of its outcome by themselves."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        self.firm = FirmElements(case)
+
+    @cached_property
+    def ordinary(self) -> Judge:
+        """The judge of the case with ordinary numbers in place of the others, whose noise is not theirs."""
+        return Judge(self.firm.ordinary_case)
+
+
 def extremes_go_where_the_spec_says(backend: Backend, case: Case) -> Judgement:
     """Judge whether results are finite, infinite or NaN where the spec's are, and right where finite."""
-    judge = Judge(case)
+    judge = ExtremesJudge(case)
     judgements = [_judge_part(judge, "value", forward(backend, case), lambda r: r.value)]
     if case.op.differentiable:
         gradients = differentiate(backend, case).gradients
@@ -77,7 +92,7 @@ def _copy_sign_at_zeros(got: Any, exact: Any, x: Any) -> Array:
 
 
 def _judge_part(
-    judge: Judge, what: str, got: Array, part: GetResultPart, smooth: Array | bool = True
+    judge: ExtremesJudge, what: str, got: Array, part: GetResultPart, smooth: Array | bool = True
 ) -> Judgement:
     """Judge the value or a gradient.
 
@@ -95,10 +110,14 @@ def _judge_part(
     # In most cases all kinds are right, and no jittered copies are needed.
     if not np.any(smooth & (classify(got) != kinds)):
         judgement = _judge_closeness(judge, what, got, part, smooth & (kinds == FINITE))
-        if judgement.verdict == "agree":
+        distorts_noise = judge.near_overflow or judge.relative_underflow_error
+        if judgement.verdict == "agree" and not distorts_noise:
             return replace(
                 judgement, informative=bool(np.any(smooth & _where_samples_agree(judge, part, kinds, 0)))
             )
+    firm = _judge_firm_elements(judge, what, got, part, smooth)
+    if firm.verdict == "disagree":
+        return firm
     agreement = wrong = np.zeros(exact.shape, np.bool_)
     for copies in JITTERED_COPY_COUNTS:
         agreement = smooth & _where_samples_agree(judge, part, kinds, copies)
@@ -114,6 +133,17 @@ def _judge_part(
         )
     close = agreement & (kinds == FINITE) & (classify(got) == FINITE) & (not _may_lose_numbers(judge))
     return replace(_judge_closeness(judge, what, got, part, close), informative=bool(np.any(agreement)))
+
+
+def _judge_firm_elements(
+    judge: ExtremesJudge, what: str, got: Array, part: GetResultPart, smooth: Array | bool
+) -> Judgement:
+    """Judge the elements in which nothing extraordinary had a part, as ordinary numbers beside others are."""
+    exact, ordinary = part(judge.exact), part(judge.ordinary.exact)
+    if judge.case.op.elementwise:
+        return Judgement("agree", informative=False)
+    where = smooth & part(judge.firm.outcome) & np.isfinite(exact) & (ordinary == exact)
+    return _judge_closeness(judge.ordinary, what, got, part, where)
 
 
 def _where_samples_agree(judge: Judge, part: GetResultPart, kinds: Array, copies: int) -> Array:
