@@ -80,7 +80,7 @@ KERNELS_BY_FILE: dict[str, list[str]] = {
 }
 """The kernels of each file, as templates of T, the element type, and V, how many elements a load takes."""
 
-HEADERS = ("common.h", "functions.h")
+HEADERS = ("common.h", "functions.h", "softmax.h")
 COMPILER_OPTIONS = ("-std=c++17",)
 VECTOR_BYTES = 16  # of the widest load
 NULL = np.uintp(0)

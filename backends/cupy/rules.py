@@ -28,16 +28,16 @@ DTYPES_16_BIT = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 
 
 @record
-def erf(x: Array) -> VJP:
-    """Compute the error function, which NumPy lacks."""
-    return cupyx.scipy.special.erf(x), (lambda g: g * np.exp(-x * x) * (2 / np.sqrt(np.pi)),)
+def erfc(x: Array) -> VJP:
+    """Compute the complementary error function, which NumPy lacks."""
+    return cupyx.scipy.special.erfc(x), (lambda g: -g * np.exp(-x * x) * (2 / np.sqrt(np.pi)),)
 
 
 def gelu(x: Array, *, approximate: str = "none") -> VJP:
-    """Compute by the spec's formula, with CuPy's error function."""
+    """Compute by the spec's formula, with CuPy's complementary error function."""
     if approximate != "none":
         return OPS["gelu"].rule(x, approximate=approximate)
-    cdf = (1 + erf(x * 0.5**0.5)) / 2
+    cdf = erfc(x * -(0.5**0.5)) / 2
     return x * cdf, (lambda g: g * (cdf + x * np.exp(-x * x / 2) * (2 * np.pi) ** -0.5),)
 
 

@@ -20,7 +20,7 @@ def replace_cupy() -> Iterator[None]:
     saved = {name: sys.modules[name] for name in _list_modules_of(packages)}
     for name in saved:
         del sys.modules[name]
-    special = SimpleNamespace(erf=fake_cupy.erf)
+    special = SimpleNamespace(erfc=fake_cupy.erfc)
     sys.modules["cupy"] = fake_cupy.make_cupy_module()
     sys.modules["cupyx"] = SimpleNamespace(scipy=SimpleNamespace(special=special))  # type: ignore[assignment]
     sys.modules["cupyx.scipy"] = sys.modules["cupyx.scipy.special"] = ModuleType("cupyx.scipy.special")

@@ -293,6 +293,6 @@ def make_cupy_module() -> ModuleType:
     return cupy
 
 
-def erf(x: Any) -> Any:
-    """`cupyx.scipy.special.erf`."""
-    return call_numpy(lambda a: np.vectorize(math.erf, otypes=[a.dtype])(a) if a.size else a.copy(), x)
+def erfc(x: Any) -> Any:
+    """`cupyx.scipy.special.erfc`."""
+    return call_numpy(lambda a: np.vectorize(math.erfc, otypes=[a.dtype])(a) if a.size else a.copy(), x)

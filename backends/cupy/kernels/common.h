@@ -62,7 +62,7 @@ __device__ inline bfloat16_t narrow(float x, bfloat16_t) {  // to the nearest, t
   return y;
 }
 
-// x / y to within 2 units in the last place, for a y of 1 to 2.
+// x / y to within 2 units in the last place, for a y of 1 to 4.
 __device__ inline double ratio(double x, double y) { return x / y; }
 #ifndef EMULATED
 __device__ inline float ratio(float x, float y) { return __fdividef(x, y); }
@@ -157,30 +157,34 @@ struct Max {
   template <typename A> __device__ static A nothing() { return -(A)INFINITY; }
 };
 
+// What another thread of the warp has; struct types have their own.
+template <typename A> __device__ A from_lane(A x, int lane) { return __shfl_xor_sync(0xffffffff, x, lane); }
+
 // The sum (or maximum) of x over a warp; every thread gets it.
 template <typename How, typename A> __device__ A over_warp(A x) {
 #pragma unroll
-  for (int lane = 16; lane; lane /= 2) x = How::of(x, __shfl_xor_sync(0xffffffff, x, lane));
+  for (int lane = 16; lane; lane /= 2) x = How::of(x, from_lane(x, lane));
   return x;
 }
 
-// The same over a block of full warps, of K numbers at once and with one barrier: the scratch of one time is written to again
-// two times later, when every thread has passed the barrier of the time between.
+// The same over a block of full warps, of up to K numbers at once and with one barrier: the scratch of one time is written to
+// again two times later, when every thread has passed the barrier of the time between.
 template <typename A, int K = 1> struct Block {
   A* scratch;  // 2 * K * 32 elements
   int turn;
 
-  template <typename How> __device__ void over(A (&x)[K]) {
+  template <typename How, int N> __device__ void over(A (&x)[N]) {
+    static_assert(N <= K, "there is scratch for K numbers");
     A* mine = scratch + turn * K * 32;
     turn = !turn;
 #pragma unroll
-    for (int k = 0; k < K; k++) {
+    for (int k = 0; k < N; k++) {
       x[k] = over_warp<How>(x[k]);
       if (threadIdx.x % 32 == 0) mine[k * 32 + threadIdx.x / 32] = x[k];
     }
     __syncthreads();
 #pragma unroll
-    for (int k = 0; k < K; k++) {
+    for (int k = 0; k < N; k++) {
       x[k] = threadIdx.x % 32 < blockDim.x / 32 ? mine[k * 32 + threadIdx.x % 32] : How::template nothing<A>();
       x[k] = over_warp<How>(x[k]);
     }

@@ -1,18 +1,12 @@
-// softmax, log_softmax and cross_entropy over the rows of a matrix, one block to a row.
-//
-// The forward pass leaves of each row its maximum, or 0 where that is infinite, and the sum of exp(x - maximum); the
-// backward pass computes p = exp(x - maximum) / sum again from x, which costs no traffic and loses no digits.
-
-enum { SOFTMAX, LOG_SOFTMAX };
+// softmax, log_softmax and cross_entropy over the rows of a matrix, one block to a row. See softmax.h.
 
 // The two numbers of a row, for which stats has places. c holds the row afterwards if a block does: as exp(x - top) or as x.
 template <typename T, int V, bool EXPONENTIALS, bool WHOLE>
 __device__ void numbers_of_row(
-    const T* xs, i64 n, Chunk<T, V>& c, Block<Wide<T>>& block, Wide<T>& top, Wide<T>& sum, Wide<T>* stats) {
+    const T* xs, i64 n, Chunk<T, V>& c, Block<Wide<T>, 2>& block, Wide<T>& top, Wide<T>& others, Wide<T>* stats) {
   typedef Wide<T> A;
   const int width = Raw<T, V>::width();
   top = -(A)INFINITY;
-  sum = 0;
   OVER_CHUNKS(from, left) {
     c.load(xs + from, left, -(A)INFINITY);
 #pragma unroll
@@ -20,19 +14,22 @@ __device__ void numbers_of_row(
   }
   top = block.template over<Max>(top);
   top = isfinite(top) ? top : 0;
+  A sums[2] = {};  // of what is less than 1, and of what is 1
   OVER_CHUNKS(from, left) {
     if (!WHOLE) c.load(xs + from, left, -(A)INFINITY);
 #pragma unroll
     for (int i = 0; i < c.E; i++) {
       const A e = exp(c.e[i] - top);
-      sum += e;
+      sums[0] += e == 1 ? 0 : e;
+      sums[1] += e == 1 ? 1 : 0;
       if (EXPONENTIALS) c.e[i] = e;
     }
   }
-  sum = block.template over<Sum>(sum);
+  block.template over<Sum>(sums);
+  others = sums[0] + (sums[1] - 1);
   if (threadIdx.x == 0) {
     stats[0] = top;
-    stats[1] = sum;
+    stats[1] = others;
   }
 }
 
@@ -41,14 +38,14 @@ template <typename T, int V, int WHAT, bool WHOLE>
 __global__ void __launch_bounds__(MOST_THREADS, WHOLE ? blocks<T, V>(3) : 1) softmax_forward(
     const T* x, T* y, Wide<T>* stats, i64 rows, i64 n) {
   typedef Wide<T> A;
-  SHARED(A, scratch, 64);
-  Block<A> block = {scratch, 0};
+  SHARED(A, scratch, 128);
+  Block<A, 2> block = {scratch, 0};
   Chunk<T, V> c;
   const int width = Raw<T, V>::width();
   for (i64 row = blockIdx.x; row < rows; row += gridDim.x) {
-    A top, sum;
-    numbers_of_row<T, V, WHAT == SOFTMAX, WHOLE>(x + row * n, n, c, block, top, sum, stats + 2 * row);
-    const A share = 1 / sum, log_sum = log(sum);
+    A top, others;
+    numbers_of_row<T, V, WHAT == SOFTMAX, WHOLE>(x + row * n, n, c, block, top, others, stats + 2 * row);
+    const A share = 1 / (1 + others), log_sum = log1p(others);
     OVER_CHUNKS(from, left) {
       if (!WHOLE) c.load(x + row * n + from, left, -(A)INFINITY);
 #pragma unroll
@@ -59,44 +56,49 @@ __global__ void __launch_bounds__(MOST_THREADS, WHOLE ? blocks<T, V>(3) : 1) sof
   }
 }
 
-// softmax: dx = p (g - sum(g p)); log_softmax: dx = g - p sum(g). x, g, dx: (rows, n); stats: (rows, 2).
+// x, g, dx: (rows, n); stats: (rows, 2).
 template <typename T, int V, int WHAT, bool WHOLE>
 __global__ void __launch_bounds__(MOST_THREADS, WHOLE ? blocks<T, V>(2) : 1) softmax_backward(
     const T* x, const Wide<T>* stats, const T* g, T* dx, i64 rows, i64 n) {
   typedef Wide<T> A;
-  SHARED(A, scratch, 64);
-  Block<A> block = {scratch, 0};
+  typedef GSums<A> Sums;
+  SHARED(Sums, scratch, 64);
+  Block<Sums> block = {scratch, 0};
   Chunk<T, V> c, d;
   const int width = Raw<T, V>::width();
   for (i64 row = blockIdx.x; row < rows; row += gridDim.x) {
     const T *xs = x + row * n, *gs = g + row * n;
-    const A top = stats[2 * row], share = 1 / stats[2 * row + 1];
-    A total = 0;
+    const A top = stats[2 * row];
+    const TopShare<A> at_top = TopShare<A>::of(stats[2 * row + 1]);
+    Sums sums = {0, 0};
     const auto load = [&](i64 from, i64 left) {
       c.load(xs + from, left, -(A)INFINITY);
       d.load(gs + from, left, 0);
 #pragma unroll
-      for (int i = 0; i < c.E; i++) c.e[i] = exp(c.e[i] - top) * share;
+      for (int i = 0; i < c.E; i++) c.e[i] = exp(c.e[i] - top) * at_top.p;
     };
     OVER_CHUNKS(from, left) {
       load(from, left);
 #pragma unroll
-      for (int i = 0; i < c.E; i++) total += WHAT == LOG_SOFTMAX ? d.e[i] : c.is_inside(i, left) ? d.e[i] * c.e[i] : (A)0;
+      for (int i = 0; i < c.E; i++)
+        if (c.is_inside(i, left)) add<WHAT>(sums, at_top, c.e[i], d.e[i]);
     }
-    total = block.template over<Sum>(total);
+    sums = block.template over<GSum<WHAT>>(sums);
+    if (WHAT == LOG_SOFTMAX) sums.rest = sums.finite_rest();
     OVER_CHUNKS(from, left) {
       if (!WHOLE) load(from, left);
 #pragma unroll
-      for (int i = 0; i < c.E; i++) c.e[i] = WHAT == LOG_SOFTMAX ? d.e[i] - c.e[i] * total : c.e[i] * (d.e[i] - total);
+      for (int i = 0; i < c.E; i++) c.e[i] = pull_softmax<WHAT>(at_top, sums, c.e[i], d.e[i]);
       c.store(dx + row * n + from, left);
     }
   }
 }
 
 // What cross_entropy gives to the elements of a row, which c holds as p: (p - onehot) one.
-template <typename T, int V> __device__ void away_from(i64 target, i64 from, Wide<T> one, Chunk<T, V>& c) {
+template <typename T, int V>
+__device__ void away_from(i64 target, i64 from, TopShare<Wide<T>> at_top, Wide<T> one, Chunk<T, V>& c) {
 #pragma unroll
-  for (int i = 0; i < c.E; i++) c.e[i] = (from + c.index(i) == target ? c.e[i] - 1 : c.e[i]) * one;
+  for (int i = 0; i < c.E; i++) c.e[i] = (from + c.index(i) == target ? -at_top.one_minus(c.e[i]) : c.e[i]) * one;
 }
 
 // losses: (rows), in Wide<T>; stats: (rows, 2); target: (rows). *bad is set where one is no class, and its loss is NaN.
@@ -105,26 +107,27 @@ template <typename T, int V, bool WHOLE>
 __global__ void __launch_bounds__(MOST_THREADS, WHOLE ? blocks<T, V>(3) : 1) cross_entropy_forward(
     const T* x, const i64* target, Wide<T>* losses, Wide<T>* stats, int* bad, T* dx, double divisor, i64 rows, i64 n) {
   typedef Wide<T> A;
-  SHARED(A, scratch, 64);
-  Block<A> block = {scratch, 0};
+  SHARED(A, scratch, 128);
+  Block<A, 2> block = {scratch, 0};
   Chunk<T, V> c;
   const int width = Raw<T, V>::width();
   for (i64 row = blockIdx.x; row < rows; row += gridDim.x) {
     const T* xs = x + row * n;
     const i64 t = target[row];
-    A top, sum;
-    numbers_of_row<T, V, true, WHOLE>(xs, n, c, block, top, sum, stats + 2 * row);
+    A top, others;
+    numbers_of_row<T, V, true, WHOLE>(xs, n, c, block, top, others, stats + 2 * row);
     if (threadIdx.x == 0) {
       const bool is_class = 0 <= t && t < n;
       if (!is_class) atomicOr(bad, 1);
-      losses[row] = is_class ? log(sum) - (widen(xs[t]) - top) : (A)NAN;
+      losses[row] = is_class ? log1p(others) - (widen(xs[t]) - top) : (A)NAN;
     }
-    const A share = 1 / sum, one = 1 / (A)divisor;
+    const A one = 1 / (A)divisor;
+    const TopShare<A> at_top = TopShare<A>::of(others);
     if (dx) OVER_CHUNKS(from, left) {
       if (!WHOLE) c.load(xs + from, left, -(A)INFINITY);
 #pragma unroll
-      for (int i = 0; i < c.E; i++) c.e[i] = (WHOLE ? c.e[i] : exp(c.e[i] - top)) * share;
-      away_from<T, V>(t, from, one, c);
+      for (int i = 0; i < c.E; i++) c.e[i] = (WHOLE ? c.e[i] : exp(c.e[i] - top)) * at_top.p;
+      away_from<T, V>(t, from, at_top, one, c);
       c.store(dx + row * n + from, left);
     }
   }
@@ -142,13 +145,14 @@ __global__ void __launch_bounds__(MOST_THREADS, WHOLE ? blocks<T, V>(2) : 1) cro
   for (i64 row = blockIdx.x; row < rows; row += gridDim.x) {
     const A along = widen(g[row * g_stride]);
     if (ahead && along == 1) continue;
-    const A top = stats[2 * row], share = 1 / stats[2 * row + 1], one = along / (A)divisor;
+    const A top = stats[2 * row], one = along / (A)divisor;
+    const TopShare<A> at_top = TopShare<A>::of(stats[2 * row + 1]);
     const i64 t = target[row];
     OVER_CHUNKS(from, left) {
       c.load(x + row * n + from, left, -(A)INFINITY);
 #pragma unroll
-      for (int i = 0; i < c.E; i++) c.e[i] = exp(c.e[i] - top) * share;
-      away_from<T, V>(t, from, one, c);
+      for (int i = 0; i < c.E; i++) c.e[i] = exp(c.e[i] - top) * at_top.p;
+      away_from<T, V>(t, from, at_top, one, c);
       c.store(dx + row * n + from, left);
     }
   }

@@ -141,7 +141,10 @@ FAULTS = {
         "layer_norm", "load(row + gridDim.x);",
         "load(row + 2 * gridDim.x < rows ? row + 2 * gridDim.x : row);",
     ),
-    "sums that are not taken to a new maximum": ("softmax", "sum[k] *= shifted(top[k], highest);", ""),
+    "sums that are not taken to a new maximum": (
+        "softmax", "sum = (sum + tops) * exp(top - highest)", "sum += tops",
+    ),
+    "maxima that are left out at a new one": ("softmax", "sum = (sum + tops) *", "sum = sum *"),
     "what was left is taken for any cotangent": ("cross_entropy", "if (ahead && along == 1)", "if (ahead)"),
     "what was left is for another cotangent": (
         "cross_entropy", "one = 1 / (A)divisor", "one = 2 / (A)divisor",

@@ -474,7 +474,7 @@ FAULTS: dict[str, tuple[str, Callable[[], dict[str, Any]], str]] = {
         "blocks have no order",
     ),
     "shared scratch that is too small": (
-        "softmax", lambda: make_source_change("SHARED(A, scratch, 64)", "SHARED(A, scratch, 1)"),
+        "softmax", lambda: make_source_change("SHARED(A, scratch, 128)", "SHARED(A, scratch, 1)"),
         "which has 4 bytes",
     ),
     "scratch that is too small": (
