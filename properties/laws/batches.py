@@ -168,7 +168,7 @@ def _judge_sum(
     if got.shape != exact.shape:
         return Judgement("disagree", f"the gradient of {name} has shape {got.shape}, expected {exact.shape}")
     with np.errstate(all="ignore"):
-        noise = judge.measure_noise(lambda r: r.gradients[name], JITTERED_COPY_COUNTS[1])
+        noise = judge.measure_noise_of_any_formula(lambda r: r.gradients[name], JITTERED_COPY_COUNTS[1])
         eps = float(ml_dtypes.finfo(dtype).eps)
         allowed = ALLOWED_FACTOR * times * noise + len(terms) * times * eps * size + ulp(exact, dtype)
         error, decidable = np.abs(got.astype(exact.dtype) - exact), np.isfinite(exact) & np.isfinite(allowed)

@@ -13,6 +13,7 @@ meet; and what depends on more than 66,049 elements.
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,16 +22,17 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case, exact_dtype
 from gradspec.properties.cases.evaluate import differentiate, forward, run_spec
 from gradspec.properties.cases.rare import LARGE_SIZE, PERIOD
+from gradspec.properties.judging.formula_samples import ConvertToPrecision
 from gradspec.properties.judging.judge import (
     ALLOWED_FACTOR,
     ComputationJudge,
-    ConvertToPrecision,
     Judge,
     Judgement,
     combine_judgements,
     ulp,
 )
 from gradspec.properties.laws.extremes import extremes_go_where_the_spec_says
+from gradspec.reference import Op
 from gradspec.reference.arrays import unbroadcast
 from gradspec.reference.rule import Array
 
@@ -89,14 +91,14 @@ def _judge_alone(case: Case, i: int, gradients: dict[str, Array]) -> Judgement:
     from it. What the pullbacks of the other arrays meet is no excuse for this one.
     """
 
-    def compute(convert: ConvertToPrecision) -> Array:
+    def compute(convert: ConvertToPrecision, op: Op = case.op) -> Array:
         converted = case.map_float_arrays(convert)
-        pullbacks: Any = case.op.rule(*converted.inputs, **case.keywords)[1]
+        pullbacks: Any = op.rule(*converted.inputs, **case.keywords)[1]
         x, d = converted.inputs[i], pullbacks[i](converted.cotangent)
         return d if d.shape == x.shape else unbroadcast(d, x.shape)
 
     name = case.op.argument_name(i)
-    judge = ComputationJudge(case.dtype, compute)
+    judge = ComputationJudge(case.dtype, compute, usual=[partial(compute, op=f) for f in case.op.usual_forms])
     return judge.judge(f"gradient of {name}", gradients[name], lambda d: d)
 
 

@@ -35,7 +35,7 @@ def test_a_usual_formula_is_lossy_where_it_loses_digits(dtype: str) -> None:
     x = FAR[dtype]
     judgement = judge_tanh(dtype, [x, 0.5], [0.0, compute_slope(0.5)])
     assert judgement.verdict == "lossy"
-    assert judgement.loss > 100
+    assert judgement.loss > 1
     assert judgement.worst <= 1
     assert "at (0,) is 0" in judgement.reason
 
