@@ -231,7 +231,9 @@ def _compute_owned_gradients(
     return {
         key: (
             x[VARIABLE],
-            x[COTANGENT] if x[IS_OWN] or is_sole_reference(x, COTANGENT) else _copy_cotangent(x[COTANGENT]),
+            x[COTANGENT]
+            if (x[IS_OWN] or is_sole_reference(x, COTANGENT)) and not isinstance(x[COTANGENT], np.generic)
+            else _copy_cotangent(x[COTANGENT]),
         )
         for key, x in sums.items()
     }

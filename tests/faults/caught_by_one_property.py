@@ -110,7 +110,7 @@ def var_has_a_finite_gradient_of_too_few_numbers(
     n = x.size / max(np.size(y), 1)
     _, (pull_uncorrected,) = OPS["var"].rule(x, axis=axis, keepdims=keepdims)  # type: ignore[misc]
     if n < correction:
-        return y, (lambda g: pull_uncorrected(g) * n / (n - correction),)
+        return y, (lambda g: pull_uncorrected(g) * n / (n - correction),)  # type: ignore[misc]
     return y, (pull,)
 
 

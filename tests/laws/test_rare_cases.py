@@ -43,7 +43,7 @@ DTYPES_WIDEST_FIRST = ("float64", "float32", "bfloat16", "float16")
 Rule = Callable[..., VJP]
 
 
-def apply(op: str, *xs: Any, **keywords: Any) -> Any:
+def apply(op: str, *xs: Any, **keywords: Any) -> tuple[Any, Any]:
     """Return the value of the spec's rule and one function that gives all gradients."""
     y, pullbacks = OPS[op].rule(*xs, **keywords)
     return y, pullbacks if callable(pullbacks) else lambda g: tuple(p and p(g) for p in pullbacks or ())

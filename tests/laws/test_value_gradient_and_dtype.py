@@ -95,7 +95,7 @@ def make_python_number_of_array_without_axes(d: Any) -> Any:
 def test_a_gradient_is_an_array_of_the_backend(name: str, convert: Callable[[Any], Any]) -> None:
     backend = replace(make_backend_of_odd_gradients(name, convert), dtypes={"float64"})
     # Some to_numpy take anything.
-    backend = replace(backend, to_numpy=lambda x: np.asarray(x))
+    backend = replace(backend, to_numpy=np.asarray)
     violation = find_violation(shapes_and_dtypes_are_kept, backend)
     assert "a gradient, is no array of odd" in str(violation)
 

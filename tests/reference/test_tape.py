@@ -28,6 +28,15 @@ def grad_data(x: Tensor) -> Any:
 # Where gradients arrive
 
 
+@pytest.mark.parametrize("op", [ops.relu, lambda x: ops.maximum(x, np.array(0.5)), ops.tanh, ops.exp])
+def test_a_second_derivative_of_a_number_is_an_array_too(op: Any) -> None:
+    def gradient(x: Any, g: Any) -> Any:
+        return vjp(op, x)[1](g)[0]
+
+    _, pullback = vjp(gradient, np.array(1.0), np.array(0.0))
+    assert {type(d) for d in pullback(np.array(0.75))} == {np.ndarray}
+
+
 def test_a_diamond_counts_both_ways() -> None:
     x = leaf(3.0)
     y = x * x
