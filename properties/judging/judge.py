@@ -37,7 +37,7 @@ circle, and a sign that a usual formula never has near such inputs is not in its
 """
 
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -54,7 +54,8 @@ from gradspec.properties.judging.formula_samples import (
     compute_quietly,
 )
 from gradspec.properties.judging.judgement import Judgement, Verdict, combine_judgements
-from gradspec.reference import OPS
+from gradspec.reference import OPS, Op
+from gradspec.reference.dispatch import use_forms
 from gradspec.reference.rule import Array
 
 __all__ = [
@@ -280,11 +281,27 @@ def get_usual_spec_backends(names: Collection[str]) -> list[Backend]:
             has; an op with fewer keeps its last.
     """
     forms = {name: OPS[name].usual_forms for name in names if name in OPS and OPS[name].usual_forms}
-    backends = []
-    for k in range(max(map(len, forms.values()), default=0)):
-        usual = {name: each[min(k, len(each) - 1)].apply for name, each in forms.items()}
-        backends.append(replace(SPEC_BACKEND, ops={**SPEC_BACKEND.ops, **usual}))
-    return backends
+    count = max(map(len, forms.values()), default=0)
+    return [
+        _make_spec_backend({name: each[min(k, len(each) - 1)] for name, each in forms.items()})
+        for k in range(count)
+    ]
+
+
+def _make_spec_backend(forms: Mapping[str, Op]) -> Backend:
+    """Return the spec with these forms of ops, in its derivatives too."""
+
+    def vjp(fn: Callable[..., Any], *inputs: Any) -> Any:
+        with use_forms(forms):
+            value, pullback = SPEC_BACKEND.vjp(fn, *inputs)
+
+        def pull(g: Any) -> Any:
+            with use_forms(forms):
+                return pullback(g)
+
+        return value, pull
+
+    return replace(SPEC_BACKEND, ops={**SPEC_BACKEND.ops, **forms}, vjp=vjp)
 
 
 def ulp(exact: Array, dtype: np.dtype[Any]) -> Array:
