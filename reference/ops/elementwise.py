@@ -7,6 +7,7 @@ import numpy as np
 from gradspec.reference.domains import AboveMinusOne, Mask, NonZero, Positive, Real
 from gradspec.reference.kink_distances import points, ties
 from gradspec.reference.op import Op, op
+from gradspec.reference.record import record
 from gradspec.reference.rule import VJP, Array
 
 
@@ -17,6 +18,22 @@ def route_to_winner(g: Array, wins: Array, tie: Array) -> Array:
         d = g * wins
         return d + g / 2 * tie if tie.any() else d
     return np.where(wins, g, np.where(tie, g / 2, 0))
+
+
+@record
+def decay(x: Array) -> VJP:
+    """Return exp(-abs(x)), which is at most 1, as a constant."""
+    return np.exp(-np.abs(x)), None
+
+
+@record
+def sigmoid_slope(x: Array, e: Array) -> VJP:
+    """Return the derivative s(x) s(-x) of the sigmoid s, given e = exp(-abs(x)); only x has a gradient.
+
+    Its derivative is (1 - 2 s(x)) times itself; 1 - 2 s(x) = -tanh(x/2) loses no digits near 0.
+    """
+    d = 1 + e
+    return e / d / d, (lambda g: -g * np.tanh(x / 2) * sigmoid_slope(x, e), None)
 
 
 def _apply_bound(extreme: Op, x: Array, bound: Array | None) -> Any:
@@ -43,10 +60,14 @@ def exp(x: Real) -> VJP:
     return y, (lambda g: g * y,)
 
 
-@op("()->()")
-def expm1(x: Real) -> VJP:
+def _value_plus_one(x: Real) -> VJP:
     y = np.expm1(x)
     return y, (lambda g: g * (y + 1),)
+
+
+@op("()->()", also=(_value_plus_one,))
+def expm1(x: Real) -> VJP:
+    return np.expm1(x), (lambda g: g * np.exp(x),)
 
 
 @op("()->()")
@@ -88,10 +109,15 @@ def cos(x: Real) -> VJP:
     return np.cos(x), (lambda g: -g * np.sin(x),)
 
 
-@op("()->()")
-def tanh(x: Real) -> VJP:
+def _one_less_square(x: Real) -> VJP:
     y = np.tanh(x)
     return y, (lambda g: g * (1 - y * y),)
+
+
+@op("()->()", also=(_one_less_square,))
+def tanh(x: Real) -> VJP:
+    # 1 - tanh(x)^2 = 4 s(2x) s(-2x), with the sigmoid s, loses no digits where tanh is flat.
+    return np.tanh(x), (lambda g: g * (4 * sigmoid_slope(2 * x, decay(2 * x))),)
 
 
 @op("()->()", kinks=points(0))

@@ -1,5 +1,6 @@
 """Layers and losses of neural networks."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -9,25 +10,58 @@ from gradspec.reference.axes import fit_axes
 from gradspec.reference.calls import Call, Choices, IntegerArrayBelow, draw_along_axis, draw_shape
 from gradspec.reference.domains import Index, Real
 from gradspec.reference.op import op
-from gradspec.reference.ops.reductions import finite_max
+from gradspec.reference.ops.reductions import finite_max, logsumexp
 from gradspec.reference.rule import VJP, Array
+from gradspec.reference.softmax import balance, log_of_sum, pull_share, share, shifted_exp
 
 
-@op(draw_along_axis)
-def softmax(x: Real, *, axis: int = -1) -> VJP:
+def _share_less_its_mean(x: Real, *, axis: int = -1) -> VJP:
     axis = fit_axes(axis, x.ndim)
     e = np.exp(x - finite_max(x, axis=axis))
     y = e / np.sum(e, axis=axis, keepdims=True)
     return y, (lambda g: y * (g - np.sum(g * y, axis=axis, keepdims=True)),)
 
 
-@op(draw_along_axis)
-def log_softmax(x: Real, *, axis: int = -1) -> VJP:
+@op(draw_along_axis, also=(_share_less_its_mean,))
+def softmax(x: Real, *, axis: int = -1) -> VJP:
+    axis = fit_axes(axis, x.ndim)
+    e = shifted_exp(x, finite_max(x, axis=axis))
+    y = share(x, e, np.sum(e, axis=axis, keepdims=True), axis=axis)
+    return y, (lambda g: pull_share(g, y, axis),)
+
+
+def _log_softmax_with_softmax(x: Array, axis: int) -> tuple[Array, Callable[[], Array]]:
+    """Return the logarithm of softmax, as a constant, and a function that returns softmax."""
+    top = finite_max(x, axis=axis)
+    e = shifted_exp(x, top)
+    logp = x - top - log_of_sum(e, x, top, axis=axis)
+    return logp, lambda: share(x, e, np.sum(e, axis=axis, keepdims=True), axis=axis)
+
+
+def _less_the_log_of_the_sum(x: Real, *, axis: int = -1) -> VJP:
     axis = fit_axes(axis, x.ndim)
     shifted = x - finite_max(x, axis=axis)
     with np.errstate(divide="ignore"):  # log 0, of no classes
         y = shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
     return y, (lambda g: g - np.exp(y) * np.sum(g, axis=axis, keepdims=True),)
+
+
+def _less_logsumexp(x: Real, *, axis: int = -1) -> VJP:
+    axis = fit_axes(axis, x.ndim)
+    y = x - logsumexp.usual_forms[0](x, axis=axis, keepdims=True)
+    return y, (lambda g: g - np.exp(y) * np.sum(g, axis=axis, keepdims=True),)
+
+
+@op(draw_along_axis, also=(_less_the_log_of_the_sum, _less_logsumexp))
+def log_softmax(x: Real, *, axis: int = -1) -> VJP:
+    axis = fit_axes(axis, x.ndim)
+    logp, compute_p = _log_softmax_with_softmax(x, axis)
+
+    def pull(g: Array) -> Array:
+        p = compute_p()
+        return balance(g - p * np.sum(g, axis=axis, keepdims=True), p, axis)
+
+    return logp, (pull,)
 
 
 def _draw_layer_norm(choose: Choices) -> Call:
@@ -157,17 +191,23 @@ def check_and_count_classes(x: Array, target: Array, reduction: str) -> int:
     return classes
 
 
-def cross_entropy_unchecked(x: Array, target: Array, reduction: str) -> VJP:
-    """Return what the rule of `cross_entropy` returns, for targets that are known to be classes."""
-    axis = min(1, x.ndim - 1)
+def _pick_losses(logp: Array, target: Array, reduction: str, subtract_one: Callable[[Array], Array]) -> VJP:
+    """Return the loss and its pullbacks.
+
+    Args:
+        logp: the logarithm of softmax.
+        target: as of `cross_entropy`.
+        reduction: as of `cross_entropy`.
+        subtract_one: returns softmax less 1 at the target, given a mask of it.
+    """
+    axis = min(1, logp.ndim - 1)
     places = [
         np.reshape(np.arange(n, like=as_array(target)), (n,) + (1,) * (target.ndim - i - 1))
         for i, n in enumerate(target.shape)
     ]
     at_target = (*places[:axis], target, *places[axis:])
-    one_hot = np.zeros_like(target, np.bool_, shape=x.shape)
+    one_hot = np.zeros_like(target, np.bool_, shape=logp.shape)
     one_hot[at_target] = True
-    logp = log_softmax(x, axis=axis)
     losses = -logp[at_target]
 
     def pull_x(g: Array) -> Array:
@@ -175,13 +215,38 @@ def cross_entropy_unchecked(x: Array, target: Array, reduction: str) -> VJP:
             g = np.expand_dims(g, axis)
         elif reduction == "mean":
             g = g / target.size
-        return (np.exp(logp) - one_hot) * g
+        return subtract_one(one_hot) * g
 
     total = losses if reduction == "none" else np.sum(losses)
     return total / target.size if reduction == "mean" else total, (pull_x, None)
 
 
-@op(_draw_cross_entropy)
+def cross_entropy_unchecked(x: Array, target: Array, reduction: str) -> VJP:
+    """Return what the rule of `cross_entropy` returns, for targets that are known to be classes."""
+    axis = min(1, x.ndim - 1)
+    logp, compute_p = _log_softmax_with_softmax(x, axis)
+
+    # At the target p - 1 is minus the sum of the others.
+    def subtract_one(one_hot: Array) -> Array:
+        p = compute_p()
+        return np.where(one_hot, -np.sum(np.where(one_hot, 0, p), axis=axis, keepdims=True), p)
+
+    return _pick_losses(logp, target, reduction, subtract_one)
+
+
+def _share_less_one(x: Real, target: Index, *, reduction: Literal["mean", "sum", "none"] = "mean") -> VJP:
+    logp = log_softmax.usual_forms[0](x, axis=min(1, x.ndim - 1))
+    return _pick_losses(logp, target, reduction, lambda one_hot: np.exp(logp) - one_hot)
+
+
+def _share_less_one_by_logsumexp(
+    x: Real, target: Index, *, reduction: Literal["mean", "sum", "none"] = "mean"
+) -> VJP:
+    logp = log_softmax.usual_forms[1](x, axis=min(1, x.ndim - 1))
+    return _pick_losses(logp, target, reduction, lambda one_hot: np.exp(logp) - one_hot)
+
+
+@op(_draw_cross_entropy, also=(_share_less_one, _share_less_one_by_logsumexp))
 def cross_entropy(x: Real, target: Index, *, reduction: Literal["mean", "sum", "none"] = "mean") -> VJP:
     """Return -log softmax(x)[target], averaged ("mean"), summed ("sum") or for each target ("none").
 

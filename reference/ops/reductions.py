@@ -25,6 +25,7 @@ from gradspec.reference.kink_distances import extreme_ties
 from gradspec.reference.op import op
 from gradspec.reference.record import record
 from gradspec.reference.rule import VJP, Array
+from gradspec.reference.softmax import log_of_sum, share, shifted_exp
 
 
 def _count_reduced(x: Array, axis: Axes) -> int:
@@ -131,7 +132,8 @@ def var(x: Real, *, axis: Axes = None, correction: float = 0, keepdims: bool = F
     axis = fit_axes(axis, x.ndim)
     n = _count_reduced(x, axis)
     degrees_of_freedom = n - correction if n > correction else 0
-    centred = x - np.sum(x, axis=axis, keepdims=True) / n
+    # Less itself, one element is 0; less x / 1, it need not be.
+    centred = x - (x if n == 1 else np.sum(x, axis=axis, keepdims=True) / n)
     y = np.sum(centred * centred, axis=axis, keepdims=keepdims) / degrees_of_freedom
     return y, (lambda g: _restore_axes(g, x, axis) * centred * 2 / degrees_of_freedom,)
 
@@ -149,18 +151,29 @@ def finite_max(x: Array, *, axis: Axes) -> VJP:
     return np.where(np.isfinite(top), top, 0), None
 
 
-@op(draw_nonempty_reduction)
-def logsumexp(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
-    axis = fit_axes(axis, x.ndim)
+def _log_of_the_sum(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
     top = finite_max(x, axis=axis)
-    total = np.sum(np.exp(x - top), axis=axis, keepdims=True)
-    # log 0 = -inf is the value where every term is exp(-inf).
-    with np.errstate(divide="ignore"):
-        y = np.log(total) + top
+    with np.errstate(divide="ignore"):  # log 0, where every term is exp(-inf)
+        y = np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True)) + top
     finite = np.where(y == -np.inf, 0, y)
     return np.reshape(y, reduced_shape(x, axis, keepdims)), (
         lambda g: _restore_axes(g, x, axis) * np.exp(x - finite),
     )
+
+
+@op(draw_nonempty_reduction, also=(_log_of_the_sum,))
+def logsumexp(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
+    axis = fit_axes(axis, x.ndim)
+    top = finite_max(x, axis=axis)
+    e = shifted_exp(x, top)
+    y = log_of_sum(e, x, top, axis=axis) + top
+
+    def pull(g: Array) -> Array:
+        total = np.sum(e, axis=axis, keepdims=True)
+        # Where every term is exp(-inf), the total is 0 and so is the gradient.
+        return _restore_axes(g, x, axis) * share(x, e, total + (total == 0), axis=axis)
+
+    return np.reshape(y, reduced_shape(x, axis, keepdims)), (pull,)
 
 
 def _draw_arg_reduction(choose: Choices) -> Call:

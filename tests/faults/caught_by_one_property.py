@@ -33,6 +33,7 @@ from tests.faults.fault import (
     SECOND_ORDER_SIZES_PROPERTY,
     SHAPES_PROPERTY,
     SPEC_PROPERTY,
+    STABILITY_PROPERTY,
     SYMMETRIES_PROPERTY,
     TENSOR_PROPERTY,
     TRAINING_PROPERTY,
@@ -149,6 +150,10 @@ def square_has_half_its_gradient(x: Array) -> RuleResult:
     return np.square(x), (lambda g: g * x,)
 
 
+def tanh_takes_its_gradient_from_its_value(x: Array) -> RuleResult:
+    return OPS["tanh"].usual_rules[0](x)
+
+
 def subtracting_in_place_ignores_alpha(self: Tensor, other: Any, *, alpha: Any = 1) -> Tensor:
     return self._write(self.data - unwrap(other), other)
 
@@ -175,6 +180,11 @@ def _make_spec_fault(op: str, change: Any, likely: str, backend: str, spoil_spec
 def _spoil_square() -> AbstractContextManager[Any]:
     rule: Any = square_has_half_its_gradient
     return mock.patch.dict(vars(OPS["square"]), rule=rule, apply=record(rule, elementwise=True))
+
+
+def _spoil_tanh() -> AbstractContextManager[Any]:
+    rule: Any = tanh_takes_its_gradient_from_its_value
+    return mock.patch.dict(vars(OPS["tanh"]), rule=rule, apply=record(rule, elementwise=True))
 
 
 def _spoil_sub_() -> AbstractContextManager[Any]:
@@ -221,6 +231,9 @@ FAULT_CAUGHT_ONLY_BY: dict[str, Fault] = {
     ),
     SPEC_PROPERTY: _make_spec_fault(
         "square", square_has_half_its_gradient, SPEC_PROPERTY, "numpy", _spoil_square
+    ),
+    STABILITY_PROPERTY: _make_spec_fault(
+        "tanh", tanh_takes_its_gradient_from_its_value, STABILITY_PROPERTY, "numpy", _spoil_tanh
     ),
     TENSOR_PROPERTY: _make_spec_fault(
         "subtract", subtracting_in_place_ignores_alpha, TENSOR_PROPERTY, "torch", _spoil_sub_

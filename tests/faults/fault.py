@@ -36,6 +36,7 @@ PROGRAMS_PROPERTY = "test_every_gradient_of_a_program_agrees"
 DEPTH_PROPERTY = "test_a_chain_of_any_length_is_differentiated"
 TRAINING_PROPERTY = "test_a_network_learns_as_the_spec_does"
 SPEC_PROPERTY = "test_spec_agrees_with_numerical_differentiation"
+STABILITY_PROPERTY = "test_spec_is_as_stable_as_its_function"
 TENSOR_PROPERTY = "test_program_text_observes_the_same"
 
 

@@ -1,6 +1,5 @@
 """Variants with other formulas that are as stable, and with fused or unfused forms."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,6 @@ transpose = np.matrix_transpose
 @right_rule("exp", KIND_FORMULA)
 def exp_computes_its_value_again(x: Array) -> RuleResult:
     return np.exp(x), (lambda g: g * np.exp(x),)
-
-
-@right_rule("expm1", KIND_FORMULA)
-def expm1_has_the_gradient_of_exp(x: Array) -> RuleResult:
-    return np.expm1(x), (lambda g: g * np.exp(x),)
 
 
 @right_rule("log", KIND_FORMULA)
@@ -57,18 +51,6 @@ def tanh_divides_by_the_squared_cosh(x: Array) -> RuleResult:
     return np.tanh(x), (lambda g: g / np.cosh(x) / np.cosh(x),)
 
 
-@right_rule("sigmoid", KIND_FORMULA)
-def sigmoid_divides_one(x: Array) -> RuleResult:
-    y = 1 / (1 + np.exp(-x))
-    return y, (lambda g: g * ((1 - y) * y),)
-
-
-@right_rule("sigmoid", KIND_FORMULA)
-def sigmoid_derives_from_the_exponential(x: Array) -> RuleResult:
-    e = np.exp(-np.abs(x))
-    return OPS["sigmoid"].rule(x)[0], (lambda g: g * (e / ((1 + e) * (1 + e))),)
-
-
 @right_rule("silu", KIND_FORMULA)
 def silu_divides_x(x: Array) -> RuleResult:
     y, s = x / (1 + np.exp(-x)), 1 / (1 + np.exp(-x))
@@ -84,21 +66,6 @@ def silu_is_made_of_two_ops(x: Array) -> RuleResult:
 @right_rule("softplus", KIND_FORMULA)
 def softplus_is_logaddexp(x: Array) -> RuleResult:
     return np.logaddexp(x, x.dtype.type(0)), (lambda g: g / (1 + np.exp(-x)),)
-
-
-@right_rule("gelu", KIND_FORMULA)
-def gelu_of_the_complementary_error_function(x: Array, *, approximate: str = "none") -> RuleResult:
-    y, pulls = OPS["gelu"].rule(x, approximate=approximate)
-    if approximate == "tanh":
-        return y, pulls
-    erfc: Any = np.vectorize(math.erfc, otypes=[np.float64])
-    cdf = erfc(-x / np.sqrt(2)) / 2
-
-    def pull(g: Array) -> Array:
-        wide = x.astype(np.float64)
-        return (g * (cdf + wide * np.exp(-wide * wide / 2) / np.sqrt(2 * np.pi))).astype(x.dtype)
-
-    return (x * cdf).astype(x.dtype), (pull,)
 
 
 @right_rule("abs", KIND_FORMULA)
@@ -224,30 +191,6 @@ def softmax_is_the_exponential_of_log_softmax(x: Array, *, axis: int = -1) -> Ru
 def log_softmax_has_the_gradient_of_softmax(x: Array, *, axis: int = -1) -> RuleResult:
     p = OPS["softmax"].rule(x, axis=axis)[0]
     return OPS["log_softmax"].rule(x, axis=axis)[0], (lambda g: g - p * np.sum(g, axis=axis, keepdims=True),)
-
-
-@right_rule("logsumexp", KIND_FORMULA)
-def logsumexp_saves_a_softmax(x: Array, *, axis: Axis = None, keepdims: bool = False) -> RuleResult:
-    y = OPS["logsumexp"].rule(x, axis=axis, keepdims=keepdims)[0]
-    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
-    p = e / np.sum(e, axis=axis, keepdims=True)
-    return y, (lambda g: np.reshape(g, keepdims_shape(x, axis)) * p,)
-
-
-@right_rule("cross_entropy", KIND_FORMULA)
-def cross_entropy_gathers_and_scatters(x: Array, target: Array, *, reduction: str = "mean") -> RuleResult:
-    axis = min(1, x.ndim - 1)
-    logp, place = OPS["log_softmax"].rule(x, axis=axis)[0], np.expand_dims(target.copy(), axis)
-    each = -np.squeeze(np.take_along_axis(logp, place, axis), axis)
-    n = x.dtype.type(target.size)
-    y = each if reduction == "none" else each.sum() / n if reduction == "mean" else each.sum()
-
-    def pull(g: Array) -> Array:
-        d = np.exp(logp)
-        np.put_along_axis(d, place, np.take_along_axis(d, place, axis) - 1, axis)
-        return d * (np.expand_dims(g, axis) if reduction == "none" else g / n if reduction == "mean" else g)
-
-    return y, (pull, None)
 
 
 @right_rule("layer_norm", KIND_FORMULA)

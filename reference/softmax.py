@@ -1,0 +1,57 @@
+"""Softmax along any axes, e / sum(e) with e = exp(x - max(x)), and what logsumexp and losses share with it.
+
+Where one element prevails its share is close to 1, and 1 - share and its logarithm are lost to rounding. Here
+both come from the sum of the other elements.
+
+Derivatives of that formula by way of e would lose digits. So e is a constant, and `share` knows its
+derivative by x.
+"""
+
+import numpy as np
+
+from gradspec.reference.axes import Axes
+from gradspec.reference.record import record
+from gradspec.reference.rule import VJP, Array
+
+PREVAILING_SHARE = 0.75
+"""At most one element has a larger share, however shares are rounded."""
+
+
+@record
+def shifted_exp(x: Array, top: Array) -> VJP:
+    """Return exp(x - top), as a constant."""
+    return np.exp(x - top), None
+
+
+@record
+def log_of_sum(e: Array, x: Array, top: Array, *, axis: Axes) -> VJP:
+    """Return the logarithm of the sum of e = exp(x - top) along the axes, of length 1 then, as a constant.
+
+    Terms are 1 where x = top. One of them is left to log1p: so a sum close to 1 loses no digits.
+    """
+    is_top = x == top
+    ties = np.sum(is_top, axis=axis, keepdims=True).astype(e.dtype)
+    others = np.sum(np.where(is_top, 0, e), axis=axis, keepdims=True) + (ties - 1)
+    # log 0 = -inf is the value where every term is exp(-inf).
+    with np.errstate(divide="ignore"):
+        return np.log1p(others), None
+
+
+@record
+def share(x: Array, e: Array, total: Array, *, axis: Axes) -> VJP:
+    """Return the softmax e / total of x along the axes; only x has a gradient."""
+    return e / total, (lambda g: pull_share(g, share(x, e, total, axis=axis), axis), None, None)
+
+
+def pull_share(g: Array, y: Array, axis: Axes) -> Array:
+    """Return the gradient of the softmax y."""
+    return balance(y * (g - np.sum(g * y, axis=axis, keepdims=True)), y, axis)
+
+
+def balance(d: Array, y: Array, axis: Axes) -> Array:
+    """Return a gradient d whose sum along the axes is 0, as of all functions of the softmax y alone.
+
+    Where an element prevails, large numbers have cancelled in its d; it becomes minus the sum of the others.
+    """
+    prevails = y > PREVAILING_SHARE
+    return np.where(prevails, -np.sum(np.where(prevails, 0, d), axis=axis, keepdims=True), d)
