@@ -35,7 +35,7 @@ FUNCTION(cos_, cos(x), -g * sin(x));
 FUNCTION(tanh_, tanh(x), g * (4 * slope_of_sigmoid(2 * x)));
 FUNCTION(sigmoid, sigmoid_of(x), g * slope_of_sigmoid(x));
 FUNCTION(relu, x <= 0 ? (A)0 : x, to_winner(x > 0, x == 0, g));
-FUNCTION(silu, x * sigmoid_of(x), g * sigmoid_of(x) * (1 + x * sigmoid_of(-x)));
+FUNCTION(silu, x * sigmoid_of(x), g * (sigmoid_of(x) + x * slope_of_sigmoid(x)));
 FUNCTION(softplus, (x <= 0 ? (A)0 : x) + log1p(exp(x < 0 ? x : -x)), g * sigmoid_of(x));
 
 #define SQRT_HALF 0.70710678118654752440

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-import mpmath
+import mpmath  # type: ignore[import-untyped]
 
 Numbers = tuple[float, ...]
 Exact = list[Any]  # of mpmath's numbers
