@@ -47,7 +47,9 @@ SCALES_FAR_FROM_ZERO = (1e2, 1e3, 1e4, 1e6, 1e8, 1e10)
 """How far numbers lie from zero in units of their differences, where the dtype can tell them apart."""
 
 SCALES_FAR_FROM_ZERO_16_BIT = {"float16": (30.0,), "bfloat16": (6.0,)}
-STEPS_FAR_FROM_ZERO = (0, 1, -1, 0.5, -1.5, 2, -0.75, 1.25)
+STEPS_FAR_FROM_ZERO = np.random.default_rng(0).permutation(np.arange(-30, 31)) / 16
+"""How these numbers differ: in as many ways as there are elements, so that roundings do not add up."""
+
 
 EXPONENTS_OF_SIZES = range(-20, 41)  # of elementwise ops: no power of two between is left out
 MAX_EXPONENT_FLOAT16 = 14

@@ -12,6 +12,7 @@ Does not see: how many ties share a gradient, and how, if there are many; which 
 meet; and what depends on more than 66,049 elements.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case, exact_dtype
-from gradspec.properties.cases.evaluate import differentiate, forward, run_spec
+from gradspec.properties.cases.evaluate import Result, differentiate, forward, run_spec
 from gradspec.properties.cases.rare import LARGE_SIZE, PERIOD
 from gradspec.properties.judging.formula_samples import ConvertToPrecision
 from gradspec.properties.judging.judge import (
@@ -71,6 +72,8 @@ def _judge(backend: Backend, case: Case) -> Judgement:
     exact = judge.exact
     if not all(np.all(np.isfinite(x)) for x in (exact.value, *exact.gradients.values())):
         return extremes_go_where_the_spec_says(backend, case)
+    if max(x.size for x in case.inputs) >= LARGE_SIZE:
+        return _judge_long_sums_of_large_case(backend, case, judge)
     judgements = [judge.judge_value(forward(backend, case))]
     if case.differentiable_inputs:
         result = differentiate(backend, case)
@@ -81,6 +84,30 @@ def _judge(backend: Backend, case: Case) -> Judgement:
             judgements += [_judge_alone(case, i, result.gradients) for i in case.differentiable_inputs]
         else:
             judgements.append(judge.judge_gradients(result.gradients))
+    return combine_judgements(judgements)
+
+
+def _judge_long_sums_of_large_case(backend: Backend, case: Case, judge: Judge) -> Judgement:
+    """Judge a large case of an op that combines elements.
+
+    A sum of n numbers of one sign, one after the other, is off by up to n / 2 units in the last place, and
+    always in the same direction where they are alike. So much is allowed of every result.
+    """
+
+    def judge_part(what: str, got: Array, part: Callable[[Result], Array]) -> Judgement:
+        exact = part(judge.exact)
+        scale = 0 if exact.dtype.kind in "biu" else LARGE_SIZE / 2 / ALLOWED_FACTOR * np.abs(exact)
+        return judge.judge(what, got, part, scale=scale)
+
+    judgements = [judge_part("value", forward(backend, case), lambda r: r.value)]
+    if case.differentiable_inputs:
+        gradients = differentiate(backend, case).gradients
+        if case.op.kinks and not case.is_smooth:
+            return combine_judgements([*judgements, _judge_shares(case, gradients)])
+        judgements += [
+            judge_part(f"gradient of {n}", d, lambda r, n=n: r.gradients[n])  # type: ignore[misc]
+            for n, d in gradients.items()
+        ]
     return combine_judgements(judgements)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from gradspec.backends import Backend, load
@@ -358,7 +358,9 @@ def test_the_spec_passes(op: str) -> None:
 def test_every_run_tries_every_kind(seed: int) -> None:
     tried = []
 
-    @settings(max_examples=18, database=None, phases=[Phase.generate], suppress_health_check=[*HealthCheck])
+    @settings(
+        max_examples=18, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+    )
     @given(kind=st.sampled_from(RARE_KINDS))
     def draw(kind: RareKind) -> None:
         tried.append(kind)
