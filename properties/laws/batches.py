@@ -161,7 +161,8 @@ def _judge_sum(
     """Judge whether the gradient of an argument that all members share is the sum of their gradients.
 
     The sum of n numbers, in any order, is off by at most n units in the last place of the sum of their sizes;
-    and every member may be off by the noise of the case.
+    and every member may be off by the noise of the case. There are not just as many numbers as members: what
+    is a sum within each member may be added up with all the others, one by one, as rows of further axes are.
     """
     terms, dtype = np.stack(member_gradients).astype(exact_dtype(case.dtype)), dtype_of(case.dtype)
     exact, size = times * terms.sum(0), times * np.abs(terms).sum(0)
@@ -170,7 +171,8 @@ def _judge_sum(
     with np.errstate(all="ignore"):
         noise = judge.measure_noise_of_any_formula(lambda r: r.gradients[name], JITTERED_COPY_COUNTS[1])
         eps = float(ml_dtypes.finfo(dtype).eps)
-        allowed = ALLOWED_FACTOR * times * noise + len(terms) * times * eps * size + ulp(exact, dtype)
+        most = times * max(case.cotangent.size, *(x.size for x in case.inputs))
+        allowed = ALLOWED_FACTOR * times * noise + most * eps * size + ulp(exact, dtype)
         error, decidable = np.abs(got.astype(exact.dtype) - exact), np.isfinite(exact) & np.isfinite(allowed)
         if wrong := np.argwhere(decidable & ~(error <= allowed)).tolist():
             at = tuple(wrong[0])

@@ -1,11 +1,13 @@
 """The laws of batches and of symmetries catch their faults, some of which no other law can see."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from gradspec.properties.cases.case import Case
 from gradspec.properties.laws.batches import a_batch_equals_its_members
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.symmetries import symmetries_are_kept
@@ -109,6 +111,29 @@ def test_some_faults_are_seen_by_no_other_law(op: str, rule: Rule) -> None:
     backend = make_backend_of_rules(**{op: rule})
     assert not find_violation(value_agrees, backend)
     assert not find_violation(every_gradient_agrees, backend, smooth=True)
+
+
+def prod_in_the_dtype_itself(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJP:
+    y, pullbacks = OPS["prod"].rule(x.astype(np.float32), axis=axis, keepdims=keepdims)
+    product = x.dtype.type(1)
+    for factor in x.ravel():
+        product = product * factor
+    return np.full_like(x, product, shape=y.shape), pullbacks
+
+
+def test_a_product_may_underflow_in_one_order_and_not_in_another() -> None:
+    case = Case.of("prod", "float16", [[2**-12, 2**-13, 2**10, 2**5]], {"axis": None}, 1.0)
+    assert prod_in_the_dtype_itself(*case.inputs)[0] == 0
+    backend = replace(make_backend_of_rules(prod=prod_in_the_dtype_itself), dtypes=frozenset({"float16"}))
+    assert symmetries_are_kept(backend, case).verdict == "agree"
+
+
+def test_a_sum_over_members_may_add_up_what_is_a_sum_within_each_of_them() -> None:
+    """Here 8 rows of 550 members, one by one: that is off by more units than there are members."""
+    g = np.zeros((8, 1, 4))
+    g[:4, 0] = [[0, 0, 0.8, 0.8], [0, 0, -2, 0.8], [-1, 0.6, 0.6, 1], [2, -1, 0.8, -0.5]]
+    case = Case.of("linear", "float64", [np.zeros((8, 1, 1)), np.zeros((4, 1)), np.zeros(4)], {}, g)
+    assert a_batch_equals_its_members(make_backend_of_rules(linear=linear), case).verdict == "agree"
 
 
 def test_sums_may_be_in_any_order() -> None:
