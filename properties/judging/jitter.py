@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from functools import cache, cached_property
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -18,8 +19,23 @@ import numpy as np
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.rule import Array
 
-_EXACT_UFUNCS = {np.negative, np.absolute, np.sign, np.maximum, np.minimum}
+EXACT_UFUNCS = {np.negative, np.absolute, np.sign, np.maximum, np.minimum}
 """These never round, whatever the numbers."""
+
+
+class Limits(NamedTuple):
+    """The spacing of the numbers of a dtype at 1, the smallest positive one and the largest."""
+
+    spacing: float
+    smallest: float
+    largest: float
+
+
+@cache
+def get_limits(dtype: np.dtype[Any]) -> Limits:
+    """Return the limits of a dtype of floats; asking NumPy each time would take longer than a jitter."""
+    info = ml_dtypes.finfo(dtype)
+    return Limits(float(info.eps), float(info.smallest_subnormal), float(info.max))
 
 
 class JitterSource:
@@ -30,7 +46,7 @@ class JitterSource:
             but do not overflow as their squares would.
         compute_eps: The spacing of its numbers at 1.
         largest: The largest of its numbers.
-        rng: The source of randomness.
+        seed: The seed of all that is random.
         spacing: The spacing, at 1, of the numbers of the dtype itself.
         smallest: The smallest positive number of the dtype itself.
         peak: The largest number met so far.
@@ -38,12 +54,17 @@ class JitterSource:
     """
 
     def __init__(self, dtype: np.dtype[Any], seed: int) -> None:
-        info = ml_dtypes.finfo(dtype)
+        self.seed = seed
         self.compute_dtype = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
-        self.rng = np.random.default_rng(seed)
-        self.spacing, self.smallest = float(info.eps), float(info.smallest_subnormal)
-        self.compute_eps = float(np.finfo(self.compute_dtype).eps)
-        self.largest, self.peak, self.trough = float(np.finfo(self.compute_dtype).max), 0.0, np.inf
+        limits, compute_limits = get_limits(dtype), get_limits(self.compute_dtype)
+        self.spacing, self.smallest = limits.spacing, limits.smallest
+        self.compute_eps, self.largest = compute_limits.spacing, compute_limits.largest
+        self.peak, self.trough = 0.0, np.inf
+
+    @cached_property
+    def rng(self) -> np.random.Generator:
+        """The source of randomness."""
+        return np.random.default_rng(self.seed)
 
     def record_sizes(self, sizes: Array) -> bool:
         """Record how large and how small these numbers are, or may be in another order of operations.
@@ -104,6 +125,27 @@ class JitterSource:
         off = np.sum(partial * signs, axis=-1) * (self.compute_eps / 2)
         return np.where(np.isfinite(off), off, 0)
 
+    def round_result(
+        self, ufunc: np.ufunc, method: str, inputs: Sequence[Any], axis: Any, result: Any
+    ) -> Any:
+        """Return the result of an operation as it may be if it is rounded otherwise, and record what it met.
+
+        Args:
+            ufunc: The function.
+            method: The method of it that was called.
+            inputs: What it was called with, none of it a `JitteredArray`.
+            axis: The axes, where the method is "reduce".
+            result: What it returned.
+        """
+        is_float = result.dtype.kind == "f"
+        if method == "reduce":
+            self.record_partial_results(ufunc, inputs[0], axis)
+            if ufunc is np.add and is_float:
+                result = result + self.draw_summation_error(inputs[0], axis, result).astype(result.dtype)
+        if method == "__call__" and is_float:
+            self.record_overflow(ufunc, result, inputs)
+        return self.jitter(result) if is_float and ufunc not in EXACT_UFUNCS else result
+
     def jitter(self, x: Any) -> Array:
         """Return x with each element moved by about one unit in the last place, up or down.
 
@@ -134,25 +176,19 @@ def use_jitter(rounding: JitterSource) -> Iterator[None]:
 
 
 class JitteredArray(np.ndarray[Any, Any]):
-    """An array whose every operation is followed by a `JitterSource.jitter`, while one is in use."""
+    """An array whose every operation is followed by `JitterSource.round_result`, while one is in use."""
 
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any
     ) -> Any:
-        result = getattr(ufunc, method)(*map(_view_as_plain, inputs), **kwargs)
-        # A Python function made into a ufunc returns objects.
-        if getattr(result, "dtype", None) == np.object_:
-            result = result.astype(inputs[0].dtype)
-        rounding = _current_jitter.get()
-        if rounding and method == "reduce":
-            x, axis = _view_as_plain(inputs[0]), kwargs.get("axis", 0)
-            rounding.record_partial_results(ufunc, x, axis)
-            if ufunc is np.add and result.dtype.kind == "f":
-                result = result + rounding.draw_summation_error(x, axis, result).astype(result.dtype)
-        if rounding and method == "__call__" and getattr(result, "dtype", np.dtype(bool)).kind == "f":
-            rounding.record_overflow(ufunc, result, [*map(_view_as_plain, inputs)])
-        if rounding and ufunc not in _EXACT_UFUNCS and getattr(result, "dtype", np.dtype(bool)).kind == "f":
-            result = rounding.jitter(result)
+        plain = [x.view(np.ndarray) if isinstance(x, JitteredArray) else x for x in inputs]
+        result = getattr(ufunc, method)(*plain, **kwargs)
+        if isinstance(result, np.ndarray | np.generic):
+            # A Python function made into a ufunc returns objects.
+            if result.dtype == np.object_:
+                result = result.astype(inputs[0].dtype)
+            if rounding := _current_jitter.get():
+                result = rounding.round_result(ufunc, method, plain, kwargs.get("axis", 0), result)
         if out:
             out[0][...] = result
             return out[0]
@@ -163,8 +199,6 @@ class JitteredArray(np.ndarray[Any, Any]):
 
 
 def _view_as_jittered(x: Any) -> Any:
-    return np.asarray(x).view(JitteredArray) if isinstance(x, np.ndarray | np.generic) else x
-
-
-def _view_as_plain(x: Any) -> Any:
-    return x.view(np.ndarray) if isinstance(x, JitteredArray) else x
+    if isinstance(x, np.ndarray):
+        return x.view(JitteredArray)
+    return np.asarray(x).view(JitteredArray) if isinstance(x, np.generic) else x
