@@ -1,6 +1,5 @@
 """Samples of a formula: its outcome as it is, and with every operation off by a unit in the last place."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from gradspec.properties.cases.case import dtype_of
 from gradspec.properties.judging.jitter import JitteredArray, JitterSource, use_jitter
+from gradspec.properties.judging.quick_jitter import QuickJitterSource
 from gradspec.reference.rule import Array
 
 OVERFLOW_HEADROOM = 256  # within this factor of overflow, another order of operations may overflow
@@ -25,17 +25,29 @@ class FormulaSamples(Generic[T]):
     def __init__(self, dtype: str, compute: Compute[T]) -> None:
         self.dtype, self.compute = dtype, compute
         self._samples: list[T] = []
+        self._all_ordinary = True
         # The largest and the smallest number that the jittered copies met on their way.
         self._peak, self._trough = 0.0, np.inf
 
     def compute_samples(self, copies: int) -> list[T]:
         """Return outcomes at the precision of the dtype: the plain one, then those of the jittered copies."""
         while len(self._samples) <= copies:
-            sample, rounding = _compute_at_precision(self.compute, self.dtype, seed=len(self._samples))
+            sample, rounding = self._compute_sample(seed=len(self._samples))
             self._samples.append(sample)
             self._peak = max(self._peak, rounding.peak)
             self._trough = min(self._trough, rounding.trough)
         return self._samples[: copies + 1]
+
+    def _compute_sample(self, seed: int) -> tuple[T, JitterSource]:
+        """Return the plain outcome (seed 0) or a jittered one, and what rounded it."""
+        if seed and self._all_ordinary:
+            quick = QuickJitterSource(dtype_of(self.dtype), seed)
+            sample = _compute_at_precision(self.compute, quick, jittered=True)
+            self._all_ordinary = quick.look_at_numbers()
+            if self._all_ordinary:
+                return sample, quick
+        rounding = JitterSource(dtype_of(self.dtype), seed)
+        return _compute_at_precision(self.compute, rounding, jittered=seed > 0), rounding
 
     @property
     def near_overflow(self) -> bool:
@@ -63,24 +75,22 @@ class FormulaSamples(Generic[T]):
 
 def compute_quietly(compute: Compute[T], convert: ConvertToPrecision) -> T:
     """Return compute(convert) without NumPy's warnings: overflow and 0/0 are part of the answer here."""
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore", RuntimeWarning)
+    with np.errstate(all="ignore"):
         return compute(convert)
 
 
-def _compute_at_precision(compute: Compute[T], dtype: str, seed: int) -> tuple[T, JitterSource]:
-    """Return the outcome at the precision of a dtype, plain (seed 0) or jittered, and what rounded it.
+def _compute_at_precision(compute: Compute[T], rounding: JitterSource, jittered: bool) -> T:
+    """Return the outcome at the precision of a source of jitter, plain or jittered.
 
     16-bit floats are computed in float32 and rounded at the end: once, apart from the jitter.
     """
-    rounding = JitterSource(dtype_of(dtype), seed)
 
     def convert(x: Array) -> Array:
         x = x.astype(rounding.compute_dtype)
-        return rounding.jitter(x).view(JitteredArray) if seed else x
+        return rounding.jitter(x).view(JitteredArray) if jittered else x
 
     with use_jitter(rounding):
-        return compute_quietly(compute, convert), rounding
+        return compute_quietly(compute, convert)
 
 
 def _cast(x: Array, dtype: np.dtype[Any]) -> Array:

@@ -201,6 +201,8 @@ def make_grid_case(op: Op, dtype: str, keywords: Mapping[str, Any]) -> Case:
     """Return a case of a function of one argument: numbers of all sizes that matter, and of both signs."""
     sizes = 2.0**LOGARITHMS_OF_GRID
     candidates = np.concatenate([[0.0], sizes, -sizes]).astype(dtype_of(dtype))
-    x = np.array([number for number in candidates if float(number) in op.domain(0)], candidates.dtype)
+    domain = op.domain(0)
+    assert isinstance(domain, Interval)
+    x = np.array([number for number in candidates if float(number) in domain], candidates.dtype)
     block = np.random.default_rng(0).integers(0, 256, 64, np.uint8)
     return Case(op, dtype, (x,), dict(keywords), fill_cotangent(dtype, x.shape, block))

@@ -7,7 +7,7 @@ import pytest
 
 from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.cases.evaluate import run_spec
-from gradspec.properties.judging.judge import Judge
+from gradspec.properties.judging.judge import JITTERED_COPY_COUNTS, Judge
 from gradspec.reference.rule import Array
 
 RNG = np.random.default_rng(0)
@@ -112,3 +112,13 @@ def test_where_everything_cancels_nothing_is_said_of_small_errors() -> None:
     exact = run_spec(judge.case).gradients["x"]
     assert judge.judge_gradient("x", exact).verdict in ("agree", "undecidable")
     assert judge.judge_gradient("x", exact + np.float16(1000)).verdict == "disagree"
+
+
+def test_what_the_plain_run_explains_needs_no_jittered_copies() -> None:
+    """As a library's own result often is, this is what the same formula gives in NumPy."""
+    case = CASES["a layer in float32"]
+    judge = Judge(case)
+    assert judge.judge_gradients(run_spec(case).gradients).verdict == "agree"
+    assert len(judge._samples) == 1
+    judge.judge_gradient("x", 2 * run_spec(case).gradients["x"])
+    assert len(judge._samples) == 1 + JITTERED_COPY_COUNTS[-1]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-import mpmath  # type: ignore[import-untyped]
+import mpmath
 
 Numbers = tuple[float, ...]
 Exact = list[Any]  # of mpmath's numbers
