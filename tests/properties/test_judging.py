@@ -119,6 +119,6 @@ def test_what_the_plain_run_explains_needs_no_jittered_copies() -> None:
     case = CASES["a layer in float32"]
     judge = Judge(case)
     assert judge.judge_gradients(run_spec(case).gradients).verdict == "agree"
-    assert len(judge._samples) == 1
+    assert len(judge.samples._samples) == 1
     judge.judge_gradient("x", 2 * run_spec(case).gradients["x"])
-    assert len(judge._samples) == 1 + JITTERED_COPY_COUNTS[-1]
+    assert len(judge.samples._samples) == 1 + JITTERED_COPY_COUNTS[-1]
