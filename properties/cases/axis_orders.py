@@ -1,6 +1,5 @@
 """Cases in which every order of the axes in memory meets every array: channels last among them."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -19,7 +18,9 @@ N_CASES_IN_ORDERS = 24  # as many as there are orders of four axes
 ORDER_STEPS = 5, 7, 11, 13  # how far each array moves on: prime to 24, so that it meets all its orders
 
 
-def iterate_cases_in_every_order(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
+def iterate_cases_in_every_order(
+    op: Op, dtypes: Sequence[str], part: int = 0, parts: int = 1
+) -> Iterator[Case]:
     """Yield cases of as many axes as the op takes, until each array has met every order of its axes.
 
     Inputs and cotangent meet them at different times, and each also meets C order beside others that are not.
@@ -27,8 +28,12 @@ def iterate_cases_in_every_order(op: Op, dtypes: Sequence[str]) -> Iterator[Case
     Args:
         op: The op.
         dtypes: The dtypes, taken in turn.
+        part: Which of the parts, from 0 on.
+        parts: Into how many parts the cases are split.
     """
-    for k, dtype in zip(range(N_CASES_IN_ORDERS), itertools.cycle(dtypes)):
+    for k in range(part, N_CASES_IN_ORDERS, parts):
+        # From round to round another dtype, so that it does not depend on the part.
+        dtype = dtypes[(k + k // len(dtypes)) % len(dtypes)]
         rng = np.random.default_rng(k)
         call = draw_largest_call(op, k, AXIS_LENGTHS_IN_ORDERS)
         case = fill_case(op, call, dtype, draw_byte_block(call, rng))

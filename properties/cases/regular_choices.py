@@ -1,7 +1,6 @@
 """Sources of choices for calls that are made on purpose: of many axes, or with an axis of a given length."""
 
 import math
-from collections.abc import Sequence
 from functools import cache
 
 from gradspec.reference.calls import Call, IntegerArrayBelow, SeededChoices
@@ -44,7 +43,8 @@ class OneLongAxisChoices(SeededChoices):
         return self.integer(low, min(low + 2, high))
 
 
-def draw_largest_call(op: Op, seed: int, lengths: Sequence[int]) -> Call:
+@cache
+def draw_largest_call(op: Op, seed: int, lengths: tuple[int, ...]) -> Call:
     """Return the call with most elements of several that have as many axes as there may be.
 
     Args:

@@ -358,9 +358,7 @@ def test_the_spec_passes(op: str) -> None:
 def test_every_run_tries_every_kind(seed: int) -> None:
     tried = []
 
-    @settings(
-        max_examples=18, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=18, database=None, phases=[Phase.generate])
     @given(kind=st.sampled_from(RARE_KINDS))
     def draw(kind: RareKind) -> None:
         tried.append(kind)
