@@ -186,7 +186,10 @@ def _draw_arg_reduction(choose: Choices) -> Call:
 
 def _fit_axis(axis: int | None, ndim: int) -> int | None:
     """Return the axis for NumPy's argmax, which takes no tuple: of no dimensions, None."""
-    return None if fit_axes(axis, ndim) == () else axis
+    if ndim or axis is None:
+        return axis
+    normalize_axes(axis, ndim)
+    return None
 
 
 @op(_draw_arg_reduction, kinks=extreme_ties(1))
