@@ -40,6 +40,7 @@ def _log_softmax(x: Exact) -> Exact:
 ROW_FUNCTIONS: dict[str, Callable[[Exact], Exact]] = {
     "softmax": lambda x: list(map(mpmath.exp, _log_softmax(x))),
     "log_softmax": _log_softmax,
+    "logsumexp": lambda x: [mpmath.log(mpmath.fsum(map(mpmath.exp, x)))],
     "cross_entropy 0": lambda x: [-_log_softmax(x)[0]],
     "cross_entropy 1": lambda x: [-_log_softmax(x)[1]],
 }
@@ -65,6 +66,11 @@ class Example(NamedTuple):
             for derivative in (differentiate(self.value, inputs[:n], i) for i in range(n))
         ]
 
+    def second_derivative(self, inputs: Exact) -> Exact:
+        """Return the derivative by x of <gradient, v>, where the inputs are x, the cotangent and v."""
+        first, v = inputs[: -len(self.x)], inputs[-len(self.x) :]
+        return [mpmath.fdot(v, differentiate(self.gradient, first, i)) for i in range(len(self.x))]
+
 
 def differentiate(f: Callable[[Exact], Exact], x: Exact, i: int) -> Exact:
     """Return the derivative of each element of f by the i-th of x."""
@@ -84,6 +90,14 @@ def compute_exactly(example: Example) -> tuple[tuple[Exact, Exact], ...]:
             (f(inputs), measure_units(f, inputs))
             for f, inputs in ((example.value, x), (example.gradient, x + g))
         )
+
+
+@cache
+def compute_second_exactly(example: Example, v: Numbers) -> tuple[Exact, Exact]:
+    """Return the second derivative along v, with the size of a unit."""
+    with mpmath.workdps(DIGITS):
+        inputs = [mpmath.mpf(a) for a in (*example.x, *example.g, *v)]
+        return example.second_derivative(inputs), measure_units(example.second_derivative, inputs)
 
 
 def measure_units(f: Callable[[Exact], Exact], inputs: Exact) -> Exact:

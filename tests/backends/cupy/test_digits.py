@@ -13,7 +13,14 @@ import pytest
 
 from gradspec.backends import Backend
 from tests.backends.checks import DTYPES
-from tests.backends.cupy.exact_examples import ROW_FUNCTIONS, Exact, Example, Numbers, compute_exactly
+from tests.backends.cupy.exact_examples import (
+    ROW_FUNCTIONS,
+    Exact,
+    Example,
+    Numbers,
+    compute_exactly,
+    compute_second_exactly,
+)
 from tests.backends.cupy.kernels_under_test import cupy_backends, launch, needs_compiler
 
 pytestmark = [pytest.mark.rotating, needs_compiler]
@@ -58,6 +65,7 @@ EXAMPLES = [
     *(Example(name, places, tuple(1.5 - k for k in range(len(places)))) for name, places in PLACES.items()),
     *(Example(name, x, g) for name in ("softmax", "log_softmax") for x in ROWS for g in ROW_COTANGENTS),
     *(Example(f"cross_entropy {t}", x, (g,)) for t in (0, 1) for x in ROWS for g in (1, -0.75)),
+    *(Example("logsumexp", x, (-0.75,)) for x in (*ROWS, (-18.0, 2**-10 - 2**-18, -40.0, -41.0))),
 ]
 
 
@@ -98,12 +106,16 @@ def run(backend: Backend, example: Example, dtype: str, placing: Placing) -> tup
     """Return what the backend gives for the value and the gradient: (copies, elements)."""
     op, _, variant = example.name.partition(" ")
     to_backend, number = backend.from_numpy, DTYPES[dtype]
-    if op not in ("softmax", "log_softmax", "cross_entropy"):
+    if example.name not in ROW_FUNCTIONS:
         keywords = {"approximate": variant} if variant else {}
         x, g = (to_backend(np.tile(np.asarray(a, number), (5, 1))) for a in (example.x, example.g))
         value, pull = backend.vjp(lambda x: backend.ops[op](x, **keywords), x)
         return backend.to_numpy(value), backend.to_numpy(pull(g)[0])
     x = to_backend(placing.spread(example.x, -np.inf, number))
+    if op == "logsumexp":
+        value, pull = backend.vjp(lambda x: backend.ops[op](x, axis=placing.axis), x)
+        g = to_backend(np.full(value.shape, example.g[0], number))
+        return backend.to_numpy(value).reshape(-1, 1), placing.gather(backend.to_numpy(pull(g)[0]))
     if op == "cross_entropy":
         losses = placing.shape[: placing.axis] + placing.shape[placing.axis + 1 :]
         target = to_backend(np.full(losses, placing.at[int(variant)]))
@@ -161,8 +173,40 @@ def measure_distance(y: Any, exact: Exact, units: Exact, dtype: str) -> Any:
 
 
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES)
-def test_no_digit_is_lost(dtype: str) -> None:
-    assert list(find_lost_digits(cupy_backends.gpu(), dtype)) == []
+@pytest.mark.parametrize("make_backend", [cupy_backends.gpu, cupy_backends.composed])
+def test_no_digit_is_lost(make_backend: Any, dtype: str) -> None:
+    assert list(find_lost_digits(make_backend(), dtype)) == []
+
+
+SECOND_ORDER_EXAMPLES = [
+    *(Example(name, (x,), (1.5,)) for name, places in PLACES.items() for x in places),
+    *(Example(name, x, ROW_COTANGENTS[0]) for name in ("softmax", "log_softmax") for x in ROWS),
+    *(Example("logsumexp", x, (-0.75,)) for x in ROWS),
+]
+SECOND_ORDER_DIRECTION = (-1.25, 0.75, 1.75, 0.5)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_no_digit_of_a_second_derivative_is_lost(dtype: str) -> None:
+    """What is recorded is not computed by kernels: both backends have the same second derivatives."""
+    backend: Backend = cupy_backends.gpu()
+    far_off = []
+    for example in SECOND_ORDER_EXAMPLES:
+        op, _, variant = example.name.partition(" ")
+        keywords: dict[str, Any] = {"approximate": variant} if variant else {}
+        keywords |= {"axis": -1} if example.name in ROW_FUNCTIONS else {}
+
+        def pull(x: Any, g: Any, op: str = op, keywords: Any = keywords) -> Any:
+            return backend.vjp(lambda x: backend.ops[op](x, **keywords), x)[1](g)[0]
+
+        g = np.reshape(example.g, () if op == "logsumexp" else -1)
+        v = SECOND_ORDER_DIRECTION[: len(example.x)]
+        x, g, along = (backend.from_numpy(np.asarray(a, dtype)) for a in (example.x, g, v))
+        y = backend.to_numpy(backend.vjp(pull, x, g)[1](along)[0])
+        distances = measure_distance(y[None], *compute_second_exactly(example, v), dtype)
+        if not (np.isfinite(y).all() and np.all(distances <= MAX_UNITS)):
+            far_off.append(f"{example}: {y}, off by {distances}")
+    assert far_off == []
 
 
 FORMULAS = {
