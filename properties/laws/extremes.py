@@ -111,7 +111,7 @@ def _judge_part(
     if not np.any(smooth & (classify(got) != kinds)):
         judgement = _judge_closeness(judge, what, got, part, smooth & (kinds == FINITE))
         distorts_noise = judge.near_overflow or judge.relative_underflow_error
-        if judgement.verdict == "agree" and not distorts_noise:
+        if judgement.verdict in ("agree", "lossy") and not distorts_noise:
             return replace(
                 judgement, informative=bool(np.any(smooth & _where_samples_agree(judge, part, kinds, 0)))
             )
