@@ -9,7 +9,7 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import Result, run_on_backend
 from gradspec.properties.cases.observed.symmetries import is_symmetric, observe_symmetries
-from gradspec.properties.cases.symmetries import Symmetry
+from gradspec.properties.cases.symmetries import Change, Symmetry
 from gradspec.properties.judging.judge import Judge, Judgement, combine_judgements
 
 
@@ -19,20 +19,24 @@ def symmetries_are_kept(backend: Backend, case: Case) -> Judgement:
     Both answers are the backend's own, so that its choices at kinks do not matter. Which symmetries the op
     has was observed on other cases: before a backend is called wrong, the spec must have it on this one.
     """
-    return combine_judgements(
-        [
-            _judge_symmetry(backend, case, symmetry)
-            for symmetry in observe_symmetries(case.op)
-            if symmetry.applies_to(case)
-        ]
-    )
+    judgements: list[Judgement] = []
+    results_before: dict[Change, Result] = {}  # several symmetries start from the same case
+    for symmetry in observe_symmetries(case.op):
+        if symmetry.applies_to(case):
+            case_before = symmetry.prepare_case(case)
+            if symmetry.prepare not in results_before:
+                results_before[symmetry.prepare] = run_on_backend(backend, case_before)
+            before = results_before[symmetry.prepare]
+            judgements.append(_judge_symmetry(backend, case, symmetry, case_before, before))
+    return combine_judgements(judgements)
 
 
-def _judge_symmetry(backend: Backend, case: Case, symmetry: Symmetry) -> Judgement:
+def _judge_symmetry(
+    backend: Backend, case: Case, symmetry: Symmetry, case_before: Case, before: Result
+) -> Judgement:
     """Judge one symmetry: compare the result after the change with the one before, changed accordingly."""
-    case_before = symmetry.prepare_case(case)
     case_after = symmetry.change_case(case_before)
-    before, got = run_on_backend(backend, case_before), run_on_backend(backend, case_after)
+    got = run_on_backend(backend, case_after)
     judge = Judge(case_after)
     value = symmetry.value(before.value, case)
     judgements = [
