@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from gradspec.properties.cases.case import Case, dtype_of
+from gradspec.properties.cases.evaluate import run_spec
 from gradspec.properties.cases.filling import fill_cotangent
 from gradspec.properties.cases.infinities import find_ordinary_infinities
 from gradspec.reference.domains import Interval
@@ -22,7 +23,8 @@ P_CONSTANT_ARRAY = 0.25  # of an array of one number throughout: any, or as ofte
 P_SINGLE_EXTREME = 0.25  # of an array with one extreme number among ordinary ones, most often a special one
 
 P_MASKED = 0.4  # of a case of an op that takes infinities as ordinary numbers
-P_IN_ONE_ROW = 0.5  # of another case in which only one row of each array is extreme
+P_IN_ONE_ROW = 0.6  # of another case in which only one row of each array is extreme
+P_ROW_OF_ONE_VALUE = 0.75  # of a row that is what goes into one element of the value
 
 
 @cache
@@ -53,16 +55,16 @@ N_KINDS_OF_EXTREMES = len(extreme_alphabets(Interval(), "float64"))
 def make_extreme(case: Case, rng: np.random.Generator) -> Case:
     """Return the case with some or all of the floats in its inputs made extreme, each array in one way.
 
-    Often it is masked instead (`_mask`), if the op takes infinities as ordinary numbers somewhere; and often
-    what is extreme lies in one row of each array, so that there are others to be judged beside it.
+    Often it is masked instead, if the op takes infinities as ordinary numbers somewhere; and often only what
+    goes into one element of the value is extreme, so that there are others to be judged beside it.
     """
     maskable = [i for i in range(len(case.inputs)) if find_ordinary_infinities(case.op, i)]
     if maskable and rng.random() < P_MASKED:
-        return _mask_arrays(case, maskable, rng)
+        return mask_arrays(case, maskable, rng)
     inputs = []
     same_kind_in_all = rng.random() < P_SAME_KIND_IN_ALL
     kind_in_all = rng.integers(N_KINDS_OF_EXTREMES)
-    in_one_row = not case.op.elementwise and rng.random() < P_IN_ONE_ROW
+    rows = pick_rows(case, rng) if not case.op.elementwise and rng.random() < P_IN_ONE_ROW else None
     for i, x in enumerate(case.inputs):
         domain = case.op.domain(i)
         if isinstance(domain, Interval):
@@ -76,14 +78,14 @@ def make_extreme(case: Case, rng: np.random.Generator) -> Case:
                 letters, picked = rng.choice(letters, 1), np.full(x.shape, True)
             elif p < P_CONSTANT_ARRAY + P_SINGLE_EXTREME:
                 picked = np.arange(x.size).reshape(x.shape) == rng.integers(max(x.size, 1))
-            if in_one_row:
-                picked = picked & _pick_row(x.shape, rng) & (i == 0 or rng.random() < 1 / 2)
+            if rows:
+                picked = picked & rows[i] & (i == 0 or rng.random() < 1 / 2)
             x = np.where(picked, letters[rng.integers(len(letters), size=x.shape)], x)
         inputs.append(x)
     return replace(case, inputs=tuple(inputs))
 
 
-def _mask_arrays(case: Case, maskable: Sequence[int], rng: np.random.Generator) -> Case:
+def mask_arrays(case: Case, maskable: Sequence[int], rng: np.random.Generator) -> Case:
     """Return the case with infinities among ordinary numbers, as masks have them.
 
     They are scattered over an array, or fill a row of it, or both.
@@ -93,26 +95,42 @@ def _mask_arrays(case: Case, maskable: Sequence[int], rng: np.random.Generator) 
         maskable: The numbers of the inputs that take an infinity as an ordinary number.
         rng: The source of randomness.
     """
-    inputs = list(case.inputs)
+    inputs, rows = list(case.inputs), pick_rows(case, rng)
     for i in maskable:
-        x = inputs[i]
-        how = rng.choice(["scattered", "row", "both"])
-        masked = np.full(x.shape, False)
-        if how != "row":
-            masked |= rng.random(x.shape) < rng.choice([0.2, 0.5])
-        if how != "scattered":
-            masked |= _pick_row(x.shape, rng)
+        x, how = inputs[i], rng.choice(["scattered", "row", "both"])
+        masked = np.full(x.shape, False) if how == "row" else rng.random(x.shape) < rng.choice([0.2, 0.5])
+        masked |= False if how == "scattered" else rows[i]
         inputs[i] = np.where(masked, rng.choice(find_ordinary_infinities(case.op, i)), x).astype(x.dtype)
     return replace(case, inputs=tuple(inputs))
 
 
-def _pick_row(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    """Return where one place along one axis is, of length above 1 if there is one; that is one row or column."""
+def pick_rows(case: Case, rng: np.random.Generator) -> list[Array]:
+    """Return for each input where a row of it is: what goes into one element of the value, or one axis has.
+
+    What goes into an element is what gets a gradient of NaN from a cotangent that is NaN there. (Where an
+    array has more to it, as the loser of a maximum, it is the next best.)
+    """
+    parts: dict[str, Array] = {}
+    if case.cotangent.size and rng.random() < P_ROW_OF_ONE_VALUE:
+        wide = case.map_float_arrays(lambda x: x.astype(np.float64))
+        cotangent = np.zeros_like(wide.cotangent)
+        cotangent.flat[rng.integers(cotangent.size)] = np.nan
+        with np.errstate(all="ignore"):
+            gradients = run_spec(replace(wide, cotangent=cotangent)).gradients
+        parts = {name: np.isnan(gradient) for name, gradient in gradients.items()}
+    return [
+        parts.get(case.op.argument_name(i), _pick_along_axis(x.shape, rng)) for i, x in enumerate(case.inputs)
+    ]
+
+
+def _pick_along_axis(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Return where the index along one axis is one number; along an axis of several, if there is one."""
     axes = [i for i, n in enumerate(shape) if n > 1] or [i for i, n in enumerate(shape) if n]
     if not axes:
         return np.full(shape, True)
     axis = rng.choice(axes)
-    return np.indices(shape)[axis] == rng.integers(shape[axis])
+    picked: Array = np.indices(shape)[axis] == rng.integers(shape[axis])
+    return picked
 
 
 def iterate_extreme_cases(op: Op, dtype: str) -> Iterator[Case]:

@@ -7,10 +7,30 @@ from hypothesis import strategies as st
 
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.extremes import make_extreme
+from gradspec.properties.cases.filling import draw_byte_block, fill_case
+from gradspec.properties.drawing.choices import DrawnChoices
 from gradspec.properties.drawing.strategies import Draw, cases
 from gradspec.reference.op import Op
 
 MAX_ELEMENTS_EXTREME = 12  # of an array: one element that overflows leaves little to say of the others
+MAX_ELEMENTS_IN_ROWS = 24  # of an array of several rows, of which one may be extreme
+
+P_SEVERAL_ROWS = 0.6  # of a case, of an op that is not elementwise, that is drawn to have several rows
+MAX_TRIES_FOR_ROWS = 4  # until a call has several elements both in its value and to each of them
+
+
+class ChoicesOfRows(DrawnChoices):
+    """The `Choices` of a call whose arrays have several rows of several elements."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        super().__init__(b"", MAX_ELEMENTS_IN_ROWS, rng)
+
+    def rank(self, low: int, high: int) -> int:
+        return min(max(low, self.of([2, 2, 3, 1])), high)
+
+    def size(self, taken: int) -> int:
+        self.axis_lengths.append(self.of([2, 3, 4]) if 4 * taken <= self.max_elements else 1)
+        return self.axis_lengths[-1]
 
 
 @st.composite
@@ -23,13 +43,31 @@ def extreme_cases(
 ) -> list[Case]:
     """Draw cases as `cases` does, with some or all of their numbers made extreme, each array in one way.
 
+    Many of the cases of ops that combine elements have several rows, so that there is something to judge
+    beside an extreme one.
+
     Args:
         draw: Given by Hypothesis.
         op: The op.
         dtypes: The dtypes to choose from.
         cases_per_example: How many cases an example has.
-        max_elements: How many elements an array may have.
+        max_elements: How many elements an array may have, where rows play no part.
     """
     example = draw(cases(op, dtypes, cases_per_example, False, max_elements))
     rng = np.random.default_rng(draw(st.integers(0, 2**16 - 1)))
+    if not op.elementwise:
+        example = [
+            _draw_case_of_rows(op, case.dtype, rng) if i and rng.random() < P_SEVERAL_ROWS else case
+            for i, case in enumerate(example)
+        ]
     return [make_extreme(case, rng) for case in example]
+
+
+def _draw_case_of_rows(op: Op, dtype: str, rng: np.random.Generator) -> Case:
+    """Draw a case that has several elements both in its value and to each of them, if it is soon found."""
+    for _ in range(MAX_TRIES_FOR_ROWS):
+        call = op.draw_call(ChoicesOfRows(rng))
+        case = fill_case(op, call, dtype, draw_byte_block(call, rng))
+        if case.cotangent.size > 1 and case.inputs[0].size >= 4:
+            break
+    return case
