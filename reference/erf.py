@@ -15,20 +15,28 @@ _erfc_of_doubles = np.frompyfunc(math.erfc, 1, 1)
 @record
 def erf(x: Array) -> VJP:
     """Return 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x."""
-    y = _erf_by_series(x) if _is_wide(x) else np.asanyarray(_erf_of_doubles(x)).astype(x.dtype)
-    return y, (lambda g: g * _slope(x),)
+    return _compute_erf(x), (lambda g: g * _slope(x),)
 
 
 @record
 def erfc(x: Array) -> VJP:
     """Return 1 - erf(x), 2/sqrt(pi) times the integral from x on, to all digits where it is small."""
-    y = _erfc_of_wide(x) if _is_wide(x) else np.asanyarray(_erfc_of_doubles(x)).astype(x.dtype)
-    return y, (lambda g: -g * _slope(x),)
+    return _compute_erfc(x), (lambda g: -g * _slope(x),)
 
 
 def pi(dtype: Any) -> Any:
     """Return pi to the precision of the dtype."""
     return np.arccos(np.dtype(dtype).type(-1))
+
+
+@record
+def _compute_erf(x: Array) -> VJP:
+    return _erf_by_series(x) if _is_wide(x) else np.asanyarray(_erf_of_doubles(x)).astype(x.dtype), None
+
+
+@record
+def _compute_erfc(x: Array) -> VJP:
+    return _erfc_of_wide(x) if _is_wide(x) else np.asanyarray(_erfc_of_doubles(x)).astype(x.dtype), None
 
 
 def _slope(x: Array) -> Array:

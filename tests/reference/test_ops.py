@@ -114,7 +114,13 @@ def test_second_derivatives_are_those_of_the_first(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "x", "third"),
-    [("sigmoid", 0.0, -1 / 8), ("softplus", 0.0, 0.0), ("silu", 0.0, 0.0), ("tanh", 0.0, -2.0)],
+    [
+        ("sigmoid", 0.0, -1 / 8),
+        ("softplus", 0.0, 0.0),
+        ("silu", 0.0, 0.0),
+        ("tanh", 0.0, -2.0),
+        ("gelu", 0.0, 0.0),
+    ],
 )
 def test_higher_derivatives_are_smooth_at_zero(name: str, x: float, third: float) -> None:
     d: Any = OPS[name]
