@@ -9,8 +9,7 @@ A few operations add up, hence 32. Where large numbers cancel it is a thousand t
 
 Does not see: a loss of a few bits; second derivatives that are 0; what a formula loses in higher precision as
 well, in all its runs alike; results next to the smallest numbers, where digits are lost to underflow;
-layer_norm over one or two elements, or where one has nearly all the variance, or of arrays so large that it
-takes them in blocks.
+layer_norm of arrays so large that it takes them in blocks.
 """
 
 from collections.abc import Callable, Mapping
@@ -54,14 +53,6 @@ SCALES = (1, 8, 30, 1 / 64)
 
 LOGARITHMS_OF_GRID = np.arange(-40, 11.5, 0.5)
 """Base 2, of the sizes that functions of one argument are tried on."""
-
-MAX_SHARE_OF_VARIANCE = 0.95
-"""How much of the variance of a row one element may have before layer_norm is declared unstable.
-
-With the share s and c = g weight - mean(g weight), the gradient there is rstd (1 - s) c and something of the
-others', but comes as the difference of c and s c.
-"""
-
 
 Convert = Callable[[Array], Array]
 T = TypeVar("T")
@@ -163,30 +154,6 @@ class _StabilityJudge(ComputationJudge[T]):
         """Return where results are so small that some number on the way may have lost digits to underflow."""
         info = ml_dtypes.finfo(dtype_of(self.dtype))
         return (exact != 0) & (np.abs(exact) < float(info.smallest_normal) / float(info.eps))
-
-
-def has_one_element_with_nearly_all_variance(case: Case) -> bool:
-    """Return whether layer_norm normalizes some row of one or two elements, or with one that stands out.
-
-    Of two, either has all of the variance.
-    """
-    x, weight = (np.asarray(a, np.float64) for a in case.inputs[:2])
-    n = weight.size
-    rows = np.reshape(x, (-1, n))
-    squares = np.square(rows - np.mean(rows, axis=1, keepdims=True))
-    share_of_largest = np.max(squares, axis=1) * n / (n - 1 or 1)
-    return n <= 2 or bool(np.any(share_of_largest > MAX_SHARE_OF_VARIANCE * np.sum(squares, axis=1)))
-
-
-DECLARED_UNSTABLE: Mapping[str, Callable[[Case], bool]] = {
-    "layer_norm": has_one_element_with_nearly_all_variance
-}
-"""The cases, by op, in which the spec has no stable formula."""
-
-
-def is_declared_unstable(case: Case) -> bool:
-    """Return whether the spec is declared to have no stable formula in this case."""
-    return case.op.name in DECLARED_UNSTABLE and DECLARED_UNSTABLE[case.op.name](case)
 
 
 def scale_inputs(case: Case, factor: float) -> Case:

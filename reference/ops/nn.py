@@ -9,6 +9,12 @@ from gradspec.reference.arrays import as_array
 from gradspec.reference.axes import fit_axes
 from gradspec.reference.calls import Call, Choices, IntegerArrayBelow, draw_along_axis, draw_shape
 from gradspec.reference.domains import Index, Real
+from gradspec.reference.layer_norm import (
+    MAX_BLOCK_ELEMENTS,
+    layer_norm_in_blocks,
+    pull_normalized,
+    standardize,
+)
 from gradspec.reference.op import op
 from gradspec.reference.ops.reductions import finite_max, logsumexp
 from gradspec.reference.rule import VJP, Array
@@ -70,62 +76,21 @@ def _draw_layer_norm(choose: Choices) -> Call:
     return Call((batch + weight, weight, weight), {"eps": choose.of([1e-5, 1e-2])})
 
 
-_MAX_BLOCK_ELEMENTS = 2**16
-"""How many elements a block may have, so that each step on it finds them in the processor's cache."""
+def _less_the_mean_of_products(x: Real, weight: Real, bias: Real, *, eps: float = 1e-5) -> VJP:
+    axes = tuple(range(-weight.ndim, 0))
+    centred = x - np.mean(x, axis=axes, keepdims=True)
+    rstd = 1 / np.sqrt(np.mean(centred * centred, axis=axes, keepdims=True) + eps)
+    xhat = centred * rstd
+
+    def pull_x(g: Array) -> Array:
+        gx = g * weight
+        mean_gx_xhat = np.mean(gx * xhat, axis=axes, keepdims=True)
+        return rstd * (gx - np.mean(gx, axis=axes, keepdims=True) - xhat * mean_gx_xhat)
+
+    return xhat * weight + bias, (pull_x, lambda g: g * xhat, lambda g: g)
 
 
-def _layer_norm_in_blocks(x: Array, weight: Array, bias: Array, eps: float) -> VJP:
-    """Return what `layer_norm` returns, computed on some rows at a time.
-
-    So each block is loaded from memory once, not at every step. The formula is
-
-        dx = rstd (g weight - mean(g weight) - xhat mean(g weight xhat)),
-
-    where the means are products of g and of g * xhat with weight. Sums over rows are products with ones,
-    which takes a third of the time of other sums. Weight and bias are repeated for a whole block, which takes
-    half the time of broadcasting. The mean of x is summed in pairs: as a product it is twice as far off where
-    it is large.
-    """
-    n, w = weight.size, np.reshape(weight, -1)
-    rows = np.reshape(x, (-1, n))
-    step = max(1, _MAX_BLOCK_ELEMENTS // n)
-    blocks = [slice(i, i + step) for i in range(0, len(rows), step)]
-    y = np.empty(rows.shape, np.result_type(x, weight, bias))
-    mean, rstd = np.empty((2, len(rows), 1), x.dtype)
-    weights, biases = (np.tile(np.reshape(a, -1), (min(step, len(rows)), 1)) for a in (weight, bias))
-
-    def standardize(block: slice) -> Array:
-        xhat = rows[block] - mean[block]
-        xhat *= rstd[block]
-        return xhat
-
-    for block in blocks:
-        mean[block] = np.add.reduce(rows[block], axis=1, keepdims=True) / n
-        centred = rows[block] - mean[block]
-        rstd[block, 0] = 1 / np.sqrt(np.vecdot(centred, centred) / n + eps)
-        centred *= rstd[block]
-        np.multiply(centred, weights[: len(centred)], out=y[block])
-        y[block] += biases[: len(centred)]
-
-    def pull(g: Array) -> tuple[Array, Array, Array]:
-        g, dx = np.reshape(g, rows.shape), np.empty(x.shape, g.dtype)
-        dx_rows, ones = np.reshape(dx, rows.shape), np.ones(step, g.dtype)
-        dweight, dbias = np.zeros(n, g.dtype), np.zeros(n, g.dtype)
-        for block in blocks:
-            xhat = standardize(block)
-            g_xhat = g[block] * xhat
-            dweight += ones[: len(g_xhat)] @ g_xhat
-            dbias += ones[: len(g_xhat)] @ g[block]
-            d = np.multiply(g[block], weights[: len(g_xhat)], out=dx_rows[block])
-            d -= (g[block] @ w / n)[:, None]
-            d -= np.multiply(xhat, (g_xhat @ w / n)[:, None], out=g_xhat)
-            d *= rstd[block]
-        return dx, np.reshape(dweight, weight.shape), np.reshape(dbias, bias.shape)
-
-    return np.reshape(y, x.shape), pull
-
-
-@op(_draw_layer_norm)
+@op(_draw_layer_norm, also=(_less_the_mean_of_products,))
 def layer_norm(x: Real, weight: Real, bias: Real, *, eps: float = 1e-5) -> VJP:
     """Return (x - mean) / sqrt(var + eps) * weight + bias, of the shape of x (Ba et al., 2016).
 
@@ -143,17 +108,16 @@ def layer_norm(x: Real, weight: Real, bias: Real, *, eps: float = 1e-5) -> VJP:
             "weight and bias must have the shape of the last axes of x, at least one"
         )
     is_plain = all(type(a) is np.ndarray and a.itemsize >= 4 for a in (x, weight, bias))
-    if is_plain and x.size > 2 * _MAX_BLOCK_ELEMENTS:
-        return _layer_norm_in_blocks(x, weight, bias, eps)
+    if is_plain and x.size > 2 * MAX_BLOCK_ELEMENTS:
+        return layer_norm_in_blocks(x, weight, bias, eps)
     axes = tuple(range(-weight.ndim, 0))
-    centred = x - np.mean(x, axis=axes, keepdims=True)
+    # Less itself, one element is 0; less its mean, it need not be.
+    centred = x - (x if weight.size == 1 else np.mean(x, axis=axes, keepdims=True))
     rstd = 1 / np.sqrt(np.mean(centred * centred, axis=axes, keepdims=True) + eps)
-    xhat = centred * rstd
+    xhat = standardize(x, centred, rstd, axes=axes, eps=eps)
 
     def pull_x(g: Array) -> Array:
-        gx = g * weight
-        mean_gx_xhat = np.mean(gx * xhat, axis=axes, keepdims=True)
-        return rstd * (gx - np.mean(gx, axis=axes, keepdims=True) - xhat * mean_gx_xhat)
+        return pull_normalized(g * weight, x, centred, rstd, axes, eps)
 
     return xhat * weight + bias, (pull_x, lambda g: g * xhat, lambda g: g)
 
