@@ -196,6 +196,7 @@ def test_a_symmetry_that_ends_somewhere_accuses_nobody(
     backend = make_backend_of_rules(soft_limit=soft_limit)
     assert symmetries_are_kept(backend, case).verdict == "agree"
     monkeypatch.setattr(symmetries, "is_symmetric", lambda *_: True)
+    monkeypatch.setattr(symmetries, "_is_right", lambda *_: False)
     assert symmetries_are_kept(backend, case).verdict == "disagree"
 
 
