@@ -99,7 +99,7 @@ def test_a_new_op_need_be_registered_nowhere_else() -> None:
 
 
 def test_no_property_asks_for_an_op_by_name() -> None:
-    """But for programs and networks of several ops, the op in whose shape -1 means something, and the unstable.
+    """But for programs and networks of several ops, the one in whose shape -1 counts, and the unstable.
 
     What is unstable in any formula is declared by name, and pinned.
     """
