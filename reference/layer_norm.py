@@ -92,7 +92,9 @@ def pull_normalized(
     Then 1/rstd^2 + c_k c_i = e + c_k r_i for every other i, in which the large numbers have cancelled, and
 
         dx_k = rstd^3 / n ((n - 1) e d - c_k s),
-        dx_i = rstd p_i - rstd^3 / n (d (e + c_k r_i) + c_i s).
+        dx_i = rstd p_i - rstd^3 / n (d (e + c_k r_i) + c_i s),
+
+    in which each of c, r and s gets one rstd below, and e two, so that nothing overflows.
 
     Args:
         h: the cotangent of xhat, of the shape of x.
@@ -114,10 +116,11 @@ def pull_normalized(
 
     largest = mark_largest(centred, axes=axes)
     (_, r), (q, p) = subtract_mean_of_others(x), subtract_mean_of_others(h)
-    d, c = add_up(np.where(largest, h - q, 0)), add_up(np.where(largest, centred, 0))
-    e, s, scale = add_up(r * r) / n + eps, add_up(p * r), rstd * rstd * rstd / n
-    at_largest = scale * ((n - 1) * e * d - c * s)
-    return np.where(largest, at_largest, rstd * p - scale * (d * (e + c * r) + centred * s))
+    d, c = add_up(np.where(largest, h - q, 0)), add_up(np.where(largest, centred, 0)) * rstd
+    e, s = (add_up(r * r) / n + eps) * rstd * rstd, add_up(p * r) * rstd
+    at_largest = ((n - 1) * e * d - c * s) * rstd / n
+    elsewhere = rstd * p - (d * (e + c * (r * rstd)) + centred * rstd * s) * rstd / n
+    return np.where(largest, at_largest, elsewhere)
 
 
 @record

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from gradspec.reference import OPS, Op, Tensor, ops, vjp
+from gradspec.reference import OPS, Op, Tensor, layer_norm, ops, vjp
 from gradspec.reference.calls import IntegerArrayBelow, SeededChoices
 from gradspec.reference.domains import Booleans, Integers
 from gradspec.reference.erf import erf
@@ -531,7 +531,9 @@ def test_layer_norm_in_blocks_is_layer_norm(dtype: Any, monkeypatch: pytest.Monk
     x, weight, bias, g = (rng.normal(size=shape).astype(dtype) for shape in shapes)
     value, pullback = vjp(ops.layer_norm, x, weight, bias)
     whole = value, *pullback(g)
-    monkeypatch.setattr(nn, "_MAX_BLOCK_ELEMENTS", 100)  # five rows to a block, and four blocks of them
+    for module in (nn, layer_norm):
+        # five rows to a block, and four blocks of them
+        monkeypatch.setattr(module, "MAX_BLOCK_ELEMENTS", 100)
     value, pullback = vjp(ops.layer_norm, x, weight, bias)
     for result, expected in zip((value, *pullback(g)), whole, strict=True):
         assert result.dtype == dtype
