@@ -23,6 +23,7 @@ P_CONSTANT_ARRAY = 0.25  # of an array of one number throughout: any, or as ofte
 P_SINGLE_EXTREME = 0.25  # of an array with one extreme number among ordinary ones, most often a special one
 
 P_MASKED = 0.4  # of a case of an op that takes infinities as ordinary numbers
+P_MINUS_INF = 0.75  # of the infinity in a mask, where the op takes both
 P_IN_ONE_ROW = 0.6  # of another case in which only one row of each array is extreme
 P_ROW_OF_ONE_VALUE = 0.75  # of a row that is what goes into one element of the value
 
@@ -100,7 +101,9 @@ def mask_arrays(case: Case, maskable: Sequence[int], rng: np.random.Generator) -
         x, how = inputs[i], rng.choice(["scattered", "row", "both"])
         masked = np.full(x.shape, False) if how == "row" else rng.random(x.shape) < rng.choice([0.2, 0.5])
         masked |= False if how == "scattered" else rows[i]
-        inputs[i] = np.where(masked, rng.choice(find_ordinary_infinities(case.op, i)), x).astype(x.dtype)
+        infinities = find_ordinary_infinities(case.op, i)
+        infinity = infinities[0] if rng.random() < P_MINUS_INF else infinities[-1]
+        inputs[i] = np.where(masked, infinity, x).astype(x.dtype)
     return replace(case, inputs=tuple(inputs))
 
 

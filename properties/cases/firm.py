@@ -1,9 +1,10 @@
 """Which elements of a case's outcome are firm: which had no extraordinary number a part in them?
 
-The spec is asked. Every extraordinary number is marked as NaN; what is not NaN in the outcome and as before is
-firm. A number is extraordinary if it is NaN, an infinity that is no ordinary input of the op (`infinities`), or
-so large or small that a few operations may lose it. An element of the value that is not firm, or that depends
-on infinities alone, as that of a row of -inf throughout does, gets a cotangent of NaN: so all that goes into it
+The spec is asked. Every extraordinary number is marked as NaN; what is not NaN in the outcome and as before
+is firm, unless large numbers of either sign in its place change it: a sort moves NaN to the end. A number is
+extraordinary if it is NaN, an infinity that is no ordinary input of the op (`infinities`), or so large or
+small that a few operations may lose it. An element of the value that is not firm, or that depends on
+infinities alone, as that of a row of -inf throughout does, gets a cotangent of NaN: so all that goes into it
 counts as touched. Where the op lets no such cotangent through, as a maximum does where another element wins,
 what goes into it is observed: each number in turn is made NaN, to see whether that element changes.
 
@@ -31,7 +32,7 @@ from gradspec.reference.op import fill_from_domain
 from gradspec.reference.rule import Array
 
 LARGEST_ORDINARY = {"float64": 2.0**16, "float32": 2.0**8, "bfloat16": 2.0**8, "float16": 4.0}
-"""By dtype; the smallest is its reciprocal. Products of a dozen such numbers and their squares are ordinary."""
+"""By dtype; the smallest is its reciprocal. Squares and products of a few such numbers are ordinary, too."""
 
 MAX_ELEMENTS_OBSERVED = 64
 """Of the arrays of a case whose elements are made NaN in turn; in a larger one nothing is firm then."""
@@ -49,20 +50,22 @@ class FirmElements:
 
     @cached_property
     def ordinary_case(self) -> Case:
-        """The case with an ordinary number in place of each extraordinary one; firm elements stay the same."""
-        numbers = (
-            fill_from_domain(domain, ()) if isinstance(domain, Interval) else 0 for domain in self._domains
-        )
-        return replace(self.case, inputs=_replace_where(self._extraordinary, self.case.inputs, numbers))
+        """The case with ordinary numbers in place of extraordinary ones: firm elements stay the same."""
+        return self._replace_extraordinary(self.case, 1)
 
     @cached_property
     def outcome(self) -> Result:
         """For the value and each gradient, which elements are firm."""
         case, exact = self._exact_case, _run_quietly(self._exact_case)
-        marked_case = replace(case, inputs=_replace_where(self._extraordinary, case.inputs, repeat(np.nan)))
+        marked_inputs = _replace_where(self._extraordinary, case.inputs, repeat(np.nan))
+        marked_case = replace(case, inputs=marked_inputs)
         marked = _run_quietly(marked_case)
         # NaN equals nothing.
         open_value = (marked.value != exact.value) | self._lone
+        if any(map(np.any, self._extraordinary)):
+            largest = LARGEST_ORDINARY[case.dtype]
+            for number in (largest, -largest):
+                open_value |= compute_value(self._replace_extraordinary(case, number)) != exact.value
         if np.any(open_value):
             cotangent = np.where(open_value, np.nan, case.cotangent)
             marked = _run_quietly(replace(marked_case, cotangent=cotangent))
@@ -76,6 +79,14 @@ class FirmElements:
             if np.any(open_value) and name in self._gradients_that_lose_nan:
                 gradients[name] &= ~self._find_parts(i, open_value)
         return Result(~open_value, gradients)
+
+    def _replace_extraordinary(self, case: Case, number: float) -> Case:
+        """Return the case with this number for extraordinary ones, or another if it is outside the domain."""
+        numbers = (
+            number if number in domain else fill_from_domain(domain, ())
+            for domain in (d if isinstance(d, Interval) else Interval() for d in self._domains)
+        )
+        return replace(case, inputs=_replace_where(self._extraordinary, case.inputs, numbers))
 
     @cached_property
     def _exact_case(self) -> Case:

@@ -16,7 +16,7 @@ MAX_ELEMENTS_EXTREME = 12  # of an array: one element that overflows leaves litt
 MAX_ELEMENTS_IN_ROWS = 24  # of an array of several rows, of which one may be extreme
 
 P_SEVERAL_ROWS = 0.6  # of a case, of an op that is not elementwise, that is drawn to have several rows
-MAX_TRIES_FOR_ROWS = 4  # until a call has several elements both in its value and to each of them
+MAX_FURTHER_TRIES_FOR_ROWS = 3  # until a call has several elements both in its value and to each of them
 
 
 class ChoicesOfRows(DrawnChoices):
@@ -65,9 +65,14 @@ def extreme_cases(
 
 def _draw_case_of_rows(op: Op, dtype: str, rng: np.random.Generator) -> Case:
     """Draw a case that has several elements both in its value and to each of them, if it is soon found."""
-    for _ in range(MAX_TRIES_FOR_ROWS):
-        call = op.draw_call(ChoicesOfRows(rng))
-        case = fill_case(op, call, dtype, draw_byte_block(call, rng))
-        if case.cotangent.size > 1 and case.inputs[0].size >= 4:
+    case = _fill_call_of_rows(op, dtype, rng)
+    for _ in range(MAX_FURTHER_TRIES_FOR_ROWS):
+        if 1 < case.cotangent.size and 4 <= case.inputs[0].size:
             break
+        case = _fill_call_of_rows(op, dtype, rng)
     return case
+
+
+def _fill_call_of_rows(op: Op, dtype: str, rng: np.random.Generator) -> Case:
+    call = op.draw_call(ChoicesOfRows(rng))
+    return fill_case(op, call, dtype, draw_byte_block(call, rng))

@@ -20,10 +20,14 @@ What IEEE 754 and mathematics leave open is left open here:
   Exceptions are gradients that are NaN in the spec, and infinite values with no NaN beside them, whose
   computation meets no number so large or small that another order makes it infinite or zero.
 
-Each element of an elementwise op is judged whatever the others are.
+The last three are open only for elements in which an extraordinary number had a part. All others are firm
+(`cases.firm`) and judged as if nothing extraordinary stood beside them: what lies in other rows than an
+infinity; where the op takes masks (`cases.infinities`), what lies in the row of a -inf, and the gradient of
+the -inf itself; and all gradients that no number has a part in, as those of a sum. A row of -inf throughout
+is not firm, what stands beside it is. Each element of an elementwise op is judged whatever the others are.
 
-Does not see: what the list above leaves open; extreme cotangents (only inputs are made extreme); the value
-that vjp returns together with the pullback.
+Does not see: what the list above leaves open, in elements that are not firm; extreme cotangents (only inputs
+are made extreme); the value that vjp returns together with the pullback.
 """
 
 from collections.abc import Callable
@@ -108,16 +112,19 @@ def _judge_part(
         return judge.judge(what, got, part)
     kinds = classify(exact.astype(dtype_of(judge.dtype)))
     # In most cases all kinds are right, and no jittered copies are needed.
+    judgement = Judgement("undecidable")
     if not np.any(smooth & (classify(got) != kinds)):
         judgement = _judge_closeness(judge, what, got, part, smooth & (kinds == FINITE))
-        distorts_noise = judge.near_overflow or judge.relative_underflow_error
-        if judgement.verdict in ("agree", "lossy") and not distorts_noise:
-            return replace(
-                judgement, informative=bool(np.any(smooth & _where_samples_agree(judge, part, kinds, 0)))
-            )
-    firm = _judge_firm_elements(judge, what, got, part, smooth)
-    if firm.verdict == "disagree":
-        return firm
+    agrees = judgement.verdict in ("agree", "lossy")
+    # What overflows or underflows somewhere widens what is allowed everywhere.
+    if not agrees or judge.near_overflow or judge.relative_underflow_error:
+        firm = _judge_firm_elements(judge, what, got, part, smooth)
+        if firm.verdict == "disagree":
+            return firm
+    if agrees:
+        return replace(
+            judgement, informative=bool(np.any(smooth & _where_samples_agree(judge, part, kinds, 0)))
+        )
     agreement = wrong = np.zeros(exact.shape, np.bool_)
     for copies in JITTERED_COPY_COUNTS:
         agreement = smooth & _where_samples_agree(judge, part, kinds, copies)
