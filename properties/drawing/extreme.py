@@ -67,7 +67,7 @@ def _draw_case_of_rows(op: Op, dtype: str, rng: np.random.Generator) -> Case:
     """Draw a case that has several elements both in its value and to each of them, if it is soon found."""
     case = _fill_call_of_rows(op, dtype, rng)
     for _ in range(MAX_FURTHER_TRIES_FOR_ROWS):
-        if 1 < case.cotangent.size and 4 <= case.inputs[0].size:
+        if case.cotangent.size > 1 and case.inputs[0].size >= 4:
             break
         case = _fill_call_of_rows(op, dtype, rng)
     return case
