@@ -6,6 +6,7 @@ here give torch the spec's conventions; none of them computes a gradient.
 
 import warnings
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import array_api_compat.torch as xp
@@ -103,6 +104,8 @@ def to_numpy(x: torch.Tensor) -> np.ndarray[Any, Any]:
 
 # Differentiation
 
+_is_within_vjp: ContextVar[bool] = ContextVar("is_within_vjp", default=False)
+
 
 def vjp(
     fn: Callable[..., Any], *inputs: torch.Tensor
@@ -111,12 +114,17 @@ def vjp(
 
     Inputs that require no grad are differentiated through detached aliases, and the value is detached. An
     input that does require grad, as within another `vjp`, stays connected, and the backward pass itself is
-    recorded: so `vjp(lambda x: vjp(f, x)[1](g)[0], x)` gives second derivatives.
+    recorded: so `vjp(lambda x: vjp(f, x)[1](g)[0], x)` gives second derivatives. Within another `vjp` all is
+    recorded, since `fn` may close over variables of that.
     """
-    nested = any(x.requires_grad for x in inputs)
+    nested = _is_within_vjp.get() or any(x.requires_grad for x in inputs)
     leaves = [x.view_as(x) if x.requires_grad else x.detach().requires_grad_() for x in inputs]
-    with torch.enable_grad():
-        value = fn(*leaves)
+    token = _is_within_vjp.set(True)
+    try:
+        with torch.enable_grad():
+            value = fn(*leaves)
+    finally:
+        _is_within_vjp.reset(token)
 
     def pullback(g: torch.Tensor) -> tuple[torch.Tensor, ...]:
         if not value.requires_grad:

@@ -7,6 +7,7 @@ and must be accepted by NumPy's `sum`, `ones_like` and `zeros_like`.
 """
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import lru_cache
 from itertools import count
 from typing import Any, Self
@@ -26,6 +27,8 @@ from gradspec.reference.grad_mode import set_grad_enabled
 from gradspec.reference.rule import Array, Pullback, Rule
 
 sequence_numbers = count(1)
+
+_is_within_vjp: ContextVar[bool] = ContextVar("is_within_vjp", default=False)
 
 
 # One that the cache has dropped is made again; the tape then takes the two for different and fits the
@@ -182,7 +185,8 @@ def vjp(
     input, zeros where the value does not depend on it, and memory of its own. The value has memory of its
     own, too; nothing written to it or to the inputs later changes what the pullback returns. Arrays give
     arrays; variables give variables, and if one of them requires grad, both the value and the gradients can
-    be differentiated again.
+    be differentiated again. So they can within the `fn` of another `vjp`, by whatever variables of it this
+    `fn` closes over: of x * y at y, the gradient by y is x, and its derivative by x is 1.
 
     Args:
         fn: any composition of recorded ops.
@@ -201,14 +205,20 @@ def vjp(
         else variable_class(variable_class.copy_with_layout(x), requires_grad=True)
         for x in inputs
     ]
-    with set_grad_enabled(True):
-        value = fn(*leaves)
+    token = _is_within_vjp.set(True)
+    try:
+        with set_grad_enabled(True):
+            value = fn(*leaves)
+    finally:
+        _is_within_vjp.reset(token)
+    closes_over = _is_within_vjp.get() and isinstance(value, Variable) and _depends_on_older(value, leaves)
+    nested = nested or closes_over
     for x, leaf in zip(inputs, leaves, strict=True):
         if not isinstance(x, Variable) and is_changed(leaf.data, x):
             raise RuntimeError(f"{getattr(fn, '__name__', fn)} or one of its ops wrote to an input")
 
     def pullback(g: Array) -> tuple[Array, ...]:
-        create_graph = isinstance(g, Variable) or any(x._parents for x in leaves)
+        create_graph = closes_over or isinstance(g, Variable) or any(x._parents for x in leaves)
         gradients: dict[int, tuple[Variable, Array]] = {}
         if isinstance(value, Variable) and value.requires_grad:
             keys = frozenset(x._sequence_nr for x in leaves)
@@ -221,6 +231,20 @@ def vjp(
         return tuple(_wrap(variable_class, get_gradient(x)) if nested else get_gradient(x) for x in leaves)
 
     return (copy_writable(value.data) if isinstance(value, Variable) and not nested else value), pullback
+
+
+def _depends_on_older(value: Variable, leaves: list[Variable]) -> bool:
+    """Return whether a value was computed from a variable that requires grad and is older than the leaves."""
+    oldest = min((x._sequence_nr for x in leaves), default=0)
+    waiting, seen = [value], set[int]()
+    while waiting:
+        x = waiting.pop()
+        if x._sequence_nr < oldest and x.requires_grad:
+            return True
+        if x._sequence_nr > oldest and x._sequence_nr not in seen:
+            seen.add(x._sequence_nr)
+            waiting.extend(parent for parent in x._parents or () if parent is not None)
+    return False
 
 
 def _compute_owned_gradients(

@@ -1,128 +1,250 @@
 """Programs: cases that are compositions of ops and start from random inputs."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from gradspec.backends import Backend
 from gradspec.properties.cases.case import dtype_of
+from gradspec.properties.cases.literals import literal
 from gradspec.properties.cases.reproducible import ReprCase
 from gradspec.properties.cases.value_alphabets import COTANGENT_VALUES
+from gradspec.reference import OPS
+from gradspec.reference.domains import Interval
 from gradspec.reference.rule import Array
 
-MAX_STEPS = 8  # of a program
+MAX_STEPS = 8  # of a program, without those that a mask over an undefined branch adds
 ONE_SMALL_COTANGENT_IN_SEEDS = 5  # one of so many seeds gives a small cotangent
 
-Shape = tuple[int, int]
-MakeKeywords = Callable[[Shape], dict[str, Any]]
+Shape = tuple[int, ...]
 
+REAL, MIXED, MASK = "real", "mixed", "mask"
 
-@dataclass(frozen=True)
-class MenuItem:
-    """What a step may do.
+Numbers = str | int | tuple[Any, ...]
+"""What an input is made of:
 
-    Attributes:
-        op: The name of the op.
-        arity: How many values it takes.
-        keywords: Its keywords, as a function of the shape of the first value.
-        result_shape: The shape of its result, as a function of the shape of the first value.
-    """
+    "real"                    floats of either sign, between 1/4 and 2 in size
+    "mixed"                   such floats, and zeros among them
+    "mask"                    truth values
+    5                         integers from 0 to 4
+    ("log", 0)                floats within the domain of the first argument of log
+    ("log", 0, "inside", 2)   truth values: where input 2 is within that domain
+"""
 
-    op: str
-    arity: int = 1
-    keywords: MakeKeywords = lambda shape: {}
-    result_shape: Callable[[Shape], Shape] = lambda shape: shape
+Input = tuple[Shape, Numbers, int]
+"""The shape of an input, what it is made of, and a number that, with the seed, all its numbers depend on."""
 
+INNER_GRADIENT = "vjp"
 
-def _make_reduction_items(op: str) -> dict[str, MenuItem]:
-    """Return menu items that reduce over either axis, which stays with length 1."""
-    return {
-        f"{op} of rows": MenuItem(op, 1, lambda _: {"axis": 0, "keepdims": True}, lambda s: (1, s[1])),
-        f"{op} of columns": MenuItem(op, 1, lambda _: {"axis": 1, "keepdims": True}, lambda s: (s[0], 1)),
-    }
+Step = tuple[str, tuple[int, ...], dict[str, Any]]
+"""The name of an op, the values it takes and its keywords.
 
-
-def _make_axis_op_items(op: str) -> dict[str, MenuItem]:
-    """Return menu items that apply the op along either axis."""
-    return {
-        f"{op} of rows": MenuItem(op, 1, lambda _: {"axis": 0}),
-        f"{op} of columns": MenuItem(op, 1, lambda _: {"axis": 1}),
-    }
-
-
-def _get_one_row_shape(s: Shape) -> Shape:
-    return 1, s[1]
-
-
-MENU: dict[str, MenuItem] = {
-    "add": MenuItem("add", 2),
-    "multiply": MenuItem("multiply", 2),
-    "subtract": MenuItem("subtract", 2),
-    "sin": MenuItem("sin"),
-    "tanh": MenuItem("tanh"),
-    "negative": MenuItem("negative"),
-    "square": MenuItem("square"),
-    "sigmoid": MenuItem("sigmoid"),
-    **_make_reduction_items("sum"),
-    **_make_reduction_items("mean"),
-    **_make_reduction_items("logsumexp"),
-    **_make_axis_op_items("softmax"),
-    **_make_axis_op_items("flip"),
-    "last row": MenuItem("getitem", 1, lambda _: {"key": (slice(-1, None),)}, _get_one_row_shape),
-    "last row by a mask": MenuItem(
-        "getitem", 1, lambda s: {"key": (np.arange(s[0]) == s[0] - 1,)}, _get_one_row_shape
-    ),
-    "each second row twice": MenuItem("getitem", 1, lambda s: {"key": (np.arange(s[0]) // 2,)}),
-}
-"""What a step may do.
-
-Any results broadcast with each other, and none of the ops has kinks, so that a program is smooth wherever it
-leads.
+The numbers 0, 1, ... stand for the results of the steps, -1, -2, ... for the inputs. The step "vjp" is the
+gradient, by the one value it takes, of a function: of its keyword `steps`, whose result has the `shape`. In
+these the next number is the variable of the function, and all values before the step are constants that it
+closes over, the value that it is differentiated by among them.
 """
 
 
-Step = tuple[str, tuple[int, ...]]
-"""A name from the menu and the numbers of the values it takes: inputs first, then earlier results."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Program(ReprCase):
     """Steps that start from random inputs; the value is the result of the last step.
 
     Attributes:
-        dtype: The name of the dtype of all arrays.
-        seed: What the numbers in the inputs and in the cotangent are drawn from.
-        shapes: The shapes of the inputs.
+        dtype: The name of the dtype of all floats.
+        seed: What the numbers in the inputs and in the cotangents are drawn from.
+        inputs: The shapes of the inputs, and what they are made of.
         steps: The steps, in order.
-        constants: The numbers of the inputs whose gradients are not asked for.
+        constants: The numbers (0, 1, ...) of the inputs of floats whose gradients are not asked for.
     """
 
     dtype: str
     seed: int
-    shapes: tuple[Shape, ...]
+    inputs: tuple[Input, ...]
     steps: tuple[Step, ...]
     constants: tuple[int, ...] = ()
 
-    def draw_inputs(self) -> list[Array]:
-        """Return inputs of either sign, between 1/4 and 2 in size: eight squarings stay ordinary."""
-        rng = np.random.default_rng(self.seed)
-        sizes = [rng.choice([-1, 1], s) * rng.uniform(1 / 4, 2, s) for s in self.shapes]
-        return [x.astype(dtype_of(self.dtype)) for x in sizes]
+    @cached_property
+    def drawn_inputs(self) -> list[Array]:
+        """The inputs, of ordinary numbers; to be copied before anybody gets to write to them."""
+        arrays: list[Array] = []
+        for described in self.inputs:
+            arrays.append(draw_input(self.dtype, self.seed, described, arrays))
+        return arrays
 
-    def draw_cotangent(self, shape: tuple[int, ...]) -> Array:
+    def draw_cotangent(self, shape: Shape, *, inner: bool = False) -> Array:
         """Return a cotangent of ordinary numbers or, now and then, of small ones, at which no tape may stop.
 
-        Never of small ones in float16, which would lose them.
+        Never of small ones in float16, which would lose them, nor for an inner gradient.
         """
-        g = np.random.default_rng(self.seed + 1).choice(COTANGENT_VALUES, shape)
+        g = np.random.default_rng(self.seed + 1 + inner).choice(COTANGENT_VALUES, shape)
         is_small = self.seed % ONE_SMALL_COTANGENT_IN_SEEDS == ONE_SMALL_COTANGENT_IN_SEEDS - 1
-        if is_small and self.dtype != "float16":
+        if is_small and self.dtype != "float16" and not inner:
             g = g * 2.0**-40
         return np.asarray(g, dtype_of(self.dtype))
 
+    @property
+    def differentiable_inputs(self) -> list[int]:
+        """The numbers (0, 1, ...) of the inputs whose gradients are asked for."""
+        floats = [i for i, (_, numbers, _) in enumerate(self.inputs) if is_made_of_floats(numbers)]
+        return [i for i in floats if i not in self.constants]
 
-def filter_menu(backend: Backend) -> list[str]:
-    """Return the names of the menu items whose ops the backend offers."""
-    return [name for name, item in MENU.items() if item.op in backend.ops]
+    @property
+    def has_undefined_branch(self) -> bool:
+        """Whether an op may be given numbers outside its domain, where a mask hides what it makes of them."""
+        return any(numbers == MIXED for _, numbers, _ in self.inputs)
+
+    def as_json(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def as_python(self) -> str:
+        return f"Program({', '.join(_write(getattr(self, field.name)) for field in fields(self))})"
+
+    def as_lines(self) -> list[str]:
+        inputs = [f"x{i} = {_write(numbers)} {shape}" for i, (shape, numbers, _) in enumerate(self.inputs)]
+        return [f"in {self.dtype}, seed {self.seed}, by {self._name_gradients()}:", *inputs, *_describe(self.steps)]
+
+    def _name_gradients(self) -> str:
+        return ", ".join(f"x{i}" for i in self.differentiable_inputs) or "nothing"
+
+    def __repr__(self) -> str:
+        return self.as_python()
+
+
+def draw_input(dtype: str, seed: int, described: Input, earlier: list[Array]) -> Array:
+    """Return an input of a program.
+
+    Args:
+        dtype: The name of the dtype of floats.
+        seed: The seed of the program.
+        described: What the input is.
+        earlier: The inputs before it, of which it may say where they are within a domain.
+    """
+    shape, numbers, key = described
+    uniform = _take_uniform(seed, key, shape)
+    if isinstance(numbers, int):
+        return np.asarray(uniform * numbers, np.int64)
+    if numbers == MASK:
+        return uniform < 0.5
+    if isinstance(numbers, tuple) and len(numbers) == 4:
+        return is_inside(get_domain(*numbers[:2]), earlier[numbers[3]].astype(np.float64))
+    sizes = 1 / 4 + 7 / 4 * uniform
+    other = _take_uniform(seed, key + 1, shape)
+    x = np.where(other < 0.5, -sizes, sizes)
+    if numbers == MIXED:
+        x = np.where(other % 0.5 < 1 / 6, 0, x)
+    elif isinstance(numbers, tuple):
+        x = _move_inside(get_domain(*numbers), x, sizes)
+    return np.asarray(x).astype(dtype_of(dtype))
+
+
+_UNIFORM = np.random.default_rng(0).random(2**14 + 1)
+"""Random numbers between 0 and 1. To draw new ones would cost as much as all else of a small input."""
+
+
+def _take_uniform(seed: int, key: int, shape: Shape) -> Array:
+    """Return random numbers between 0 and 1 that the seed and the key pick."""
+    start = seed * 3571 + key * 1277  # primes
+    places = np.arange(start, start + math.prod(shape)) % len(_UNIFORM)
+    return _UNIFORM[places].reshape(shape)
+
+
+def is_made_of_floats(numbers: Numbers) -> bool:
+    """Return whether an input is made of floats."""
+    return numbers in (REAL, MIXED) or (isinstance(numbers, tuple) and len(numbers) == 2)
+
+
+def get_domain(op: str, argument: int) -> Interval:
+    """Return the domain of an argument of an op, which takes floats."""
+    domain = OPS[op].domain(argument)
+    assert isinstance(domain, Interval)
+    return domain
+
+
+def is_inside(domain: Interval, x: Array, margin: float = 0) -> Array:
+    """Return where x is within a domain, further from its ends and holes than the margin."""
+    inside = (x > domain.low + margin) & (x < domain.high - margin)
+    for point in domain.hole:
+        inside = inside & (np.abs(x - point) > margin)
+    return np.asarray(inside)
+
+
+def drop_unused(program: Program) -> Program:
+    """Return the program without the steps and inputs that its value does not depend on."""
+    needed = {len(program.steps) - 1}
+    for k in range(len(program.steps) - 1, -1, -1):
+        if k in needed:
+            needed.update(_find_operands(program.steps[k], k))
+    for i in range(len(program.inputs) - 1, -1, -1):
+        numbers = program.inputs[i][1]
+        if ~i in needed and isinstance(numbers, tuple) and len(numbers) == 4:
+            needed.add(~numbers[3])
+    inputs = [i for i in range(len(program.inputs)) if ~i in needed]
+    steps = [k for k in range(len(program.steps)) if k in needed]
+    renumbered = {k: new for new, k in enumerate(steps)} | {~i: ~new for new, i in enumerate(inputs)}
+    kept = [program.inputs[i] for i in inputs]
+    return Program(
+        program.dtype,
+        program.seed,
+        tuple((shape, _renumber_numbers(numbers, renumbered), key) for shape, numbers, key in kept),
+        tuple(_renumber_step(program.steps[k], k, renumbered) for k in steps),
+        tuple(~renumbered[~i] for i in program.constants if i in inputs),
+    )
+
+
+def _find_operands(step: Step, k: int) -> Iterator[int]:
+    """Yield the numbers of the values that the k-th step takes, those that an inner function closes over, too."""
+    op, operands, keywords = step
+    yield from operands
+    for inner in keywords["steps"] if op == INNER_GRADIENT else ():
+        yield from (n for n in inner[1] if n < k)
+
+
+def _renumber_step(step: Step, k: int, renumbered: dict[int, int]) -> Step:
+    op, operands, keywords = step
+    if op == INNER_GRADIENT:
+        # The variable of the function and what is computed of it are numbered from the step on.
+        inner = {n: renumbered[k] + n - k for n in range(k, k + len(keywords["steps"]) + 1)}
+        steps = tuple(_renumber_step(s, k, renumbered | inner) for s in keywords["steps"])
+        keywords = {**keywords, "steps": steps}
+    return op, tuple(renumbered[n] for n in operands), keywords
+
+
+def _renumber_numbers(numbers: Numbers, renumbered: dict[int, int]) -> Numbers:
+    is_inside_of = isinstance(numbers, tuple) and len(numbers) == 4
+    return (*numbers[:3], ~renumbered[~numbers[3]]) if is_inside_of else numbers  # type: ignore[index]
+
+
+def _move_inside(domain: Interval, x: Array, sizes: Array) -> Array:
+    """Return numbers within a domain: x where it is unbounded, else at the distance `sizes` from its ends."""
+    if np.isfinite(domain.low):
+        x = domain.low + (sizes if np.isinf(domain.high) else sizes / 2.25 * (domain.high - domain.low))
+    elif np.isfinite(domain.high):
+        x = domain.high - sizes
+    for point in domain.hole:
+        x = np.where(np.abs(x - point) < 1 / 8, point + sizes / 4, x)
+    return x
+
+
+def _describe(steps: tuple[Step, ...], first: int = 0, indent: str = "") -> Iterator[str]:
+    """Yield a line for each step, from the number `first` on; those of an inner function are indented."""
+    for k, (op, operands, keywords) in enumerate(steps, first):
+        names = [f"v{n}" if n >= 0 else f"x{~n}" for n in operands]
+        if op == INNER_GRADIENT:
+            yield f"{indent}v{k} = the gradient by v{k}, at {names[0]}, of"
+            yield from _describe(keywords["steps"], k + 1, indent + "  ")
+        else:
+            written = [f"{name}={_write(value)}" for name, value in keywords.items()]
+            yield f"{indent}v{k} = {op}({', '.join([*names, *written])})"
+
+
+def _write(x: Any) -> str:
+    """Return a Python expression of plain values, arrays within them included."""
+    if isinstance(x, dict):
+        return f"{{{', '.join(f'{k!r}: {_write(v)}' for k, v in x.items())}}}"
+    if isinstance(x, tuple):
+        return f"({', '.join(map(_write, x))}{',' if len(x) == 1 else ''})"
+    return literal(x)

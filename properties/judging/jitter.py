@@ -18,6 +18,7 @@ import numpy as np
 
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.rule import Array
+from gradspec.reference.tape import Variable
 
 EXACT_UFUNCS = {np.negative, np.absolute, np.sign, np.maximum, np.minimum}
 """These never round, whatever the numbers."""
@@ -181,6 +182,8 @@ class JitteredArray(np.ndarray[Any, Any]):
     def __array_ufunc__(
         self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any
     ) -> Any:
+        if any(isinstance(x, Variable) for x in inputs):
+            return NotImplemented  # it runs its own op, on arrays
         plain = [x.view(np.ndarray) if isinstance(x, JitteredArray) else x for x in inputs]
         result = getattr(ufunc, method)(*plain, **kwargs)
         if isinstance(result, np.ndarray | np.generic):

@@ -1,70 +1,172 @@
 """Are gradients right through whole programs: through fan-out, diamonds and inputs that are used twice?
 
-Does not see: ops that are not in `MENU`, kinks, programs of more than eight steps or of several results,
-writes in place, or what only the first call of a pullback gets wrong (the second is judged).
+Programs of any ops of the backend start from inputs of rank 0 to 4. In some a step is itself a gradient, of an
+inner function that closes over outer variables. In some a mask hides a branch that is undefined at some
+elements, as in where(x > 0, sqrt(x), 0). There the chain rule multiplies 0 by an infinity: torch, JAX, HIPS
+autograd and the spec's own tape give NaN for the gradient of such an element, and 0, which is right, is what a
+library gives that stops where a cotangent is 0. So a gradient is NaN or right at the elements that an op met
+outside its domain, and what depends on them; at all others it is right, and nowhere is it a wrong number. Where
+the argument is masked as well (the "double where"), it is right everywhere.
+
+Does not see: programs of more than eight steps or of several results, kinks, numbers far from 1, writes in
+place, what only the third call of a pullback gets wrong, or third derivatives.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from gradspec.backends import Backend
+from gradspec.backends import Backend, call
 from gradspec.properties.cases.evaluate import Result
-from gradspec.properties.cases.programs import MENU, Program
+from gradspec.properties.cases.programs import INNER_GRADIENT, Program, Step, is_inside
 from gradspec.properties.judging.judge import SPEC_BACKEND, ComputationJudge, Judgement, combine_judgements
+from gradspec.reference import OPS, Op, Variable
+from gradspec.reference.domains import Interval
+from gradspec.reference.op import fill_from_domain
 from gradspec.reference.rule import Array
+
+ConvertFloats = Callable[[Array], Array]
 
 
 def every_gradient_of_a_program_agrees(backend: Backend, program: Program) -> Judgement:
-    """Judge whether the value of the program and its gradient with respect to every input are the spec's."""
-    exact = ComputationJudge(
-        program.dtype, lambda convert: differentiate_program(SPEC_BACKEND, program, convert)
-    )
-    got = differentiate_program(backend, program, pull_twice=True)
-    gradients = [
-        exact.judge(f"gradient of {name}", d, lambda r, name=name: r.gradients[name])  # type: ignore[misc]
-        for name, d in got.gradients.items()
-    ]
-    value = exact.judge("value", got.value, lambda r: r.value)
+    """Judge whether the value of the program and its gradient with respect to every input are the spec's.
+
+    The gradients of the first call of the pullback and of the second are judged.
+    """
+    spec = substitute_outside_domains(SPEC_BACKEND) if program.has_undefined_branch else SPEC_BACKEND
+    exact = ComputationJudge(program.dtype, lambda convert: differentiate_program(spec, program, convert))
+    first, second = differentiate_program_repeatedly(backend, program, 2)
+    may_be_nan = find_undefined_gradients(program) if program.has_undefined_branch else {}
+    gradients = []
+    for ordinal, got in ("first", first.gradients), ("second", second.gradients):
+        for name, d in got.items():
+            if ordinal == "first" and _are_identical(d, second.gradients[name]):
+                continue
+            what = f"gradient of {name}" + (" by the first call" if ordinal == "first" else "")
+            part = lambda r, name=name: r.gradients[name]
+            if name in may_be_nan and d.shape == may_be_nan[name].shape:
+                d = np.where(may_be_nan[name] & np.isnan(d), part(exact.exact).astype(d.dtype), d)
+            gradients.append(exact.judge(what, d, part))
+    value = exact.judge("value", second.value, lambda r: r.value)
     whole = combine_judgements([value, *gradients])
     return Judgement(whole.verdict, whole.reason, combine_judgements(gradients).informative, whole.worst)
 
 
-def differentiate_program(
-    backend: Backend,
-    program: Program,
-    convert: Callable[[Array], Array] = np.copy,
-    *,
-    pull_twice: bool = False,
-) -> Result:
+def differentiate_program(backend: Backend, program: Program, convert: ConvertFloats = np.copy) -> Result:
     """Return the value and gradients of the program on a backend.
 
     Args:
         backend: Its ops and its vjp run the program.
-        program: The program, which draws its own inputs and cotangent.
+        program: The program, which draws its own inputs and cotangents.
         convert: Applied to each array of floats that the program starts from.
-        pull_twice: Return the gradients of a second call of the pullback, with the same cotangent: the first
-            call may have used something up.
     """
-    arrays = [backend.from_numpy(convert(x)) for x in program.draw_inputs()]
-    wrt = [i for i in range(len(arrays)) if i not in program.constants]
+    return differentiate_program_repeatedly(backend, program, 1, convert)[0]
 
-    def run(*inputs: Any) -> Any:
-        values, shapes = list(arrays), list(program.shapes)
-        for i, x in zip(wrt, inputs, strict=True):
-            values[i] = x
-        for name, operands in program.steps:
-            entry, (shape, *others) = MENU[name], [shapes[i] for i in operands]
-            values.append(backend.ops[entry.op](*(values[i] for i in operands), **entry.keywords(shape)))
-            shapes.append(np.broadcast_shapes(entry.result_shape(shape), *others))
-        return values[-1]
 
-    result, pullback = backend.vjp(run, *(arrays[i] for i in wrt))
-    value = backend.to_numpy(result)
+def differentiate_program_repeatedly(
+    backend: Backend, program: Program, count: int, convert: ConvertFloats = np.copy
+) -> list[Result]:
+    """Return what `differentiate_program` does, for so many calls of one pullback with the same cotangent.
+
+    The first call may use something up.
+    """
+    converted = [x.copy() if x.dtype.kind in "biu" else convert(x) for x in program.drawn_inputs]
+    arrays = list(map(backend.from_numpy, converted))
+    wrt = program.differentiable_inputs
+
+    def make_inner_cotangent(shape: tuple[int, ...]) -> Any:
+        return backend.from_numpy(convert(program.draw_cotangent(shape, inner=True)))
+
+    def run(*variables: Any) -> Any:
+        inputs = list(arrays)
+        for i, x in zip(wrt, variables, strict=True):
+            inputs[i] = x
+        return run_steps(backend, program.steps, inputs, [], make_inner_cotangent)
+
+    value, pullback = backend.vjp(run, *(arrays[i] for i in wrt))
+    value = backend.to_numpy(value)
     g = backend.from_numpy(convert(program.draw_cotangent(value.shape)))
-    if pull_twice:
-        pullback(g)
-    gradients = pullback(g)
     names = [f"input {i}" for i in wrt]
-    return Result(value, dict(zip(names, map(backend.to_numpy, gradients), strict=True)))
+    results = []
+    for _ in range(count):
+        gradients = map(backend.to_numpy, pullback(g))
+        results.append(Result(value, dict(zip(names, gradients, strict=True))))
+    return results
+
+
+def run_steps(
+    backend: Backend,
+    steps: Sequence[Step],
+    inputs: Sequence[Any],
+    earlier: Sequence[Any],
+    make_inner_cotangent: Callable[[tuple[int, ...]], Any],
+) -> Any:
+    """Return the result of the last of these steps; the last input if there are none.
+
+    Args:
+        backend: Its ops and its vjp run the steps.
+        steps: The steps.
+        inputs: The inputs of the program.
+        earlier: The results of the steps before these.
+        make_inner_cotangent: From the shape of the value of an inner function to its cotangent.
+    """
+    results = list(earlier)
+    for op, operands, keywords in steps:
+        values = [results[n] if n >= 0 else inputs[~n] for n in operands]
+        if op != INNER_GRADIENT:
+            results.append(call(OPS[op], backend.ops[op], values, keywords))
+            continue
+
+        def inner(y: Any, keywords: Any = keywords) -> Any:
+            return run_steps(backend, keywords["steps"], inputs, [*results, y], make_inner_cotangent)
+
+        _, pullback = backend.vjp(inner, values[0])
+        results.append(pullback(make_inner_cotangent(keywords["shape"]))[0])
+    return results[-1] if results else inputs[-1]
+
+
+def find_undefined_gradients(program: Program) -> dict[str, Array]:
+    """Return for each gradient at which elements a number outside the domain of an op had a part in it."""
+    marking = substitute_outside_domains(SPEC_BACKEND, mark=True)
+    with np.errstate(all="ignore"):
+        marked = differentiate_program(marking, program, lambda x: x.astype(np.float64))
+    return {name: np.isnan(d) for name, d in marked.gradients.items()}
+
+
+def substitute_outside_domains(spec: Backend, *, mark: bool = False) -> Backend:
+    """Return the spec, or one made of other formulas, with ops that never meet a number outside their domain.
+
+    Args:
+        spec: A backend of the spec's tape.
+        mark: Put NaN in the place of such a number, which then spreads to every gradient that the number has a
+            part in. Otherwise it is a number of the domain, to which no cotangent flows.
+    """
+
+    def substitute(x: Any, domain: Any) -> Any:
+        if not isinstance(domain, Interval) or domain == Interval():
+            return x
+        data = x.data if isinstance(x, Variable) else np.asarray(x)
+        outside = ~is_inside(domain, np.asarray(data))
+        if not np.any(outside):
+            return x
+        if mark:
+            return spec.ops["multiply"](x, np.where(outside, np.nan, 1).astype(data.dtype))
+        inside = fill_from_domain(domain, ()).astype(data.dtype)
+        return spec.ops["where"](outside, inside, x)
+
+    def wrap(op: Op) -> Callable[..., Any]:
+        fn = spec.ops[op.name]
+        if mark and op.has_zero_gradient:
+            # A library may carry the gradient on, times 0, where the spec carries none.
+            return lambda x, **keywords: spec.ops["add"](fn(x, **keywords), spec.ops["multiply"](x, 0 * x))
+        if op.variadic or all(d == Interval() for d in op.domains):
+            return fn
+        return lambda *xs, **keywords: fn(*map(substitute, xs, op.domains), **keywords)
+
+    return replace(spec, ops={name: wrap(OPS[name]) for name in spec.ops})
+
+
+def _are_identical(x: Array, y: Array) -> bool:
+    return x.shape == y.shape and x.dtype == y.dtype and bool(np.all((x == y) | ((x != x) & (y != y))))

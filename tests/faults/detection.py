@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gradspec.backends import Backend
-from gradspec.properties.cases.programs import MENU
+from gradspec.properties.cases.program_ops import classify_ops
 from gradspec.properties.laws.training import NETWORK_OPS
 from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
@@ -68,7 +68,8 @@ def run_property(
 
 def is_in_programs(op: str) -> bool:
     """Whether the programs and networks that try a whole backend may contain this op."""
-    return op in NETWORK_OPS or op in {entry.op for entry in MENU.values()}
+    ops = classify_ops([op])
+    return op in NETWORK_OPS or bool(ops.of_several or ops.comparing or ops.moving or ops.others)
 
 
 def detect_fault(fault: Fault, seed: int, without: Iterable[str] = ()) -> Detection | None:

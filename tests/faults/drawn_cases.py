@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import Phase
 
 from gradspec.backends import Backend
-from gradspec.properties.cases.programs import filter_menu
+from gradspec.properties.cases.program_ops import list_program_ops
 from gradspec.properties.drawing.hypothesis_internals import get_inner_test, set_inner_test, set_seed
 from gradspec.properties.judging.attempt import Law
 from gradspec.properties.judging.judge import Judgement
@@ -38,8 +38,8 @@ def draw_cases(
     Up to its first failure, after which Hypothesis draws no more, a property draws the same cases for
     everything with the same op, dtypes and device.
     """
-    op = under_test.op if isinstance(under_test, OpUnderTest) else tuple(filter_menu(under_test.backend))
-    target = op, tuple(under_test.dtypes), under_test.backend.device
+    op = under_test.op if isinstance(under_test, OpUnderTest) else tuple(list_program_ops(under_test.backend))
+    target = op, under_test.backend.nests, tuple(under_test.dtypes), under_test.backend.device
     key = name, argument, seed, *sorted(parameters.items()), *target
     if key not in _cache:
         _cache[key] = _draw_cases_uncached(name, argument, under_test, seed, parameters)

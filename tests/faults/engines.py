@@ -11,7 +11,6 @@ import numpy as np
 
 from gradspec import reference
 from gradspec.backends import Backend, load
-from gradspec.properties.cases.programs import MENU
 from gradspec.reference import OPS, Variable, grad_mode, inplace_writes, tape
 from gradspec.reference.arrays import unbroadcast
 from tests.faults.fault import (
@@ -20,8 +19,10 @@ from tests.faults.fault import (
     TENSOR_PROPERTY,
     Array,
     Fault,
+    apply_spec_rule,
     spell_out_name,
 )
+from tests.faults.wrong_programs import make_program_faults
 
 KIND_ENGINE = "engine"
 
@@ -38,8 +39,10 @@ class Node:
     g: Array = None
 
     def pull_to_inputs(self) -> list[tuple["Node", Array]]:
-        """Return the nodes that this one was computed from, each with its share of the cotangent."""
-        shares = zip(self.inputs, self.pull(self.g), strict=True)
+        """Return the nodes that this one was computed from and that have gradients, each with its share."""
+        if self.g is None:  # nothing was carried back to it
+            return []
+        shares = [(x, d) for x, d in zip(self.inputs, self.pull(self.g), strict=False) if d is not None]
         return [(x, d if d.shape == x.data.shape else unbroadcast(d, x.data.shape)) for x, d in shares]
 
     def accumulate(self, d: Array) -> None:
@@ -193,14 +196,14 @@ def pull_by_recursion(root: Node) -> None:
 def make_engine(traverse: Callable[[Node], None], *names: str) -> Backend:
     """Return a backend of the spec's rules on an engine that carries cotangents back by `traverse`.
 
-    It has the ops of these names; by default all that programs are made of.
+    It has the ops of these names; by default all.
     """
 
     def apply(name: str) -> Callable[..., Any]:
         def op(*args: Any, **keywords: Any) -> Any:
+            args = args[0] if OPS[name].variadic else args
             nodes = [x if isinstance(x, Node) else Node(x) for x in args]
-            value, pullbacks = OPS[name].rule(*(x.data for x in nodes), **keywords)
-            pull: Any = lambda g: [p(g) for p in pullbacks]  # type: ignore[union-attr, misc]
+            value, pull = apply_spec_rule(name, *(x.data for x in nodes), **keywords)
             return Node(np.asarray(value), nodes, pull, name)
 
         return op
@@ -214,11 +217,11 @@ def make_engine(traverse: Callable[[Node], None], *names: str) -> Backend:
                 node.g = None
             root.g = g
             traverse(root)
-            return [np.zeros_like(x.data) if x.g is None else x.g.copy() for x in leaves]
+            return [np.zeros_like(x.data) if x.g is None else np.array(x.g) for x in leaves]
 
         return root.data, pullback
 
-    ops = {name: apply(name) for name in names or sorted({entry.op for entry in MENU.values()})}
+    ops = {name: apply(name) for name in names or OPS}
     return Backend(traverse.__name__, ops, vjp, lambda x: x, np.asarray)
 
 
@@ -289,6 +292,7 @@ SPOILERS_OF_SPEC_ENGINE: dict[str, Callable[[], AbstractContextManager[Any]]] = 
 
 def make_engine_faults() -> Iterator[Fault]:
     """Yield the faults of the tiny engines, which are backends, and of the spec's, compared with torch."""
+    yield from make_program_faults()
     make_fault = partial(Fault, "programs", KIND_ENGINE)
     for traverse in WRONG_TRAVERSALS:
         yield make_fault(spell_out_name(traverse), partial(make_engine, traverse), PROGRAMS_PROPERTY)

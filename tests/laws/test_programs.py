@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.backends import Backend
-from gradspec.properties.drawing.programs import PROGRAMS_PER_EXAMPLE, programs
+from gradspec.properties.drawing.programs import programs
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.programs import every_gradient_of_a_program_agrees
 from gradspec.properties.running.failure import LawViolation
@@ -20,6 +20,7 @@ from tests.faults.engines import (
     pull_newest_first,
     second_branch_is_lost,
 )
+from tests.faults.wrong_programs import WRONG_PROGRAMS
 from tests.helpers.planting import GENERATE_ONLY_SETTINGS, find_violation
 
 
@@ -30,8 +31,7 @@ def find_program_violation(backend: Backend) -> LawViolation | None:
     @GENERATE_ONLY_SETTINGS
     @given(data=st.data())
     def check(data: st.DataObject) -> None:
-        for _ in range(PROGRAMS_PER_EXAMPLE):
-            program = data.draw(programs(target.backend, target.dtypes))
+        for program in data.draw(programs(target.backend, target.dtypes)):
             target.check_law(every_gradient_of_a_program_agrees, program)
 
     try:
@@ -51,10 +51,15 @@ def test_a_fault_of_the_engine_is_found(fault: Callable[[Node], None]) -> None:
     assert find_program_violation(make_engine(fault))
 
 
+@pytest.mark.parametrize("make_wrong_backend", WRONG_PROGRAMS)
+def test_a_fault_of_ops_that_meet_is_found(make_wrong_backend: Callable[[], Backend]) -> None:
+    assert find_program_violation(make_wrong_backend())
+
+
 def test_a_violation_is_shown_on_the_smallest_program() -> None:
     violation = find_program_violation(make_engine(second_branch_is_lost))
     assert violation
-    assert violation.case.steps == (("add", (0, 0)),)  # type: ignore[attr-defined]
+    assert violation.case.steps == (("add", (-1, -1), {}),)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("fault", WRONG_TRAVERSALS)

@@ -94,7 +94,7 @@ def test_other_numbers_obey_the_law_as_well(name: str) -> None:
 def test_the_others_differ() -> None:
     case = Case.of("exp", "float64", [[0, 0]], {}, [1, 2])
     assert len({vary_case(case, k).inputs[0].tobytes() for k in range(4)}) == 4
-    program = Program("float64", 0, ((1, 1),), (("sin", (0,)),))
+    program = Program("float64", 0, (((1, 1), "real", 0),), (("sin", (-1,), {}),))
     assert [vary_case(program, k).seed for k in range(3)] == [1, 2, 3]
 
 

@@ -1,0 +1,108 @@
+"""Which of a backend's ops take part in programs, and as what: observed from the ops, not from their names."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+
+from gradspec.backends import Backend
+from gradspec.properties.cases.programs import MIXED, draw_input, is_inside
+from gradspec.reference import OPS, Op
+from gradspec.reference.calls import IntegerArrayBelow, SeededChoices, SmallestChoices
+from gradspec.reference.domains import Interval
+from gradspec.reference.op import fill_from_domain
+
+
+@dataclass(frozen=True)
+class ProgramOps:
+    """The names of the ops that programs are made of, by what they do.
+
+    Attributes:
+        pairing: Smooth elementwise ops of several arrays of any numbers, such as add.
+        combining: Other ops of several arrays of floats, such as maximum and concat.
+        mixing: Those that also combine the elements of one array, such as matmul.
+        comparing: Ops of several arrays of floats whose values are truth values.
+        moving: Ops of one array that only move, repeat or select its elements.
+        others: The others of one array.
+        partial: Smooth elementwise ops one of whose arguments has a domain that leaves out zero or negative
+            numbers, with the number of that argument. Behind a mask they may be undefined.
+    """
+
+    pairing: list[str] = field(default_factory=list)
+    combining: list[str] = field(default_factory=list)
+    mixing: list[str] = field(default_factory=list)
+    comparing: list[str] = field(default_factory=list)
+    moving: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    partial: list[tuple[str, int]] = field(default_factory=list)
+
+    @property
+    def of_several(self) -> list[str]:
+        """The differentiable ops of several arrays of floats."""
+        return [*self.pairing, *self.combining, *self.mixing]
+
+
+def classify_ops(names: Iterable[str]) -> ProgramOps:
+    """Return the ops of these names that take floats, classified."""
+    ops = ProgramOps()
+    for name in names:
+        op = OPS[name]
+        floats = [i for i, domain in enumerate(op.domains) if isinstance(domain, Interval)]
+        is_smooth_elementwise = op.elementwise and op.differentiable and op.kinks is None
+        if op.variadic:
+            ops.combining.append(name)
+        elif len(floats) > 1 and compares(op):
+            ops.comparing.append(name)
+        elif len(floats) > 1 and not op.elementwise:
+            ops.mixing.append(name)
+        elif len(floats) > 1:
+            is_pairing = is_smooth_elementwise and all(domain == Interval() for domain in op.domains)
+            (ops.pairing if is_pairing else ops.combining).append(name)
+        elif floats:
+            (ops.moving if only_moves(op) else ops.others).append(name)
+        if is_smooth_elementwise:
+            ops.partial.extend((name, i) for i in floats if not _admits_mixed(op, i))
+    return ops
+
+
+def list_program_ops(backend: Backend) -> list[str]:
+    """Return the names of the backend's ops that take part in programs, in the order of the spec."""
+    return [name for name in OPS if name in backend.ops]
+
+
+@cache
+def compares(op: Op) -> bool:
+    """Return whether the op's values are truth values, on its smallest call."""
+    call = op.draw_call(SmallestChoices())
+    inputs = [fill_from_domain(op.domain(i), s) for i, s in enumerate(call.shapes)]
+    return np.asarray(op.rule(*inputs, **call.keywords)[0]).dtype.kind == "b"
+
+
+@cache
+def only_moves(op: Op) -> bool:
+    """Return whether an op of one array is smooth and all that its values hold are elements of the array.
+
+    Seen on a few small calls.
+    """
+    if op.kinks is not None or not op.differentiable:
+        return False
+    for seed in range(4):
+        call = op.draw_call(SeededChoices(seed, (2, 3)))
+        inputs = [fill_from_domain(op.domain(i), s) for i, s in enumerate(call.shapes)]
+        for i, s in enumerate(call.shapes):
+            if isinstance(op.domain(i), Interval) and not isinstance(s, IntegerArrayBelow):
+                inputs[i] = draw_input("float64", seed, (s, (op.name, i), i), [])
+        value = np.asarray(op.rule(*inputs, **call.keywords)[0])
+        elements = np.concatenate([np.ravel(x) for x in inputs if x.dtype.kind == "f"])
+        if not np.all(np.isin(value, elements)):
+            return False
+    return True
+
+
+@cache
+def _admits_mixed(op: Op, argument: int) -> bool:
+    """Return whether an argument may be any of the numbers of a mixed input: of either sign, or zero."""
+    domain = op.domain(argument)
+    numbers = draw_input("float64", 0, ((64,), MIXED, 0), [])
+    return not isinstance(domain, Interval) or bool(np.all(is_inside(domain, numbers)))

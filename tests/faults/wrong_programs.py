@@ -1,0 +1,324 @@
+"""Faults that only programs show: of ops that meet each other or themselves, and of functions within functions."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from gradspec.backends import Backend
+from gradspec.reference import Variable, tape
+from tests.faults.fault import PROGRAMS_PROPERTY, Array, Fault, apply_spec_rule, spell_out_name
+from tests.faults.planted_backends import SPEC_BACKEND, plant_rule
+
+KIND_PROGRAM = "program"
+
+
+def _plant(op: str, rule: Callable[..., Any]) -> Backend:
+    return plant_rule(op, rule)
+
+
+# Ops that meet themselves
+
+
+def matmul_by_itself_counts_its_left_side() -> Backend:
+    """Where both operands are one array, the gradient of the second is taken for that of the first."""
+
+    def rule(*xs: Array) -> Any:
+        z, pull = apply_spec_rule("matmul", *xs)
+        same = xs[0] is xs[1] or (xs[0].shape == xs[1].shape and np.array_equal(xs[0], xs[1]))
+        return z, lambda g: [d if not same or i == 0 else 0 * d for i, d in enumerate(pull(g))]
+
+    return _plant("matmul", rule)
+
+
+def a_zero_dimensional_value_used_twice_counts_once() -> Backend:
+    return _count_once_where(lambda x: np.ndim(x.data) == 0)
+
+
+def a_value_with_two_consumers_counts_the_last() -> Backend:
+    return _count_once_where(lambda x: bool(x._parents))
+
+
+def _count_once_where(affected: Callable[[Variable], bool]) -> Backend:
+    """Return the spec with a tape that keeps the first cotangent that reaches an affected variable."""
+    right = tape.run_backward
+
+    def run_backward(root: Any, g: Array, create_graph: bool, inputs: frozenset[int]) -> Any:
+        paid = set[int]()
+
+        def pay_once(x: Variable, pull: Callable[[Array], Array]) -> Callable[[Array], Array]:
+            def pullback(g: Array) -> Array:
+                first = x._sequence_nr not in paid
+                paid.add(x._sequence_nr)
+                return pull(g) if first else 0 * pull(g)
+
+            return pullback
+
+        waiting, seen = [root], set[int]()
+        restore = []
+        while waiting:
+            v = waiting.pop()
+            if v._sequence_nr in seen or not v._parents:
+                continue
+            seen.add(v._sequence_nr)
+            waiting.extend(x for x in v._parents if x is not None)
+            if type(v._pullbacks) is tuple and any(x is not None and affected(x) for x in v._parents):
+                restore.append((v, v._pullbacks))
+                v._pullbacks = tuple(
+                    pay_once(x, p) if x is not None and p is not None and affected(x) else p
+                    for x, p in zip(v._parents, v._pullbacks, strict=False)
+                )
+        try:
+            return right(root, g, create_graph, inputs)
+        finally:
+            for v, pullbacks in restore:
+                v._pullbacks = pullbacks
+
+    return _with_tape("counts_once", run_backward=run_backward)
+
+
+def an_inner_variable_is_the_outer_one() -> Backend:
+    """A function within a function is called with the outer variable itself, and so are its closures."""
+
+    def share(x: Variable) -> Variable:
+        return x if x.requires_grad else tape_alias(x)
+
+    tape_alias = tape._make_alias
+    return _with_tape("confused", _make_alias=share)
+
+
+def what_an_inner_function_closes_over_is_constant() -> Backend:
+    return _with_tape("detached", _depends_on_older=lambda value, leaves: False)
+
+
+def an_inner_pass_pays_the_outer_variables_too() -> Backend:
+    """Perturbation confusion: x * d/dy (x + y) has the gradient 2, since the inner pass pays x as well."""
+
+    def vjp(fn: Callable[..., Any], *inputs: Any) -> Any:
+        value, pullback = SPEC_BACKEND.vjp(fn, *inputs)
+
+        def confused(g: Array) -> tuple[Array, ...]:
+            gradients = pullback(g)
+            if not isinstance(value, Variable) or value.data.shape != gradients[0].data.shape:
+                return gradients
+            # Zero, but for its gradient: that of the inner value by all that it was computed from.
+            leak = SPEC_BACKEND.ops["subtract"](value, value.data)
+            return SPEC_BACKEND.ops["add"](gradients[0], leak), *gradients[1:]
+
+        return value, confused
+
+    return replace(SPEC_BACKEND, name="leaks", vjp=vjp)
+
+
+def _with_tape(name: str, **changes: Any) -> Backend:
+    """Return the spec on a tape with some of its functions changed."""
+
+    def vjp(fn: Callable[..., Any], *inputs: Any) -> Any:
+        with mock.patch.multiple(tape, **changes):
+            value, pullback = SPEC_BACKEND.vjp(fn, *inputs)
+
+        def patched_pullback(g: Array) -> Any:
+            with mock.patch.multiple(tape, **changes):
+                return pullback(g)
+
+        return value, patched_pullback
+
+    return replace(SPEC_BACKEND, name=name, vjp=vjp)
+
+
+# Masks
+
+
+def where_leaks_the_nan_of_the_branch_not_taken() -> Backend:
+    """The gradient of one branch is masked by a product with the other's numbers in it."""
+
+    def rule(condition: Array, x: Array, y: Array) -> Any:
+        z, pull = apply_spec_rule("where", condition, x, y)
+
+        def leak(g: Array) -> Any:
+            _, dx, dy = pull(g)
+            return None, dx + 0 * y, dy + 0 * x
+
+        return z, leak
+
+    return _plant("where", rule)
+
+
+def where_multiplies_by_its_mask() -> Backend:
+    """The value is mask * x + (1 - mask) * y, which is NaN where the branch not taken is."""
+
+    def rule(condition: Array, x: Array, y: Array) -> Any:
+        _, pull = apply_spec_rule("where", condition, x, y)
+        return np.asarray(condition * x + ~condition * y), pull
+
+    return _plant("where", rule)
+
+
+def where_drops_all_beside_a_nan() -> Backend:
+    """If anything in a branch is undefined, all its gradients are zeros."""
+
+    def rule(condition: Array, x: Array, y: Array) -> Any:
+        z, pull = apply_spec_rule("where", condition, x, y)
+        bad = not np.all(np.isfinite(x)) or not np.all(np.isfinite(y))
+        return z, lambda g: [d if d is None else d * 0 if bad else d for d in pull(g)]
+
+    return _plant("where", rule)
+
+
+def log_clamps_what_it_is_undefined_at() -> Backend:
+    """Where x <= 0, the gradient of log is that of x = 1e-3, and a mask's zero cotangent is taken for 1e-3."""
+
+    def rule(x: Array) -> Any:
+        return np.log(x), (lambda g: np.where(x > 0, g / x, g + 1e-3),)
+
+    return _plant("log", rule)
+
+
+def sqrt_of_a_zero_spoils_its_row() -> Backend:
+    """Elements beside one at which sqrt is undefined have no gradient."""
+
+    def rule(x: Array) -> Any:
+        y = np.sqrt(x)
+        return y, (lambda g: g / 2 / y if np.all(x > 0) else g * np.nan,)
+
+    return _plant("sqrt", rule)
+
+
+def comparisons_carry_gradients() -> Backend:
+    """A comparison is a step function to forward passes and the identity to backward ones ("straight through")."""
+
+    compared: dict[int, tuple[Any, Any]] = {}
+
+    def make_comparison(name: str) -> Callable[..., Any]:
+        def compare(x: Any, y: Any) -> Any:
+            truth = SPEC_BACKEND.ops[name](x, y)
+            if isinstance(x, Variable):
+                compared[id(truth)] = truth, x
+            return truth
+
+        return compare
+
+    def where(condition: Any, x: Any, y: Any) -> Any:
+        z = SPEC_BACKEND.ops["where"](condition, x, y)
+        if id(condition) not in compared:
+            return z
+        through = compared[id(condition)][1]
+        return SPEC_BACKEND.ops["add"](z, SPEC_BACKEND.ops["subtract"](through, through.data))
+
+    def vjp(fn: Callable[..., Any], *inputs: Any) -> Any:
+        compared.clear()
+        return SPEC_BACKEND.vjp(fn, *inputs)
+
+    comparisons = {name: make_comparison(name) for name in ("less", "greater", "equal")}
+    ops = {**SPEC_BACKEND.ops, "where": where, **comparisons}
+    return replace(SPEC_BACKEND, name="straight_through", ops=ops, vjp=vjp, nests=False)
+
+
+# Memory and shapes
+
+
+def an_index_that_overlaps_is_lost_beside_another_use() -> Backend:
+    """An element that is selected twice is paid once, if the gradient is added to another."""
+
+    def rule(x: Array, *, key: Any) -> Any:
+        def pull(g: Array) -> Array:
+            d = np.zeros_like(g, shape=x.shape, subok=False)
+            d[key] = g
+            return d
+
+        return x[key], (pull,)
+
+    return _plant("getitem", rule)
+
+
+def reshape_reads_a_transposed_cotangent_in_memory_order() -> Backend:
+    def rule(x: Array, *, shape: Any) -> Any:
+        y = np.reshape(x, shape)
+        return y, (lambda g: np.reshape(np.ravel(g, order="K"), x.shape),)
+
+    return _plant("reshape", rule)
+
+
+def reshape_reads_a_transposed_array_in_memory_order() -> Backend:
+    def rule(x: Array, *, shape: Any) -> Any:
+        y = np.reshape(np.ravel(x, order="K"), shape)
+        return y, (lambda g: np.reshape(g, x.shape),)
+
+    return _plant("reshape", rule)
+
+
+def permute_dims_twice_goes_back_once() -> Backend:
+    """The gradient goes the way of the value: right for swaps of two axes alone."""
+
+    def rule(x: Array, *, axes: Any) -> Any:
+        return np.permute_dims(x, axes), (lambda g: np.permute_dims(g, axes),)
+
+    return _plant("permute_dims", rule)
+
+
+def rank_zero_with_rank_three_is_summed_over_two_axes(op: str = "multiply") -> Backend:
+    """The gradient of a 0-d operand beside one of three axes or more leaves out all but one of the last."""
+
+    def rule(*xs: Array) -> Any:
+        z, pull = apply_spec_rule(op, *xs)
+
+        def sum_too_little(g: Array) -> Any:
+            parts = pull(g)
+            return [
+                d[..., :1] + 0 * d if np.ndim(x) == 0 and np.ndim(z) >= 3 else d
+                for x, d in zip(xs, parts, strict=True)
+            ]
+
+        return z, sum_too_little
+
+    return _plant(op, rule)
+
+
+# The pullback
+
+
+def the_first_call_is_a_rehearsal() -> Backend:
+    """The first call of a pullback returns the gradients of a cotangent of ones."""
+
+    def vjp(fn: Callable[..., Any], *inputs: Any) -> Any:
+        value, pullback = SPEC_BACKEND.vjp(fn, *inputs)
+        calls: list[Any] = []
+
+        def rehearse(g: Array) -> Any:
+            calls.append(g)
+            return pullback(np.ones_like(g) if len(calls) == 1 else g)
+
+        return value, rehearse
+
+    return replace(SPEC_BACKEND, name="rehearses", vjp=vjp, nests=False)
+
+
+WRONG_PROGRAMS: dict[Callable[[], Backend], str] = {
+    a_zero_dimensional_value_used_twice_counts_once: "programs",
+    a_value_with_two_consumers_counts_the_last: "programs",
+    an_inner_variable_is_the_outer_one: "programs",
+    what_an_inner_function_closes_over_is_constant: "programs",
+    an_inner_pass_pays_the_outer_variables_too: "programs",
+    where_leaks_the_nan_of_the_branch_not_taken: "where",
+    where_multiplies_by_its_mask: "where",
+    where_drops_all_beside_a_nan: "where",
+    log_clamps_what_it_is_undefined_at: "log",
+    sqrt_of_a_zero_spoils_its_row: "sqrt",
+    comparisons_carry_gradients: "programs",
+    matmul_by_itself_counts_its_left_side: "matmul",
+    an_index_that_overlaps_is_lost_beside_another_use: "getitem",
+    reshape_reads_a_transposed_cotangent_in_memory_order: "reshape",
+    reshape_reads_a_transposed_array_in_memory_order: "reshape",
+    permute_dims_twice_goes_back_once: "permute_dims",
+    rank_zero_with_rank_three_is_summed_over_two_axes: "multiply",
+    the_first_call_is_a_rehearsal: "programs",
+}
+"""Makers of backends that are wrong in programs, whose names say how; and the op that is wrong, if it is one."""
+
+
+def make_program_faults() -> Iterator[Fault]:
+    """Yield the faults of this module."""
+    for make_backend, op in WRONG_PROGRAMS.items():
+        yield Fault(op, KIND_PROGRAM, spell_out_name(make_backend), make_backend, PROGRAMS_PROPERTY)
