@@ -59,7 +59,7 @@ def make_extreme(case: Case, rng: np.random.Generator) -> Case:
     Often it is masked instead, if the op takes infinities as ordinary numbers somewhere; and often only what
     goes into one element of the value is extreme, so that there are others to be judged beside it.
     """
-    maskable = [i for i in range(len(case.inputs)) if find_ordinary_infinities(case.op, i)]
+    maskable = find_maskable_inputs(case)
     if maskable and rng.random() < P_MASKED:
         return mask_arrays(case, maskable, rng)
     inputs = []
@@ -99,12 +99,30 @@ def mask_arrays(case: Case, maskable: Sequence[int], rng: np.random.Generator) -
     inputs, rows = list(case.inputs), pick_rows(case, rng)
     for i in maskable:
         x, how = inputs[i], rng.choice(["scattered", "row", "both"])
-        masked = np.full(x.shape, False) if how == "row" else rng.random(x.shape) < rng.choice([0.2, 0.5])
-        masked |= False if how == "scattered" else rows[i]
-        infinities = find_ordinary_infinities(case.op, i)
-        infinity = infinities[0] if rng.random() < P_MINUS_INF else infinities[-1]
-        inputs[i] = np.where(masked, infinity, x).astype(x.dtype)
+        masked = rng.random(x.shape) < rng.choice([0.2, 0.5])
+        if how != "scattered":
+            masked = rows[i] | (masked if how == "both" else False)
+        inputs[i] = np.where(masked, _pick_infinity(case, i, rng), x).astype(x.dtype)
     return replace(case, inputs=tuple(inputs))
+
+
+def pad_arrays(case: Case, rng: np.random.Generator) -> Case:
+    """Return the case with infinities before a place along the longest axis, or after it, as in padding."""
+    inputs = list(case.inputs)
+    for i in find_maskable_inputs(case):
+        masked = _pick_padding(inputs[i].shape, rng)
+        inputs[i] = np.where(masked, _pick_infinity(case, i, rng), inputs[i]).astype(inputs[i].dtype)
+    return replace(case, inputs=tuple(inputs))
+
+
+def find_maskable_inputs(case: Case) -> list[int]:
+    """Return the numbers of the inputs that take an infinity as an ordinary number."""
+    return [i for i in range(len(case.inputs)) if find_ordinary_infinities(case.op, i)]
+
+
+def _pick_infinity(case: Case, i: int, rng: np.random.Generator) -> float:
+    infinities = find_ordinary_infinities(case.op, i)
+    return infinities[0] if rng.random() < P_MINUS_INF else infinities[-1]
 
 
 def pick_rows(case: Case, rng: np.random.Generator) -> list[Array]:
@@ -134,6 +152,16 @@ def _pick_along_axis(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     axis = rng.choice(axes)
     picked: Array = np.indices(shape)[axis] == rng.integers(shape[axis])
     return picked
+
+
+def _pick_padding(shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    """Return where the index along the longest axis is below a number, or is not."""
+    if max(shape, default=0) < 2:
+        return np.full(shape, False)
+    axis = int(np.argmax(shape))
+    n = shape[axis]
+    before: Array = np.indices(shape)[axis] < rng.choice([1, n // 2, n - 1])
+    return before if rng.random() < 1 / 2 else ~before
 
 
 def iterate_extreme_cases(op: Op, dtype: str) -> Iterator[Case]:

@@ -105,7 +105,11 @@ class Program(ReprCase):
 
     def as_lines(self) -> list[str]:
         inputs = [f"x{i} = {_write(numbers)} {shape}" for i, (shape, numbers, _) in enumerate(self.inputs)]
-        return [f"in {self.dtype}, seed {self.seed}, by {self._name_gradients()}:", *inputs, *_describe(self.steps)]
+        return [
+            f"in {self.dtype}, seed {self.seed}, by {self._name_gradients()}:",
+            *inputs,
+            *_describe(self.steps),
+        ]
 
     def _name_gradients(self) -> str:
         return ", ".join(f"x{i}" for i in self.differentiable_inputs) or "nothing"

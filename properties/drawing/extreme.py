@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from gradspec.properties.cases.case import Case
-from gradspec.properties.cases.extremes import make_extreme
+from gradspec.properties.cases.extremes import find_maskable_inputs, make_extreme, pad_arrays
 from gradspec.properties.cases.filling import draw_byte_block, fill_case
 from gradspec.properties.drawing.choices import DrawnChoices
 from gradspec.properties.drawing.strategies import Draw, cases
@@ -15,6 +15,9 @@ from gradspec.reference.op import Op
 MAX_ELEMENTS_EXTREME = 12  # of an array: one element that overflows leaves little to say of the others
 MAX_ELEMENTS_IN_ROWS = 24  # of an array of several rows, of which one may be extreme
 
+LENGTHS_IN_ROWS = (2, 3, 4)
+PADDED_LENGTHS = (2, 9)  # a row of nine has whole tiles of four that are masked
+
 P_SEVERAL_ROWS = 0.6  # of a case, of an op that is not elementwise, that is drawn to have several rows
 MAX_FURTHER_TRIES_FOR_ROWS = 3  # until a call has several elements both in its value and to each of them
 
@@ -22,14 +25,16 @@ MAX_FURTHER_TRIES_FOR_ROWS = 3  # until a call has several elements both in its 
 class ChoicesOfRows(DrawnChoices):
     """The `Choices` of a call whose arrays have several rows of several elements."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, lengths: Sequence[int]) -> None:
         super().__init__(b"", MAX_ELEMENTS_IN_ROWS, rng)
+        self.lengths = lengths
 
     def rank(self, low: int, high: int) -> int:
         return min(max(low, self.of([2, 2, 3, 1])), high)
 
     def size(self, taken: int) -> int:
-        self.axis_lengths.append(self.of([2, 3, 4]) if 4 * taken <= self.max_elements else 1)
+        lengths = [n for n in self.lengths if n * taken <= self.max_elements]
+        self.axis_lengths.append(self.of(lengths) if lengths else 1)
         return self.axis_lengths[-1]
 
 
@@ -60,19 +65,25 @@ def extreme_cases(
             _draw_case_of_rows(op, case.dtype, rng) if i and rng.random() < P_SEVERAL_ROWS else case
             for i, case in enumerate(example)
         ]
-    return [make_extreme(case, rng) for case in example]
+    extreme = [make_extreme(case, rng) for case in example]
+    if len(example) > 1 and find_maskable_inputs(example[1]):
+        padded = _draw_case_of_rows(op, example[1].dtype, rng, PADDED_LENGTHS)
+        extreme[1] = pad_arrays(padded, rng)
+    return extreme
 
 
-def _draw_case_of_rows(op: Op, dtype: str, rng: np.random.Generator) -> Case:
+def _draw_case_of_rows(
+    op: Op, dtype: str, rng: np.random.Generator, lengths: Sequence[int] = LENGTHS_IN_ROWS
+) -> Case:
     """Draw a case that has several elements both in its value and to each of them, if it is soon found."""
-    case = _fill_call_of_rows(op, dtype, rng)
+    case = _fill_call_of_rows(op, dtype, rng, lengths)
     for _ in range(MAX_FURTHER_TRIES_FOR_ROWS):
-        if case.cotangent.size > 1 and case.inputs[0].size >= 4:
+        if case.cotangent.size > 1 and case.inputs[0].size >= 2 * min(lengths):
             break
-        case = _fill_call_of_rows(op, dtype, rng)
+        case = _fill_call_of_rows(op, dtype, rng, lengths)
     return case
 
 
-def _fill_call_of_rows(op: Op, dtype: str, rng: np.random.Generator) -> Case:
-    call = op.draw_call(ChoicesOfRows(rng))
+def _fill_call_of_rows(op: Op, dtype: str, rng: np.random.Generator, lengths: Sequence[int]) -> Case:
+    call = op.draw_call(ChoicesOfRows(rng, lengths))
     return fill_case(op, call, dtype, draw_byte_block(call, rng))

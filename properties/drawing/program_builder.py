@@ -226,9 +226,7 @@ class ProgramBuilder:
                 # Half of the time the first value itself, so that it is used twice.
                 fitting = [*fitting[-1:-NEWEST:-1], *([first] * 3 if i in places else [])]
                 reuses = fitting and choose.of([True, True, True, False])
-                operands.append(
-                    choose.of(fitting) if reuses else self.add_input(shape, make_numbers(op, i))
-                )
+                operands.append(choose.of(fitting) if reuses else self.add_input(shape, make_numbers(op, i)))
         return tuple(operands)
 
     def _fits_domain(self, op: Op, i: int, x: Array) -> bool:
@@ -284,7 +282,9 @@ class ProgramBuilder:
             self._append("where", (mask, x, inside))
             argument = len(self.values) - 1
         operands = [
-            argument if i == place else self.add_input(draw_broadcastable_shape(choose, shape), make_numbers(op, i))
+            argument
+            if i == place
+            else self.add_input(draw_broadcastable_shape(choose, shape), make_numbers(op, i))
             for i in range(len(op.domains))
         ]
         self._append(name, tuple(operands))
@@ -307,7 +307,7 @@ class ProgramBuilder:
             [*self.usable, len(self.values)], [*self.masks],
         )  # fmt: skip
         for k in range(choose.of([1, 2, 3])):
-            hub = choose.of([*self.usable[: -NEWEST : -1], variable])
+            hub = choose.of([*self.usable[:-NEWEST:-1], variable])
             if k == 0:
                 inner.try_op(choose.of(ops.of_several), choose, variable, hub)
             elif not add_random_step(inner, ops, choose, inner.usable[-1], hub):
@@ -351,8 +351,10 @@ def add_random_step(
         return builder.try_op(choose.of(ops.mixing), choose, builder.choose_square(first), same=True)
     if 25 <= kind <= 27 and builder.steps and builder.steps[-1][2] and builder.steps[-1][0] in OPS:
         name, operands, _ = builder.steps[-1]
-        return builder.try_op(name, choose, operands[0]) and bool(ops.pairing) and builder.try_op(
-            choose.of(ops.pairing), choose, builder.usable[-1], len(builder.steps) - 2
+        return (
+            builder.try_op(name, choose, operands[0])
+            and bool(ops.pairing)
+            and builder.try_op(choose.of(ops.pairing), choose, builder.usable[-1], len(builder.steps) - 2)
         )
     groups = [ops.pairing, ops.moving, ops.combining, ops.moving, ops.pairing, ops.mixing, ops.others]
     if hub is not None:

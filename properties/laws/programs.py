@@ -21,7 +21,14 @@ import numpy as np
 from gradspec.backends import Backend, call
 from gradspec.properties.cases.evaluate import Result
 from gradspec.properties.cases.programs import INNER_GRADIENT, Program, Step, is_inside
-from gradspec.properties.judging.judge import SPEC_BACKEND, ComputationJudge, Judgement, combine_judgements
+from gradspec.properties.judging.formula_samples import Compute
+from gradspec.properties.judging.judge import (
+    SPEC_BACKEND,
+    ComputationJudge,
+    Judgement,
+    combine_judgements,
+    get_usual_spec_backends,
+)
 from gradspec.reference import OPS, Op, Variable
 from gradspec.reference.domains import Interval
 from gradspec.reference.op import fill_from_domain
@@ -35,8 +42,11 @@ def every_gradient_of_a_program_agrees(backend: Backend, program: Program) -> Ju
 
     The gradients of the first call of the pullback and of the second are judged.
     """
-    spec = substitute_outside_domains(SPEC_BACKEND) if program.has_undefined_branch else SPEC_BACKEND
-    exact = ComputationJudge(program.dtype, lambda convert: differentiate_program(spec, program, convert))
+    stable, *usual = [
+        _make_computation(spec, program)
+        for spec in (SPEC_BACKEND, *get_usual_spec_backends(list_op_names(program.steps)))
+    ]
+    exact = ComputationJudge(program.dtype, stable, usual=usual)
     first, second = differentiate_program_repeatedly(backend, program, 2)
     may_be_nan = find_undefined_gradients(program) if program.has_undefined_branch else {}
     gradients = []
@@ -51,7 +61,19 @@ def every_gradient_of_a_program_agrees(backend: Backend, program: Program) -> Ju
             gradients.append(exact.judge(what, d, part))
     value = exact.judge("value", second.value, lambda r: r.value)
     whole = combine_judgements([value, *gradients])
-    return Judgement(whole.verdict, whole.reason, combine_judgements(gradients).informative, whole.worst)
+    return replace(whole, informative=combine_judgements(gradients).informative)
+
+
+def _make_computation(spec: Backend, program: Program) -> Compute[Result]:
+    """Return the computation of a program by the spec, or one made of other formulas."""
+    backend = substitute_outside_domains(spec) if program.has_undefined_branch else spec
+    return lambda convert: differentiate_program(backend, program, convert)
+
+
+def list_op_names(steps: Sequence[Step]) -> set[str]:
+    """Return the names of the ops of steps, and of those of inner functions."""
+    inner = [list_op_names(keywords["steps"]) for op, _, keywords in steps if op == INNER_GRADIENT]
+    return {op for op, _, _ in steps if op != INNER_GRADIENT}.union(*inner)
 
 
 def differentiate_program(backend: Backend, program: Program, convert: ConvertFloats = np.copy) -> Result:
