@@ -80,7 +80,8 @@ class Backend:
             "exp[bfloat16]" or "exp[bfloat16]: value agrees" excuses some dtypes alone.
         device: where its arrays live.
         nests: whether `vjp` may be called within the fn of another `vjp`, which gives second derivatives:
-            with respect to the inputs of both and to the cotangent of the inner one.
+            with respect to the inputs of both and to the cotangent of the inner one. The inner fn may close
+            over what the outer one computes from its inputs.
 
     Raises:
         TypeError: for one string where a collection of names belongs.

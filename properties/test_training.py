@@ -13,7 +13,7 @@ from gradspec.properties.running.targets import BackendUnderTest
 )
 @given(data=st.data())
 def test_a_network_learns_as_the_spec_does(backend_under_test: BackendUnderTest, data: st.DataObject) -> None:
-    """Its own fault: linear has one workspace for a whole pass."""
+    """Its own fault: linear keeps the weight that it first met with a batch."""
     dtype = data.draw(st.sampled_from([d for d in backend_under_test.dtypes if d in ("float64", "float32")]))
     # At least three hidden units: layer_norm of two elements is constant.
     sizes = [data.draw(st.integers(low, 6)) for low in (2, 2, 3, 2)]

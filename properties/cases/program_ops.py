@@ -1,4 +1,4 @@
-"""Which of a backend's ops take part in programs, and as what: observed from the ops, not from their names."""
+"""Which of a backend's ops take part in programs, and as what: observed, not read off their names."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -200,7 +200,7 @@ def drop_unused(program: Program) -> Program:
 
 
 def _find_operands(step: Step, k: int) -> Iterator[int]:
-    """Yield the numbers of the values that the k-th step takes, those that an inner function closes over, too."""
+    """Yield the numbers of what the k-th step takes, and of what an inner function in it closes over."""
     op, operands, keywords = step
     yield from operands
     for inner in keywords["steps"] if op == INNER_GRADIENT else ():
@@ -218,8 +218,10 @@ def _renumber_step(step: Step, k: int, renumbered: dict[int, int]) -> Step:
 
 
 def _renumber_numbers(numbers: Numbers, renumbered: dict[int, int]) -> Numbers:
-    is_inside_of = isinstance(numbers, tuple) and len(numbers) == 4
-    return (*numbers[:3], ~renumbered[~numbers[3]]) if is_inside_of else numbers  # type: ignore[index]
+    if isinstance(numbers, tuple) and len(numbers) == 4:
+        op, argument, inside, i = numbers
+        return op, argument, inside, ~renumbered[~i]
+    return numbers
 
 
 def _move_inside(domain: Interval, x: Array, sizes: Array) -> Array:

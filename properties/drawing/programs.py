@@ -1,8 +1,8 @@
 """Hypothesis strategies: programs, which are compositions of a backend's ops."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from hypothesis import strategies as st
@@ -12,11 +12,8 @@ from gradspec.properties.cases.program_ops import ProgramOps, classify_ops, list
 from gradspec.properties.cases.programs import MAX_STEPS, Program, Shape, drop_unused, is_made_of_floats
 from gradspec.properties.cases.sizes import REPEATED_LENGTH_WEIGHT
 from gradspec.properties.drawing.choices import DrawnChoices
-from gradspec.properties.drawing.program_builder import (
-    MAX_PROGRAM_ELEMENTS,
-    ProgramBuilder,
-    add_random_step,
-)
+from gradspec.properties.drawing.program_builder import MAX_PROGRAM_ELEMENTS, ProgramBuilder
+from gradspec.properties.drawing.program_steps import add_masked, add_random_step, try_inner_gradient, try_op
 from gradspec.properties.drawing.strategies import Draw
 from gradspec.reference.calls import Choices, draw_broadcastable_shape
 
@@ -42,11 +39,33 @@ RANKS = (2, 3, 1, 3, 2, 0, 4, 3)
 LENGTHS = (2, 1, 3, 2, 4, 3)
 
 
+@dataclass(frozen=True)
+class DrawnPrograms:
+    """Programs of a backend's ops, each decoded from a block of bytes and a seed as it is asked for."""
+
+    ops: ProgramOps
+    dtypes: Sequence[str]
+    blocks: Sequence[bytes]
+    seeds: Sequence[int]
+    nests: bool
+
+    def __iter__(self) -> Iterator[Program]:
+        return self.build(self.seeds)
+
+    def build(self, seeds: Container[int]) -> Iterator[Program]:
+        """Yield the programs that have these seeds."""
+        for block, seed in zip(self.blocks, self.seeds, strict=True):
+            if seed in seeds:
+                with np.errstate(all="ignore"):
+                    program = build_program(self.ops, self.dtypes, block, seed, nests=self.nests)
+                yield program
+
+
 @st.composite
 def programs(
     draw: Draw, backend: Backend, dtypes: Sequence[str], count: int = PROGRAMS_PER_EXAMPLE
-) -> list[Program]:
-    """Draw programs of the backend's ops, each decoded from a block of bytes.
+) -> DrawnPrograms:
+    """Draw programs of the backend's ops.
 
     The first block is Hypothesis' own and shrinks, the others come from a seed. Zeros add an input to itself.
 
@@ -58,13 +77,10 @@ def programs(
     """
     block, seed = draw(st.binary(min_size=BYTES, max_size=BYTES)), draw(st.integers(0, 2**16 - 1))
     # Hypothesis draws some seeds more than once, beside other blocks.
-    ops, rng = classify_ops(list_program_ops(backend)), np.random.default_rng((seed, *block[:4]))
+    rng = np.random.default_rng((seed, *block[:4]))
     blocks = [block] + [rng.bytes(BYTES) for _ in range(count - 1) if any(block)]
     seeds = [seed, *rng.integers(0, 2**16, len(blocks) - 1).tolist()]
-    with np.errstate(all="ignore"):
-        return [
-            build_program(ops, dtypes, b, s, nests=backend.nests) for b, s in zip(blocks, seeds, strict=True)
-        ]
+    return DrawnPrograms(classify_ops(list_program_ops(backend)), tuple(dtypes), blocks, seeds, backend.nests)
 
 
 def build_program(
@@ -94,7 +110,7 @@ def build_program(
     for _ in range(MAX_TRIES):
         if builder.steps:
             break
-        builder.try_op(choose.of(ops.of_several), choose, -1, anywhere=True)
+        try_op(builder, choose.of(ops.of_several), choose, -1, anywhere=True)
     last = builder.usable[-1] + 1 if builder.usable[-1] >= 0 else len(builder.steps)
     floats = [i for i, (_, numbers, _) in enumerate(builder.inputs) if is_made_of_floats(numbers)]
     constants = tuple(builder.constants)
@@ -125,11 +141,11 @@ def _add_step(
     """Add a step, or the few that make up a masked branch; nothing where none that was tried fits."""
     kind, first = choose.integer(0, 255), builder.choose_value(choose, hub)
     if kind % ONE_MASK_IN_STEPS == 1 and ops.partial and "where" in ops.combining:
-        builder.add_masked(ops, choose, first)
+        add_masked(builder, ops, choose, first)
     elif kind % ONE_INNER_GRADIENT_IN_STEPS == 2 and nests:
-        builder.try_inner_gradient(ops, choose, first)
+        try_inner_gradient(builder, ops, choose, first)
     elif kind % ONE_FRESH_INPUT_IN_STEPS == 3:
         builder.add_input(choose.of([builder.get(first).shape, ()]))
-        builder.try_op(choose.of([ops.of_several[0], *ops.pairing]), choose, first)
+        try_op(builder, choose.of([ops.of_several[0], *ops.pairing]), choose, first)
     else:
         add_random_step(builder, ops, choose, first, hub)

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from gradspec.backends import Backend
 from gradspec.backends.backend import Deviation
 from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.programs import Program
 from gradspec.properties.cases.sizes import MAX_ELEMENTS
 from gradspec.properties.drawing.strategies import cases
 from gradspec.properties.judging.attempt import Law, judge_case
@@ -29,6 +30,7 @@ from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.running.failure import BackendLabel, LawViolation
 from gradspec.properties.running.profiles import is_thorough
 from gradspec.properties.running.simplify import simplify_case
+from gradspec.properties.running.simplify_programs import simplify_program
 from gradspec.properties.running.tally import Tally, to_sentence
 from gradspec.reference.op import Op
 
@@ -70,7 +72,7 @@ class BackendUnderTest:
     source: str = ""
     tally: Tally = field(default_factory=Tally)
     failure: LawViolation | None = None
-    find_simpler_case: Callable[[], Case] | None = None
+    find_simpler_case: Callable[[], Any] | None = None
     judge_case: Callable[[Law, Backend, Any], Judgement] = judge_case
     failing_verdicts: frozenset[str] = ALWAYS_FAILING_VERDICTS
     _check_count: int = field(default=0, init=False)
@@ -86,7 +88,15 @@ class BackendUnderTest:
         """
         self._check_law(law, case)
 
-    def _check_law(self, law: Law, case: Any, simplify: Callable[..., Case] | None = None) -> None:
+    def check_law_on_program(self, law: Law, program: Program) -> None:
+        """Judge the program by the law and count the judgement; report a failing program in fewer steps.
+
+        Raises:
+            LawViolation: The backend breaks the law, or raises an exception.
+        """
+        self._check_law(law, program, simplify_program)
+
+    def _check_law(self, law: Law, case: Any, simplify: Callable[..., Any] | None = None) -> None:
         judgement = self._judge_with_new_seed(law, case)
         self.tally.add(judgement)
         if judgement.verdict in self.failing_verdicts:
@@ -95,8 +105,8 @@ class BackendUnderTest:
             self.find_simpler_case = partial(simplify, case, breaks_law) if simplify else None
             raise self.failure
 
-    def _breaks_law(self, law: Law, case: Case) -> bool:
-        return self._judge_with_new_seed(law, case).verdict in self.failing_verdicts
+    def _breaks_law(self, law: Law, case: Any) -> bool:
+        return self._judge_with_new_seed(law, case).verdict == "disagree"
 
     def _judge_with_new_seed(self, law: Law, case: Any) -> Judgement:
         """Judge the case with the global random generators in a state of their own.

@@ -17,6 +17,7 @@ from tests.faults import judge_cache
 from tests.faults.collected_properties import applies_to, list_parameter_sets, properties
 from tests.faults.drawn_cases import draw_cases
 from tests.faults.fault import Fault
+from tests.faults.planted_backends import BARE_ENGINE
 
 DTYPES_WIDEST_FIRST = ("float64", "float32", "bfloat16", "float16")
 
@@ -75,7 +76,8 @@ def is_in_programs(op: str) -> bool:
 def detect_fault(fault: Fault, seed: int, without: Iterable[str] = ()) -> Detection | None:
     """Run the properties on a fault, the likely one first, until one fails; None if all pass."""
     under_test = make_under_test(fault.op, fault.plant(), fault.spec)
-    if fault.op in OPS and not is_in_programs(fault.op):
+    is_bare = under_test["backend_under_test"].backend.name == BARE_ENGINE
+    if is_bare or (fault.op in OPS and not is_in_programs(fault.op)):
         del under_test["backend_under_test"]
     order = sorted(list_applicable_properties(under_test, without), key=lambda pair: pair[0] != fault.likely)
     for name, argument in order:

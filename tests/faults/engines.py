@@ -194,10 +194,7 @@ def pull_by_recursion(root: Node) -> None:
 
 
 def make_engine(traverse: Callable[[Node], None], *names: str) -> Backend:
-    """Return a backend of the spec's rules on an engine that carries cotangents back by `traverse`.
-
-    It has the ops of these names; by default all.
-    """
+    """Return a backend of the spec's rules, of all by default, on an engine that goes back by `traverse`."""
 
     def apply(name: str) -> Callable[..., Any]:
         def op(*args: Any, **keywords: Any) -> Any:

@@ -18,6 +18,7 @@ from tests.faults.fault import (
 )
 
 SPEC_BACKEND = load("numpy")
+BARE_ENGINE = "unguarded"  # the name of backends on an engine that knows programs of one step alone
 
 
 def make_op(op: str, rule: Rule) -> Callable[..., Any]:
@@ -135,4 +136,4 @@ def plant_rule_on_bare_engine(op: str, rule: Rule) -> Backend:
 
         return value.data, pullback
 
-    return replace(SPEC_BACKEND, name="unguarded", ops={op: make_op(op, rule)}, vjp=vjp, nests=False)
+    return replace(SPEC_BACKEND, name=BARE_ENGINE, ops={op: make_op(op, rule)}, vjp=vjp, nests=False)

@@ -1,16 +1,22 @@
-"""Faults that only programs show: of ops that meet each other or themselves, and of functions within functions."""
+"""Faults that only programs show: of ops that meet each other or themselves, and of nested functions."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.reference import Variable, tape
+from gradspec.reference import Variable
 from tests.faults.fault import PROGRAMS_PROPERTY, Array, Fault, apply_spec_rule, spell_out_name
 from tests.faults.planted_backends import SPEC_BACKEND, plant_rule
+from tests.faults.wrong_tapes import (
+    a_value_with_two_consumers_counts_the_last,
+    a_zero_dimensional_value_used_twice_counts_once,
+    an_inner_pass_pays_the_outer_variables_too,
+    an_inner_variable_is_the_outer_one,
+    what_an_inner_function_closes_over_is_constant,
+)
 
 KIND_PROGRAM = "program"
 
@@ -31,101 +37,6 @@ def matmul_by_itself_counts_its_left_side() -> Backend:
         return z, lambda g: [d if not same or i == 0 else 0 * d for i, d in enumerate(pull(g))]
 
     return _plant("matmul", rule)
-
-
-def a_zero_dimensional_value_used_twice_counts_once() -> Backend:
-    return _count_once_where(lambda x: np.ndim(x.data) == 0)
-
-
-def a_value_with_two_consumers_counts_the_last() -> Backend:
-    return _count_once_where(lambda x: bool(x._parents))
-
-
-def _count_once_where(affected: Callable[[Variable], bool]) -> Backend:
-    """Return the spec with a tape that keeps the first cotangent that reaches an affected variable."""
-    right = tape.run_backward
-
-    def run_backward(root: Any, g: Array, create_graph: bool, inputs: frozenset[int]) -> Any:
-        paid = set[int]()
-
-        def pay_once(x: Variable, pull: Callable[[Array], Array]) -> Callable[[Array], Array]:
-            def pullback(g: Array) -> Array:
-                first = x._sequence_nr not in paid
-                paid.add(x._sequence_nr)
-                return pull(g) if first else 0 * pull(g)
-
-            return pullback
-
-        waiting, seen = [root], set[int]()
-        restore = []
-        while waiting:
-            v = waiting.pop()
-            if v._sequence_nr in seen or not v._parents:
-                continue
-            seen.add(v._sequence_nr)
-            waiting.extend(x for x in v._parents if x is not None)
-            if type(v._pullbacks) is tuple and any(x is not None and affected(x) for x in v._parents):
-                restore.append((v, v._pullbacks))
-                v._pullbacks = tuple(
-                    pay_once(x, p) if x is not None and p is not None and affected(x) else p
-                    for x, p in zip(v._parents, v._pullbacks, strict=False)
-                )
-        try:
-            return right(root, g, create_graph, inputs)
-        finally:
-            for v, pullbacks in restore:
-                v._pullbacks = pullbacks
-
-    return _with_tape("counts_once", run_backward=run_backward)
-
-
-def an_inner_variable_is_the_outer_one() -> Backend:
-    """A function within a function is called with the outer variable itself, and so are its closures."""
-
-    def share(x: Variable) -> Variable:
-        return x if x.requires_grad else tape_alias(x)
-
-    tape_alias = tape._make_alias
-    return _with_tape("confused", _make_alias=share)
-
-
-def what_an_inner_function_closes_over_is_constant() -> Backend:
-    return _with_tape("detached", _depends_on_older=lambda value, leaves: False)
-
-
-def an_inner_pass_pays_the_outer_variables_too() -> Backend:
-    """Perturbation confusion: x * d/dy (x + y) has the gradient 2, since the inner pass pays x as well."""
-
-    def vjp(fn: Callable[..., Any], *inputs: Any) -> Any:
-        value, pullback = SPEC_BACKEND.vjp(fn, *inputs)
-
-        def confused(g: Array) -> tuple[Array, ...]:
-            gradients = pullback(g)
-            if not isinstance(value, Variable) or value.data.shape != gradients[0].data.shape:
-                return gradients
-            # Zero, but for its gradient: that of the inner value by all that it was computed from.
-            leak = SPEC_BACKEND.ops["subtract"](value, value.data)
-            return SPEC_BACKEND.ops["add"](gradients[0], leak), *gradients[1:]
-
-        return value, confused
-
-    return replace(SPEC_BACKEND, name="leaks", vjp=vjp)
-
-
-def _with_tape(name: str, **changes: Any) -> Backend:
-    """Return the spec on a tape with some of its functions changed."""
-
-    def vjp(fn: Callable[..., Any], *inputs: Any) -> Any:
-        with mock.patch.multiple(tape, **changes):
-            value, pullback = SPEC_BACKEND.vjp(fn, *inputs)
-
-        def patched_pullback(g: Array) -> Any:
-            with mock.patch.multiple(tape, **changes):
-                return pullback(g)
-
-        return value, patched_pullback
-
-    return replace(SPEC_BACKEND, name=name, vjp=vjp)
 
 
 # Masks
@@ -168,7 +79,7 @@ def where_drops_all_beside_a_nan() -> Backend:
 
 
 def log_clamps_what_it_is_undefined_at() -> Backend:
-    """Where x <= 0, the gradient of log is that of x = 1e-3, and a mask's zero cotangent is taken for 1e-3."""
+    """Where x <= 0, the gradient of log is 1e-3, whatever a mask lets through."""
 
     def rule(x: Array) -> Any:
         return np.log(x), (lambda g: np.where(x > 0, g / x, g + 1e-3),)
@@ -187,8 +98,7 @@ def sqrt_of_a_zero_spoils_its_row() -> Backend:
 
 
 def comparisons_carry_gradients() -> Backend:
-    """A comparison is a step function to forward passes and the identity to backward ones ("straight through")."""
-
+    """A comparison passes on gradients as if it were the identity ("straight through")."""
     compared: dict[int, tuple[Any, Any]] = {}
 
     def make_comparison(name: str) -> Callable[..., Any]:
@@ -315,7 +225,7 @@ WRONG_PROGRAMS: dict[Callable[[], Backend], str] = {
     rank_zero_with_rank_three_is_summed_over_two_axes: "multiply",
     the_first_call_is_a_rehearsal: "programs",
 }
-"""Makers of backends that are wrong in programs, whose names say how; and the op that is wrong, if it is one."""
+"""Makers of backends that are wrong in programs, named by what is wrong, and the op where it is one."""
 
 
 def make_program_faults() -> Iterator[Fault]:

@@ -670,3 +670,36 @@ def test_what_asks_for_a_gradient_too_late_gets_none() -> None:
     y.backward(np.ones(2))
     assert w.grad is None
     assert x.grad is not None
+
+
+# Functions within functions
+
+
+@pytest.mark.parametrize("at_outer", [True, False], ids=["at x", "at a constant"])
+def test_an_inner_function_may_close_over_an_outer_variable(at_outer: bool) -> None:
+    x, y, g = np.array([2.0, 3.0]), np.array([5.0, 7.0]), np.ones(2)
+
+    def times_inner_gradient(inner: Callable[..., Any]) -> Callable[..., Any]:
+        """Return x times the derivative of `inner(x, y)` by y, as a function of x."""
+        return lambda x: ops.multiply(x, vjp(lambda t: inner(x, t), x if at_outer else y)[1](g)[0])
+
+    def differentiate(inner: Callable[..., Any]) -> Array:
+        return vjp(times_inner_gradient(inner), x)[1](g)[0]
+
+    assert_array_equal(differentiate(ops.add), [1, 1])  # d/dx (x * 1)
+    assert_array_equal(differentiate(ops.multiply), 2 * x)  # d/dx (x * x)
+    squared = differentiate(lambda x, t: ops.multiply(x, ops.multiply(t, t)))  # d/dx (x * 2 x t)
+    assert_array_equal(squared, 6 * x * x if at_outer else 4 * x * y)
+
+
+def test_an_inner_value_of_arrays_alone_is_an_array() -> None:
+    seen: list[Any] = []
+
+    def outer(x: Any) -> Any:
+        value, pullback = vjp(ops.square, np.array([3.0]))
+        seen.extend([value, *pullback(np.array([1.0]))])
+        return ops.multiply(x, value)
+
+    _, pullback = vjp(outer, np.array([2.0]))
+    assert_array_equal(pullback(np.array([1.0]))[0], [9])
+    assert [type(x) for x in seen] == [np.ndarray, np.ndarray]
