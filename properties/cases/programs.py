@@ -19,6 +19,8 @@ from gradspec.reference.rule import Array
 MAX_STEPS = 8  # of a program, without those that a mask over an undefined branch adds
 ONE_SMALL_COTANGENT_IN_SEEDS = 5  # one of so many seeds gives a small cotangent
 
+_COTANGENT_VALUES = np.array(COTANGENT_VALUES)
+
 Shape = tuple[int, ...]
 
 REAL, MIXED, MASK = "real", "mixed", "mask"
@@ -80,11 +82,12 @@ class Program(ReprCase):
 
         Never of small ones in float16, which would lose them, nor for an inner gradient.
         """
-        g = np.random.default_rng(self.seed + 1 + inner).choice(COTANGENT_VALUES, shape)
+        key = -2 if inner else -1  # inputs have positive ones
+        g = _COTANGENT_VALUES[(_take_uniform(self.seed, key, shape) * len(COTANGENT_VALUES)).astype(np.int64)]
         is_small = self.seed % ONE_SMALL_COTANGENT_IN_SEEDS == ONE_SMALL_COTANGENT_IN_SEEDS - 1
         if is_small and self.dtype != "float16" and not inner:
             g = g * 2.0**-40
-        return np.asarray(g, dtype_of(self.dtype))
+        return np.asarray(g).astype(dtype_of(self.dtype))
 
     @property
     def differentiable_inputs(self) -> list[int]:

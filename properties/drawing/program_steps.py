@@ -191,7 +191,7 @@ def try_inner_gradient(builder: ProgramBuilder, ops: ProgramOps, choose: Choices
         by = builder.add_input(builder.get(by).shape, usable=False)
         builder.constants.append(~by)
     inner = builder.make_inner(by)
-    for k in range(choose.of([1, 2, 3])):
+    for k in range(choose.of([2, 3, 1, 3])):
         hub = choose.of([*builder.usable[:-NEWEST:-1], variable])
         if k == 0:
             try_op(inner, choose.of(ops.of_several), choose, variable, hub)

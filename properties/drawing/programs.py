@@ -17,7 +17,7 @@ from gradspec.properties.drawing.program_steps import add_masked, add_random_ste
 from gradspec.properties.drawing.strategies import Draw
 from gradspec.reference.calls import Choices, draw_broadcastable_shape
 
-PROGRAMS_PER_EXAMPLE = 24
+PROGRAMS_PER_EXAMPLE = 17
 """An example's time is mostly Hypothesis's own. With 4, cotangents that share memory were missed."""
 
 PROGRAM_LENGTHS = (*range(1, MAX_STEPS + 1), *list(range(MAX_STEPS // 2, MAX_STEPS + 1)) * 2)
@@ -27,7 +27,7 @@ ONE_HUB_IN_SEEDS = 2  # one of so many seeds gives a program many of whose steps
 ONE_CONSTANT_IN_SEEDS = 3  # one of so many seeds makes one of several inputs a constant
 ONE_WITH_UNUSED_IN_SEEDS = 4  # one of so many seeds keeps steps and inputs that the value does not depend on
 ONE_MASK_IN_STEPS = 16  # one of so many steps adds an undefined branch behind a mask
-ONE_INNER_GRADIENT_IN_STEPS = 16  # one of so many steps is the gradient of an inner function
+ONE_INNER_GRADIENT_IN_STEPS = 12  # one of so many steps is the gradient of an inner function
 ONE_FRESH_INPUT_IN_STEPS = 8  # one of so many steps adds an input of its shape to a result
 MAX_TRIES = 20  # how often an op is tried where none fitted the inputs
 
