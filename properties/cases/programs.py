@@ -135,7 +135,7 @@ def draw_input(dtype: str, seed: int, described: Input, earlier: list[Array]) ->
     if isinstance(numbers, int):
         return np.asarray(uniform * numbers, np.int64)
     if numbers == MASK:
-        return uniform < 0.5
+        return np.asarray(uniform < 0.5)
     if isinstance(numbers, tuple) and len(numbers) == 4:
         return is_inside(get_domain(*numbers[:2]), earlier[numbers[3]].astype(np.float64))
     sizes = 1 / 4 + 7 / 4 * uniform
