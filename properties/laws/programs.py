@@ -27,7 +27,6 @@ from gradspec.properties.judging.judge import (
     ComputationJudge,
     Judgement,
     combine_judgements,
-    get_usual_spec_backends,
 )
 from gradspec.reference import OPS, Op, Variable
 from gradspec.reference.domains import Interval
@@ -42,9 +41,11 @@ def every_gradient_of_a_program_agrees(backend: Backend, program: Program) -> Ju
 
     The gradients of the first call of the pullback and of the second are judged.
     """
-    spec = get_spec_backend()
-    spec = substitute_outside_domains(spec) if program.has_undefined_branch else spec
-    exact = ComputationJudge(program.dtype, lambda convert: differentiate_program(spec, program, convert))
+    stable, *usual = [
+        _make_computation(spec, program)
+        for spec in (get_spec_backend(), *get_usual_spec_backends(list_op_names(program.steps)))
+    ]
+    exact = ComputationJudge(program.dtype, stable, usual=usual)
     first, second = differentiate_program_repeatedly(backend, program, 2)
     may_be_nan = find_undefined_gradients(program) if program.has_undefined_branch else {}
     gradients = []
