@@ -27,6 +27,7 @@ from gradspec.properties.judging.judge import (
     ComputationJudge,
     Judgement,
     combine_judgements,
+    get_usual_spec_backends,
 )
 from gradspec.reference import OPS, Op, Variable
 from gradspec.reference.domains import Interval
