@@ -31,10 +31,11 @@ def log_of_sum(e: Array, x: Array, top: Array, *, axis: Axes) -> VJP:
     """
     is_top = x == top
     ties = np.sum(is_top, axis=axis, keepdims=True).astype(e.dtype)
-    others = np.sum(np.where(is_top, 0, e), axis=axis, keepdims=True) + (ties - 1)
+    others = np.sum(np.where(is_top, 0, e), axis=axis, keepdims=True)
+    with_ties = np.log1p(np.where(ties == 0, 0, others + (ties - 1)))
     # log 0 = -inf is the value where every term is exp(-inf).
     with np.errstate(divide="ignore"):
-        return np.log1p(others), None
+        return np.where(ties == 0, np.log(others), with_ties), None
 
 
 @record

@@ -24,7 +24,8 @@ P_SINGLE_EXTREME = 0.25  # of an array with one extreme number among ordinary on
 
 P_MASKED = 0.4  # of a case of an op that takes infinities as ordinary numbers
 P_MINUS_INF = 0.75  # of the infinity in a mask, where the op takes both
-P_IN_ONE_ROW = 0.6  # of another case in which only one row of each array is extreme
+P_NAN_BESIDE_MASK = 0.2  # of a masked array with a NaN in it, too
+P_IN_ONE_ROW = 0.65  # of another case in which only one row of each array is extreme
 P_ROW_OF_ONE_VALUE = 0.75  # of a row that is what goes into one element of the value
 
 
@@ -51,26 +52,32 @@ def extreme_alphabets(domain: Interval, dtype: str) -> tuple[Array, ...]:
 
 
 N_KINDS_OF_EXTREMES = len(extreme_alphabets(Interval(), "float64"))
+KINDS_IN_ONE_ROW = (0, 1, 1, 2, 2, 3, 3, 4)
+"""The numbers of kinds: what is finite and overflows or underflows on its way is drawn twice as often."""
 
 
 def make_extreme(case: Case, rng: np.random.Generator) -> Case:
     """Return the case with some or all of the floats in its inputs made extreme, each array in one way.
 
     Often it is masked instead, if the op takes infinities as ordinary numbers somewhere; and often only what
-    goes into one element of the value is extreme, so that there are others to be judged beside it.
+    goes into one element of the value is extreme, so that there are others to be judged beside it. Neither is
+    possible where each array is a single number.
     """
+    has_others = any(x.size > 1 for x in case.inputs)
     maskable = find_maskable_inputs(case)
-    if maskable and rng.random() < P_MASKED:
+    if has_others and maskable and rng.random() < P_MASKED:
         return mask_arrays(case, maskable, rng)
     inputs = []
     same_kind_in_all = rng.random() < P_SAME_KIND_IN_ALL
-    kind_in_all = rng.integers(N_KINDS_OF_EXTREMES)
-    rows = pick_rows(case, rng) if not case.op.elementwise and rng.random() < P_IN_ONE_ROW else None
+    may_have_rows = has_others and not case.op.elementwise
+    rows = pick_rows(case, rng) if may_have_rows and rng.random() < P_IN_ONE_ROW else None
+    kinds = KINDS_IN_ONE_ROW if rows else range(N_KINDS_OF_EXTREMES)
+    kind_in_all = rng.choice(kinds)
     for i, x in enumerate(case.inputs):
         domain = case.op.domain(i)
         if isinstance(domain, Interval):
             alphabets = extreme_alphabets(domain, case.dtype)
-            letters = alphabets[kind_in_all if same_kind_in_all else rng.integers(N_KINDS_OF_EXTREMES)]
+            letters = alphabets[kind_in_all if same_kind_in_all else rng.choice(kinds)]
             picked = rng.random(x.shape) < rng.choice([0.4, 1.0])
             p = rng.random()
             if p < P_CONSTANT_ARRAY + P_SINGLE_EXTREME and rng.random() < 1 / 2:
@@ -89,7 +96,7 @@ def make_extreme(case: Case, rng: np.random.Generator) -> Case:
 def mask_arrays(case: Case, maskable: Sequence[int], rng: np.random.Generator) -> Case:
     """Return the case with infinities among ordinary numbers, as masks have them.
 
-    They are scattered over an array, or fill a row of it, or both.
+    They are scattered over an array, or fill a row of it, or both. Now and then a NaN stands among them.
 
     Args:
         case: The case.
@@ -98,11 +105,13 @@ def mask_arrays(case: Case, maskable: Sequence[int], rng: np.random.Generator) -
     """
     inputs, rows = list(case.inputs), pick_rows(case, rng)
     for i in maskable:
-        x, how = inputs[i], rng.choice(["scattered", "row", "both"])
+        x, how = inputs[i], rng.choice(["scattered", "row", "row", "both"])
         masked = rng.random(x.shape) < rng.choice([0.2, 0.5])
         if how != "scattered":
             masked = rows[i] | (masked if how == "both" else False)
         inputs[i] = np.where(masked, _pick_infinity(case, i, rng), x).astype(x.dtype)
+        if x.size and rng.random() < P_NAN_BESIDE_MASK:
+            inputs[i].flat[rng.integers(x.size)] = np.nan
     return replace(case, inputs=tuple(inputs))
 
 
@@ -128,8 +137,8 @@ def _pick_infinity(case: Case, i: int, rng: np.random.Generator) -> float:
 def pick_rows(case: Case, rng: np.random.Generator) -> list[Array]:
     """Return for each input where a row of it is: what goes into one element of the value, or one axis has.
 
-    What goes into an element is what gets a gradient of NaN from a cotangent that is NaN there. (Where an
-    array has more to it, as the loser of a maximum, it is the next best.)
+    What goes into an element is what gets a gradient of NaN from a cotangent that is NaN there. Where that is
+    one number, as the winner of a maximum, the row is one along an axis.
     """
     parts: dict[str, Array] = {}
     if case.cotangent.size and rng.random() < P_ROW_OF_ONE_VALUE:
@@ -138,7 +147,7 @@ def pick_rows(case: Case, rng: np.random.Generator) -> list[Array]:
         cotangent.flat[rng.integers(cotangent.size)] = np.nan
         with np.errstate(all="ignore"):
             gradients = run_spec(replace(wide, cotangent=cotangent)).gradients
-        parts = {name: np.isnan(gradient) for name, gradient in gradients.items()}
+        parts = {name: at for name, d in gradients.items() if np.sum(at := np.isnan(d)) > 1}
     return [
         parts.get(case.op.argument_name(i), _pick_along_axis(x.shape, rng)) for i, x in enumerate(case.inputs)
     ]

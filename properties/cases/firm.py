@@ -50,8 +50,16 @@ class FirmElements:
 
     @cached_property
     def ordinary_case(self) -> Case:
-        """The case with ordinary numbers in place of extraordinary ones: firm elements stay the same."""
-        return self._replace_extraordinary(self.case, 1)
+        """The case with ordinary numbers in place of extraordinary ones: firm elements stay the same.
+
+        Infinities that are not firm have gone as well, for a row of nothing else is no ordinary row: its
+        logarithm of 0 looks like an overflow.
+        """
+        case, inputs = self._replace_extraordinary(self.case, 1), []
+        for i, (x, infinite) in enumerate(zip(case.inputs, self._ordinary_infinities, strict=True)):
+            firm = self.outcome.gradients.get(case.op.argument_name(i), np.True_)
+            inputs.append(np.where(infinite & ~firm, 1, x).astype(x.dtype) if np.any(infinite & ~firm) else x)
+        return replace(case, inputs=tuple(inputs))
 
     @cached_property
     def outcome(self) -> Result:
@@ -135,7 +143,7 @@ class FirmElements:
 
     @cached_property
     def _exact_ordinary_case(self) -> Case:
-        return self.ordinary_case.map_float_arrays(lambda x: x.astype(exact_dtype(self.case.dtype)))
+        return self._replace_extraordinary(self._exact_case, 1)
 
     def _find_parts(self, i: int, value_elements: Array) -> Array:
         """Return which elements of the i-th input have a part in any of these elements of the value."""

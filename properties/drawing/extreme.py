@@ -18,7 +18,7 @@ MAX_ELEMENTS_IN_ROWS = 24  # of an array of several rows, of which one may be ex
 LENGTHS_IN_ROWS = (2, 3, 4)
 PADDED_LENGTHS = (2, 9)  # a row of nine has whole tiles of four that are masked
 
-P_SEVERAL_ROWS = 0.6  # of a case, of an op that is not elementwise, that is drawn to have several rows
+P_SEVERAL_ROWS = 0.7  # of a case, of an op that is not elementwise, that is drawn to have several rows
 MAX_FURTHER_TRIES_FOR_ROWS = 3  # until a call has several elements both in its value and to each of them
 
 
@@ -78,7 +78,9 @@ def _draw_case_of_rows(
     """Draw a case that has several elements both in its value and to each of them, if it is soon found."""
     case = _fill_call_of_rows(op, dtype, rng, lengths)
     for _ in range(MAX_FURTHER_TRIES_FOR_ROWS):
-        if case.cotangent.size > 1 and case.inputs[0].size >= 2 * min(lengths):
+        n, n_inputs = case.cotangent.size, case.inputs[0].size
+        # An element of the value may come from one alone, as in a sum over no axes.
+        if 1 < n < n_inputs or (n > 1 and n_inputs >= 2 * min(lengths) and rng.random() < 1 / 2):
             break
         case = _fill_call_of_rows(op, dtype, rng, lengths)
     return case
