@@ -205,8 +205,9 @@ def _judge_closeness(judge: Judge, what: str, got: Array, part: GetResultPart, w
 
 def _has_element(judge: Judge, predicate: Callable[[Array], Array]) -> bool:
     """Return whether the predicate is true of any element of the spec's outcome at this precision."""
-    outcome = judge.compute_samples(0)[0]
-    return any(np.any(predicate(x)) for x in (outcome.value, *outcome.gradients.values()))
+    outcome, dtype = judge.compute_samples(0)[0], dtype_of(judge.dtype)
+    # What is 16 bits wide is computed in 32, where less is infinite.
+    return any(np.any(predicate(x.astype(dtype))) for x in (outcome.value, *outcome.gradients.values()))
 
 
 def classify(x: Array) -> Array:

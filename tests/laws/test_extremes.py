@@ -138,6 +138,19 @@ def test_a_product_that_underflows_on_its_way_to_infinity_may_be_nan() -> None:
     assert judge_product(2.0, 0.5, -np.inf) == "disagree"
 
 
+def test_a_sum_of_partial_sums_that_overflow_in_sixteen_bits_may_be_nan() -> None:
+    """The gradient of y, 2 * 65504, is inf - inf where each product of the batch is rounded to 16 bits."""
+
+    def by_batches(x: Any, y: Any) -> VJP:
+        z, (pull_x, pull_y) = OPS["matmul"].rule(x, y)  # type: ignore[misc]
+        return z, (pull_x, lambda g: np.sum(pull_y(g), axis=0, keepdims=True))  # type: ignore[misc]
+
+    x, cotangent = [[[65504], [65504]]] * 2, [[[3], [2]], [[-1], [-2]]]
+    case = Case.of("matmul", "float16", [x, [[[0]]]], {}, cotangent)
+    backend = make_backend_of_rules(matmul=by_batches)
+    assert judge_case(extremes_go_where_the_spec_says, backend, case).verdict != "disagree"
+
+
 def test_what_an_infinite_statistic_divides_may_be_zero() -> None:
     """Squared distances from the mean are finite here; that of the two numbers from each other overflows."""
 
