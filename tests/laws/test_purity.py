@@ -43,16 +43,16 @@ def tanh_that_spends_its_cotangent(x: Any) -> VJP:
 
 
 def tanh_that_writes_to_its_input(x: Any) -> VJP:
-    y = np.tanh(x)
+    y, pulls = OPS["tanh"].rule(x.copy())
     if x.flags.writeable and x.ndim:
         x[...] = y
-    return y, (lambda g: g * (1 - y * y),)
+    return y, pulls
 
 
 def tanh_of_a_worn_buffer(x: Any) -> VJP:
-    y = np.tanh(x)
+    y, (pull,) = OPS["tanh"].rule(x)  # type: ignore[misc]
     calls = iter(range(100))
-    return y, (lambda g: g * (1 - y * y) * (1 if next(calls) == 0 else 2),)
+    return y, (lambda g: pull(g) * (1 if next(calls) == 0 else 2),)  # type: ignore[misc]
 
 
 def tanh_that_drifts(x: Any, calls: Any = itertools.count()) -> VJP:  # noqa: B008 - all calls share it

@@ -16,8 +16,7 @@ SECOND_ORDER_CASE_OPTIONS: dict[str, Any] = {"smooth": True, "cases_per_example"
 
 
 def tanh_that_saves_a_constant(x: Any) -> VJP:
-    y = np.tanh(unwrap(x))
-    return np.tanh(x), (lambda g: g * (1 - y * y),)
+    return np.tanh(x), OPS["tanh"].rule(unwrap(x))[1]
 
 
 def multiply_that_forgets_where_the_cotangent_is_from(x: Any, y: Any) -> VJP:
