@@ -26,8 +26,11 @@ from gradspec.reference.usual_formulas import check_agreement, check_same_parame
 OPS: dict[str, "Op"] = {}
 """Every op of the spec, by its name in the Array API standard (torch's name where the standard has none)."""
 
-_CALLS_TO_COMPARE = 12
+CALLS_TO_COMPARE = 8
 """On how many calls formulas are compared, unless calls are alike: each keyword has all its values then."""
+
+COMPARED_LENGTHS = (2, 3, 1)
+"""The lengths of the axes of these calls."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,8 +226,8 @@ def _check_usual_forms(op: Op) -> None:
                 f"op {op.name!r}: its usual formula {form.rule.__name__!r} has {has}, its rule {other_has}"
             )
     alike = op.elementwise and not op.options
-    for seed in range((2 if alike else _CALLS_TO_COMPARE) if op.usual_rules else 0):
-        call = op.draw_call(SeededChoices(seed, lengths=(2, 3, 1)))
+    for seed in range((2 if alike else CALLS_TO_COMPARE) if op.usual_rules else 0):
+        call = op.draw_call(SeededChoices(seed, COMPARED_LENGTHS))
         arrays = range(len(call.shapes))
         domains, names = [op.domain(i) for i in arrays], [op.argument_name(i) for i in arrays]
         check_agreement(op.name, (op.rule, *op.usual_rules), call, domains, names, seed)

@@ -18,18 +18,19 @@ PREVAILING_SHARE = 0.75
 
 
 @record
-def shifted_exp(x: Array, top: Array) -> VJP:
-    """Return exp(x - top), as a constant."""
-    return np.exp(x - top), None
+def constant_exp(shifted: Array) -> VJP:
+    """Return exp(shifted), as a constant."""
+    return np.exp(shifted), None
 
 
 @record
-def log_of_sum(e: Array, x: Array, top: Array, *, axis: Axes) -> VJP:
-    """Return the logarithm of the sum of e = exp(x - top) along the axes, of length 1 then, as a constant.
+def log_of_sum(e: Array, shifted: Array, *, axis: Axes) -> VJP:
+    """Return the logarithm of the sum of e = exp(shifted) along the axes, of length 1 then, as a constant.
 
-    Terms are 1 where x = top. One of them is left to log1p: so a sum close to 1 loses no digits.
+    Terms are 1 where x is largest, and shifted 0. One of them is left to log1p: so a sum close to 1 loses no
+    digits.
     """
-    is_top = x == top
+    is_top = shifted == 0
     ties = np.sum(is_top, axis=axis, keepdims=True).astype(e.dtype)
     others = np.sum(np.where(is_top, 0, e), axis=axis, keepdims=True)
     with_ties = np.log1p(np.where(ties == 0, 0, others + (ties - 1)))

@@ -18,7 +18,7 @@ from gradspec.reference.layer_norm import (
 from gradspec.reference.op import op
 from gradspec.reference.ops.reductions import finite_max, logsumexp
 from gradspec.reference.rule import VJP, Array
-from gradspec.reference.softmax import balance, log_of_sum, pull_share, share, shifted_exp
+from gradspec.reference.softmax import balance, constant_exp, log_of_sum, pull_share, share
 
 
 def _share_less_its_mean(x: Real, *, axis: int = -1) -> VJP:
@@ -31,16 +31,16 @@ def _share_less_its_mean(x: Real, *, axis: int = -1) -> VJP:
 @op(draw_along_axis, also=(_share_less_its_mean,))
 def softmax(x: Real, *, axis: int = -1) -> VJP:
     axis = fit_axes(axis, x.ndim)
-    e = shifted_exp(x, finite_max(x, axis=axis))
+    e = constant_exp(x - finite_max(x, axis=axis))
     y = share(x, e, np.sum(e, axis=axis, keepdims=True), axis=axis)
     return y, (lambda g: pull_share(g, y, axis),)
 
 
 def _log_softmax_with_softmax(x: Array, axis: int) -> tuple[Array, Callable[[], Array]]:
     """Return the logarithm of softmax, as a constant, and a function that returns softmax."""
-    top = finite_max(x, axis=axis)
-    e = shifted_exp(x, top)
-    logp = x - top - log_of_sum(e, x, top, axis=axis)
+    shifted = x - finite_max(x, axis=axis)
+    e = constant_exp(shifted)
+    logp = shifted - log_of_sum(e, shifted, axis=axis)
     return logp, lambda: share(x, e, np.sum(e, axis=axis, keepdims=True), axis=axis)
 
 

@@ -25,7 +25,7 @@ from gradspec.reference.kink_distances import extreme_ties
 from gradspec.reference.op import op
 from gradspec.reference.record import record
 from gradspec.reference.rule import VJP, Array
-from gradspec.reference.softmax import log_of_sum, share, shifted_exp
+from gradspec.reference.softmax import constant_exp, log_of_sum, share
 
 
 def _count_reduced(x: Array, axis: Axes) -> int:
@@ -165,8 +165,9 @@ def _log_of_the_sum(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJ
 def logsumexp(x: Real, *, axis: Axes = None, keepdims: bool = False) -> VJP:
     axis = fit_axes(axis, x.ndim)
     top = finite_max(x, axis=axis)
-    e = shifted_exp(x, top)
-    y = log_of_sum(e, x, top, axis=axis) + top
+    shifted = x - top
+    e = constant_exp(shifted)
+    y = log_of_sum(e, shifted, axis=axis) + top
 
     def pull(g: Array) -> Array:
         total = np.sum(e, axis=axis, keepdims=True)

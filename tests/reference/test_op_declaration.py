@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from gradspec.reference import OPS, Tensor, op, ops
-from gradspec.reference.calls import Call, Choices, IntegerArrayBelow, SmallestChoices
+from gradspec.reference.calls import Call, Choices, IntegerArrayBelow, SeededChoices, SmallestChoices
 from gradspec.reference.domains import Booleans, Index, Integers, Interval, Positive, Real
-from gradspec.reference.op import fill_from_domain
+from gradspec.reference.op import CALLS_TO_COMPARE, COMPARED_LENGTHS, fill_from_domain
 from gradspec.reference.rule import VJP
 
 
@@ -217,6 +217,19 @@ def test_usual_formulas_of_ops_with_keywords_and_other_dtypes_are_compared_as_we
     message = catch_refusal_message(total, cases, also=(total_by_steps, forgets))
     assert "'forgets' the gradient of xs[0] at (0,)" in message
     assert "'twice': True" in message
+
+
+def test_usual_formulas_are_compared_with_every_value_of_a_keyword() -> None:
+    compared: dict[str, dict[str, set[Any]]] = {}
+    for name, declared in OPS.items():
+        values = compared.setdefault(name, {})
+        for seed in range(CALLS_TO_COMPARE if declared.usual_rules else 0):
+            for keyword, value in declared.draw_call(SeededChoices(seed, COMPARED_LENGTHS)).keywords.items():
+                values.setdefault(keyword, set()).add(value)
+    assert compared["gelu"]["approximate"] == {"none", "tanh"}
+    assert compared["cross_entropy"]["reduction"] == {"mean", "sum", "none"}
+    assert compared["logsumexp"]["keepdims"] == {False, True}
+    assert len(compared["softmax"]["axis"]) >= 4
 
 
 def catch_refusal_of_usual_formula(usual: Callable[..., Any]) -> str:
