@@ -4,14 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import ml_dtypes
-import mpmath
 import numpy as np
 import pytest
 
 from gradspec.reference import OPS, vjp
 from gradspec.reference.erf import erfc
 
-mp = mpmath.mp.clone()
+mp: Any = pytest.importorskip("mpmath").mp.clone()
 mp.prec = 160
 
 
