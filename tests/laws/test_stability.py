@@ -50,6 +50,7 @@ def measure_worst_loss(op: Op, dtype: str, count: int = 6) -> float:
     return max(law(SPEC_BACKEND, case).worst for case in iterate_cases(op, dtype, count))
 
 
+@pytest.mark.rotating
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", USUAL_FORMS)
 def test_a_usual_formula_in_the_place_of_the_stable_one_is_found(name: str, dtype: str) -> None:
