@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from gradspec.reference.arrays import as_array
 from gradspec.reference.record import record
 from gradspec.reference.rule import VJP, Array
 
@@ -68,7 +69,7 @@ def mark_largest(x: Array, *, axes: tuple[int, ...]) -> VJP:
     n = math.prod(x.shape[i] for i in axes)
     rows = np.abs(np.reshape(x, (*x.shape[: x.ndim - len(axes)], n)))
     largest = np.argmax(rows, axis=-1, keepdims=True) if n else 0
-    return np.reshape(np.arange(n) == largest, x.shape), None
+    return np.reshape(np.arange(n, like=as_array(x)) == largest, x.shape), None
 
 
 @record
@@ -118,9 +119,9 @@ def pull_normalized(
     (_, r), (q, p) = subtract_mean_of_others(x), subtract_mean_of_others(h)
     d, c = add_up(np.where(largest, h - q, 0)), add_up(np.where(largest, centred, 0)) * rstd
     e, s = (add_up(r * r) / n + eps) * rstd * rstd, add_up(p * r) * rstd
-    at_largest = ((n - 1) * e * d - c * s) * rstd / n
-    elsewhere = rstd * p - (d * (e + c * (r * rstd)) + centred * rstd * s) * rstd / n
-    return np.where(largest, at_largest, elsewhere)
+    at_largest = (e * d * (n - 1) - c * s) / n
+    elsewhere = p - (d * (e + c * (r * rstd)) + centred * rstd * s) / n
+    return rstd * np.where(largest, at_largest, elsewhere)
 
 
 @record
