@@ -62,20 +62,25 @@ def spoil_gradient(op: str, spoil: Callable[[Any, Any], Any]) -> Rule:
 # Far from zero
 
 
-def layer_norm_in_one_pass(x: Any, weight: Any, bias: Any, *, eps: float = 1e-5) -> VJP:
-    axes = tuple(range(-weight.ndim, 0))
+def compute_variances(x: Any, axes: tuple[int, ...]) -> tuple[Any, Any, Any]:
+    """Return the mean, the variance in two passes, and in one where the mean is far off, else in two."""
     mean, mean_of_squares = (np.mean(z, axis=axes, keepdims=True) for z in (x, x * x))
-    xhat = (x - mean) / np.sqrt(np.maximum(mean_of_squares - mean * mean, 0) + x.dtype.type(eps))
+    right = np.mean((x - mean) ** 2, axis=axes, keepdims=True)
+    # Where it is near, drawn cases may show that digits are lost, by chance.
+    once = np.where(mean * mean > 4096 * right, np.maximum(mean_of_squares - mean * mean, 0), right)
+    return mean, right, once
+
+
+def layer_norm_in_one_pass(x: Any, weight: Any, bias: Any, *, eps: float = 1e-5) -> VJP:
+    mean, _, variance = compute_variances(x, tuple(range(-weight.ndim, 0)))
+    xhat = (x - mean) / np.sqrt(variance + x.dtype.type(eps))
     return xhat * weight + bias, apply("layer_norm", x, weight, bias, eps=eps)[1]
 
 
 def layer_norm_with_a_gradient_in_one_pass(x: Any, weight: Any, bias: Any, *, eps: float = 1e-5) -> VJP:
     y, pull = apply("layer_norm", x, weight, bias, eps=eps)
-    axes = tuple(range(-weight.ndim, 0))
-    mean, mean_of_squares = (np.mean(z, axis=axes, keepdims=True) for z in (x, x * x))
-    right = 1 / np.sqrt(np.mean((x - mean) ** 2, axis=axes, keepdims=True) + x.dtype.type(eps))
-    once = 1 / np.sqrt(np.maximum(mean_of_squares - mean * mean, 0) + x.dtype.type(eps))
-    return y, lambda g: (pull(g)[0] * (once / right), *pull(g)[1:])
+    _, right, once = (z + x.dtype.type(eps) for z in compute_variances(x, tuple(range(-weight.ndim, 0))))
+    return y, lambda g: (pull(g)[0] * np.sqrt(right / once), *pull(g)[1:])
 
 
 def logsumexp_without_a_shift_of_small_numbers(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJP:
@@ -330,7 +335,8 @@ def test_second_derivatives_of_every_size_are_right(name: str, op: str) -> None:
         judge_case(second_derivatives_agree, backend, case)
         for case in of_every_size(OPS[op], dtypes, EXPONENTS_OF_SECOND_DERIVATIVES)
     ]
-    assert {j.verdict for j in judgements} == {"agree"}
+    # torch's formulas are the usual ones: they may lose digits, the spec's may not.
+    assert {j.verdict for j in judgements} <= ({"agree", "lossy"} if name == "torch" else {"agree"})
     assert all(j.informative for j in judgements)
 
 
