@@ -22,7 +22,8 @@ from gradspec.properties.cases.programs import (
     draw_input,
     is_inside,
 )
-from gradspec.properties.laws.programs import get_spec_backend, run_steps
+from gradspec.properties.judging.judge import get_spec_backend
+from gradspec.properties.laws.programs import run_steps
 from gradspec.reference import OPS, Op
 from gradspec.reference.calls import Choices
 from gradspec.reference.domains import Booleans, Integers, Interval

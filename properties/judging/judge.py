@@ -40,7 +40,7 @@ circle, and a sign that a usual formula never has near such inputs is not in its
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -51,6 +51,7 @@ from gradspec.properties.cases.evaluate import Result, run_spec
 from gradspec.properties.judging.formula_samples import (
     OVERFLOW_HEADROOM,
     Compute,
+    ConvertToPrecision,
     FormulaSamples,
     compute_quietly,
 )
@@ -61,7 +62,7 @@ from gradspec.reference.rule import Array
 
 __all__ = [
     "ALLOWED_FACTOR", "JITTERED_COPY_COUNTS", "OVERFLOW_HEADROOM", "SPEC_BACKEND", "ComputationJudge",
-    "Judge", "Judgement", "Verdict", "combine_judgements", "get_usual_spec_backends", "ulp",
+    "Judge", "Judgement", "Verdict", "combine_judgements", "get_spec_backend", "make_spec_judge", "ulp",
 ]  # fmt: skip
 
 ALLOWED_FACTOR = 4.0  # the worst of torch's right results needed 1.5, over all ops and four dtypes
@@ -274,7 +275,28 @@ class Judge(ComputationJudge[Result]):
         return strange
 
 
-def get_usual_spec_backends(names: Collection[str]) -> list[Backend]:
+def make_spec_judge(
+    dtype: str, compute: Callable[[Backend, ConvertToPrecision], T], names: Collection[str]
+) -> ComputationJudge[T]:
+    """Return a judge of a computation on the spec as a backend, for laws about more than one call of an op.
+
+    Args:
+        dtype: The dtype of the results that are judged.
+        compute: The computation: of a backend, and of what is applied to each array it starts from.
+        names: The ops whose usual formulas count.
+    """
+    stable, *usual = [
+        partial(compute, spec) for spec in (get_spec_backend(), *_list_usual_spec_backends(names))
+    ]
+    return ComputationJudge(dtype, stable, usual=usual)
+
+
+def get_spec_backend() -> Backend:
+    """Return the spec as a backend, with the ops that were added to it since it was loaded."""
+    return SPEC_BACKEND if SPEC_BACKEND.ops.keys() == OPS.keys() else replace(SPEC_BACKEND, ops=OPS)
+
+
+def _list_usual_spec_backends(names: Collection[str]) -> list[Backend]:
     """Return the spec with usual formulas in place of the stable ones, for laws about more than one op.
 
     Args:
@@ -302,7 +324,7 @@ def _make_spec_backend(forms: Mapping[str, Op]) -> Backend:
 
         return value, pull
 
-    return replace(SPEC_BACKEND, ops={**SPEC_BACKEND.ops, **forms}, vjp=vjp)
+    return replace(SPEC_BACKEND, ops={**OPS, **forms}, vjp=vjp)
 
 
 def ulp(exact: Array, dtype: np.dtype[Any]) -> Array:

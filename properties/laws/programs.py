@@ -21,13 +21,11 @@ import numpy as np
 from gradspec.backends import Backend, call
 from gradspec.properties.cases.evaluate import Result
 from gradspec.properties.cases.programs import INNER_GRADIENT, Program, Step, is_inside
-from gradspec.properties.judging.formula_samples import Compute
 from gradspec.properties.judging.judge import (
-    SPEC_BACKEND,
-    ComputationJudge,
     Judgement,
     combine_judgements,
-    get_usual_spec_backends,
+    get_spec_backend,
+    make_spec_judge,
 )
 from gradspec.reference import OPS, Op, Variable
 from gradspec.reference.domains import Interval
@@ -42,11 +40,11 @@ def every_gradient_of_a_program_agrees(backend: Backend, program: Program) -> Ju
 
     The gradients of the first call of the pullback and of the second are judged.
     """
-    stable, *usual = [
-        _make_computation(spec, program)
-        for spec in (get_spec_backend(), *get_usual_spec_backends(list_op_names(program.steps)))
-    ]
-    exact = ComputationJudge(program.dtype, stable, usual=usual)
+    exact = make_spec_judge(
+        program.dtype,
+        lambda spec, convert: differentiate_defined_program(spec, program, convert),
+        list_op_names(program.steps),
+    )
     first, second = differentiate_program_repeatedly(backend, program, 2)
     may_be_nan = find_undefined_gradients(program) if program.has_undefined_branch else {}
     gradients = []
@@ -64,10 +62,10 @@ def every_gradient_of_a_program_agrees(backend: Backend, program: Program) -> Ju
     return replace(whole, informative=combine_judgements(gradients).informative)
 
 
-def _make_computation(spec: Backend, program: Program) -> Compute[Result]:
-    """Return the computation of a program by the spec, or one made of other formulas."""
+def differentiate_defined_program(spec: Backend, program: Program, convert: ConvertFloats) -> Result:
+    """Return what `differentiate_program` does on the spec, with no op outside its domain."""
     backend = substitute_outside_domains(spec) if program.has_undefined_branch else spec
-    return lambda convert: differentiate_program(backend, program, convert)
+    return differentiate_program(backend, program, convert)
 
 
 def list_op_names(steps: Sequence[Step]) -> set[str]:
@@ -147,11 +145,6 @@ def run_steps(
         _, pullback = backend.vjp(inner, values[0])
         results.append(pullback(make_inner_cotangent(keywords["shape"]))[0])
     return results[-1] if results else inputs[-1]
-
-
-def get_spec_backend() -> Backend:
-    """Return the spec as a backend, with the ops that were added to it since it was loaded."""
-    return SPEC_BACKEND if SPEC_BACKEND.ops.keys() == OPS.keys() else replace(SPEC_BACKEND, ops=OPS)
 
 
 def find_undefined_gradients(program: Program) -> dict[str, Array]:

@@ -18,11 +18,10 @@ from gradspec.properties.cases.evaluate import bind_constants
 from gradspec.properties.cases.filling import fill_case, fill_cotangent
 from gradspec.properties.judging.judge import (
     SPEC_BACKEND,
-    ComputationJudge,
     Judge,
     Judgement,
     combine_judgements,
-    get_usual_spec_backends,
+    make_spec_judge,
 )
 from gradspec.reference import Op
 from gradspec.reference.calls import SeededChoices
@@ -51,11 +50,11 @@ def second_derivatives_agree(backend: Backend, case: Case) -> Judgement:
     the rounding of a number of that size even where such numbers cancel. In float16 an elementwise op is
     allowed that of g v, too: noise would be measured from numbers that nearly vanish there, and tell nothing.
     """
-    stable, *usual = [
-        lambda convert, spec=spec: compute_second_derivatives(spec, case, convert)
-        for spec in (SPEC_BACKEND, *get_usual_spec_backends([case.op.name]))
-    ]
-    exact = ComputationJudge(case.dtype, stable, usual=usual)
+    exact = make_spec_judge(
+        case.dtype,
+        lambda spec, convert: compute_second_derivatives(spec, case, convert),
+        [case.op.name],
+    )
     got, first = compute_second_derivatives(backend, case), Judge(case).exact.gradients
     by_inputs: list[Judgement] = []
     by_cotangent: list[Judgement] = []

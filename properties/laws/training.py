@@ -13,13 +13,7 @@ import numpy as np
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import dtype_of
 from gradspec.properties.cases.reproducible import ReprCase
-from gradspec.properties.judging.judge import (
-    SPEC_BACKEND,
-    ComputationJudge,
-    Judgement,
-    combine_judgements,
-    get_usual_spec_backends,
-)
+from gradspec.properties.judging.judge import Judgement, combine_judgements, make_spec_judge
 from gradspec.reference.rule import Array
 
 NETWORK_OPS = {"linear", "layer_norm", "relu", "cross_entropy"}
@@ -84,11 +78,7 @@ def train(
 
 def a_network_learns_as_the_spec_does(backend: Backend, task: TrainingCase) -> Judgement:
     """Judge whether every parameter moves, the loss falls if the spec's does, and both are as in the spec."""
-    stable, *usual = [
-        lambda convert, spec=spec: train(spec, task, convert)
-        for spec in (SPEC_BACKEND, *get_usual_spec_backends(NETWORK_OPS))
-    ]
-    spec = ComputationJudge(task.dtype, stable, usual=usual)
+    spec = make_spec_judge(task.dtype, lambda spec, convert: train(spec, task, convert), NETWORK_OPS)
     got, losses = train(backend, task)
     exact, exact_losses = spec.exact
     for name, p in task.draw_parameters().items():

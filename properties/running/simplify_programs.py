@@ -8,7 +8,8 @@ import numpy as np
 
 from gradspec.properties.cases.programs import INNER_GRADIENT, REAL, Program, Step, drop_unused
 from gradspec.properties.drawing.program_builder import ProgramBuilder
-from gradspec.properties.laws.programs import differentiate_program, get_spec_backend
+from gradspec.properties.judging.judge import get_spec_backend
+from gradspec.properties.laws.programs import differentiate_program
 from gradspec.properties.running.simplify import MAX_SIMPLIFY_TRIES, SIMPLIFY_SECONDS
 
 

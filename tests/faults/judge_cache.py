@@ -5,12 +5,15 @@ on it.
 """
 
 from collections.abc import Callable
+from functools import partial
 from types import FunctionType
 from typing import Any
 
 import numpy as np
 
+from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.reproducible import ReprCase
 from gradspec.properties.judging.judge import ComputationJudge
 
 _cache: dict[Any, dict[str, Any]] = {}
@@ -38,6 +41,12 @@ def make_cache_key(x: Any) -> Any:
     """Return what a computation depends on: a function's code and all it closes over, arrays by content."""
     if isinstance(x, FunctionType):
         return x.__code__, *(make_cache_key(cell.cell_contents) for cell in x.__closure__ or ())
+    if isinstance(x, partial):
+        return make_cache_key(x.func), make_cache_key(x.args)
+    if isinstance(x, ReprCase):
+        return type(x), repr(x)
+    if isinstance(x, Backend):
+        return tuple(x.ops.items())
     if isinstance(x, np.ndarray):
         return x.shape, x.dtype, x.tobytes()
     if isinstance(x, Case):

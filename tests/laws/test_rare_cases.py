@@ -66,8 +66,9 @@ def compute_variances(x: Any, axes: tuple[int, ...]) -> tuple[Any, Any, Any]:
     """Return the mean, the variance in two passes, and in one where the mean is far off, else in two."""
     mean, mean_of_squares = (np.mean(z, axis=axes, keepdims=True) for z in (x, x * x))
     right = np.mean((x - mean) ** 2, axis=axes, keepdims=True)
-    # Where it is near, drawn cases may show that digits are lost, by chance.
-    once = np.where(mean * mean > 4096 * right, np.maximum(mean_of_squares - mean * mean, 0), right)
+    # Where it is near, or all are equal, drawn cases may show that digits are lost, by chance.
+    is_far = (mean * mean > 2.0**24 * right) & (right > 2.0**-44 * mean * mean)
+    once = np.where(is_far, np.maximum(mean_of_squares - mean * mean, 0), right)
     return mean, right, once
 
 

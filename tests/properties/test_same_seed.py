@@ -73,7 +73,7 @@ def read_verdicts(
     verdicts = {
         (e["property"], e["backend"]): (e["outcome"], e["tally"]) for e in entries if e["op"] == "sum"
     }
-    assert len(verdicts) == 4
+    assert len(verdicts) > len(FILES)  # a property of its own beside those of the files
     return verdicts
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gradspec.properties.judging.judge import ComputationJudge
@@ -70,4 +71,4 @@ def test_a_variant_refuses_what_the_spec_refuses() -> None:
     right.right_rule("sum", right.KIND_FORMULA)(sum_of_whatever)
     variant = right.VARIANTS.pop()
     with pytest.raises(IndexError):
-        variant.plant().ops["sum"](alarms.load_backend_or_variant("numpy").from_numpy([1.0]), axis=3)
+        variant.plant().ops["sum"](alarms.load_backend_or_variant("numpy").from_numpy(np.ones(1)), axis=3)
