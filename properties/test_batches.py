@@ -13,7 +13,7 @@ from gradspec.properties.running.targets import OpUnderTest
 @pytest.mark.property(when=lambda s: may_be_batch(s.op))
 @given(data=st.data())
 def test_a_batch_equals_its_members(op_under_test: OpUnderTest, data: st.DataObject) -> None:
-    """Its own fault: the gradient misses what one block of threads does not reach."""
+    """Its own fault: log has one block of threads for up to 4096 elements."""
     cases = data.draw(op_under_test.cases(cases_per_example=1, max_elements=60))
     assume(find_batch_axes(cases[0]) and cases[0].cotangent.size)
     for case in cases:

@@ -14,7 +14,7 @@ EXPONENTS_OF_SECOND_DERIVATIVES = range(-6, 6)
 @pytest.mark.property(when=lambda s: s.backend.nests and s.op.differentiable)
 @given(data=st.data())
 def test_second_derivatives_agree(op_under_test: OpUnderTest, data: st.DataObject) -> None:
-    """Its own fault: tanh saves a constant."""
+    """Its own fault: cross entropy saves a constant."""
     for case in data.draw(op_under_test.cases(smooth=True, cases_per_example=1, max_elements=40)):
         assume(all(x.size for x in case.inputs))
         op_under_test.check_law(second_derivatives_agree, case, smooth=True, adapt=make_moderate)

@@ -16,6 +16,6 @@ def cases_without_defaults(op_under_test: OpUnderTest) -> st.SearchStrategy[list
 
 @given(data=st.data())
 def test_value_agrees(op_under_test: OpUnderTest, data: st.DataObject) -> None:
-    """Its own fault: exp is looked up where no gradient is asked for."""
+    """Its own fault: var corrects by 1 unless told otherwise."""
     for case in data.draw(cases_without_defaults(op_under_test)):
         op_under_test.check_law(value_agrees, case)

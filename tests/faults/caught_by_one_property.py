@@ -53,30 +53,30 @@ SpoilSpec = Callable[[], AbstractContextManager[Any]]
 MAX_PREPARED_WEIGHTS = 20  # that a fault of linear keeps
 
 
-def exp_is_looked_up_where_no_gradient_is_asked_for(x: Any) -> Any:
-    """The table has steps of 1/64."""
-    if isinstance(x, Variable):
-        return OPS["exp"](x)
-    is_in_table = (np.abs(x) > 1 / 4) & (np.abs(x) < 4)
-    return np.exp(np.where(is_in_table, np.round(x * 64) / 64, x).astype(x.dtype))
+def var_corrects_by_1_unless_told_otherwise(
+    x: Any, *, axis: Any = None, correction: float = 1, keepdims: bool = False
+) -> Any:
+    return OPS["var"](x, axis=axis, correction=correction, keepdims=keepdims)
 
 
-def softplus_has_a_gradient_of_1_between_9_and_12(x: Array) -> RuleResult:
-    # Programs meet no numbers so large.
+def softplus_has_a_gradient_of_1_between_15_and_19(x: Array) -> RuleResult:
+    # Programs meet no numbers so large, and what is tried of every size are 11, 22 and the like.
     y, (pull,) = OPS["softplus"].rule(x)  # type: ignore[misc]
-    return y, (lambda g: np.where((x > 9) & (x < 12), g, pull(g)),)  # type: ignore[misc]
+    return y, (lambda g: np.where((x > 15) & (x < 19), g, pull(g)),)  # type: ignore[misc]
 
 
-def softmax_rounds_what_is_far_from_zero(x: Array, *, axis: int = -1) -> RuleResult:
-    return OPS["softmax"].rule(np.where(np.abs(x) > 900, np.round(x), x).astype(x.dtype), axis=axis)
+def softmax_rounds_what_is_near_1024(x: Array, *, axis: int = -1) -> RuleResult:
+    is_near = np.abs(np.abs(x) - 1024) < 8
+    return OPS["softmax"].rule(np.where(is_near, np.round(x), x).astype(x.dtype), axis=axis)
 
 
 def linear_broadcasts_its_bias(x: Array, weight: Array, bias: Array | None = None) -> RuleResult:
     return OPS["linear"].rule(x, weight, bias if bias is None else np.resize(bias, weight.shape[:1]))
 
 
-def tanh_saves_a_constant(x: Any) -> RuleResult:
-    return np.tanh(x), OPS["tanh"].rule(unwrap(x))[1]
+def cross_entropy_saves_a_constant(x: Any, target: Array, *, reduction: Any = "mean") -> RuleResult:
+    value, _ = OPS["cross_entropy"].rule(x, target, reduction=reduction)
+    return value, OPS["cross_entropy"].rule(unwrap(x), target, reduction=reduction)[1]
 
 
 def softplus_bends_up_to_size_3_alone(x: Any) -> RuleResult:
@@ -84,6 +84,16 @@ def softplus_bends_up_to_size_3_alone(x: Any) -> RuleResult:
     slope = OPS["sigmoid"](x)
     bent = np.where(np.abs(unwrap(x)) > 3, unwrap(slope), slope)
     return OPS["softplus"].rule(x)[0], (lambda g: g * bent,)
+
+
+def tanh_ignores_negative_strides_of_the_cotangent(x: Array) -> RuleResult:
+    y, (pull,) = OPS["tanh"].rule(x)  # type: ignore[misc]
+
+    def pull_forwards(g: Array) -> Array:
+        backward_axes = tuple(i for i, stride in enumerate(g.strides) if stride < 0)
+        return pull(np.flip(g, backward_axes) if backward_axes else g)  # type: ignore[misc]
+
+    return y, (pull_forwards,)
 
 
 def tanh_takes_a_cotangent_that_is_channels_last_for_one_in_c_order(x: Array) -> RuleResult:
@@ -94,6 +104,17 @@ def tanh_takes_a_cotangent_that_is_channels_last_for_one_in_c_order(x: Array) ->
         return pull(g.ravel(order="K").reshape(g.shape) if is_channels_last else g)  # type: ignore[misc]
 
     return y, (pull_in_the_order_of_memory,)
+
+
+def log_has_one_block_of_threads_for_up_to_4096_elements(x: Array) -> RuleResult:
+    y, (pull,) = OPS["log"].rule(x)  # type: ignore[misc]
+
+    def pull_in_one_block(g: Array) -> Array:
+        d = pull(g)  # type: ignore[misc]
+        is_reached = (np.arange(d.size) < 1024) | (d.size > 4096)
+        return np.where(np.reshape(is_reached, d.shape), d, 0).astype(d.dtype)
+
+    return y, (pull_in_one_block,)
 
 
 def exp_has_indices_of_16_bits(x: Array) -> RuleResult:
@@ -186,12 +207,14 @@ def _spoil_sub_() -> AbstractContextManager[Any]:
 
 
 FAULT_CAUGHT_ONLY_BY: dict[str, Fault] = {
-    VALUE_PROPERTY: _make_op_fault("exp", exp_is_looked_up_where_no_gradient_is_asked_for, VALUE_PROPERTY),
+    VALUE_PROPERTY: _make_op_fault("var", var_corrects_by_1_unless_told_otherwise, VALUE_PROPERTY),
     GRADIENT_PROPERTY: _make_rule_fault(
-        "softplus", softplus_has_a_gradient_of_1_between_9_and_12, GRADIENT_PROPERTY
+        "softplus", softplus_has_a_gradient_of_1_between_15_and_19, GRADIENT_PROPERTY
     ),
     SHAPES_PROPERTY: faults()["tanh: gradients of float32 are float64"],
-    LAYOUTS_PROPERTY: faults()["tanh: the gradient takes the cotangent in the order of memory"],
+    LAYOUTS_PROPERTY: _make_rule_fault(
+        "tanh", tanh_ignores_negative_strides_of_the_cotangent, LAYOUTS_PROPERTY
+    ),
     ORDERS_PROPERTY: _make_rule_fault(
         "tanh", tanh_takes_a_cotangent_that_is_channels_last_for_one_in_c_order, ORDERS_PROPERTY
     ),
@@ -207,12 +230,14 @@ FAULT_CAUGHT_ONLY_BY: dict[str, Fault] = {
     PURITY_PROPERTY: faults()["exp: the call writes to its first array"],
     EXTREMES_PROPERTY: faults()["matmul: the value is never infinite"],
     ELEMENTWISE_EXTREMES_PROPERTY: faults()["divide: divide squares the divisor"],
-    BATCHES_PROPERTY: faults()["log: the gradient misses what one block of threads does not reach"],
-    SYMMETRIES_PROPERTY: _make_rule_fault(
-        "softmax", softmax_rounds_what_is_far_from_zero, SYMMETRIES_PROPERTY
+    BATCHES_PROPERTY: _make_rule_fault(
+        "log", log_has_one_block_of_threads_for_up_to_4096_elements, BATCHES_PROPERTY
     ),
+    SYMMETRIES_PROPERTY: _make_rule_fault("softmax", softmax_rounds_what_is_near_1024, SYMMETRIES_PROPERTY),
     BAD_INPUT_PROPERTY: _make_rule_fault("linear", linear_broadcasts_its_bias, BAD_INPUT_PROPERTY),
-    SECOND_ORDER_PROPERTY: _make_rule_fault("tanh", tanh_saves_a_constant, SECOND_ORDER_PROPERTY, nests=True),
+    SECOND_ORDER_PROPERTY: _make_rule_fault(
+        "cross_entropy", cross_entropy_saves_a_constant, SECOND_ORDER_PROPERTY, nests=True
+    ),
     CONSTANTS_PROPERTY: _make_op_fault("divide", divide_forgets_a_constant_divisor, CONSTANTS_PROPERTY),
     PROGRAMS_PROPERTY: _make_op_fault("multiply", multiply_by_itself_counts_once, PROGRAMS_PROPERTY),
     DEPTH_PROPERTY: faults()["programs: the pass back recurses"],
