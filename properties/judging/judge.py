@@ -232,7 +232,7 @@ class Judge(ComputationJudge[Result]):
     def __init__(self, case: Case) -> None:
         super().__init__(
             case.dtype,
-            lambda convert: run_spec(case.map_float_arrays(convert)),
+            _make_computation(case),
             case.op.differentiable,
             [_make_computation(replace(case, op=form)) for form in case.op.usual_forms],
         )

@@ -13,7 +13,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
-from gradspec.reference import OPS, op
+from gradspec.reference import op
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.calls import Call, Choices, draw_along_axis, draw_nonempty_reduction, draw_shape
 from gradspec.reference.domains import Real
@@ -94,14 +94,12 @@ DECLARATIONS: dict[str, Callable[[], Any]] = {
 
 
 @pytest.fixture
-def declared(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Declare the op that the test is parametrized with; afterwards OPS is as before."""
-    before, spec = dict(OPS), planted_backends.SPEC_BACKEND
+def declared(request: pytest.FixtureRequest, restored_registry: None) -> Iterator[Any]:
+    """Declare the op that the test is parametrized with."""
+    spec = planted_backends.SPEC_BACKEND
     new_op = DECLARATIONS[request.param]()
     with mock.patch.dict(vars(spec), ops={**spec.ops, new_op.name: new_op}):
         yield new_op
-    OPS.clear()
-    OPS.update(before)
     drawn_cases.clear_cache()
 
 

@@ -1,6 +1,6 @@
 """What is observed of an op is true, misses nothing that is known, and depends on nothing but the op."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -141,14 +141,6 @@ def test_every_known_batch_is_observed(name: str) -> None:
     for case in make_sample_cases(OPS[name]):
         if find_declared_batch_axes(case) and not case.keywords.get("keepdims"):
             assert find_batch_axes(case), case
-
-
-@pytest.fixture
-def restored_registry() -> Iterator[None]:
-    before = dict(OPS)
-    yield
-    OPS.clear()
-    OPS.update(before)
 
 
 def test_facts_depend_on_nothing_but_the_op(restored_registry: None) -> None:

@@ -1,6 +1,6 @@
 """Declarations of ops: a missing or contradictory fact is an error at import that says what is wrong."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,7 @@ from gradspec.reference.domains import Booleans, Index, Integers, Interval, Posi
 from gradspec.reference.op import fill_from_domain
 from gradspec.reference.rule import VJP
 
-
-@pytest.fixture(autouse=True)
-def restored_registry() -> Iterator[None]:
-    """Restore OPS after a test, so that no op it declares remains."""
-    before = dict(OPS)
-    yield
-    OPS.clear()
-    OPS.update(before)
+pytestmark = pytest.mark.usefixtures("restored_registry")
 
 
 def double(x: Real) -> VJP:

@@ -4,13 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 
 from gradspec.reference import OPS, Tensor, op
 from gradspec.reference.calls import Call, SeededChoices
 from gradspec.reference.domains import Positive, Real
 from gradspec.reference.op import CALLS_TO_COMPARE, COMPARED_LENGTHS
 from gradspec.reference.rule import VJP
-from tests.reference.test_op_declaration import catch_refusal_message, double, restored_registry  # noqa: F401
+from tests.reference.test_op_declaration import catch_refusal_message, double
+
+pytestmark = pytest.mark.usefixtures("restored_registry")
 
 
 def by_halves(x: Real) -> VJP:
