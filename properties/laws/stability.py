@@ -115,6 +115,7 @@ class _StabilityJudge(ComputationJudge[T]):
             judged = np.isfinite(exact) & np.isfinite(noise) & ~self._is_near_underflow(exact)
             if scale is not None:
                 judged &= exact != 0
+            movement, ratio, worst = np.zeros_like(exact), np.zeros_like(exact), 0.0
             for copies in MOVED_COPY_COUNTS:
                 movement = self.measure_movement(part, copies)
                 allowed = STABILITY_FACTOR * (movement + unit)
