@@ -9,6 +9,7 @@
 #include "cuda_emulation.h"
 
 #include <dlfcn.h>
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cstdint>
@@ -21,15 +22,19 @@ namespace emulation {
 Indices indices;
 
 enum State { RUNS, AT_WARP, AT_BLOCK, ENDED };
+// A context starts a thread; from then on jumps switch between threads, as they make no system calls.
 struct Fiber {
   ucontext_t context;
+  jmp_buf place;
+  bool is_started;
   State state;
   unsigned exchanges;
 };
 static const size_t STACK_BYTES = 1 << 16;
 static vector<Fiber> fibers(1024);
 static vector<char> stacks(1024 * STACK_BYTES);
-static ucontext_t scheduler;
+static ucontext_t fresh_context;
+static jmp_buf scheduler;
 static unsigned current;
 static unsigned long long exchange_slots[2][1024];
 static bool is_stopped;  // because a thread did what it must not do
@@ -62,7 +67,7 @@ void* declare_shared(int line, size_t bytes, size_t alignment) {
 
 static void wait(State state) {
   fibers[current].state = state;
-  swapcontext(&fibers[current].context, &scheduler);
+  if (!_setjmp(fibers[current].place)) _longjmp(scheduler, 1);
 }
 
 }  // namespace emulation
@@ -84,6 +89,16 @@ void exchange(void* x, size_t bytes, unsigned thread) {
 static void run_thread() {
   call_kernel(kernel, arguments);
   fibers[current].state = ENDED;
+  _longjmp(scheduler, 1);
+}
+
+// Run the current thread until it waits or ends.
+static void resume() {
+  Fiber& fiber = fibers[current];
+  if (_setjmp(scheduler)) return;
+  if (fiber.is_started) _longjmp(fiber.place, 1);
+  fiber.is_started = true;
+  setcontext(&fiber.context);
 }
 
 static bool all_in_state(unsigned from, unsigned to, State state) {
@@ -106,7 +121,7 @@ static void run_warp(unsigned first, bool reversed) {
       current = first + (reversed ? 31 - i : i);
       if (fibers[current].state != RUNS) continue;
       indices.thread.x = current;
-      swapcontext(&scheduler, &fibers[current].context);
+      resume();
     }
   } while (!is_stopped && release_if_all_wait(first, first + 32, AT_WARP));
 }
@@ -118,10 +133,10 @@ static bool run_block(bool reversed) {
   checking::start_block();
   for (unsigned t = 0; t < threads; t++) {
     Fiber& fiber = fibers[t];
-    getcontext(&fiber.context);
+    fiber.context = fresh_context;
     fiber.context.uc_stack.ss_sp = stacks.data() + t * STACK_BYTES;
     fiber.context.uc_stack.ss_size = STACK_BYTES;
-    fiber.context.uc_link = &scheduler;
+    fiber.is_started = false;
     fiber.state = RUNS;
     fiber.exchanges = 0;
     makecontext(&fiber.context, run_thread, 0);
@@ -141,6 +156,7 @@ int run(
     KernelCaller call, void (*fn)(), const unsigned* grid, unsigned threads, void** args, int reversed,
     unsigned long long last_block_count) {
   call_kernel = call, kernel = fn, arguments = args;
+  getcontext(&fresh_context);
   shared_arrays.clear(), arena_bytes_used = 0, is_stopped = false;
   indices = {{}, {}, {threads, 1, 1}, {grid[0], grid[1], grid[2]}};
   const unsigned long long blocks = 1ull * grid[0] * grid[1] * grid[2];
