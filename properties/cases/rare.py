@@ -21,6 +21,7 @@ from gradspec.properties.cases.regular_choices import (
     draw_largest_call,
     list_calls_with_long_axis,
     list_shapes,
+    list_square_calls,
 )
 from gradspec.reference.calls import Call, SeededChoices
 from gradspec.reference.domains import Interval
@@ -33,14 +34,22 @@ LARGE_SIZE = 66_049
 It is 257 squared, so that every tile of a power of two leaves one element behind; float16 cannot hold it.
 """
 
+LARGE_SIDE = 300
+"""Of a square with more than 65,535 elements: past any tile, with more than one element left behind."""
+
 MAX_LARGE_ELEMENTS = 3 * LARGE_SIZE  # of all arrays of a large case of an op that combines elements
 
 PERIOD = 61
 """After how many elements large arrays repeat: a prime, so that no wrong index hits an equal element."""
 
-TILE_REMAINDER_LENGTHS = (192, 320)  # multiples of 64, but not of 128 or of 256
+MAX_RANK = 4  # of arrays that broadcast
+
+TILE_REMAINDER_LENGTHS = (192, 320, LARGE_SIDE)
+"""None is a multiple of 128, and the first two are multiples of 64: half a tile is left behind, or less."""
+
 
 ROWS_OF_SUMS = {"bfloat16": 2000, "float16": 4096}  # sums of ones stop growing at 256 and at 2,048
+ROWS_OF_OTHER_SUMS = 2100  # in other dtypes: past any block
 TIES_BY_DTYPE = {"bfloat16": 300, "float16": LARGE_SIZE}  # more than the dtype can count
 
 SCALES_FAR_FROM_ZERO = (1e2, 1e3, 1e4, 1e6, 1e8, 1e10)
@@ -52,6 +61,7 @@ STEPS_FAR_FROM_ZERO = np.random.default_rng(0).permutation(np.arange(-30, 31)) /
 
 
 EXPONENTS_OF_SIZES = range(-20, 41)  # of elementwise ops: no power of two between is left out
+FAR_EXPONENTS_PER_SIDE = 14  # beyond these, up to where the square of a number is just finite
 MAX_EXPONENT_FLOAT16 = 14
 
 EPS_AT_THE_ENDS = (1e-12, 1.0)
@@ -86,27 +96,44 @@ def _list_scales(dtype: str) -> Sequence[float]:
 def of_every_size(
     op: Op, dtypes: Sequence[str], exponents: Sequence[int] = EXPONENTS_OF_SIZES
 ) -> Iterator[Case]:
-    """Yield a case of an elementwise op with numbers of every size and sign, each beside another size.
+    """Yield cases of an elementwise op with numbers of every size and sign, each beside another size.
+
+    What lies further out is in a case of its own, since it may overflow on its way and tell nothing then.
 
     Args:
         op: The op; if it is not elementwise, or takes other arrays than floats, there is no case.
         dtypes: The dtypes.
-        exponents: The exponents of the sizes, as powers of two; float16 gets no more than it can hold.
+        exponents: The exponents of the sizes, as powers of two; float16 gets no more than it can hold. In
+            the case of what lies further out they go on in larger steps, as long as squares are finite.
     """
     domains = [domain for domain in op.domains if isinstance(domain, Interval)]
     if not op.elementwise or len(domains) < len(op.domains):
         return
     for dtype in dtypes:
         top = MAX_EXPONENT_FLOAT16 if dtype == "float16" else max(exponents)
-        sizes = [1.375 * 2.0**k for k in exponents if -top <= k <= top]
-        letters = np.array([s * x for x in sizes for s in (1, -1)])
-        rows = []
-        for i, domain in enumerate(domains):
-            inside = np.array([x for x in letters * (1 + i / 8) if x in domain])
-            rows.append(np.resize(np.roll(inside, 29 * i), len(letters)).astype(dtype_of(dtype)))
-        cotangent = fill_cotangent(dtype, letters.shape, np.arange(len(letters), dtype=np.uint8))
-        for keywords in _list_keywords(op):
-            yield Case(op, dtype, tuple(rows), keywords, cotangent)
+        for several in [k for k in exponents if -top <= k <= top], _list_far_exponents(dtype, exponents):
+            letters = np.array([s * 1.375 * 2.0**k for k in several for s in (1, -1)])
+            rows = []
+            for i, domain in enumerate(domains):
+                inside = np.array([x for x in letters * (1 + i / 8) if x in domain])
+                if inside.size:
+                    rows.append(np.resize(np.roll(inside, 29 * i), len(letters)).astype(dtype_of(dtype)))
+            cotangent = fill_cotangent(dtype, letters.shape, np.arange(len(letters), dtype=np.uint8))
+            for keywords in _list_keywords(op) if len(rows) == len(domains) else ():
+                yield Case(op, dtype, tuple(rows), keywords, cotangent)
+
+
+def _list_far_exponents(dtype: str, exponents: Sequence[int]) -> list[int]:
+    """Return exponents of numbers further out than these, on both sides, whose squares are finite.
+
+    In float16, where hardly any are, there are none.
+    """
+    if dtype == "float16":
+        return []
+    top = ml_dtypes.finfo(dtype_of(dtype)).maxexp // 2 - 2
+    above = range(max(exponents), top + 1, max((top - max(exponents)) // FAR_EXPONENTS_PER_SIDE, 1))
+    below = range(min(exponents), -top - 1, -max((top + min(exponents)) // FAR_EXPONENTS_PER_SIDE, 1))
+    return [*below[:0:-1], *above[1:]]
 
 
 def _list_keywords(op: Op) -> list[dict[str, Any]]:
@@ -160,15 +187,23 @@ def _to_numpy_numbers(value: Any) -> Any:
 
 
 def left_behind_by_tiles(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
-    """Yield cases with an axis, in each place in turn, of 64 times an odd number of elements."""
+    """Yield cases with an axis, in each place in turn, of a length that leaves elements behind.
+
+    The first place and the last are tried with each of the lengths, those between with one of them.
+    """
     turns = itertools.count()
-    for length in TILE_REMAINDER_LENGTHS:
-        for call in _pick_places(list_calls_with_long_axis(op, length), 2):
+    for k, length in enumerate(TILE_REMAINDER_LENGTHS):
+        calls = list_calls_with_long_axis(op, length, by_rank=True)
+        between = () if op.elementwise else calls[1:-1][k :: len(TILE_REMAINDER_LENGTHS)]
+        for call in (*_pick_places(calls, 2), *between):
             yield _fill_apart(op, call, dtypes[next(turns) % len(dtypes)], length)
 
 
 def large(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
-    """Yield cases of more than 65,535 elements; in elementwise ops, in each dtype, of arrays that repeat."""
+    """Yield cases of more than 65,535 elements, along one axis and along two.
+
+    Those of elementwise ops are of one axis, in each dtype, and their arrays repeat.
+    """
     if op.elementwise:
         for dtype in dtypes:
             call = Call(((PERIOD,),) * len(op.arguments), _list_keywords(op)[0])
@@ -178,7 +213,8 @@ def large(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
         return
     dtype = "float32" if "float32" in dtypes else dtypes[-1]
     calls = [c for c in list_calls_with_long_axis(op, LARGE_SIZE) if count_elements(c) <= MAX_LARGE_ELEMENTS]
-    for call in _pick_places(calls, 2):
+    square_calls = list_square_calls(op, LARGE_SIDE, MAX_LARGE_ELEMENTS)
+    for call in [*_pick_places(calls, 2), *_pick_places(square_calls, 3)]:
         case = _fill_apart(op, call, dtype, 0)
         letters = np.array(LETTERS_OF_LARGE_SUMS).astype(dtype_of(dtype))
         yield case if op.kinks or not op.differentiable else _fill_with_letters(case, letters)
@@ -189,20 +225,24 @@ def large(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
 
 
 def long_sums(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
-    """Yield cases in 16 bits in which many numbers of one sign are added up, forwards or backwards."""
+    """Yield cases in which many numbers of one sign are added up, forwards or backwards.
+
+    In 16 bits more than they can hold; in others, in one dtype, more than a block has.
+    """
     if not op.differentiable or op.kinks or (op.elementwise and len(op.arguments) < 2):
         return
-    for dtype in dtypes:
-        if dtype in ROWS_OF_SUMS:
-            letters = np.array(LETTERS_OF_SUMS).astype(dtype_of(dtype))
-            for call in _pick_places(list_calls_with_long_axis(op, ROWS_OF_SUMS[dtype]), 4):
-                case = _fill_with_letters(_fill(op, call, dtype, 0), letters)
-                yield case
+    wide = [dtype for dtype in dtypes if dtype not in ROWS_OF_SUMS]
+    for dtype in [*(dtype for dtype in dtypes if dtype in ROWS_OF_SUMS), *wide[-1:]]:
+        n = ROWS_OF_SUMS.get(dtype, ROWS_OF_OTHER_SUMS)
+        letters = np.array(LETTERS_OF_SUMS).astype(dtype_of(dtype))
+        for call in _pick_places(list_calls_with_long_axis(op, n), 4):
+            case = _fill_with_letters(_fill(op, call, dtype, 0), letters)
+            yield case
+            if dtype in ROWS_OF_SUMS:
                 yield _repeat_along_long_axes(case, letters)
-            if "key" in op.keywords:
-                n = ROWS_OF_SUMS[dtype]
-                places = np.arange(n) // (n - 1)
-                yield Case(op, dtype, (letters[:3],), {"key": (places,)}, np.resize(letters, places.shape))
+        if "key" in op.keywords:
+            places = np.arange(n) // (n - 1)
+            yield Case(op, dtype, (letters[:3],), {"key": (places,)}, np.resize(letters, places.shape))
 
 
 def _fill_with_letters(case: Case, letters: Array) -> Case:
@@ -226,12 +266,37 @@ def _repeat_along_long_axes(case: Case, letters: Array) -> Case:
 
 
 def many_ties(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
-    """Yield a case in 16 bits of more equal numbers than the dtype can count."""
+    """Yield cases of more equal numbers than 16 bits can count, as floats or as integers."""
     if op.elementwise or not (op.kinks and op.differentiable):
         return
-    for dtype in TIES_BY_DTYPE:
-        for call in list_calls_with_long_axis(op, TIES_BY_DTYPE[dtype])[:1] if dtype in dtypes else ():
+    counts = {dtype: TIES_BY_DTYPE[dtype] for dtype in dtypes if dtype in TIES_BY_DTYPE}
+    for dtype, count in (
+        counts.items() if LARGE_SIZE in counts.values() else [*counts.items(), (dtypes[-1], LARGE_SIZE)]
+    ):
+        for call in list_calls_with_long_axis(op, count)[:1]:
             yield _fill(op, call, dtype, 0).map_float_arrays(np.ones_like)
+
+
+def ambiguous_broadcasts(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
+    """Yield cases of an elementwise op of several arrays, of which one has fewer axes, or shorter ones.
+
+    All axes are equally long: along which of them a gradient is summed, its shape does not tell.
+    """
+    if not op.elementwise or len(op.arguments) < 2:
+        return
+    turns = itertools.count()
+    for rank, i in itertools.product(range(1, MAX_RANK + 1), range(len(op.arguments))):
+        for shape in _list_narrower_shapes((2,) * rank):
+            shapes = [(2,) * rank] * len(op.arguments)
+            shapes[i] = shape
+            k = next(turns)
+            yield _fill_apart(op, Call(tuple(shapes), _list_keywords(op)[0]), dtypes[k % len(dtypes)], k)
+
+
+def _list_narrower_shapes(full: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Return shapes that broadcast to this one: with fewer axes, and with length 1 along each axis."""
+    fewer = [full[k:] for k in range(1, len(full) + 1)]
+    return fewer + [(*full[:k], 1, *full[k + 1 :]) for k in range(len(full))]
 
 
 def unusual_cotangents(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
@@ -265,6 +330,7 @@ RARE_KINDS: tuple[RareKind, ...] = (
     large,
     long_sums,
     many_ties,
+    ambiguous_broadcasts,
 )
 
 

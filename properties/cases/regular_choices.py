@@ -3,11 +3,14 @@
 import math
 from functools import cache
 
+import numpy as np
+
 from gradspec.reference.calls import Call, IntegerArrayBelow, SeededChoices
-from gradspec.reference.op import Op
+from gradspec.reference.op import Op, fill_from_domain
 
 CALLS_TO_CHOOSE_FROM = 6
 LONG_CALLS_TRIED = 40
+SQUARE_CALLS_TRIED = 40
 
 
 class ManyAxesChoices(SeededChoices):
@@ -43,6 +46,21 @@ class OneLongAxisChoices(SeededChoices):
         return self.integer(low, min(low + 2, high))
 
 
+class SquareChoices(SeededChoices):
+    """The `Choices` of a call with two axes of a given length, next to each other; the others are short."""
+
+    def __init__(self, seed: int, side: int, axes_before: int) -> None:
+        super().__init__(seed, (2, 1))
+        self.side, self.long_axes, self.sizes_drawn = side, range(axes_before, axes_before + 2), 0
+
+    def size(self, taken: int) -> int:
+        self.sizes_drawn += 1
+        return self.side if self.sizes_drawn - 1 in self.long_axes else self.of(self.lengths)
+
+    def rank(self, low: int, high: int) -> int:
+        return self.integer(low, min(low + 2, high))
+
+
 @cache
 def draw_largest_call(op: Op, seed: int, lengths: tuple[int, ...]) -> Call:
     """Return the call with most elements of several that have as many axes as there may be.
@@ -60,20 +78,63 @@ def draw_largest_call(op: Op, seed: int, lengths: tuple[int, ...]) -> Call:
 
 
 @cache
-def list_calls_with_long_axis(op: Op, length: int) -> tuple[Call, ...]:
+def list_calls_with_long_axis(op: Op, length: int, *, by_rank: bool = False) -> tuple[Call, ...]:
     """Return calls with an axis of this length, each in another place: first or last, in this array or that.
 
     Those in which fewer arrays are long come first, so that their rows share the others.
+
+    Args:
+        op: The op.
+        length: The length of the axis.
+        by_rank: Whether calls count as different, too, if another of their arrays has several axes.
     """
-    by_places: dict[tuple[tuple[int, int], ...], Call] = {}
+    by_places: dict[tuple[tuple[tuple[int, int], ...], tuple[bool, ...]], Call] = {}
     for seed in range(LONG_CALLS_TRIED):
         choose = OneLongAxisChoices(seed, length, seed % 3)
         call = op.draw_call(choose)
-        shapes = list_shapes(call)
-        places = tuple((i, k - len(s)) for i, s in enumerate(shapes) for k, n in enumerate(s) if n == length)
-        if places:
-            by_places.setdefault(places, call)
-    return tuple(by_places[places] for places in sorted(by_places, key=lambda p: (len(p), p)))
+        if places := _find_axes(call, length):
+            ranks = tuple(len(s) > 1 for s in list_shapes(call) if by_rank)
+            by_places.setdefault((places, ranks), call)
+    return tuple(by_places[k] for k in sorted(by_places, key=lambda k: (len(k[0]), k)))
+
+
+@cache
+def list_square_calls(op: Op, side: int, max_elements: int) -> list[Call]:
+    """Return calls of which an array has `side` squared elements or more, each with them in other places.
+
+    Args:
+        op: The op.
+        side: The length of two of the axes.
+        max_elements: How many elements all arrays may have.
+
+    Returns:
+        The calls; of those with the same places, the one of fewest axes, and then with the largest value.
+    """
+    by_places: dict[tuple[tuple[int, int], ...], list[Call]] = {}
+    calls = (op.draw_call(SquareChoices(seed, side, seed % 3)) for seed in range(SQUARE_CALLS_TRIED))
+    for call in calls:
+        if max(map(math.prod, list_shapes(call))) >= side**2 and count_elements(call) <= max_elements:
+            by_places.setdefault(_find_axes(call, side), []).append(call)
+    return [
+        max(by_places[places], key=lambda c: (-sum(map(len, list_shapes(c))), count_value_elements(op, c)))
+        for places in sorted(by_places, key=lambda p: (len(p), p))
+    ]
+
+
+def _find_axes(call: Call, length: int) -> tuple[tuple[int, int], ...]:
+    """Return which axes, counted from the end, of which arrays of a call have this length."""
+    shapes = list_shapes(call)
+    return tuple((i, k - len(s)) for i, s in enumerate(shapes) for k, n in enumerate(s) if n == length)
+
+
+def count_value_elements(op: Op, call: Call) -> int:
+    """Return how many elements the value of a call has."""
+    inputs = [
+        np.zeros(s.shape, np.int64) if isinstance(s, IntegerArrayBelow) else fill_from_domain(op.domain(i), s)
+        for i, s in enumerate(call.shapes)
+    ]
+    with np.errstate(all="ignore"):
+        return int(np.size(op.rule(*inputs, **call.keywords)[0]))
 
 
 def list_shapes(call: Call) -> list[tuple[int, ...]]:

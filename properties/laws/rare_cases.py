@@ -91,12 +91,16 @@ def _judge_long_sums_of_large_case(backend: Backend, case: Case, judge: Judge) -
     """Judge a large case of an op that combines elements.
 
     A sum of n numbers of one sign, one after the other, is off by up to n / 2 units in the last place, and
-    always in the same direction where they are alike. So much is allowed of every result.
+    always in the same direction where they are alike. So much is allowed of every result: a number of it has
+    its share of all numbers, or those along an axis.
     """
+    longest = max(max(x.shape) for x in case.inputs if x.ndim)
+    n_all = sum(x.size for x in case.inputs)
 
     def judge_part(what: str, got: Array, part: Callable[[Result], Array]) -> Judgement:
         exact = part(judge.exact)
-        scale = 0 if exact.dtype.kind in "biu" else LARGE_SIZE / 2 / ALLOWED_FACTOR * np.abs(exact)
+        n = max(longest, n_all / exact.size)
+        scale = 0 if exact.dtype.kind in "biu" else n / 2 / ALLOWED_FACTOR * np.abs(exact)
         return judge.judge(what, got, part, scale=scale)
 
     judgements = [judge_part("value", forward(backend, case), lambda r: r.value)]

@@ -1,8 +1,8 @@
 """Are second derivatives right: can a pullback be differentiated, by the inputs and by its cotangent?
 
 Does not see: anything at kinks; in ops that combine elements, numbers other than 0 and those of sizes from
-1/2 to 2, in others those beyond 1/64 to 32; an error that vanishes along the one direction v that each shape
-is tried with, or that is no larger than roundings of the first derivative; third derivatives.
+1/2 to 2, in others numbers whose squares over- or underflow; an error that vanishes along the one direction v
+that each shape is tried with, or that is no larger than roundings of the first derivative; third derivatives.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.case import Case, exact_dtype
 from gradspec.properties.cases.evaluate import bind_constants
 from gradspec.properties.cases.filling import fill_case, fill_cotangent
 from gradspec.properties.judging.judge import (
@@ -31,6 +31,9 @@ from gradspec.reference.rule import Array
 COTANGENT_NAME = "cotangent"
 ZERO_THRESHOLD = 1 / 64  # `make_moderate` turns smaller numbers into zeros
 MAX_DIRECTION_TO_INPUT_RATIO = 6  # the largest v / x, for moderate inputs x and directions v
+LARGE_INPUT = (
+    64.0  # above it, the change of an elementwise op's gradient along v is compared with v / x itself
+)
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,9 @@ def second_derivatives_agree(backend: Backend, case: Case) -> Judgement:
     The direction v looks random. The judgement is informative if the derivative by an input is not zero
     throughout; for an op that has no such derivatives, if the derivative by the cotangent is not. By symmetry
     a derivative by x is the derivative along v of the gradient of x, g P / x^2 v for instance, and is allowed
-    the rounding of a number of that size even where such numbers cancel. In float16 an elementwise op is
-    allowed that of g v, too: noise would be measured from numbers that nearly vanish there, and tell nothing.
+    the rounding of a number of the size of g P / x times v / x even where such numbers cancel. In float16 an
+    elementwise op is allowed that of g v, too: noise would be measured from numbers that nearly vanish there,
+    and tell nothing.
     """
     exact = make_spec_judge(
         case.dtype,
@@ -62,7 +66,7 @@ def second_derivatives_agree(backend: Backend, case: Case) -> Judgement:
         for name, d in second.derivatives.items():
             what = f"derivative by {name} of the gradient of {second.argument}"
             part = lambda e, k=k, name=name: e[k].derivatives[name]
-            scale = MAX_DIRECTION_TO_INPUT_RATIO * np.abs(first[name]) if name in first else 0
+            scale = _bound_ratios(case, name) * np.abs(first[name]) if name in first else 0
             if case.dtype == "float16" and case.op.elementwise and d.shape == case.cotangent.shape:
                 scale = np.maximum(scale, np.abs(case.cotangent * make_direction(case.dtype, d.shape)))
             judgement = exact.judge(what, d, part, scale=scale)
@@ -94,6 +98,16 @@ def compute_second_derivatives(
         derivatives = map(backend.to_numpy, pullback(backend.from_numpy(convert(v))))
         seconds.append(SecondDerivatives(names[k], dict(zip(names, derivatives, strict=True))))
     return seconds
+
+
+def _bound_ratios(case: Case, name: str) -> Array | float:
+    """Return how large v / x may be: of large numbers in an elementwise op, how large it is."""
+    if not case.op.elementwise:
+        return MAX_DIRECTION_TO_INPUT_RATIO
+    (x,) = (x for i, x in enumerate(case.inputs) if case.op.argument_name(i) == name)
+    size = np.abs(x.astype(exact_dtype(case.dtype)))
+    v = np.abs(make_direction(case.dtype, x.shape).astype(size.dtype))
+    return np.where(size > LARGE_INPUT, v / np.maximum(size, LARGE_INPUT), MAX_DIRECTION_TO_INPUT_RATIO)
 
 
 def make_direction(dtype: str, shape: tuple[int, ...]) -> Array:

@@ -146,3 +146,9 @@ def test_programs_of_one_op_are_drawn(name: str) -> None:
     found = build_programs(classify_ops([name]), 50)
     assert {step[0] for program in found for step in iterate_steps(program.steps)} <= {name, INNER_GRADIENT}
     assert any(program.steps for program in found)
+
+
+def test_ops_that_are_declared_to_deviate_take_no_part() -> None:
+    known = {"where": "wrong", "tanh: value agrees": "wrong in one law", "exp[float16]": "wrong in one dtype"}
+    backend = replace(SPEC, known=known, dtypes={"float64", "float16"})
+    assert set(list_program_ops(SPEC)) - set(list_program_ops(backend)) == {"where"}
