@@ -25,6 +25,7 @@ P_SINGLE_EXTREME = 0.25  # of an array with one extreme number among ordinary on
 P_MASKED = 0.4  # of a case of an op that takes infinities as ordinary numbers
 P_MINUS_INF = 0.75  # of the infinity in a mask, where the op takes both
 P_NAN_BESIDE_MASK = 0.2  # of a masked array with a NaN in it, too
+P_ONE_INFINITY = 0.2  # of another case of an op that combines elements, of which one number is infinite
 P_IN_ONE_ROW = 0.65  # of another case in which only one row of each array is extreme
 P_ROW_OF_ONE_VALUE = 0.75  # of a row that is what goes into one element of the value
 
@@ -67,6 +68,8 @@ def make_extreme(case: Case, rng: np.random.Generator) -> Case:
     maskable = find_maskable_inputs(case)
     if has_others and maskable and rng.random() < P_MASKED:
         return mask_arrays(case, maskable, rng)
+    if has_others and not case.op.elementwise and rng.random() < P_ONE_INFINITY:
+        return put_one_infinity(case, rng)
     inputs = []
     same_kind_in_all = rng.random() < P_SAME_KIND_IN_ALL
     may_have_rows = has_others and not case.op.elementwise
@@ -91,6 +94,20 @@ def make_extreme(case: Case, rng: np.random.Generator) -> Case:
             x = np.where(picked, letters[rng.integers(len(letters), size=x.shape)], x)
         inputs.append(x)
     return replace(case, inputs=tuple(inputs))
+
+
+def put_one_infinity(case: Case, rng: np.random.Generator) -> Case:
+    """Return the case with an infinity in the place of one float, if it has any: all others stay ordinary."""
+    floats = [i for i, x in enumerate(case.inputs) if isinstance(case.op.domain(i), Interval) and x.size]
+    if not floats:
+        return case
+    i = int(rng.choice(floats))
+    domain, x = case.op.domain(i), case.inputs[i].copy()
+    assert isinstance(domain, Interval)
+    ends = [end for end in (-np.inf, np.inf) if domain.low <= end <= domain.high]
+    if ends:
+        x.flat[rng.integers(x.size)] = rng.choice(ends)
+    return case.with_input(i, x)
 
 
 def mask_arrays(case: Case, maskable: Sequence[int], rng: np.random.Generator) -> Case:

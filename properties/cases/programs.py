@@ -39,15 +39,17 @@ Numbers = str | int | tuple[Any, ...]
 Input = tuple[Shape, Numbers, int]
 """The shape of an input, what it is made of, and a number that, with the seed, all its numbers depend on."""
 
-INNER_GRADIENT = "vjp"
+INNER_GRADIENT, INNER_VALUE = "vjp", "value of vjp"
+INNER_STEPS = (INNER_GRADIENT, INNER_VALUE)
 
 Step = tuple[str, tuple[int, ...], dict[str, Any]]
 """The name of an op, the values it takes and its keywords.
 
 The numbers 0, 1, ... stand for the results of the steps, -1, -2, ... for the inputs. The step "vjp" is the
-gradient, by the one value it takes, of a function: of its keyword `steps`, whose result has the `shape`. In
-these the next number is the variable of the function, and all values before the step are constants that it
-closes over, the value that it is differentiated by among them.
+gradient, by the one value it takes, of a function: of its keyword `steps`, whose result has the `shape`; and
+"value of vjp" is the value that vjp returns of such a function. In these steps the next number stands for the
+variable of the function, and all values before it are constants that it closes over, that by which it is
+differentiated among them.
 """
 
 
@@ -206,13 +208,13 @@ def _find_operands(step: Step, k: int) -> Iterator[int]:
     """Yield the numbers of what the k-th step takes, and of what an inner function in it closes over."""
     op, operands, keywords = step
     yield from operands
-    for inner in keywords["steps"] if op == INNER_GRADIENT else ():
+    for inner in keywords["steps"] if op in INNER_STEPS else ():
         yield from (n for n in inner[1] if n < k)
 
 
 def _renumber_step(step: Step, k: int, renumbered: dict[int, int]) -> Step:
     op, operands, keywords = step
-    if op == INNER_GRADIENT:
+    if op in INNER_STEPS:
         # The variable of the function and what is computed of it are numbered from the step on.
         inner = {n: renumbered[k] + n - k for n in range(k, k + len(keywords["steps"]) + 1)}
         steps = tuple(_renumber_step(s, k, renumbered | inner) for s in keywords["steps"])
@@ -242,8 +244,9 @@ def _describe(steps: tuple[Step, ...], first: int = 0, indent: str = "") -> Iter
     """Yield a line for each step, from the number `first` on; those of an inner function are indented."""
     for k, (op, operands, keywords) in enumerate(steps, first):
         names = [f"v{n}" if n >= 0 else f"x{~n}" for n in operands]
-        if op == INNER_GRADIENT:
-            yield f"{indent}v{k} = the gradient by v{k}, at {names[0]}, of"
+        if op in INNER_STEPS:
+            what = "gradient by" if op == INNER_GRADIENT else "value that vjp gives by"
+            yield f"{indent}v{k} = the {what} v{k}, at {names[0]}, of"
             yield from _describe(keywords["steps"], k + 1, indent + "  ")
         else:
             written = [f"{name}={_write(value)}" for name, value in keywords.items()]

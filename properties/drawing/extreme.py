@@ -16,21 +16,25 @@ MAX_ELEMENTS_EXTREME = 12  # of an array: one element that overflows leaves litt
 MAX_ELEMENTS_IN_ROWS = 24  # of an array of several rows, of which one may be extreme
 
 LENGTHS_IN_ROWS = (2, 3, 4)
+POWERS_OF_TWO = (2, 4)  # which blocks divide
 PADDED_LENGTHS = (2, 9)  # a row of nine has whole tiles of four that are masked
 
 P_SEVERAL_ROWS = 0.7  # of a case, of an op that is not elementwise, that is drawn to have several rows
 MAX_FURTHER_TRIES_FOR_ROWS = 3  # until a call has several elements both in its value and to each of them
+P_FEW_AXES = 0.5  # of such a case, that it is the one of fewest axes of several, as matrices are
+RANKS_IN_ROWS, RANKS_OF_FEW_AXES = (2, 2, 3, 1), (0, 2)
+CALLS_OF_FEW_AXES = 5
 
 
 class ChoicesOfRows(DrawnChoices):
     """The `Choices` of a call whose arrays have several rows of several elements."""
 
-    def __init__(self, rng: np.random.Generator, lengths: Sequence[int]) -> None:
+    def __init__(self, rng: np.random.Generator, lengths: Sequence[int], ranks: Sequence[int]) -> None:
         super().__init__(b"", MAX_ELEMENTS_IN_ROWS, rng)
-        self.lengths = lengths
+        self.lengths, self.ranks = lengths, ranks
 
     def rank(self, low: int, high: int) -> int:
-        return min(max(low, self.of([2, 2, 3, 1])), high)
+        return min(max(low, self.of(self.ranks)), high)
 
     def size(self, taken: int) -> int:
         lengths = [n for n in self.lengths if n * taken <= self.max_elements]
@@ -76,6 +80,13 @@ def _draw_case_of_rows(
     op: Op, dtype: str, rng: np.random.Generator, lengths: Sequence[int] = LENGTHS_IN_ROWS
 ) -> Case:
     """Draw a case that has several elements both in its value and to each of them, if it is soon found."""
+    if rng.random() < P_FEW_AXES:
+        drawn = [
+            _fill_call_of_rows(op, dtype, rng, POWERS_OF_TWO, RANKS_OF_FEW_AXES)
+            for _ in range(CALLS_OF_FEW_AXES)
+        ]
+        of_rows = [case for case in drawn if case.cotangent.size > 1 and case.cotangent.ndim > 1]
+        return min(of_rows or drawn, key=lambda case: sum(x.ndim for x in case.inputs))
     case = _fill_call_of_rows(op, dtype, rng, lengths)
     for _ in range(MAX_FURTHER_TRIES_FOR_ROWS):
         n, n_inputs = case.cotangent.size, case.inputs[0].size
@@ -86,6 +97,12 @@ def _draw_case_of_rows(
     return case
 
 
-def _fill_call_of_rows(op: Op, dtype: str, rng: np.random.Generator, lengths: Sequence[int]) -> Case:
-    call = op.draw_call(ChoicesOfRows(rng, lengths))
+def _fill_call_of_rows(
+    op: Op,
+    dtype: str,
+    rng: np.random.Generator,
+    lengths: Sequence[int],
+    ranks: Sequence[int] = RANKS_IN_ROWS,
+) -> Case:
+    call = op.draw_call(ChoicesOfRows(rng, lengths, ranks))
     return fill_case(op, call, dtype, draw_byte_block(call, rng))

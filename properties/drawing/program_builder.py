@@ -12,7 +12,7 @@ import numpy as np
 
 from gradspec.properties.cases.case import MIN_KINK_DISTANCE, dtype_of
 from gradspec.properties.cases.programs import (
-    INNER_GRADIENT,
+    INNER_STEPS,
     REAL,
     Input,
     Numbers,
@@ -128,6 +128,12 @@ class ProgramBuilder:
         self.values.append(value)
         return True
 
+    def drop_step(self) -> None:
+        """Forget the last step, whose result no other takes."""
+        del self.steps[-1], self.values[-1]
+        for numbers in (self.usable, self.masks):
+            numbers[:] = [k for k in numbers if k < len(self.values)]
+
     def append(self, name: str, operands: tuple[int, ...]) -> None:
         self.values.append(np.asarray(OPS[name].rule(*map(self.get, operands))[0]))
         self.steps.append((name, operands, {}))
@@ -139,10 +145,11 @@ class ProgramBuilder:
             [*self.usable, len(self.values)], [*self.masks],
         )  # fmt: skip
 
-    def add_inner_gradient(self, by: int, inner: "ProgramBuilder") -> bool:
+    def add_inner(self, name: str, by: int, inner: "ProgramBuilder") -> bool:
+        """Add the gradient of an inner function, or its value, if its numbers are ordinary."""
         last = inner.usable[-1]
         steps = tuple(inner.steps[: last - len(self.values)])
-        step: Step = (INNER_GRADIENT, (by,), {"steps": steps, "shape": inner.get(last).shape})
+        step: Step = (name, (by,), {"steps": steps, "shape": inner.get(last).shape})
         program = Program(self.dtype, self.seed, tuple(self.inputs), ())
         value = run_steps(
             get_spec_backend(), [step], self.input_values, self.values,
@@ -153,9 +160,9 @@ class ProgramBuilder:
     def try_steps(self, steps: Sequence[Step]) -> bool:
         """Add these steps; return False where the numbers of one are not ordinary."""
         for name, operands, keywords in steps:
-            if name == INNER_GRADIENT:
+            if name in INNER_STEPS:
                 inner = self.make_inner(operands[0])
-                if not inner.try_steps(keywords["steps"]) or not self.add_inner_gradient(operands[0], inner):
+                if not inner.try_steps(keywords["steps"]) or not self.add_inner(name, operands[0], inner):
                     return False
             elif not self.try_step(OPS[name], operands, keywords):
                 return False

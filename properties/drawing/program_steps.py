@@ -7,14 +7,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gradspec.properties.cases.program_ops import ProgramOps
-from gradspec.properties.cases.programs import MASK, MIXED, REAL, Numbers, Shape
+from gradspec.properties.cases.programs import INNER_GRADIENT, INNER_VALUE, MASK, MIXED, REAL, Numbers, Shape
 from gradspec.properties.drawing.program_builder import MAX_PROGRAM_ELEMENTS, MAX_SIZE, ProgramBuilder
 from gradspec.reference import OPS, Op
 from gradspec.reference.calls import Call, Choices, IntegerArrayBelow, draw_broadcastable_shape
 from gradspec.reference.domains import Booleans, Interval
 
 NEWEST = 4  # the same where it looks for an array of a certain shape
-MAX_MOVES = 3  # in a row, of ops that only move elements
+MAX_MOVES = 3  # in a row, of ops that only move elements, in a program of others
+TRIES_PER_MOVE = 4  # of an op, to fit
+MIN_RANK_OF_MOVES = 3  # of all arrays in a program of nothing else
 
 T = TypeVar("T")
 
@@ -184,8 +186,8 @@ def add_masked(builder: ProgramBuilder, ops: ProgramOps, choose: Choices, other:
         builder.usable.append(len(builder.values) - 1)
 
 
-def try_inner_gradient(builder: ProgramBuilder, ops: ProgramOps, choose: Choices, by: int) -> bool:
-    """Add the gradient, by the value numbered `by`, of a function that closes over other values."""
+def try_inner(builder: ProgramBuilder, ops: ProgramOps, choose: Choices, by: int) -> bool:
+    """Add the gradient or value, by the value numbered `by`, of a function that closes over other values."""
     before, variable = len(builder.inputs), len(builder.values)
     if choose.of([False, True]):
         by = builder.add_input(builder.get(by).shape, usable=False)
@@ -199,9 +201,28 @@ def try_inner_gradient(builder: ProgramBuilder, ops: ProgramOps, choose: Choices
             break
     builder.usable.extend(k for k in inner.usable if k < -before)
     # Without steps, nothing that depends on the variable was found; or the last result is a mask.
-    if inner.steps and inner.usable[-1] > variable and builder.add_inner_gradient(by, inner):
+    if (
+        inner.steps
+        and inner.usable[-1] > variable
+        and builder.add_inner(choose.of([INNER_GRADIENT, INNER_GRADIENT, INNER_VALUE]), by, inner)
+    ):
         return True
     builder.drop_inputs(before)
+    return False
+
+
+def try_move(builder: ProgramBuilder, ops: ProgramOps, choose: Choices) -> bool:
+    """Add a step that moves the elements of the newest array, by an op that has several tries to fit.
+
+    Returns:
+        Whether one fits and leaves `MIN_RANK_OF_MOVES` axes: what has fewer is hardly moved by any op.
+    """
+    name = choose.of(ops.moving)
+    for _ in range(TRIES_PER_MOVE):
+        if try_op(builder, name, choose, builder.usable[-1]):
+            if builder.values[-1].ndim >= MIN_RANK_OF_MOVES:
+                return True
+            builder.drop_step()
     return False
 
 

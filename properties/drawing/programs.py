@@ -13,7 +13,7 @@ from gradspec.properties.cases.programs import MAX_STEPS, Program, Shape, drop_u
 from gradspec.properties.cases.sizes import REPEATED_LENGTH_WEIGHT
 from gradspec.properties.drawing.choices import DrawnChoices
 from gradspec.properties.drawing.program_builder import MAX_PROGRAM_ELEMENTS, ProgramBuilder
-from gradspec.properties.drawing.program_steps import add_masked, add_random_step, try_inner_gradient, try_op
+from gradspec.properties.drawing.program_steps import add_masked, add_random_step, try_inner, try_move, try_op
 from gradspec.properties.drawing.strategies import Draw
 from gradspec.reference.calls import Choices, draw_broadcastable_shape
 
@@ -26,8 +26,9 @@ PROGRAM_LENGTHS = (*range(1, MAX_STEPS + 1), *list(range(MAX_STEPS // 2, MAX_STE
 ONE_HUB_IN_SEEDS = 2  # one of so many seeds gives a program many of whose steps take the same input
 ONE_CONSTANT_IN_SEEDS = 3  # one of so many seeds makes one of several inputs a constant
 ONE_WITH_UNUSED_IN_SEEDS = 4  # one of so many seeds keeps steps and inputs that the value does not depend on
+ONE_OF_MOVES_IN_SEEDS = 5  # one of so many seeds gives a program that only moves elements
 ONE_MASK_IN_STEPS = 16  # one of so many steps adds an undefined branch behind a mask
-ONE_INNER_GRADIENT_IN_STEPS = 12  # one of so many steps is the gradient of an inner function
+ONE_INNER_IN_STEPS = 12  # one of so many steps is the gradient of an inner function, or its value
 ONE_FRESH_INPUT_IN_STEPS = 8  # one of so many steps adds an input of its shape to a result
 MAX_TRIES = 20  # how often an op is tried where none fitted the inputs
 
@@ -37,6 +38,7 @@ BYTES = BYTES_PER_PROGRAM + MAX_STEPS * BYTES_PER_STEP
 
 RANKS = (2, 3, 1, 3, 2, 0, 4, 3)
 LENGTHS = (2, 1, 3, 2, 4, 3)
+SHAPES_OF_MOVES = ((2, 3, 4), (3, 2, 2), (2, 3, 2, 2), (4, 3, 2), (2, 2, 3, 2))
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ def build_program(
     choose: Choices = DrawnChoices(block[:BYTES_PER_PROGRAM], MAX_PROGRAM_ELEMENTS, rng)
     length = choose.of(PROGRAM_LENGTHS)
     builder = ProgramBuilder(choose.of(dtypes), seed)
+    if ops.moving and seed % ONE_OF_MOVES_IN_SEEDS == 2:
+        return _build_program_of_moves(builder, ops, choose)
     _add_inputs(builder, choose)
     hub = ~(seed // ONE_HUB_IN_SEEDS % len(builder.inputs)) if seed % ONE_HUB_IN_SEEDS else None
     for k in range(length):
@@ -124,6 +128,15 @@ def build_program(
     return program if program.differentiable_inputs else replace(program, constants=())
 
 
+def _build_program_of_moves(builder: ProgramBuilder, ops: ProgramOps, choose: Choices) -> Program:
+    """Return a program of ops that only move elements, each applied to the result of the one before."""
+    builder.add_input(choose.of(SHAPES_OF_MOVES))
+    for _ in range(2 * MAX_STEPS):
+        if len(builder.steps) < MAX_STEPS:
+            try_move(builder, ops, choose)
+    return Program(builder.dtype, builder.seed, tuple(builder.inputs), tuple(builder.steps))
+
+
 def _add_inputs(builder: ProgramBuilder, choose: Choices) -> None:
     """Add an input, and up to two more that broadcast with it."""
     shape: Shape = ()
@@ -142,8 +155,8 @@ def _add_step(
     kind, first = choose.integer(0, 255), builder.choose_value(choose, hub)
     if kind % ONE_MASK_IN_STEPS == 1 and ops.partial and "where" in ops.combining:
         add_masked(builder, ops, choose, first)
-    elif kind % ONE_INNER_GRADIENT_IN_STEPS == 2 and nests:
-        try_inner_gradient(builder, ops, choose, first)
+    elif kind % ONE_INNER_IN_STEPS == 2 and nests:
+        try_inner(builder, ops, choose, first)
     elif kind % ONE_FRESH_INPUT_IN_STEPS == 3:
         builder.add_input(choose.of([builder.get(first).shape, ()]))
         try_op(builder, choose.of([ops.of_several[0], *ops.pairing]), choose, first)

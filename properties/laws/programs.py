@@ -1,12 +1,13 @@
 """Are gradients right through whole programs: through fan-out, diamonds and inputs that are used twice?
 
-Programs of any ops of the backend start from inputs of rank 0 to 4. In some a step is itself a gradient, of
-an inner function that closes over outer variables. In some a mask hides a branch that is undefined at some
-elements, as in where(x > 0, sqrt(x), 0). There the chain rule multiplies 0 by an infinity or NaN: torch, JAX,
-HIPS autograd and the spec's own tape give NaN for the gradient of such an element. The right one is 0, which
-a library gives that stops where a cotangent is 0. So a gradient is NaN or right at the elements that an op
-met outside its domain, and at what depends on them; at all others it is right. Where the argument is masked
-as well (the "double where"), it is right everywhere.
+Programs of any ops of the backend start from inputs of rank 0 to 4. Some are made of ops alone that move
+elements, such as a reshape of a transpose. In others a step is itself a gradient, of an inner function that
+closes over outer variables, or the value that comes with it. In some a mask hides a branch that is undefined
+at some elements, as in where(x > 0, sqrt(x), 0). There the chain rule multiplies 0 by an infinity or NaN:
+torch, JAX, HIPS autograd and the spec's own tape give NaN for the gradient of such an element. The right one
+is 0, which a library gives that stops where a cotangent is 0. So a gradient is NaN or right at the elements
+that an op met outside its domain, and at what depends on them; at all others it is right. Where the argument
+is masked as well (the "double where"), it is right everywhere.
 
 Does not see: programs of more than eight steps or of several results, kinks, numbers far from 1, writes in
 place, what only the third call of a pullback gets wrong, or third derivatives.
@@ -20,7 +21,13 @@ import numpy as np
 
 from gradspec.backends import Backend, call
 from gradspec.properties.cases.evaluate import Result
-from gradspec.properties.cases.programs import INNER_GRADIENT, Program, Step, is_inside
+from gradspec.properties.cases.programs import (
+    INNER_GRADIENT,
+    INNER_STEPS,
+    Program,
+    Step,
+    is_inside,
+)
 from gradspec.properties.judging.judge import (
     Judgement,
     combine_judgements,
@@ -70,8 +77,8 @@ def differentiate_defined_program(spec: Backend, program: Program, convert: Conv
 
 def list_op_names(steps: Sequence[Step]) -> set[str]:
     """Return the names of the ops of steps, and of those of inner functions."""
-    inner = [list_op_names(keywords["steps"]) for op, _, keywords in steps if op == INNER_GRADIENT]
-    return {op for op, _, _ in steps if op != INNER_GRADIENT}.union(*inner)
+    inner = [list_op_names(keywords["steps"]) for op, _, keywords in steps if op in INNER_STEPS]
+    return {op for op, _, _ in steps if op not in INNER_STEPS}.union(*inner)
 
 
 def differentiate_program(backend: Backend, program: Program, convert: ConvertFloats = np.copy) -> Result:
@@ -135,15 +142,16 @@ def run_steps(
     results = list(earlier)
     for op, operands, keywords in steps:
         values = [results[n] if n >= 0 else inputs[~n] for n in operands]
-        if op != INNER_GRADIENT:
+        if op not in INNER_STEPS:
             results.append(call(OPS[op], backend.ops[op], values, keywords))
             continue
 
         def inner(y: Any, keywords: Any = keywords) -> Any:
             return run_steps(backend, keywords["steps"], inputs, [*results, y], make_inner_cotangent)
 
-        _, pullback = backend.vjp(inner, values[0])
-        results.append(pullback(make_inner_cotangent(keywords["shape"]))[0])
+        value, pullback = backend.vjp(inner, values[0])
+        is_gradient = op == INNER_GRADIENT
+        results.append(pullback(make_inner_cotangent(keywords["shape"]))[0] if is_gradient else value)
     return results[-1] if results else inputs[-1]
 
 

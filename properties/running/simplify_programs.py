@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from gradspec.properties.cases.programs import INNER_GRADIENT, REAL, Program, Step, drop_unused
+from gradspec.properties.cases.programs import INNER_STEPS, REAL, Program, Step, drop_unused
 from gradspec.properties.drawing.program_builder import ProgramBuilder
 from gradspec.properties.judging.judge import get_spec_backend
 from gradspec.properties.laws.programs import differentiate_program
@@ -66,7 +66,7 @@ def _put_input_for_result(program: Program, k: int) -> Program:
 
 def _substitute(step: Step, k: int, new: int) -> Step:
     name, operands, keywords = step
-    if name == INNER_GRADIENT:
+    if name in INNER_STEPS:
         keywords = {**keywords, "steps": tuple(_substitute(inner, k, new) for inner in keywords["steps"])}
     return name, tuple(new if n == k else n for n in operands), keywords
 

@@ -11,7 +11,7 @@ import pytest
 
 from gradspec.backends import load
 from gradspec.properties.cases.program_ops import ProgramOps, classify_ops, list_program_ops
-from gradspec.properties.cases.programs import INNER_GRADIENT, Program, Step, drop_unused
+from gradspec.properties.cases.programs import INNER_STEPS, Program, Step, drop_unused
 from gradspec.properties.drawing.program_builder import MAX_PROGRAM_ELEMENTS, MAX_SIZE
 from gradspec.properties.drawing.programs import BYTES, build_program
 from gradspec.properties.laws.programs import differentiate_program
@@ -46,7 +46,7 @@ def iterate_steps(steps: tuple[Step, ...]) -> Iterator[Step]:
     """Yield the steps, those of inner functions too."""
     for step in steps:
         yield step
-        yield from iterate_steps(step[2]["steps"]) if step[0] == INNER_GRADIENT else ()
+        yield from iterate_steps(step[2]["steps"]) if step[0] in INNER_STEPS else ()
 
 
 def list_steps() -> list[Step]:
@@ -82,7 +82,7 @@ def test_inputs_have_every_rank() -> None:
 
 def test_some_values_are_both_operands_and_some_gradients_are_steps() -> None:
     assert any(name == "matmul" and len(set(operands)) == 1 for name, operands, _ in list_steps())
-    inner = [keywords["steps"] for name, _, keywords in list_steps() if name == INNER_GRADIENT]
+    inner = [keywords["steps"] for name, _, keywords in list_steps() if name in INNER_STEPS]
     assert any(name in ("where", "maximum") for steps in inner for name, _, _ in steps)
 
 
@@ -144,7 +144,7 @@ def test_an_op_that_is_added_takes_part(added_op: str) -> None:
 @pytest.mark.parametrize("name", ["add", "matmul", "layer_norm", "concat", "where", "maximum", "pow", "clip"])
 def test_programs_of_one_op_are_drawn(name: str) -> None:
     found = build_programs(classify_ops([name]), 50)
-    assert {step[0] for program in found for step in iterate_steps(program.steps)} <= {name, INNER_GRADIENT}
+    assert {step[0] for program in found for step in iterate_steps(program.steps)} <= {name, *INNER_STEPS}
     assert any(program.steps for program in found)
 
 
