@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.reference import Variable
+from gradspec.reference import Variable, record
+from gradspec.reference.dispatch import unwrap
 from tests.faults.fault import PROGRAMS_PROPERTY, Array, Fault, apply_spec_rule, spell_out_name
 from tests.faults.planted_backends import SPEC_BACKEND, plant_rule
 from tests.faults.wrong_tapes import (
@@ -168,6 +169,36 @@ def permute_dims_twice_goes_back_once() -> Backend:
     return _plant("permute_dims", rule)
 
 
+def a_reshape_of_a_permutation_is_fused_with_its_axes_for_their_inverse() -> Backend:
+    """Both are one node of the graph, whose gradient is permuted by the same axes once more."""
+    permuted: dict[int, tuple[Any, Any, Any]] = {}
+
+    def fused(x: Array, *, axes: Any, shape: Any) -> Any:
+        y = np.permute_dims(x, axes)
+        return np.reshape(y, shape), (
+            lambda g: np.reshape(np.permute_dims(np.reshape(g, y.shape), axes), x.shape),
+        )
+
+    recorded = record(fused)
+
+    def permute_dims(x: Any, *, axes: Any) -> Any:
+        y = SPEC_BACKEND.ops["permute_dims"](x, axes=axes)
+        permuted[id(y)] = y, x, axes
+        return y
+
+    def reshape(x: Any, *, shape: Any) -> Any:
+        if isinstance(x, Variable) and id(x) in permuted:
+            return recorded(permuted[id(x)][1], axes=permuted[id(x)][2], shape=shape)
+        return SPEC_BACKEND.ops["reshape"](x, shape=shape)
+
+    def vjp(fn: Callable[..., Any], *inputs: Any) -> Any:
+        permuted.clear()
+        return SPEC_BACKEND.vjp(fn, *inputs)
+
+    ops: dict[str, Any] = {**SPEC_BACKEND.ops, "permute_dims": permute_dims, "reshape": reshape}
+    return replace(SPEC_BACKEND, name="fuses", ops=ops, vjp=vjp, nests=False)
+
+
 def rank_zero_with_rank_three_is_summed_over_two_axes(op: str = "multiply") -> Backend:
     """The gradient of a 0-d operand beside one of three axes or more leaves out all but one of the last."""
 
@@ -205,6 +236,16 @@ def the_first_call_is_a_rehearsal() -> Backend:
     return replace(SPEC_BACKEND, name="rehearses", vjp=vjp, nests=False)
 
 
+def the_value_of_an_inner_vjp_is_a_constant() -> Backend:
+    """A vjp within another cuts its value off the graph, and differentiates the gradient alone."""
+
+    def vjp(fn: Callable[..., Any], *inputs: Any) -> Any:
+        value, pullback = SPEC_BACKEND.vjp(fn, *inputs)
+        return unwrap(value), pullback
+
+    return replace(SPEC_BACKEND, name="cuts_off", vjp=vjp)
+
+
 WRONG_PROGRAMS: dict[Callable[[], Backend], str] = {
     a_zero_dimensional_value_used_twice_counts_once: "programs",
     a_value_with_two_consumers_counts_the_last: "programs",
@@ -224,6 +265,8 @@ WRONG_PROGRAMS: dict[Callable[[], Backend], str] = {
     permute_dims_twice_goes_back_once: "permute_dims",
     rank_zero_with_rank_three_is_summed_over_two_axes: "multiply",
     the_first_call_is_a_rehearsal: "programs",
+    the_value_of_an_inner_vjp_is_a_constant: "programs",
+    a_reshape_of_a_permutation_is_fused_with_its_axes_for_their_inverse: "programs",
 }
 """Makers of backends that are wrong in programs, named by what is wrong, and the op where it is one."""
 

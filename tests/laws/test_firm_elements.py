@@ -153,6 +153,19 @@ def test_a_row_that_its_mask_makes_nan_is_caught(op: str) -> None:
     assert is_found(op, make_wrong_rule(op, is_nan_in_a_row_with_minus_inf))
 
 
+def multiply_sums_of_blocks(x: Array, y: Array) -> Any:
+    """Products of blocks of even matrices are added and cancel later, as Strassen's do: inf - inf is NaN."""
+    z, pull = apply_spec_rule("matmul", x, y)
+    if x.ndim == y.ndim == 2 and not any(n % 2 for n in (*x.shape, *y.shape)):
+        upper = np.matmul(x[: len(x) // 2], y)
+        z = z + np.concat([np.matmul(x[len(x) // 2 :], y)] * 2) * 0 + np.concat([upper] * 2) * 0
+    return z, pull
+
+
+def test_an_infinity_that_blocks_of_a_matrix_spread_is_caught() -> None:
+    assert is_found("matmul", multiply_sums_of_blocks)
+
+
 @pytest.mark.rotating
 @pytest.mark.parametrize("op", COMBINING_OPS)
 def test_a_value_that_is_nan_beside_an_infinity_is_caught(op: str) -> None:
