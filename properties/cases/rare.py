@@ -69,7 +69,8 @@ EPS_AT_THE_ENDS = (1e-12, 1.0)
 LETTERS_OF_SUMS = (1, 0.5, 0.625, 1.25)
 """What long sums are made of: of one sign, and none is the mean of some others."""
 
-LETTERS_OF_LARGE_SUMS = (1, 0.75, 0.5, 0.25)  # whose products add up exactly, in any order
+LETTERS_OF_LARGE_SUMS = (1, 0.5, 1, 2)
+"""Their products add up exactly, in any order, and so many of them are neither large nor small."""
 
 
 def far_from_zero(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
@@ -234,7 +235,8 @@ def long_sums(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
     wide = [dtype for dtype in dtypes if dtype not in ROWS_OF_SUMS]
     for dtype in [*(dtype for dtype in dtypes if dtype in ROWS_OF_SUMS), *wide[-1:]]:
         n = ROWS_OF_SUMS.get(dtype, ROWS_OF_OTHER_SUMS)
-        letters = np.array(LETTERS_OF_SUMS).astype(dtype_of(dtype))
+        letters = np.array(LETTERS_OF_SUMS if dtype in ROWS_OF_SUMS else LETTERS_OF_LARGE_SUMS)
+        letters = letters.astype(dtype_of(dtype))
         for call in _pick_places(list_calls_with_long_axis(op, n), 4):
             case = _fill_with_letters(_fill(op, call, dtype, 0), letters)
             yield case
