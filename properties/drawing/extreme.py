@@ -23,7 +23,7 @@ P_SEVERAL_ROWS = 0.7  # of a case, of an op that is not elementwise, that is dra
 MAX_FURTHER_TRIES_FOR_ROWS = 3  # until a call has several elements both in its value and to each of them
 P_FEW_AXES = 0.5  # of such a case, that it is the one of fewest axes of several, as matrices are
 RANKS_IN_ROWS, RANKS_OF_FEW_AXES = (2, 2, 3, 1), (0, 2)
-CALLS_OF_FEW_AXES = 5
+CALLS_OF_FEW_AXES = 3
 
 
 class ChoicesOfRows(DrawnChoices):

@@ -68,6 +68,8 @@ __all__ = [
 ALLOWED_FACTOR = 4.0  # the worst of torch's right results needed 1.5, over all ops and four dtypes
 JITTERED_COPY_COUNTS = (2, 8, 64)  # so many are tried, in turn, before a result is found wrong
 
+CLEARLY_LOSSY = 16.0  # so many times off by the first few copies, a result is not right by more of them
+
 NEIGHBOURS = 64  # inputs near those of a case on which the signs of a usual formula are looked at
 NEIGHBOUR_DISTANCE = 2.0**-10  # relative: far enough that its roundings differ, near enough to be alike
 
@@ -173,6 +175,10 @@ class ComputationJudge(Generic[T]):
             for copies in (0, *JITTERED_COPY_COUNTS) if self.rounds else ():
                 if np.all((error <= allowed) | ~decidable):
                     break
+                if copies == max(JITTERED_COPY_COUNTS) and self._is_clearly_lossy(
+                    part, error, decidable & (error > allowed), allowed, allow
+                ):
+                    break
                 noise = self.measure_noise(part, copies)
                 decidable &= np.isfinite(noise)
                 if self.near_overflow:
@@ -189,6 +195,23 @@ class ComputationJudge(Generic[T]):
                 if expected is not None:  # whether both are by a usual formula is another law's question
                     allowed = usually_allowed
         return _reach_verdict(what, got, exact, error, allowed, usually_allowed, decidable)
+
+    def _is_clearly_lossy(
+        self,
+        part: Callable[[T], Array],
+        error: Array,
+        outside: Array,
+        allowed: Array,
+        allow: Callable[[Array], Array],
+    ) -> bool:
+        """Return whether all that is off is far off by the first formula, and right by a usual one.
+
+        More copies of the first would not change that: 64 of them tell whether a result is wrong.
+        """
+        if not self.usual_samples or not np.all(error[outside] > CLEARLY_LOSSY * allowed[outside]):
+            return False
+        wide = self._measure_usually_allowed(part, error, outside, allowed, allow)
+        return bool(np.all(error[outside] <= wide[outside]))
 
     def _measure_usually_allowed(
         self,
