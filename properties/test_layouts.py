@@ -15,11 +15,11 @@ from gradspec.properties.laws.layouts import layout_makes_no_difference
 from gradspec.properties.running.targets import OpUnderTest
 from gradspec.reference.rule import Array
 
-LAYOUT_CASES_PER_EXAMPLE = 6  # in two examples each array meets each of the nine layouts
+LAYOUT_CASES_PER_EXAMPLE = 12  # each array meets each of the nine layouts
 LAYOUT_NUMBER_STEPS = 11, 13, 17, 19, 23, 29
 """How far each array's layout moves from case to case: primes, so that it meets all its 3, 6 or 9 layouts."""
 
-N_PARTS_OF_ORDERS = 6
+N_PARTS_OF_ORDERS = 3
 """Into how many parts the cases in every order of axes are split, one per example; quick tries two."""
 
 

@@ -1,7 +1,7 @@
 """Are second derivatives right: can a pullback be differentiated, by the inputs and by its cotangent?"""
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.cases.rare import of_every_size
@@ -15,9 +15,9 @@ EXPONENTS_OF_SECOND_DERIVATIVES = range(-6, 6)
 @given(data=st.data())
 def test_second_derivatives_agree(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: cross entropy saves a constant."""
-    for case in data.draw(op_under_test.cases(smooth=True, cases_per_example=1, max_elements=40)):
-        assume(all(x.size for x in case.inputs))
-        op_under_test.check_law(second_derivatives_agree, case, smooth=True, adapt=make_moderate)
+    for case in data.draw(op_under_test.cases(smooth=True, cases_per_example=2, max_elements=40)):
+        if all(x.size for x in case.inputs):
+            op_under_test.check_law(second_derivatives_agree, case, smooth=True, adapt=make_moderate)
 
 
 @pytest.mark.property(when=lambda s: s.backend.nests and s.op.differentiable and s.op.elementwise)

@@ -13,4 +13,4 @@ from gradspec.properties.running.targets import OpUnderTest
 @given(data=st.data())
 def test_symmetries_are_kept(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: softmax rounds what is near 1024."""
-    op_under_test.check_law_on_cases(symmetries_are_kept, data, smooth=True, cases_per_example=3)
+    op_under_test.check_law_on_cases(symmetries_are_kept, data, smooth=True, cases_per_example=6)

@@ -45,8 +45,24 @@ def share(x: Array, e: Array, total: Array, *, axis: Axes) -> VJP:
     return e / total, (lambda g: pull_share(g, share(x, e, total, axis=axis), axis), None, None)
 
 
+@record
+def take_at_top(g: Array, y: Array, *, axis: Axes) -> VJP:
+    """Return the g of an element whose y is the largest along the axes, of length 1 then, as a constant.
+
+    It is 0 where that is infinite or NaN.
+    """
+    top = np.max(y, axis=axis, keepdims=True, initial=-np.inf)
+    g_at_top = np.max(np.where(y == top, g, -np.inf), axis=axis, keepdims=True, initial=-np.inf)
+    return np.where(np.isfinite(g_at_top), g_at_top, 0).astype(g.dtype), None
+
+
 def pull_share(g: Array, y: Array, axis: Axes) -> Array:
-    """Return the gradient of the softmax y."""
+    """Return the gradient of the softmax y.
+
+    It stays the same if all g along the axes change by as much. Where that of the largest y is 0, so is that
+    of others as large which get as much, and the mean of g by y cancels nothing.
+    """
+    g = g - take_at_top(g, y, axis=axis)
     return balance(y * (g - np.sum(g * y, axis=axis, keepdims=True)), y, axis)
 
 

@@ -22,13 +22,14 @@ from gradspec.reference.rule import Array
 Corruption = Callable[[Case, SeededChoices], Case | None]
 """Returns the case with a change that may well be an error, or None where there is nothing to change."""
 
+GOOD_CASES_PER_EXAMPLE = 2
 MAX_ELEMENTS_BAD_INPUT = 60  # of an array
 MAX_REFUSED_PER_GOOD_CASE = 2  # for each good one
 
 
 @st.composite
 def bad_input_cases(draw: Draw, op: Op, dtypes: Sequence[str], allow_bad_indices: bool) -> list[Case]:
-    """Draw a case as `cases` does, followed by versions of it that are corrupted and that the spec refuses.
+    """Draw cases as `cases` does, each followed by corrupted versions of it that the spec refuses.
 
     Args:
         draw: Given by Hypothesis.
@@ -38,13 +39,16 @@ def bad_input_cases(draw: Draw, op: Op, dtypes: Sequence[str], allow_bad_indices
             rest of the process instead of raising.
     """
     wide_dtypes = [d for d in dtypes if d in ("float64", "float32")]
-    (case,) = draw(cases(op, wide_dtypes, 1, False, MAX_ELEMENTS_BAD_INPUT))
+    good = draw(cases(op, wide_dtypes, GOOD_CASES_PER_EXAMPLE, False, MAX_ELEMENTS_BAD_INPUT))
     choose = SeededChoices(draw(st.integers(0, 2**16 - 1)))
     corruptions = [f for f in CORRUPTIONS if allow_bad_indices or f not in INDEX_CORRUPTIONS]
-    choose.random.shuffle(corruptions)
-    candidates = (corrupt(case, choose) for corrupt in corruptions)
-    refused = (candidate for candidate in candidates if candidate is not None and is_refused(candidate))
-    return [case, *itertools.islice(refused, MAX_REFUSED_PER_GOOD_CASE)]
+    example = []
+    for case in good:
+        choose.random.shuffle(corruptions)
+        candidates = (corrupt(case, choose) for corrupt in corruptions)
+        refused = (candidate for candidate in candidates if candidate is not None and is_refused(candidate))
+        example += [case, *itertools.islice(refused, MAX_REFUSED_PER_GOOD_CASE)]
+    return example
 
 
 def is_refused(case: Case) -> bool:

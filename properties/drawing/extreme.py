@@ -19,6 +19,7 @@ LENGTHS_IN_ROWS = (2, 3, 4)
 POWERS_OF_TWO = (2, 4)  # which blocks divide
 PADDED_LENGTHS = (2, 9)  # a row of nine has whole tiles of four that are masked
 
+CASES_PER_PADDED_ONE = 5  # one of so many cases is padded, where the op takes masks
 P_SEVERAL_ROWS = 0.7  # of a case, of an op that is not elementwise, that is drawn to have several rows
 MAX_FURTHER_TRIES_FOR_ROWS = 3  # until a call has several elements both in its value and to each of them
 P_FEW_AXES = 0.5  # of such a case, that it is the one of fewest axes of several, as matrices are
@@ -66,13 +67,16 @@ def extreme_cases(
     rng = np.random.default_rng(draw(st.integers(0, 2**16 - 1)))
     if not op.elementwise:
         example = [
-            _draw_case_of_rows(op, case.dtype, rng) if i and rng.random() < P_SEVERAL_ROWS else case
+            _draw_case_of_rows(op, case.dtype, rng)
+            if i % CASES_PER_PADDED_ONE and rng.random() < P_SEVERAL_ROWS
+            else case
             for i, case in enumerate(example)
         ]
     extreme = [make_extreme(case, rng) for case in example]
-    if len(example) > 1 and find_maskable_inputs(example[1]):
-        padded = _draw_case_of_rows(op, example[1].dtype, rng, PADDED_LENGTHS)
-        extreme[1] = pad_arrays(padded, rng)
+    for i in range(1, len(example), CASES_PER_PADDED_ONE):
+        if find_maskable_inputs(example[i]):
+            padded = _draw_case_of_rows(op, example[i].dtype, rng, PADDED_LENGTHS)
+            extreme[i] = pad_arrays(padded, rng)
     return extreme
 
 

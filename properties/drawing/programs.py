@@ -17,7 +17,7 @@ from gradspec.properties.drawing.program_steps import add_masked, add_random_ste
 from gradspec.properties.drawing.strategies import Draw
 from gradspec.reference.calls import Choices, draw_broadcastable_shape
 
-PROGRAMS_PER_EXAMPLE = 17
+PROGRAMS_PER_EXAMPLE = 34
 """An example's time is mostly Hypothesis's own. With 4, cotangents that share memory were missed."""
 
 PROGRAM_LENGTHS = (*range(1, MAX_STEPS + 1), *list(range(MAX_STEPS // 2, MAX_STEPS + 1)) * 2)

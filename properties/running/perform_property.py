@@ -23,10 +23,10 @@ from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.profiles import is_thorough
 from gradspec.properties.running.targets import BackendUnderTest
 
-MIN_EXAMPLES_FOR_OP_DEVIATION = 100
+MIN_EXAMPLES_FOR_OP_DEVIATION = 50
 """Examples that each property tries, at least, before a declared deviation of an op counts as stale."""
 
-MIN_EXAMPLES_FOR_LAW_DEVIATION = 800
+MIN_EXAMPLES_FOR_LAW_DEVIATION = 400
 """The same where it is declared for one property, which alone must find it and stops at the first failure."""
 
 

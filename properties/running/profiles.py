@@ -2,7 +2,7 @@
 
 from hypothesis import HealthCheck, settings
 
-PROFILES = {"quick": 2, "default": 18, "deep": 100}
+PROFILES = {"quick": 2, "default": 9, "deep": 50}
 """How many examples each profile tries for every property, backend and op."""
 
 

@@ -36,7 +36,7 @@ from gradspec.reference.op import Op
 
 ALWAYS_FAILING_VERDICTS = frozenset({"disagree"})
 
-CASES_PER_EXAMPLE = 6
+CASES_PER_EXAMPLE = 12
 """An example has several cases, since a draw from Hypothesis costs as much as judging several."""
 
 CASES_PER_EXAMPLE_QUICK = 2

@@ -34,6 +34,7 @@ from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.rare_cases import rare_cases_agree
 from gradspec.properties.laws.second_order import second_derivatives_agree
 from gradspec.properties.laws.value import value_agrees
+from gradspec.properties.running.profiles import PROFILES
 from gradspec.properties.test_second_order import EXPONENTS_OF_SECOND_DERIVATIVES
 from gradspec.reference import OPS, VJP
 from gradspec.reference.dispatch import unwrap
@@ -449,7 +450,7 @@ def test_the_spec_passes(op: str) -> None:
 def test_every_run_tries_every_kind(seed: int) -> None:
     tried = []
 
-    @settings(max_examples=18, database=None, phases=[Phase.generate])
+    @settings(max_examples=PROFILES["default"], database=None, phases=[Phase.generate])
     @given(kind=st.sampled_from(RARE_KINDS))
     def draw(kind: RareKind) -> None:
         tried.append(kind)

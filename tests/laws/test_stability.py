@@ -71,6 +71,15 @@ def test_second_derivatives_of_usual_formulas_are_not_stable(name: str) -> None:
     assert any(law(SPEC_BACKEND, case).verdict == "disagree" for case in iterate_cases(form, "float64", 3))
 
 
+def test_second_derivatives_of_softmax_are_stable_where_two_elements_prevail() -> None:
+    """They get the same cotangent: how far apart they are is all that moves them."""
+    for ties in ([0, 0, 8, 0, 8], [0, 20, 0, 0, 20]):
+        case = Case.of("softmax", "float64", [ties], {"axis": 0}, np.sign(ties))
+        assert is_stable(case)
+        (usual,) = case.op.usual_forms
+        assert not is_stable(replace(case, op=usual))
+
+
 def make_layer_norm_case(row: list[float]) -> Case:
     x, ones = np.array([row], np.float64), np.ones(len(row))
     return Case(OPS["layer_norm"], "float64", (x, ones, ones), {}, np.full(x.shape, 1.5))
