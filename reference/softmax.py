@@ -51,8 +51,10 @@ def take_at_top(g: Array, y: Array, *, axis: Axes) -> VJP:
 
     It is 0 where that is infinite or NaN.
     """
-    top = np.max(y, axis=axis, keepdims=True, initial=-np.inf)
-    g_at_top = np.max(np.where(y == top, g, -np.inf), axis=axis, keepdims=True, initial=-np.inf)
+    if not y.size:
+        return np.sum(y, axis=axis, keepdims=True), None
+    top = np.max(y, axis=axis, keepdims=True)
+    g_at_top = np.max(np.where(y == top, g, -np.inf), axis=axis, keepdims=True)
     return np.where(np.isfinite(g_at_top), g_at_top, 0).astype(g.dtype), None
 
 

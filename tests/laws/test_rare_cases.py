@@ -159,7 +159,7 @@ def drop_where_the_cotangent_is_mostly_zero(d: Any, g: Any) -> Any:
 
 
 def drop_where_no_cotangent_is_positive(d: Any, g: Any) -> Any:
-    return d * 0 if g.size > 2 and not np.any(g > 0) else d
+    return d * 0 if g.size > 16 and not np.any(g > 0) else d
 
 
 # Sizes
