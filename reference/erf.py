@@ -45,7 +45,7 @@ def _slope(x: Array) -> Array:
 
 def _is_wide(x: Array) -> bool:
     """Return whether Python's floats have fewer digits than x."""
-    return np.finfo(x.dtype).nmant > np.finfo(np.float64).nmant
+    return x.dtype == np.longdouble and np.finfo(np.longdouble).nmant > np.finfo(np.float64).nmant
 
 
 def _erf_by_series(x: Array) -> Array:
