@@ -98,6 +98,11 @@ def test_erfc_is_right_where_it_is_tiny(dtype: Any) -> None:
         assert relative_error(y, mp.erfc(to_mpf(x))) < 8 * np.finfo(dtype).eps
 
 
+def test_erfc_takes_arrays_of_bfloat16() -> None:
+    xs = np.array([0.5, 3], ml_dtypes.bfloat16)
+    np.testing.assert_array_equal(erfc(xs), erfc(xs.astype(np.float64)).astype(ml_dtypes.bfloat16))
+
+
 def test_erfc_at_the_ends() -> None:
     for dtype in (np.float64, np.longdouble):
         ends = np.array([np.inf, -np.inf, np.nan, 0, -0.0, 1e4, -1e4], dtype)
