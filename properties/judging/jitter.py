@@ -39,6 +39,17 @@ def get_limits(dtype: np.dtype[Any]) -> Limits:
     return Limits(float(info.eps), float(info.smallest_subnormal), float(info.max))
 
 
+DRIFT_PERIOD = 64
+"""In one of so many copies the errors of partial sums all have the same direction."""
+
+DRIFT = 0.25
+"""How large these are, in units of the largest that a single one may be.
+
+Where few different numbers are added up, one after the other, they are rounded alike for as long as the sum
+stays within a power of two, on average by up to a quarter of a unit.
+"""
+
+
 class JitterSource:
     """Random steps to neighbouring numbers of a dtype, and a record of how large and small the numbers got.
 
@@ -61,6 +72,11 @@ class JitterSource:
         self.spacing, self.smallest = limits.spacing, limits.smallest
         self.compute_eps, self.largest = compute_limits.spacing, compute_limits.largest
         self.peak, self.trough = 0.0, np.inf
+
+    @property
+    def drifts(self) -> bool:
+        """Whether partial sums are all off in the same direction."""
+        return self.seed > 0 and self.seed % DRIFT_PERIOD == 0
 
     @cached_property
     def rng(self) -> np.random.Generator:
@@ -122,7 +138,7 @@ class JitterSource:
             np.moveaxis(x, axes, range(-len(axes), 0)).reshape(*np.shape(like), n) if axes else x[..., None]
         )
         partial = np.add.accumulate(rows, axis=-1)[..., 1:]
-        signs = np.where(self.rng.random(partial.shape) < 0.5, -1, 1)
+        signs = DRIFT if self.drifts else np.where(self.rng.random(partial.shape) < 0.5, -1, 1)
         off = np.sum(partial * signs, axis=-1) * (self.compute_eps / 2)
         return np.where(np.isfinite(off), off, 0)
 

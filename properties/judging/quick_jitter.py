@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gradspec.properties.judging.jitter import EXACT_UFUNCS, JitterSource, get_limits
-from gradspec.properties.judging.random_signs import RandomSigns
+from gradspec.properties.judging.jitter import DRIFT, EXACT_UFUNCS, JitterSource, get_limits
+from gradspec.properties.judging.random_signs import RandomSigns, count_partial_sums
 from gradspec.reference.rule import Array
 
 MAX_ELEMENTS_KEPT = 2**18
@@ -99,7 +99,11 @@ class QuickJitterSource(JitterSource):
         if n < 2 or not is_float:
             return result
         rows = _move_to_end(x, axis).reshape(result.size, n)
-        walks = self._signs.draw_walks(result.size, n, result.dtype)
+        walks = (
+            DRIFT * count_partial_sums(n, result.dtype)
+            if self.drifts
+            else self._signs.draw_walks(result.size, n, result.dtype)
+        )
         return result + (np.vecdot(rows, walks) * (self.compute_eps / 2)).reshape(result.shape)
 
 

@@ -71,6 +71,13 @@ class RandomSigns:
         return self._state >> (64 - bits)
 
 
+def count_partial_sums(n: int, dtype: np.dtype[Any]) -> Array:
+    """Return in how many partial sums each of n terms is, as `RandomSigns.draw_walks` adds them up."""
+    counts = np.arange(n, dtype=dtype)
+    counts[0] = n - 1
+    return counts
+
+
 def _make_signs(seed: int, size: int) -> Array:
     return 2 * np.random.default_rng(seed).integers(0, 2, size, np.int8) - np.int8(1)
 

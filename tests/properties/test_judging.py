@@ -122,3 +122,14 @@ def test_what_the_plain_run_explains_needs_no_jittered_copies() -> None:
     assert len(judge.samples._samples) == 1
     judge.judge_gradient("x", 2 * run_spec(case).gradients["x"])
     assert len(judge.samples._samples) == 1 + JITTERED_COPY_COUNTS[-1]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_sum_taken_one_by_one_agrees_however_alike_its_terms_are(dtype: str) -> None:
+    """A sum of few different numbers is rounded in one direction for long."""
+    for n in (300, 1200, 5000, 20_000):
+        for seed in range(6):
+            x = np.random.default_rng(seed).choice([0.25, 0.5, 0.75, 1], n).astype(dtype)
+            e = np.exp(x - x.dtype.type(1))
+            judge = Judge(make_case("softmax", dtype, x, cotangent=np.ones(n), axis=0))
+            assert judge.judge_value(e / np.add.accumulate(e)[-1]).verdict == "agree"
