@@ -17,10 +17,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.cases.case import Case, exact_dtype
+from gradspec.properties.cases.case import Case, dtype_of, exact_dtype
 from gradspec.properties.cases.evaluate import Result, differentiate, forward, run_spec
 from gradspec.properties.cases.rare import LARGE_SIZE, PERIOD
 from gradspec.properties.judging.formula_samples import ConvertToPrecision
@@ -92,15 +93,20 @@ def _judge_long_sums_of_large_case(backend: Backend, case: Case, judge: Judge) -
 
     A sum of n numbers of one sign, one after the other, is off by up to n / 2 units in the last place, and
     always in the same direction where they are alike. So much is allowed of every result: a number of it has
-    its share of all numbers, or those along an axis.
+    its share of all numbers, or those along an axis. Where sums cancel, the noise of the formula that has the
+    most tells how large they were: it is that of a random walk, n / 2 units in place of sqrt(n) / 2.
     """
+    eps = float(ml_dtypes.finfo(dtype_of(case.dtype)).eps)
     longest = max(max(x.shape) for x in case.inputs if x.ndim)
     n_all = sum(x.size for x in case.inputs)
 
     def judge_part(what: str, got: Array, part: Callable[[Result], Array]) -> Judgement:
         exact = part(judge.exact)
         n = max(longest, n_all / exact.size)
-        scale = 0 if exact.dtype.kind in "biu" else n / 2 / ALLOWED_FACTOR * np.abs(exact)
+        if exact.dtype.kind in "biu":
+            return judge.judge(what, got, part)
+        cancelled = np.sqrt(n) * judge.measure_noise_of_any_formula(part, 2) / eps
+        scale = np.maximum(n / 2 * np.abs(exact), cancelled) / ALLOWED_FACTOR
         return judge.judge(what, got, part, scale=scale)
 
     judgements = [judge_part("value", forward(backend, case), lambda r: r.value)]
