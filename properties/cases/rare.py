@@ -43,6 +43,7 @@ PERIOD = 61
 """After how many elements large arrays repeat: a prime, so that no wrong index hits an equal element."""
 
 MAX_RANK = 4  # of arrays that broadcast
+CASES_OF_AXES_ALIKE = 16
 
 TILE_REMAINDER_LENGTHS = (192, 320, LARGE_SIDE)
 """None is a multiple of 128, and the first two are multiples of 64: half a tile is left behind, or less."""
@@ -278,20 +279,27 @@ def many_ties(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
             yield _fill(op, call, dtype, 0).map_float_arrays(np.ones_like)
 
 
-def ambiguous_broadcasts(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
-    """Yield cases of an elementwise op of several arrays, of which one has fewer axes, or shorter ones.
+def axes_all_alike(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
+    """Yield cases all of whose axes are equally long: what is transposed there keeps its shape.
 
-    All axes are equally long: along which of them a gradient is summed, its shape does not tell.
+    In those of an elementwise op of several arrays one array has fewer axes, or one of length 1: along which
+    axes its gradient is summed, its shape does not tell.
     """
-    if not op.elementwise or len(op.arguments) < 2:
+    if op.elementwise:
+        for k, call in enumerate(_iterate_broadcasts(op)):
+            yield _fill_apart(op, call, dtypes[k % len(dtypes)], k)
         return
-    turns = itertools.count()
-    for rank, i in itertools.product(range(1, MAX_RANK + 1), range(len(op.arguments))):
+    for k in range(CASES_OF_AXES_ALIKE):
+        yield _fill_apart(op, op.draw_call(SeededChoices(k, (3,))), dtypes[k % len(dtypes)], k)
+
+
+def _iterate_broadcasts(op: Op) -> Iterator[Call]:
+    n = len(op.arguments)
+    for rank, i in itertools.product(range(1, MAX_RANK + 1), range(n) if n > 1 else ()):
         for shape in _list_narrower_shapes((2,) * rank):
-            shapes = [(2,) * rank] * len(op.arguments)
+            shapes = [(2,) * rank] * n
             shapes[i] = shape
-            k = next(turns)
-            yield _fill_apart(op, Call(tuple(shapes), _list_keywords(op)[0]), dtypes[k % len(dtypes)], k)
+            yield Call(tuple(shapes), _list_keywords(op)[0])
 
 
 def _list_narrower_shapes(full: tuple[int, ...]) -> list[tuple[int, ...]]:
@@ -331,7 +339,7 @@ RARE_KINDS: tuple[RareKind, ...] = (
     large,
     long_sums,
     many_ties,
-    ambiguous_broadcasts,
+    axes_all_alike,
 )
 
 

@@ -16,7 +16,7 @@ from gradspec.properties.cases.rare import (
     LARGE_SIZE,
     RARE_KINDS,
     RareKind,
-    ambiguous_broadcasts,
+    axes_all_alike,
     far_from_zero,
     iterate_rare_cases,
     keywords_at_their_ends,
@@ -218,6 +218,13 @@ def min_of_ties_counted_in_16_bits(x: Any, *, axis: Any = None, keepdims: bool =
     return y, (lambda g: pull(g)[0] * (count / np.where(count % 65_536, count % 65_536, 1)).astype(x.dtype),)
 
 
+def matmul_of_squares_the_other_way_round(x: Any, y: Any) -> VJP:
+    if x.ndim == y.ndim == 2 and x.shape == y.shape and x.shape[0] == x.shape[1]:
+        z, pull = apply("matmul", y, x)
+        return z, lambda g: pull(g)[::-1]
+    return apply("matmul", x, y)
+
+
 def add_that_counts_axes_from_the_left(x: Any, y: Any) -> VJP:
     """An array of fewer axes, whose gradient is summed over the last ones."""
     z = np.add(x, y)
@@ -256,7 +263,7 @@ FAULTS: list[tuple[RareKind, str, Rule]] = [
     (large, "cross_entropy", cross_entropy_with_flat_indices_of_16_bits),
     (long_sums, "getitem", getitem_that_counts_to_1024),
     (many_ties, "min", min_of_ties_counted_in_16_bits),
-    (ambiguous_broadcasts, "add", add_that_counts_axes_from_the_left),
+    (axes_all_alike, "add", add_that_counts_axes_from_the_left),
     (large, "exp", spoil_gradient("exp", index_with_16_bits)),
     (large, "softmax", spoil_gradient("softmax", launch_no_more_than_a_grid_holds)),
     (large, "getitem", spoil_gradient("getitem", launch_no_more_than_a_grid_holds)),
@@ -373,6 +380,11 @@ def test_a_sum_or_count_that_outgrows_16_bits_is_found(
 ) -> None:
     backend = replace(make_torch_backend(op, spoil), dtypes={dtype})
     assert finds(backend, op, kind)
+
+
+def test_squares_multiplied_the_other_way_round_are_found_in_every_run() -> None:
+    backend = make_backend_of_rules(matmul=matmul_of_squares_the_other_way_round)
+    assert finds(backend, "matmul", axes_all_alike)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
