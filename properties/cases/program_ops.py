@@ -69,8 +69,8 @@ def classify_ops(names: Iterable[str]) -> ProgramOps:
 def list_program_ops(backend: Backend) -> list[str]:
     """Return the names of the backend's ops that take part in programs, in the order of the spec.
 
-    An op that the backend declares to deviate by any law in any dtype takes no part: the entry would excuse
-    no program that has it.
+    An op whose deviation is declared for all laws and all dtypes takes no part: the entry would not excuse a
+    program that has it.
     """
     wrong = {d.op for d in backend.deviations if not d.law and not d.dtypes}
     return [name for name in OPS if name in backend.ops and name not in wrong]

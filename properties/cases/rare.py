@@ -43,11 +43,10 @@ PERIOD = 61
 """After how many elements large arrays repeat: a prime, so that no wrong index hits an equal element."""
 
 MAX_RANK = 4  # of arrays that broadcast
-CASES_OF_AXES_ALIKE = 16
+CASES_OF_AXES_ALIKE = 16  # of an op that combines elements, of any rank
 
 TILE_REMAINDER_LENGTHS = (192, 320, LARGE_SIDE)
 """None is a multiple of 128, and the first two are multiples of 64: half a tile is left behind, or less."""
-
 
 ROWS_OF_SUMS = {"bfloat16": 2000, "float16": 4096}  # sums of ones stop growing at 256 and at 2,048
 ROWS_OF_OTHER_SUMS = 2100  # in other dtypes: past any block of threads
@@ -71,7 +70,7 @@ LETTERS_OF_SUMS = (1, 0.5, 0.625, 1.25)
 """What long sums are made of: of one sign, and none is the mean of some others."""
 
 LETTERS_OF_LARGE_SUMS = (1, 0.5, 1, 2)
-"""Their products add up exactly, in any order, and so many of them are neither large nor small."""
+"""Products of them add up exactly, in any order, and the product of many is neither large nor small."""
 
 
 def far_from_zero(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
@@ -271,10 +270,10 @@ def many_ties(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
     """Yield cases of more equal numbers than 16 bits can count, as floats or as integers."""
     if op.elementwise or not (op.kinks and op.differentiable):
         return
-    counts = {dtype: TIES_BY_DTYPE[dtype] for dtype in dtypes if dtype in TIES_BY_DTYPE}
-    for dtype, count in (
-        counts.items() if LARGE_SIZE in counts.values() else [*counts.items(), (dtypes[-1], LARGE_SIZE)]
-    ):
+    counts = [(dtype, TIES_BY_DTYPE[dtype]) for dtype in dtypes if dtype in TIES_BY_DTYPE]
+    if "float16" not in dtypes:
+        counts.append((dtypes[-1], LARGE_SIZE))
+    for dtype, count in counts:
         for call in list_calls_with_long_axis(op, count)[:1]:
             yield _fill(op, call, dtype, 0).map_float_arrays(np.ones_like)
 

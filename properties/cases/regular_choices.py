@@ -99,7 +99,7 @@ def list_calls_with_long_axis(op: Op, length: int, *, by_rank: bool = False) -> 
 
 
 @cache
-def list_square_calls(op: Op, side: int, max_elements: int) -> list[Call]:
+def list_square_calls(op: Op, side: int, max_elements: int) -> tuple[Call, ...]:
     """Return calls of which an array has `side` squared elements or more, each with them in other places.
 
     Args:
@@ -115,10 +115,10 @@ def list_square_calls(op: Op, side: int, max_elements: int) -> list[Call]:
     for call in calls:
         if max(map(math.prod, list_shapes(call))) >= side**2 and count_elements(call) <= max_elements:
             by_places.setdefault(_find_axes(call, side), []).append(call)
-    return [
+    return tuple(
         max(by_places[places], key=lambda c: (-sum(map(len, list_shapes(c))), count_value_elements(op, c)))
         for places in sorted(by_places, key=lambda p: (len(p), p))
-    ]
+    )
 
 
 def _find_axes(call: Call, length: int) -> tuple[tuple[int, int], ...]:

@@ -19,7 +19,7 @@ LENGTHS_IN_ROWS = (2, 3, 4)
 POWERS_OF_TWO = (2, 4)  # which blocks divide
 PADDED_LENGTHS = (2, 9)  # a row of nine has whole tiles of four that are masked
 
-CASES_PER_PADDED_ONE = 5  # one of so many cases is padded, where the op takes masks
+CASES_PER_PADDED_ONE = 5  # one of so many cases is padded, where the op takes masks, and one is left as drawn
 P_SEVERAL_ROWS = 0.7  # of a case, of an op that is not elementwise, that is drawn to have several rows
 MAX_FURTHER_TRIES_FOR_ROWS = 3  # until a call has several elements both in its value and to each of them
 P_FEW_AXES = 0.5  # of such a case, that it is the one of fewest axes of several, as matrices are
@@ -67,7 +67,7 @@ def extreme_cases(
     rng = np.random.default_rng(draw(st.integers(0, 2**16 - 1)))
     if not op.elementwise:
         example = [
-            _draw_case_of_rows(op, case.dtype, rng)
+            (_draw_case_of_few_axes if rng.random() < P_FEW_AXES else _draw_case_of_rows)(op, case.dtype, rng)
             if i % CASES_PER_PADDED_ONE and rng.random() < P_SEVERAL_ROWS
             else case
             for i, case in enumerate(example)
@@ -84,13 +84,6 @@ def _draw_case_of_rows(
     op: Op, dtype: str, rng: np.random.Generator, lengths: Sequence[int] = LENGTHS_IN_ROWS
 ) -> Case:
     """Draw a case that has several elements both in its value and to each of them, if it is soon found."""
-    if rng.random() < P_FEW_AXES:
-        drawn = [
-            _fill_call_of_rows(op, dtype, rng, POWERS_OF_TWO, RANKS_OF_FEW_AXES)
-            for _ in range(CALLS_OF_FEW_AXES)
-        ]
-        of_rows = [case for case in drawn if case.cotangent.size > 1 and case.cotangent.ndim > 1]
-        return min(of_rows or drawn, key=lambda case: sum(x.ndim for x in case.inputs))
     case = _fill_call_of_rows(op, dtype, rng, lengths)
     for _ in range(MAX_FURTHER_TRIES_FOR_ROWS):
         n, n_inputs = case.cotangent.size, case.inputs[0].size
@@ -99,6 +92,15 @@ def _draw_case_of_rows(
             break
         case = _fill_call_of_rows(op, dtype, rng, lengths)
     return case
+
+
+def _draw_case_of_few_axes(op: Op, dtype: str, rng: np.random.Generator) -> Case:
+    """Draw the case of fewest axes of several, if one has rows, with lengths that are powers of two."""
+    drawn = [
+        _fill_call_of_rows(op, dtype, rng, POWERS_OF_TWO, RANKS_OF_FEW_AXES) for _ in range(CALLS_OF_FEW_AXES)
+    ]
+    of_rows = [case for case in drawn if case.cotangent.size > 1 and case.cotangent.ndim > 1]
+    return min(of_rows or drawn, key=lambda case: sum(x.ndim for x in case.inputs))
 
 
 def _fill_call_of_rows(

@@ -103,6 +103,7 @@ def build_program(
     choose: Choices = DrawnChoices(block[:BYTES_PER_PROGRAM], MAX_PROGRAM_ELEMENTS, rng)
     length = choose.of(PROGRAM_LENGTHS)
     builder = ProgramBuilder(choose.of(dtypes), seed)
+    # Another remainder than that of the seeds that give small cotangents.
     if ops.moving and seed % ONE_OF_MOVES_IN_SEEDS == 2:
         return _build_program_of_moves(builder, ops, choose)
     _add_inputs(builder, choose)

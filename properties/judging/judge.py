@@ -175,10 +175,14 @@ class ComputationJudge(Generic[T]):
             for copies in (0, *JITTERED_COPY_COUNTS) if self.rounds else ():
                 if np.all((error <= allowed) | ~decidable):
                     break
-                if copies == max(JITTERED_COPY_COUNTS) and self._is_clearly_lossy(
-                    part, error, decidable & (error > allowed), allowed, allow
+                outside = decidable & (error > allowed)
+                if copies == max(JITTERED_COPY_COUNTS) and np.all(
+                    (error > CLEARLY_LOSSY * allowed) | ~outside
                 ):
-                    break
+                    # More copies of the first formula would not reach so far.
+                    wide = self._measure_usually_allowed(part, error, outside, allowed, allow)
+                    if not np.any(outside & (error > wide)):
+                        break
                 noise = self.measure_noise(part, copies)
                 decidable &= np.isfinite(noise)
                 if self.near_overflow:
@@ -195,23 +199,6 @@ class ComputationJudge(Generic[T]):
                 if expected is not None:  # whether both are by a usual formula is another law's question
                     allowed = usually_allowed
         return _reach_verdict(what, got, exact, error, allowed, usually_allowed, decidable)
-
-    def _is_clearly_lossy(
-        self,
-        part: Callable[[T], Array],
-        error: Array,
-        outside: Array,
-        allowed: Array,
-        allow: Callable[[Array], Array],
-    ) -> bool:
-        """Return whether all that is off is far off by the first formula, and right by a usual one.
-
-        More copies of the first would not change that: 64 of them tell whether a result is wrong.
-        """
-        if not self.usual_samples or not np.all(error[outside] > CLEARLY_LOSSY * allowed[outside]):
-            return False
-        wide = self._measure_usually_allowed(part, error, outside, allowed, allow)
-        return bool(np.all(error[outside] <= wide[outside]))
 
     def _measure_usually_allowed(
         self,

@@ -1,15 +1,16 @@
 """Are value and gradients right in cases that are seldom drawn?
 
 Numbers far from zero beside how far they differ, numbers of every size, keywords at their ends or given as
-NumPy numbers, cotangents that are uniform or mostly zero, lengths that tiles leave behind, more elements than
-16 bits can index, sums longer than 16 bits can hold and ties more than they can count: `cases.rare` has them.
+NumPy numbers, cotangents that are uniform or mostly zero, axes that are all equally long, lengths that tiles
+leave behind, more elements than 16 bits can index, sums longer than 16 bits can hold and ties more than they
+can count: `cases.rare` has them.
 
 Of a call with NumPy numbers in place of Python's the backend may refuse any: to raise misleads nobody. Where
 more elements are tied than can be moved off the kink one by one, only what is the same on all its sides is
 asked for: the sum of all gradients, and that none of their signs is another.
 
 Does not see: how many ties share a gradient, and how, if there are many; which of two equally rare cases that
-meet; and what depends on more than 66,049 elements.
+meet; and what depends on more than 66,049 elements along an axis.
 """
 
 from collections.abc import Callable

@@ -31,9 +31,8 @@ from gradspec.reference.rule import Array
 COTANGENT_NAME = "cotangent"
 ZERO_THRESHOLD = 1 / 64  # `make_moderate` turns smaller numbers into zeros
 MAX_DIRECTION_TO_INPUT_RATIO = 6  # the largest v / x, for moderate inputs x and directions v
-LARGE_INPUT = (
-    64.0  # above it, the change of an elementwise op's gradient along v is compared with v / x itself
-)
+LARGE_INPUT = 64.0
+"""Above it, v / x itself bounds how far an elementwise op's gradient changes along v, relatively."""
 
 
 @dataclass(frozen=True)

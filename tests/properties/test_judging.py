@@ -133,3 +133,9 @@ def test_a_sum_taken_one_by_one_agrees_however_alike_its_terms_are(dtype: str) -
             e = np.exp(x - x.dtype.type(1))
             judge = Judge(make_case("softmax", dtype, x, cotangent=np.ones(n), axis=0))
             assert judge.judge_value(e / np.add.accumulate(e)[-1]).verdict == "agree"
+
+
+def test_a_result_that_is_clearly_lossy_needs_few_copies_of_the_stable_formula() -> None:
+    judge = Judge(make_case("tanh", "float64", [20.0], cotangent=[1]))
+    assert judge.judge_gradient("x", np.zeros(1)).verdict == "lossy"
+    assert len(judge.samples._samples) == 1 + JITTERED_COPY_COUNTS[-2]
