@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.cases.rare import of_every_size
-from gradspec.properties.laws.second_order import make_moderate, second_derivatives_agree
+from gradspec.properties.laws.second_order import make_moderate, put_pairs_of_zeros, second_derivatives_agree
 from gradspec.properties.running.targets import OpUnderTest
 
 EXPONENTS_OF_SECOND_DERIVATIVES = range(-6, 6)
@@ -15,9 +15,11 @@ EXPONENTS_OF_SECOND_DERIVATIVES = range(-6, 6)
 @given(data=st.data())
 def test_second_derivatives_agree(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: cross entropy saves a constant."""
-    for case in data.draw(op_under_test.cases(smooth=True, cases_per_example=2, max_elements=40)):
+    cases = data.draw(op_under_test.cases(smooth=True, cases_per_example=2, max_elements=40))
+    for k, case in enumerate(cases):
         if all(x.size for x in case.inputs):
-            op_under_test.check_law(second_derivatives_agree, case, smooth=True, adapt=make_moderate)
+            adapted = put_pairs_of_zeros(case, data.draw(st.integers(0, 3))) if k else case
+            op_under_test.check_law(second_derivatives_agree, adapted, smooth=True, adapt=make_moderate)
 
 
 @pytest.mark.property(when=lambda s: s.backend.nests and s.op.differentiable and s.op.elementwise)

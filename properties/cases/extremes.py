@@ -230,8 +230,9 @@ def _iterate_rows(domains: Sequence[Interval], dtype: str) -> Iterator[list[Arra
 
 
 def _drop_duplicates(x: Array) -> Array:
-    """Return each number once, but zeros of both signs."""
-    return np.append(np.unique(x), x[(x == 0) & np.signbit(x)][:1])
+    """Return each number once, but zeros of both signs: which of them `np.unique` keeps is up to its sort."""
+    zeros = x[x == 0]
+    return np.concatenate([np.unique(x[x != 0]), *(zeros[np.signbit(zeros) == sign][:1] for sign in (0, 1))])
 
 
 def _make_case(op: Op, dtype: str, rows: list[Array], keywords: dict[str, Any]) -> Case:

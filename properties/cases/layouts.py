@@ -103,9 +103,9 @@ LAYOUTS_OF_ANY_RANK = tuple(name for name in LAYOUTS if not name.startswith("axe
 """The layouts that are not one order of the axes of arrays of one rank."""
 
 
-def list_layout_names(x: Array) -> list[str]:
-    """Return the names of those `LAYOUTS_OF_ANY_RANK` that make a difference to an array of the rank of x."""
-    return [name for name in LAYOUTS_OF_ANY_RANK if x.ndim >= MIN_RANK.get(name, 0)]
+def list_layout_names(rank: int) -> list[str]:
+    """Return the names of those `LAYOUTS_OF_ANY_RANK` that make a difference to an array of this rank."""
+    return [name for name in LAYOUTS_OF_ANY_RANK if rank >= MIN_RANK.get(name, 0)]
 
 
 def lay_out(x: Array, layout: str) -> Array:

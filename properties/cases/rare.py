@@ -70,7 +70,7 @@ LETTERS_OF_SUMS = (1, 0.5, 0.625, 1.25)
 """What long sums are made of: of one sign, and none is the mean of some others."""
 
 LETTERS_OF_LARGE_SUMS = (1, 0.5, 1, 2)
-"""Products of them add up exactly, in any order, and the product of many is neither large nor small."""
+"""Products of them add up exactly, in any order, and the product of all four is 1."""
 
 
 def far_from_zero(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
@@ -247,9 +247,21 @@ def long_sums(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
 
 
 def _fill_with_letters(case: Case, letters: Array) -> Case:
-    """Return the case with its floats replaced by these numbers at random."""
+    """Return the case with its floats replaced by these numbers, in rounds: all of them, each time shuffled.
+
+    The longest axis of an array is full of rounds, so that a product along it is never far from 1 if that of
+    all numbers is 1.
+    """
     rng = np.random.default_rng(0)
-    return case.map_float_arrays(lambda x: letters[rng.integers(len(letters), size=x.shape)])
+
+    def replace_by_letters(x: Array) -> Array:
+        axis = int(np.argmax(x.shape)) if x.ndim else 0
+        shape = np.moveaxis(np.atleast_1d(x), axis, -1).shape
+        rounds = np.tile(letters, (*shape[:-1], -(-shape[-1] // len(letters)), 1))
+        rows = rng.permuted(rounds, axis=-1).reshape(*shape[:-1], -1)[..., : shape[-1]]
+        return np.ascontiguousarray(np.moveaxis(rows, -1, axis)).reshape(x.shape)
+
+    return case.map_float_arrays(replace_by_letters)
 
 
 def _repeat_along_long_axes(case: Case, letters: Array) -> Case:

@@ -116,7 +116,7 @@ def list_square_calls(op: Op, side: int, max_elements: int) -> tuple[Call, ...]:
         if max(map(math.prod, list_shapes(call))) >= side**2 and count_elements(call) <= max_elements:
             by_places.setdefault(_find_axes(call, side), []).append(call)
     return tuple(
-        max(by_places[places], key=lambda c: (-sum(map(len, list_shapes(c))), count_value_elements(op, c)))
+        max(by_places[places], key=lambda c: (-sum(map(len, list_shapes(c))), math.prod(compute_value_shape(op, c))))
         for places in sorted(by_places, key=lambda p: (len(p), p))
     )
 
@@ -127,14 +127,14 @@ def _find_axes(call: Call, length: int) -> tuple[tuple[int, int], ...]:
     return tuple((i, k - len(s)) for i, s in enumerate(shapes) for k, n in enumerate(s) if n == length)
 
 
-def count_value_elements(op: Op, call: Call) -> int:
-    """Return how many elements the value of a call has."""
+def compute_value_shape(op: Op, call: Call) -> tuple[int, ...]:
+    """Return the shape of the value of a call."""
     inputs = [
         np.zeros(s.shape, np.int64) if isinstance(s, IntegerArrayBelow) else fill_from_domain(op.domain(i), s)
         for i, s in enumerate(call.shapes)
     ]
     with np.errstate(all="ignore"):
-        return int(np.size(op.rule(*inputs, **call.keywords)[0]))
+        return np.shape(op.rule(*inputs, **call.keywords)[0])
 
 
 def list_shapes(call: Call) -> list[tuple[int, ...]]:

@@ -124,8 +124,7 @@ def make_moderate(case: Case) -> Case:
     there; but with g P / x, as the gradient of a product P, the derivatives by the other factors are
     differences of large numbers.
     """
-    op = case.op
-    may_vanish = op.kinks is None and all(0.0 in d for d in op.domains if isinstance(d, Interval))
+    may_vanish = _takes_zeros_smoothly(case.op)
 
     def scale_to_moderate(x: Array) -> Array:
         wide = x.astype(np.float64)
@@ -135,6 +134,31 @@ def make_moderate(case: Case) -> Case:
         return np.where(out_of_range, np.frexp(wide)[0], wide).astype(x.dtype)
 
     return case.map_float_arrays(scale_to_moderate)
+
+
+def put_pairs_of_zeros(case: Case, axis: int) -> Case:
+    """Return the case with two zeros along an axis, if its op combines elements and is smooth there.
+
+    Where exactly two factors of a product are 0, its gradient is 0 throughout, and changes with both of them.
+
+    Args:
+        case: The case.
+        axis: Along which axis the zeros lie, modulo the number of axes of each array.
+    """
+    if case.op.elementwise or not _takes_zeros_smoothly(case.op):
+        return case
+
+    def put(x: Array) -> Array:
+        if x.ndim:
+            x = x.copy()
+            np.moveaxis(x, axis % x.ndim, 0)[[0, -1]] = 0
+        return x
+
+    return replace(case, inputs=tuple(put(x) if x.dtype.kind not in "biu" else x for x in case.inputs))
+
+
+def _takes_zeros_smoothly(op: Op) -> bool:
+    return op.kinks is None and all(0.0 in d for d in op.domains if isinstance(d, Interval))
 
 
 @cache

@@ -26,7 +26,7 @@ from tests.faults.fault import (
     KINKS_PROPERTY,
     LAYOUTS_PROPERTY,
     LINEARITY_PROPERTY,
-    ORDERS_PROPERTY,
+    EVERY_LAYOUT_PROPERTY,
     PROGRAMS_PROPERTY,
     PURITY_PROPERTY,
     RARE_PROPERTY,
@@ -217,8 +217,8 @@ FAULT_CAUGHT_ONLY_BY: dict[str, Fault] = {
     LAYOUTS_PROPERTY: _make_rule_fault(
         "tanh", tanh_ignores_negative_strides_of_the_cotangent, LAYOUTS_PROPERTY
     ),
-    ORDERS_PROPERTY: _make_rule_fault(
-        "tanh", tanh_takes_a_cotangent_that_is_channels_last_for_one_in_c_order, ORDERS_PROPERTY
+    EVERY_LAYOUT_PROPERTY: _make_rule_fault(
+        "tanh", tanh_takes_a_cotangent_that_is_channels_last_for_one_in_c_order, EVERY_LAYOUT_PROPERTY
     ),
     RARE_PROPERTY: _make_rule_fault("exp", exp_has_indices_of_16_bits, RARE_PROPERTY),
     KEYWORDS_PROPERTY: _make_rule_fault(
