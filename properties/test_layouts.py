@@ -45,7 +45,7 @@ def laid_out_cases(draw, op_under_test: OpUnderTest) -> list[Case]:  # type: ign
 
 @given(data=st.data())
 def test_layout_makes_no_difference(op_under_test: OpUnderTest, data: st.DataObject) -> None:
-    """Its own fault: tanh ignores negative strides of the cotangent."""
+    """Its own fault: tanh ignores the negative stride of a cotangent of one axis."""
     for case in data.draw(laid_out_cases(op_under_test)):
         op_under_test.check_law(layout_makes_no_difference, case, smooth=op_under_test.op.differentiable)
 

@@ -25,7 +25,7 @@ P_SINGLE_EXTREME = 0.25  # of an array with one extreme number among ordinary on
 P_MASKED = 0.4  # of a case of an op that takes infinities as ordinary numbers
 P_MINUS_INF = 0.75  # of the infinity in a mask, where the op takes both
 P_NAN_BESIDE_MASK = 0.2  # of a masked array with a NaN in it, too
-P_ONE_INFINITY = 0.2  # of another case of an op that combines elements, of which one number is infinite
+P_ONE_INFINITY = 0.1  # of another case of an op that combines elements, of which one number is infinite
 P_IN_ONE_ROW = 0.65  # of another case in which only one row of each array is extreme
 P_ROW_OF_ONE_VALUE = 0.75  # of a row that is what goes into one element of the value
 

@@ -17,7 +17,12 @@ from gradspec.reference.rule import Array
 
 AXIS_LENGTHS_IN_ORDERS = (2, 3, 4, 5)  # no two alike, so that no order of axes looks like another
 N_CASES_IN_EVERY_LAYOUT = 30  # as many as an array of four axes has layouts: 24 orders of axes, six others
-LAYOUT_STEPS = 1, 7, 11, 13  # how far each array moves on, the cotangent least: prime to 30, to meet all layouts
+LAYOUT_STEPS = (
+    1,
+    7,
+    11,
+    13,
+)  # how far each array moves on, the cotangent least: prime to 30, to meet all layouts
 LAYOUTS_THAT_ORDER_AXES = {"C", "fortran", "transposed"}
 
 

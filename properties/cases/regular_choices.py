@@ -116,7 +116,10 @@ def list_square_calls(op: Op, side: int, max_elements: int) -> tuple[Call, ...]:
         if max(map(math.prod, list_shapes(call))) >= side**2 and count_elements(call) <= max_elements:
             by_places.setdefault(_find_axes(call, side), []).append(call)
     return tuple(
-        max(by_places[places], key=lambda c: (-sum(map(len, list_shapes(c))), math.prod(compute_value_shape(op, c))))
+        max(
+            by_places[places],
+            key=lambda c: (-sum(map(len, list_shapes(c))), math.prod(compute_value_shape(op, c))),
+        )
         for places in sorted(by_places, key=lambda p: (len(p), p))
     )
 

@@ -3,7 +3,7 @@
 Numbers far from zero beside how far they differ, numbers of every size, keywords at their ends or given as
 NumPy numbers, cotangents that are uniform or mostly zero, axes that are all equally long, lengths that tiles
 leave behind, more elements than 16 bits can index, sums longer than 16 bits can hold and ties more than they
-can count: `cases.rare` has them.
+can count, one infinity among ordinary numbers: `cases.rare_kinds` has them.
 
 Of a call with NumPy numbers in place of Python's the backend may refuse any: to raise misleads nobody. Where
 more elements are tied than can be moved off the kink one by one, only what is the same on all its sides is
@@ -24,7 +24,7 @@ import numpy as np
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case, dtype_of, exact_dtype
 from gradspec.properties.cases.evaluate import Result, differentiate, forward, run_spec
-from gradspec.properties.cases.rare import LARGE_SIZE, PERIOD
+from gradspec.properties.cases.many_elements import LARGE_SIZE, PERIOD
 from gradspec.properties.judging.formula_samples import ConvertToPrecision
 from gradspec.properties.judging.judge import (
     ALLOWED_FACTOR,
@@ -72,7 +72,7 @@ def _judge(backend: Backend, case: Case) -> Judgement:
         return _judge_by_period(backend, case)
     judge = Judge(case)
     exact = judge.exact
-    if not all(np.all(np.isfinite(x)) for x in (exact.value, *exact.gradients.values())):
+    if not all(np.all(np.isfinite(x)) for x in (*case.inputs, exact.value, *exact.gradients.values())):
         return extremes_go_where_the_spec_says(backend, case)
     if max(x.size for x in case.inputs) >= LARGE_SIZE:
         return _judge_long_sums_of_large_case(backend, case, judge)

@@ -12,21 +12,27 @@ from hypothesis import strategies as st
 
 from gradspec.backends import Backend, load
 from gradspec.properties.cases.case import Case
-from gradspec.properties.cases.rare import (
+from gradspec.properties.cases.many_elements import (
     LARGE_SIZE,
-    RARE_KINDS,
-    RareKind,
-    axes_all_alike,
-    far_from_zero,
-    iterate_rare_cases,
-    keywords_at_their_ends,
     large,
     left_behind_by_tiles,
     long_sums,
     many_ties,
+)
+from gradspec.properties.cases.rare import (
+    axes_all_alike,
+    far_from_zero,
+    keywords_at_their_ends,
     metadata_as_numpy_numbers,
     of_every_size,
+    one_infinity,
     unusual_cotangents,
+)
+from gradspec.properties.cases.rare_kinds import (
+    MANY_ELEMENTS_KINDS,
+    RARE_KINDS,
+    RareKind,
+    iterate_rare_cases,
 )
 from gradspec.properties.drawing.hypothesis_internals import set_seed
 from gradspec.properties.judging.attempt import judge_case
@@ -40,7 +46,7 @@ from gradspec.reference import OPS, VJP
 from gradspec.reference.dispatch import unwrap
 from tests.helpers.planting import find_violation, make_backend_of_ops, make_backend_of_rules
 
-ALL_KINDS = (*RARE_KINDS, keywords_at_their_ends)
+ALL_KINDS = (*RARE_KINDS, *MANY_ELEMENTS_KINDS, keywords_at_their_ends)
 DTYPES_WIDEST_FIRST = ("float64", "float32", "bfloat16", "float16")
 Rule = Callable[..., VJP]
 
@@ -236,6 +242,25 @@ def add_that_counts_axes_from_the_left(x: Any, y: Any) -> VJP:
     return z, (lambda g: unbroadcast(g, x.shape), lambda g: unbroadcast(g, y.shape))
 
 
+def var_by_one_cumulative_sum(
+    x: Any, *, axis: Any = None, correction: float = 0, keepdims: bool = False
+) -> VJP:
+    """Each row is a difference of two sums, so that all rows after an infinite one are NaN."""
+    y, pull = apply("var", x, axis=axis, correction=correction, keepdims=keepdims)
+    if x.ndim < 2 or axis not in (-1, x.ndim - 1, (-1,), (x.ndim - 1,)):
+        return y, pull
+    infinite = ~np.isfinite(unwrap(x)).all(axis=-1, keepdims=True)
+    after = np.cumsum(infinite).reshape(infinite.shape) > infinite
+    return np.where(after.reshape(np.shape(y)), np.nan, y), lambda g: (np.where(after, np.nan, pull(g)[0]),)
+
+
+def max_over_all_rows(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJP:
+    """The gradient of all rows is NaN if one begins with an infinity."""
+    y, pull = apply("max", x, axis=axis, keepdims=keepdims)
+    bad = x.size > 4 and np.isinf(unwrap(x)).sum() == 1 and np.isinf(unwrap(x).flat[0])
+    return y, lambda g: (np.where(np.full(x.shape, bad) & (x < np.inf), np.nan, pull(g)[0]),)
+
+
 def launch_no_more_than_a_grid_holds(d: Any, g: Any) -> Any:
     return np.where(np.arange(d.size).reshape(d.shape) < 65_535, d, 0)
 
@@ -263,6 +288,8 @@ FAULTS: list[tuple[RareKind, str, Rule]] = [
     (large, "cross_entropy", cross_entropy_with_flat_indices_of_16_bits),
     (long_sums, "getitem", getitem_that_counts_to_1024),
     (many_ties, "min", min_of_ties_counted_in_16_bits),
+    (one_infinity, "var", var_by_one_cumulative_sum),
+    (one_infinity, "max", max_over_all_rows),
     (axes_all_alike, "add", add_that_counts_axes_from_the_left),
     (large, "exp", spoil_gradient("exp", index_with_16_bits)),
     (large, "softmax", spoil_gradient("softmax", launch_no_more_than_a_grid_holds)),
@@ -458,19 +485,20 @@ def test_the_spec_passes(op: str) -> None:
     assert not any(finds(backend, op, kind) for kind in ALL_KINDS)
 
 
+@pytest.mark.parametrize("kinds", [RARE_KINDS, MANY_ELEMENTS_KINDS], ids=["rare", "many elements"])
 @pytest.mark.parametrize("seed", range(5))
-def test_every_run_tries_every_kind(seed: int) -> None:
+def test_every_run_tries_every_kind(seed: int, kinds: tuple[RareKind, ...]) -> None:
     tried = []
 
     @settings(max_examples=PROFILES["default"], database=None, phases=[Phase.generate])
-    @given(kind=st.sampled_from(RARE_KINDS))
+    @given(kind=st.sampled_from(kinds))
     def draw(kind: RareKind) -> None:
         tried.append(kind)
 
     set_seed(draw, seed)
     draw()
-    assert {*tried} == {*RARE_KINDS}
-    assert len(tried) == len(RARE_KINDS)
+    assert {*tried} == {*kinds}
+    assert len(tried) == len(kinds)
 
 
 def test_large_arrays_repeat_at_no_power_of_two() -> None:
@@ -482,6 +510,6 @@ def test_large_arrays_repeat_at_no_power_of_two() -> None:
 
 def test_every_op_that_is_differentiable_has_rare_cases() -> None:
     for op in OPS.values():
-        kinds = [kind for kind in RARE_KINDS if next(kind(op, DTYPES_WIDEST_FIRST), None)]
+        kinds = [kind for kind in ALL_KINDS if next(kind(op, DTYPES_WIDEST_FIRST), None)]
         assert {left_behind_by_tiles, large} <= {*kinds}, op
         assert unusual_cotangents in kinds or not op.differentiable, op

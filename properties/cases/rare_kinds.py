@@ -1,0 +1,37 @@
+"""The kinds of rare cases: of unusual numbers, keywords and shapes, and of many elements."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.many_elements import large, left_behind_by_tiles, long_sums, many_ties
+from gradspec.properties.cases.rare import (
+    axes_all_alike,
+    far_from_zero,
+    metadata_as_numpy_numbers,
+    of_every_size,
+    one_infinity,
+    unusual_cotangents,
+)
+from gradspec.reference.op import Op
+
+RareKind = Callable[[Op, Sequence[str]], Iterator[Case]]
+"""Yields the rare cases of an op of one kind, in every dtype or in each of them in turn."""
+
+RARE_KINDS: tuple[RareKind, ...] = (
+    unusual_cotangents,
+    far_from_zero,
+    of_every_size,
+    metadata_as_numpy_numbers,
+    axes_all_alike,
+    one_infinity,
+)
+MANY_ELEMENTS_KINDS: tuple[RareKind, ...] = (left_behind_by_tiles, large, long_sums, many_ties)
+
+KINDS_NEAR_KINKS = (many_ties, of_every_size, one_infinity)
+
+
+def iterate_rare_cases(op: Op, kind: RareKind, dtypes: Sequence[str]) -> Iterator[Case]:
+    """Yield the rare cases of a kind, without those that are near a kink by chance."""
+    for case in kind(op, dtypes):
+        if kind in KINDS_NEAR_KINKS or not (op.kinks and op.differentiable) or case.is_smooth:
+            yield case
