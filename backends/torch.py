@@ -247,12 +247,12 @@ KNOWN_DEVIATIONS = {
         "and they are equal (clamp_backward_min_max in torch/csrc/autograd/FunctionsManual.cpp asks for "
         "min < max, or max < min)"
     ),
-    "getitem[bfloat16, float16]: rare cases agree": (
+    "getitem[bfloat16, float16]: cases of many elements agree": (
         "torch adds up the gradients of an index that recurs in 16 bits on the CPU (index_put_ with "
         "accumulate=True, as of torch 2.13): of 4096 ones it is 256 in bfloat16, 2048 in float16"
     ),
     "layer_norm[bfloat16]: every gradient agrees": LAYER_NORM_SUMS_IN_16_BITS,
-    "layer_norm[bfloat16, float16]: rare cases agree": LAYER_NORM_SUMS_IN_16_BITS,
+    "layer_norm[bfloat16, float16]: cases of many elements agree": LAYER_NORM_SUMS_IN_16_BITS,
     "layer_norm: extremes go where the spec says": (
         "torch's layer_norm of equal numbers whose square overflows, such as [3e19, 3e19] in float32, is "
         "NaN; subtracting the mean first would give the bias"
@@ -260,8 +260,8 @@ KNOWN_DEVIATIONS = {
     "linear: what the spec refuses raises": (
         "torch.nn.functional.linear broadcasts a bias of shape (), (1) or (1, out)"
     ),
-    "max[float16]: rare cases agree": EXTREMES_COUNT_TIES_IN_FLOAT16,
-    "min[float16]: rare cases agree": EXTREMES_COUNT_TIES_IN_FLOAT16,
+    "max[float16]: cases of many elements agree": EXTREMES_COUNT_TIES_IN_FLOAT16,
+    "min[float16]: cases of many elements agree": EXTREMES_COUNT_TIES_IN_FLOAT16,
     "var: keywords at their ends agree": (
         "torch's var of n numbers with a correction above n is infinite, as it divides by max(0, "
         "n - correction). Its backward, as of torch 2.13, divides by n - correction (var_backward in "

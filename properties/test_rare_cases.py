@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradspec.properties.cases.rare import keywords_at_their_ends
-from gradspec.properties.cases.rare_kinds import MANY_ELEMENTS_KINDS, RARE_KINDS, iterate_rare_cases
+from gradspec.properties.cases.rare_kinds import RARE_KINDS, iterate_rare_cases
 from gradspec.properties.laws.rare_cases import rare_cases_agree
 from gradspec.properties.running.targets import OpUnderTest
 
@@ -14,14 +14,6 @@ from gradspec.properties.running.targets import OpUnderTest
 def test_rare_cases_agree(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: var ignores a correction that is a numpy number."""
     kind = data.draw(st.sampled_from(RARE_KINDS))
-    for case in iterate_rare_cases(op_under_test.op, kind, op_under_test.dtypes):
-        op_under_test.check_law(rare_cases_agree, case)
-
-
-@given(data=st.data())
-def test_cases_of_many_elements_agree(op_under_test: OpUnderTest, data: st.DataObject) -> None:
-    """Its own fault: exp has indices of 16 bits."""
-    kind = data.draw(st.sampled_from(MANY_ELEMENTS_KINDS))
     for case in iterate_rare_cases(op_under_test.op, kind, op_under_test.dtypes):
         op_under_test.check_law(rare_cases_agree, case)
 

@@ -37,6 +37,7 @@ from gradspec.properties.cases.rare_kinds import (
 from gradspec.properties.drawing.hypothesis_internals import set_seed
 from gradspec.properties.judging.attempt import judge_case
 from gradspec.properties.laws.gradient import every_gradient_agrees
+from gradspec.properties.laws.many_elements import cases_of_many_elements_agree
 from gradspec.properties.laws.rare_cases import rare_cases_agree
 from gradspec.properties.laws.second_order import second_derivatives_agree
 from gradspec.properties.laws.value import value_agrees
@@ -242,6 +243,17 @@ def add_that_counts_axes_from_the_left(x: Any, y: Any) -> VJP:
     return z, (lambda g: unbroadcast(g, x.shape), lambda g: unbroadcast(g, y.shape))
 
 
+def max_that_takes_from_one_tie_what_it_gives_another(
+    x: Any, *, axis: Any = None, keepdims: bool = False
+) -> VJP:
+    """Two of many ties get shares of both signs, whose sum is right."""
+    y, pull = apply("max", x, axis=axis, keepdims=keepdims)
+    take = np.zeros(x.shape, x.dtype)
+    if x.size >= 300 and np.all(unwrap(x) == 1):
+        take.flat[[0, -1]] = 1, -1
+    return y, lambda g: (pull(g)[0] + take,)
+
+
 def var_by_one_cumulative_sum(
     x: Any, *, axis: Any = None, correction: float = 0, keepdims: bool = False
 ) -> VJP:
@@ -287,6 +299,7 @@ FAULTS: list[tuple[RareKind, str, Rule]] = [
     (large, "matrix_transpose", spoil_gradient("matrix_transpose", leave_the_last_corner_of_a_square)),
     (large, "cross_entropy", cross_entropy_with_flat_indices_of_16_bits),
     (long_sums, "getitem", getitem_that_counts_to_1024),
+    (many_ties, "max", max_that_takes_from_one_tie_what_it_gives_another),
     (many_ties, "min", min_of_ties_counted_in_16_bits),
     (one_infinity, "var", var_by_one_cumulative_sum),
     (one_infinity, "max", max_over_all_rows),
@@ -304,8 +317,10 @@ def iterate_cases(backend: Backend, op: str, kind: RareKind) -> Iterator[Case]:
 
 def finds(backend: Backend, op: str, kind: RareKind) -> bool:
     """Return whether any case of a kind is wrong."""
-    cases = iterate_cases(backend, op, kind)
-    return any(judge_case(rare_cases_agree, backend, case).verdict == "disagree" for case in cases)
+    law = cases_of_many_elements_agree if kind in MANY_ELEMENTS_KINDS else rare_cases_agree
+    return any(
+        judge_case(law, backend, case).verdict == "disagree" for case in iterate_cases(backend, op, kind)
+    )
 
 
 def describe(fault: Any) -> str:
