@@ -25,6 +25,7 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case, dtype_of, exact_dtype
 from gradspec.properties.cases.evaluate import Result, differentiate, forward, run_spec
 from gradspec.properties.cases.rare import LARGE_SIZE, PERIOD
+from gradspec.properties.judging.attempt import WrongKindError
 from gradspec.properties.judging.formula_samples import ConvertToPrecision
 from gradspec.properties.judging.judge import (
     ALLOWED_FACTOR,
@@ -34,10 +35,13 @@ from gradspec.properties.judging.judge import (
     combine_judgements,
     ulp,
 )
+from gradspec.properties.judging.judgement import Severity
 from gradspec.properties.laws.extremes import extremes_go_where_the_spec_says
 from gradspec.reference import Op
 from gradspec.reference.arrays import unbroadcast
 from gradspec.reference.rule import Array
+
+SEVERITY: Severity = "wrong"
 
 
 def rare_cases_agree(backend: Backend, case: Case) -> Judgement:
@@ -147,7 +151,7 @@ def _judge_by_period(backend: Backend, case: Case) -> Judgement:
 
     def find_worst(got: Array, exact: Array) -> Array:
         if got.shape != (LARGE_SIZE,):
-            raise TypeError(f"a result has shape {got.shape}, expected {(LARGE_SIZE,)}")
+            raise WrongKindError(f"a result has shape {got.shape}, expected {(LARGE_SIZE,)}")
         rows = np.resize(got, (-(-LARGE_SIZE // PERIOD), PERIOD))
         rows[-1, LARGE_SIZE % PERIOD :] = rows[0, LARGE_SIZE % PERIOD :]
         off = np.abs(rows.astype(exact.dtype) - exact) if exact.dtype.kind == "f" else rows != exact

@@ -4,6 +4,7 @@ import itertools
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import Phase, Verbosity, settings
@@ -18,10 +19,9 @@ from gradspec.properties.drawing.hypothesis_internals import (
     set_global_seed,
     set_settings,
 )
-from gradspec.properties.judging.judge import Judgement
-from gradspec.properties.running.failure import LawViolation
+from gradspec.properties.running.failure import LawViolation, combine_violations
 from gradspec.properties.running.profiles import is_thorough
-from gradspec.properties.running.targets import BackendUnderTest
+from gradspec.properties.running.targets import BackendUnderTest, Search
 
 MIN_EXAMPLES_FOR_OP_DEVIATION = 50
 """Examples that each property tries, at least, before a declared deviation of an op counts as stale."""
@@ -40,7 +40,9 @@ def perform_property(
 ) -> None:
     """Call a test under @given.
 
-    A declared deviation is searched for in the dtypes it is declared in, once the other dtypes have passed.
+    A declared deviation is searched for in the dtypes it is declared in, once the other dtypes have passed; a
+    violation of any severity stands for it. Elsewhere, once something has failed, the test is called again to
+    search for failures of other kinds, until none is left.
 
     Args:
         function: The test.
@@ -52,14 +54,14 @@ def perform_property(
             process.
 
     Raises:
-        LawViolation: The backend breaks the law; the case is the simplest one found.
+        LawViolation: The backend breaks the law; the case is the simplest one found. It is the worst of all,
+            and has the others with it.
         AssertionError: Hardly any case could have failed.
     """
     set_database_key(function, database_key)
     before = get_settings(function)
     parent = settings(before, **profile or {})
     end = time.monotonic() + (seconds or 0)
-    known = None
     try:
         for known, dtypes in _split_dtypes_by_deviation(target, function.__name__):
             set_settings(function, _derive_settings(parent, known, seconds))
@@ -70,14 +72,45 @@ def perform_property(
                 warnings.catch_warnings(action="ignore"),
                 ignore_source_constants(),
             ):
-                _repeat_until(end, function, arguments)
-    except BaseException as error:
-        if target.failure is None or isinstance(error, KeyboardInterrupt):
-            raise
-        raise _choose_violation(target, error, known is not None) from None
+                violations = _find_violations(
+                    target, function, arguments, database_key, end, known is not None
+                )
+            if violations:
+                raise combine_violations(violations)
     finally:
         set_settings(function, before)
     target.require_informative_cases()
+
+
+def _find_violations(
+    target: BackendUnderTest,
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    database_key: str,
+    end: float,
+    known: bool,
+) -> list[LawViolation]:
+    """Return one violation of each kind; any single one where a deviation is declared."""
+    found: list[LawViolation] = []
+    edges = False
+    target.passed_over.clear()
+    while True:
+        try:
+            with target.search_for(Search(tuple(found), edges, any_severity=known)):
+                _repeat_until(0 if found or edges else end, function, arguments)
+        except BaseException as error:
+            if target.failure is None or isinstance(error, KeyboardInterrupt):
+                raise
+            found.append(_choose_violation(target, error, known))
+            target.announce(found[-1])
+            if known:
+                return found
+        else:
+            if edges or not any(target.list_passed_over(found)):
+                return [*found, *target.simplify_passed_over(found)]
+            edges = True
+        # Under the same key Hypothesis would forget the example that failed, as it now passes.
+        set_database_key(function, f"{database_key}, search {len(found) + edges}")
 
 
 def _repeat_until(end: float, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
@@ -146,6 +179,6 @@ def _choose_violation(target: BackendUnderTest, error: BaseException, known: boo
     if isinstance(error, Flaky):
         violation, judgement = target.failure, target.failure.judgement
         note = "but not when tried again: it is nondeterministic, or depends on earlier calls"
-        judgement = Judgement("disagree", f"{judgement.reason}\n  {note}", worst=judgement.worst)
+        judgement = replace(judgement, reason=f"{judgement.reason}\n  {note}")
         return LawViolation(violation.law, violation.backend, violation.case, judgement)
     return target.simplify_failure() or target.failure
