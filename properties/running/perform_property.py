@@ -21,7 +21,8 @@ from gradspec.properties.drawing.hypothesis_internals import (
 )
 from gradspec.properties.running.failure import LawViolation, combine_violations
 from gradspec.properties.running.profiles import is_thorough
-from gradspec.properties.running.targets import BackendUnderTest, Search
+from gradspec.properties.running.search import Search
+from gradspec.properties.running.targets import BackendUnderTest
 
 MIN_EXAMPLES_FOR_OP_DEVIATION = 50
 """Examples that each property tries, at least, before a declared deviation of an op counts as stale."""
@@ -79,6 +80,7 @@ def perform_property(
                 raise combine_violations(violations)
     finally:
         set_settings(function, before)
+        target.search = None
     target.require_informative_cases()
 
 
@@ -91,26 +93,28 @@ def _find_violations(
     known: bool,
 ) -> list[LawViolation]:
     """Return one violation of each kind; any single one where a deviation is declared."""
-    found: list[LawViolation] = []
-    edges = False
-    target.passed_over.clear()
-    while True:
+    target.search = search = Search(any_severity=known)
+    for run in itertools.count(1):
+        target.failure = search.pursued = None
         try:
-            with target.search_for(Search(tuple(found), edges, any_severity=known)):
-                _repeat_until(0 if found or edges else end, function, arguments)
+            _repeat_until(end if run == 1 else 0, function, arguments)
         except BaseException as error:
             if target.failure is None or isinstance(error, KeyboardInterrupt):
                 raise
-            found.append(_choose_violation(target, error, known))
-            target.announce(found[-1])
+            search.found.append(_choose_violation(target, error, known))
+            target.announce(search.found[-1])
             if known:
-                return found
+                break
         else:
-            if edges or not any(target.list_passed_over(found)):
-                return [*found, *target.simplify_passed_over(found)]
-            edges = True
+            if search.edges or not search.list_unexplained():
+                break
+            search.edges = True
         # Under the same key Hypothesis would forget the example that failed, as it now passes.
-        set_database_key(function, f"{database_key}, search {len(found) + edges}")
+        set_database_key(function, f"{database_key}, run {run + 1}")
+    for violation, find_simpler_case in [] if known else search.list_unexplained():
+        target.failure, target.find_simpler_case = violation, find_simpler_case
+        search.found.append(target.simplify_failure() or violation)
+    return search.found
 
 
 def _repeat_until(end: float, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:

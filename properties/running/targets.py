@@ -31,6 +31,7 @@ from gradspec.properties.judging.judgement import Severity
 from gradspec.properties.judging.severity import SEVERITIES, classify_severity, explains
 from gradspec.properties.running.failure import BackendLabel, LawViolation
 from gradspec.properties.running.profiles import is_thorough
+from gradspec.properties.running.search import FindSimplerCase, Search
 from gradspec.properties.running.simplify import simplify_case
 from gradspec.properties.running.simplify_programs import simplify_program
 from gradspec.properties.running.tally import Tally, to_sentence
@@ -49,25 +50,6 @@ MIN_INFORMATIVE_SHARE = 0.1
 
 MIN_CASES = 100
 """With fewer cases it passes: they come from a handful of examples, which may be uninformative by chance."""
-
-
-@dataclass(frozen=True)
-class Search:
-    """What a run of a property searches for.
-
-    Hypothesis shrinks a failure to any simpler one. A wrong gradient would become an exception that a smaller
-    array raises, and nobody would be told that it is wrong. So a run pursues the kind of failure that it met
-    first, and further runs search for the other kinds: for those at edges last, as most follow from others.
-
-    Attributes:
-        found: The violations that were found before; what they explain passes.
-        edges: Whether violations at edges are raised.
-        any_severity: Whether violations count that do not fail otherwise, as where one is declared.
-    """
-
-    found: tuple[LawViolation, ...] = ()
-    edges: bool = True
-    any_severity: bool = False
 
 
 @dataclass(kw_only=True, repr=False)
@@ -89,8 +71,6 @@ class BackendUnderTest:
         listed: Of each severity that does not fail, the violation to show: of the lossy ones the one that
             loses most, else the shortest.
         search: Which violations are raised, while some are searched for; None to raise all that fail.
-        passed_over: The shortest of the violations that fail but were not searched for, by kind, each with
-            what finds a simpler case.
         announce: Called with each violation that is to be reported, as it is found.
     """
 
@@ -100,12 +80,11 @@ class BackendUnderTest:
     source: str = ""
     tally: Tally = field(default_factory=Tally)
     failure: LawViolation | None = None
-    find_simpler_case: Callable[[], Any] | None = None
+    find_simpler_case: FindSimplerCase = None
     judge_case: Callable[[Law, Backend, Any], Judgement] = judge_case
     failing_severities: frozenset[str] = DISAGREEMENTS
     listed: dict[str, LawViolation] = field(default_factory=dict)
-    search: "Search | None" = None
-    passed_over: dict[Any, tuple[LawViolation, Any]] = field(default_factory=dict)
+    search: Search | None = None
     announce: Callable[[LawViolation], None] = lambda _: None
     _check_count: int = field(default=0, init=False)
 
@@ -134,41 +113,15 @@ class BackendUnderTest:
         self.tally.add(judgement, severity)
         if severity is None:
             return
-        search = self.search or Search()
-        if severity not in self.failing_severities and not search.any_severity:
+        if severity not in self.failing_severities and not (self.search and self.search.any_severity):
             self._keep_to_list(law, case, judgement, severity)
-            return
-        if any(found.explains(severity, judgement.raised) for found in search.found):
-            return
-        violation = self.make_violation(law, case, judgement)
-        find_simpler_case = (
-            partial(simplify, case, partial(self._breaks_law, violation)) if simplify else None
-        )
-        if self._is_sought(violation, search):
-            self.failure, self.find_simpler_case = violation, find_simpler_case
-            raise violation
-        before, _ = self.passed_over.get(violation.kind, (None, None))
-        if before is None or len(str(violation)) < len(str(before)):
-            self.passed_over[violation.kind] = violation, find_simpler_case
-
-    def _is_sought(self, violation: LawViolation, search: "Search") -> bool:
-        """Return whether this run is to end with the violation, or pursues another kind."""
-        if search.any_severity or self.search is None:
-            return True
-        if self.failure:
-            return violation.kind == self.failure.kind
-        return search.edges or violation.severity != "edge"
-
-    def list_passed_over(self, found: Sequence[LawViolation]) -> list[LawViolation]:
-        """Return the violations that were not searched for and that none of those found explains."""
-        violations = [violation for violation, _ in self.passed_over.values()]
-        return [v for v in violations if not any(other.explains(*v.kind) for other in found)]
-
-    def simplify_passed_over(self, found: Sequence[LawViolation]) -> Iterator[LawViolation]:
-        """Yield those on the simplest case found that shows them."""
-        for violation in self.list_passed_over(found):
-            self.failure, self.find_simpler_case = self.passed_over[violation.kind]
-            yield self.simplify_failure() or violation
+        elif self.search is None or self.search.is_news((severity, judgement.raised)):
+            violation = self.make_violation(law, case, judgement)
+            breaks_law = partial(self._breaks_law, violation)
+            find_simpler_case = partial(simplify, case, breaks_law) if simplify else None
+            if self.search is None or self.search.pursues(violation, find_simpler_case):
+                self.failure, self.find_simpler_case = violation, find_simpler_case
+                raise violation
 
     def _keep_to_list(self, law: Law, case: Any, judgement: Judgement, severity: Severity) -> None:
         """Keep a violation that does not fail, if it is the better one to show of its severity."""
@@ -187,15 +140,6 @@ class BackendUnderTest:
         judgement = self._judge_with_new_seed(violation.law, case)
         severity = classify_severity(violation.law, case, judgement)
         return explains(severity, judgement.raised, *violation.kind)
-
-    @contextmanager
-    def search_for(self, search: "Search") -> Iterator[None]:
-        """Raise within the block only what is searched for, and of that only violations like the first."""
-        self.search, self.failure, self.find_simpler_case = search, None, None
-        try:
-            yield
-        finally:
-            self.search = None
 
     def _judge_with_new_seed(self, law: Law, case: Any) -> Judgement:
         """Judge the case with the global random generators in a state of their own.
