@@ -54,7 +54,7 @@ class LawViolation(AssertionError):
 
     def __init__(self, law: Law, backend: BackendLabel, case: ReproducibleCase, judgement: Judgement) -> None:
         self.law, self.backend, self.case, self.judgement = law, backend, case, judgement
-        self.severity = classify_severity(law, case, judgement)
+        self.severity: Severity | None = classify_severity(law, case, judgement)
         self.others: tuple[LawViolation, ...] = ()
         super().__init__(self.as_text())
 

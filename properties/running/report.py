@@ -151,7 +151,8 @@ def show_failures(report: RunResults, console: Console) -> None:
 
 def _format_severity(severity: str) -> Iterator[Text]:
     """Yield a line on what a severity means."""
-    if meaning := dict[str, str](SEVERITIES).get(severity):  # none for a property that was not tested
+    meanings: Mapping[Any, str] = SEVERITIES
+    if meaning := meanings.get(severity):  # none for a property that was not tested
         yield Text(f"--- {severity}: {meaning}", "dim")
 
 

@@ -182,6 +182,7 @@ def plant(**rules: Callable[..., VJP]) -> Backend:
 def matmul_that_forgets_to_transpose(x: Any, y: Any) -> VJP:
     """Silently wrong for (2, 2) @ (2,); raises for (1, 2) @ (2,), where shapes do not fit."""
     value, pulls = OPS["matmul"].rule(x, y)
+    assert isinstance(pulls, tuple)
     return value, (pulls[0], lambda g: x @ g) if (x.ndim, y.ndim) == (2, 1) else pulls
 
 
