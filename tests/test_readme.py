@@ -32,7 +32,7 @@ def test_the_kernel_fails_as_shown(tmp_path: Path) -> None:
         find_block(read("README.md"), "# my_kernels.py\n"), encoding="utf-8"
     )
     run = run_properties(tmp_path, "--backend=my_kernels:backend", "--hypothesis-profile=default")
-    shown = find_block(read("README.md"), "silu on my-kernels (cpu) breaks a law")
+    shown = find_block(read("README.md"), "wrong  silu on my-kernels (cpu) breaks a law")
     assert shown in run.output
     assert f"--backend {'my_kernels:backend'}" in read("README.md")
 

@@ -36,8 +36,14 @@ def judge_case(law: Law, backend: Backend, case: Any) -> Judgement:
     try:
         with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"), backend.poisoned():
             return law(wrap_in_checks(backend), case)
+    except WrongKindError as error:
+        return Judgement("disagree", get_message_line(error), worst=np.inf)
     except (Exception, SystemExit, GeneratorExit) as error:
-        return Judgement("disagree", describe_exception(error), worst=np.inf)
+        return Judgement("disagree", describe_exception(error), worst=np.inf, raised=True)
+
+
+class WrongKindError(TypeError):
+    """A result of the backend is of a wrong kind: `wrap_in_checks` raises this, not the backend."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ _checked_backends: dict[int, tuple[Backend, Backend]] = {}
 
 
 def wrap_in_checks(backend: Backend) -> Backend:
-    """Return the backend with checks: TypeError for a result or gradient that is not an array of its own.
+    """Return the backend with checks: an error for a result or gradient that is not an array of its own.
 
     What its arrays are, its `from_numpy` shows: they are of the same classes as those, or of classes derived
     from these or the reverse, as torch's Parameter is a Tensor. Where `from_numpy` gives NumPy's arrays, a
@@ -108,18 +114,18 @@ def _wrap_without_cache(backend: Backend) -> Backend:
     def to_numpy(x: Any) -> Any:
         is_numpy_number = isinstance(x, np.generic) and np.ndarray in array_classes
         if array_classes and not is_numpy_number and not is_array(x):
-            raise TypeError(f"{describe_object(x)} is no array of {backend.name}")
+            raise WrongKindError(f"{describe_object(x)} is no array of {backend.name}")
         if other_devices := _get_device(x) - input_devices if input_devices else set():
             expected = " and ".join(sorted(input_devices))
-            raise TypeError(f"a result is on {other_devices.pop()}, the inputs were on {expected}")
+            raise WrongKindError(f"a result is on {other_devices.pop()}, the inputs were on {expected}")
         try:
             array = backend.to_numpy(x)
         except Exception as error:
-            raise TypeError(
+            raise WrongKindError(
                 f"{describe_object(x)} is no array of {backend.name}: {get_message_line(error)}"
             ) from error
         if not isinstance(array, np.ndarray | np.generic) or array.dtype.kind in "OSU":
-            raise TypeError(f"{describe_object(x)} is no array of {backend.name}")
+            raise WrongKindError(f"{describe_object(x)} is no array of {backend.name}")
         return array
 
     def vjp(fn: Callable[..., Any], *inputs: Any) -> Any:
@@ -132,13 +138,14 @@ def _wrap_without_cache(backend: Backend) -> Backend:
         def checked_pullback(g: Any) -> Any:
             gradients = pullback(g)
             if not isinstance(gradients, Sequence) or len(gradients) != len(inputs):
-                raise TypeError(
+                raise WrongKindError(
                     f"the pullback returned {describe_object(gradients)} and not {len(inputs)} gradients"
                 )
             if not running_vjps and {type(x) for x in (g, *inputs)} <= array_classes:
                 for d in gradients:
                     if not is_array(d):
-                        raise TypeError(f"{describe_object(d)}, a gradient, is no array of {backend.name}")
+                        what = f"{describe_object(d)}, a gradient,"
+                        raise WrongKindError(f"{what} is no array of {backend.name}")
             return gradients
 
         return value, checked_pullback

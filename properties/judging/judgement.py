@@ -1,6 +1,6 @@
 """Judgements: what the judge says of one case, and of several parts of it together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Verdict = Literal["agree", "lossy", "disagree", "undecidable"]
@@ -11,6 +11,9 @@ Verdict = Literal["agree", "lossy", "disagree", "undecidable"]
 - "disagree": outside of both.
 - "undecidable": no result could have been found wrong.
 """
+
+Severity = Literal["wrong", "raises", "edge", "unsafe", "lossy", "lax"]
+"""What a violation does to a user; `severity` says what each means, and decides which it is."""
 
 _WORST_FIRST: tuple[Verdict, ...] = ("disagree", "lossy", "agree", "undecidable")
 
@@ -28,6 +31,8 @@ class Judgement:
         elements: How many elements were compared.
         undecidable_elements: Of how many of these nothing could be said: they overflow at this precision, or
             the allowed distance is as large as they are themselves.
+        raised: Whether it disagrees because the backend raised an exception.
+        severity: What the violation is, where that is not what its law declares.
     """
 
     verdict: Verdict
@@ -37,6 +42,8 @@ class Judgement:
     loss: float = 0.0
     elements: int = 0
     undecidable_elements: int = 0
+    raised: bool = False
+    severity: Severity | None = None
 
 
 def combine_judgements(judgements: list[Judgement]) -> Judgement:
@@ -44,12 +51,11 @@ def combine_judgements(judgements: list[Judgement]) -> Judgement:
     if not judgements:
         return Judgement("agree", informative=False)
     first = min(judgements, key=lambda j: (_WORST_FIRST.index(j.verdict), -j.loss))
-    return Judgement(
-        first.verdict,
-        first.reason,
-        any(j.informative for j in judgements),
-        max(j.worst for j in judgements),
-        max(j.loss for j in judgements),
-        sum(j.elements for j in judgements),
-        sum(j.undecidable_elements for j in judgements),
+    return replace(
+        first,
+        informative=any(j.informative for j in judgements),
+        worst=max(j.worst for j in judgements),
+        loss=max(j.loss for j in judgements),
+        elements=sum(j.elements for j in judgements),
+        undecidable_elements=sum(j.undecidable_elements for j in judgements),
     )

@@ -6,6 +6,8 @@ made; which error is up to the backend. Where the spec has an answer the backend
 backend that always raises does not pass. A refusal must leave nothing behind, such as a tape that is switched
 off. Nothing may broadcast silently: a bias of length 1, a cotangent of shape (1,).
 
+To accept what the spec refuses is lax; to refuse what it accepts raises; to leave something behind is unsafe.
+
 Does not see: which error is raised, or when; a wrong answer where the spec has one; what a refusal leaves
 behind, if the op's smallest call gives the same as before; bad input that has an empty array or a 16-bit
 dtype; bad indices on a GPU.
@@ -19,8 +21,11 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import Result, run_on_backend
 from gradspec.properties.judging.judge import SPEC_BACKEND, Judgement
+from gradspec.properties.judging.judgement import Severity
 from gradspec.reference.calls import SmallestChoices
 from gradspec.reference.op import Op, fill_from_domain
+
+SEVERITY: Severity = "lax"
 
 
 def what_the_spec_refuses_raises(backend: Backend, case: Case) -> Judgement:
@@ -32,12 +37,12 @@ def what_the_spec_refuses_raises(backend: Backend, case: Case) -> Judgement:
     if refusal is None and error is not None:
         raise error
     if refusal is not None and error is None:
-        return Judgement("disagree", f"nothing was raised; the spec says {type(refusal).__name__}: {refusal}")
+        reason = f"nothing was raised; the spec says {type(refusal).__name__}: {refusal}"
+        return Judgement("disagree", reason, severity="lax")
     if error is None or before is None or _are_equal_results(before, _run_or_none(backend, good)):
         return Judgement("agree", informative=refusal is not None)
-    return Judgement(
-        "disagree", f"it was refused, as it must be, but from then on {good.op.name} gives something else"
-    )
+    reason = f"it was refused, as it must be, but from then on {good.op.name} gives something else"
+    return Judgement("disagree", reason, severity="unsafe")
 
 
 @cache

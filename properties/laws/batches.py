@@ -31,7 +31,10 @@ from gradspec.properties.judging.judge import (
     combine_judgements,
     ulp,
 )
+from gradspec.properties.judging.judgement import Severity
 from gradspec.reference.rule import Array
+
+SEVERITY: Severity = "wrong"
 
 MIN_BATCH_ELEMENTS = 1100
 """How many elements the largest array of a batch has at least: more than one block of 1,024 threads sees."""

@@ -10,6 +10,9 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import value_and_pullback
 from gradspec.properties.judging.judge import Judge, Judgement, combine_judgements
+from gradspec.properties.judging.judgement import Severity
+
+SEVERITY: Severity = "wrong"
 
 
 def other_arguments_may_be_constants(backend: Backend, case: Case) -> Judgement:

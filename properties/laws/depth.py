@@ -12,7 +12,10 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import dtype_of
 from gradspec.properties.cases.reproducible import ReprCase
 from gradspec.properties.judging.judge import Judgement
+from gradspec.properties.judging.judgement import Severity
 from gradspec.reference.rule import Array
+
+SEVERITY: Severity = "wrong"
 
 CHAIN_STEPS = 5_001
 """More steps than any call stack is deep; an engine that does not recurse takes a moment for them.

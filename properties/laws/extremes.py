@@ -49,7 +49,10 @@ from gradspec.properties.judging.judge import (
     Judgement,
     combine_judgements,
 )
+from gradspec.properties.judging.judgement import Severity
 from gradspec.reference.rule import Array
+
+SEVERITY: Severity = "edge"
 
 GetResultPart = Callable[[Result], Array]
 FINITE, PLUS_INF, MINUS_INF, NAN = range(4)
@@ -136,10 +139,29 @@ def _judge_part(
         at = tuple(map(int, np.argwhere(wrong)[0]))
         return Judgement(
             "disagree",
-            f"the {what}{f' at {at}' if at else ''} is {got[at]}, the spec's is {_KIND_NAMES[kinds[at]]}",
+            f"the {what}{f' at {at}' if at else ''} is {got[at]}, the spec's is {_KIND_NAMES[kinds[at]]}"
+            + (_describe_lost_nan(judge.case, float(got[at]), at) if kinds[at] == NAN else ""),
         )
     close = agreement & (kinds == FINITE) & (classify(got) == FINITE) & (not _may_lose_numbers(judge))
     return replace(_judge_closeness(judge, what, got, part, close), informative=bool(np.any(agreement)))
+
+
+def _describe_lost_nan(case: Case, got: float, at: tuple[int, ...]) -> str:
+    """Return in words that a NaN of an input became a number; "" if no input has one that matters here.
+
+    Args:
+        case: The case.
+        got: What the result is where the spec's is NaN.
+        at: Where that is; in an elementwise op only NaNs that are broadcast to it matter.
+    """
+    shape, names = case.cotangent.shape, []
+    for i in case.differentiable_inputs:
+        x = case.inputs[i]
+        if case.op.elementwise and len(at) == len(shape) == len(np.broadcast_shapes(x.shape, shape)):
+            x = np.broadcast_to(x, shape)[at]
+        if np.any(np.isnan(x)):
+            names.append(case.op.argument_name(i))
+    return f": a NaN of {' and '.join(names)} became {got:g}" if names else ""
 
 
 def _judge_firm_elements(

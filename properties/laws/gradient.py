@@ -10,6 +10,9 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import call_backend_vjp, differentiate
 from gradspec.properties.judging.judge import Judge, Judgement
+from gradspec.properties.judging.judgement import Severity
+
+SEVERITY: Severity = "wrong"
 
 
 def every_gradient_agrees(backend: Backend, case: Case) -> Judgement:

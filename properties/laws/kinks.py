@@ -34,7 +34,10 @@ from gradspec.properties.cases.evaluate import Result, differentiate, run_spec
 from gradspec.properties.cases.kinks import MAX_MOVED_IN_TURN, iterate_kink_sides
 from gradspec.properties.judging.jitter import JitteredArray, JitterSource, use_jitter
 from gradspec.properties.judging.judge import ALLOWED_FACTOR, Judgement, ulp
+from gradspec.properties.judging.judgement import Severity
 from gradspec.reference.rule import Array
+
+SEVERITY: Severity = "edge"
 
 JITTERED_RUNS_PER_SIDE = 2
 """Runs of the spec on each side with every operation off by a unit in the last place."""

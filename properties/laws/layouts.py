@@ -12,6 +12,9 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import Result, run_on_backend
 from gradspec.properties.judging.judge import Judge, Judgement, combine_judgements
+from gradspec.properties.judging.judgement import Severity
+
+SEVERITY: Severity = "wrong"
 
 
 def layout_makes_no_difference(backend: Backend, case: Case) -> Judgement:

@@ -18,7 +18,10 @@ from gradspec.properties.cases.case import Case, exact_dtype
 from gradspec.properties.cases.evaluate import run_spec, value_and_pullback
 from gradspec.properties.judging.formula_samples import ConvertToPrecision
 from gradspec.properties.judging.judge import ComputationJudge, Judgement, combine_judgements
+from gradspec.properties.judging.judgement import Severity
 from gradspec.reference.rule import Array
+
+SEVERITY: Severity = "wrong"
 
 Gradients = dict[str, Array]
 LinearCombination = list[tuple[float, Array]]

@@ -20,9 +20,13 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case, dtype_of, exact_dtype
 from gradspec.properties.cases.evaluate import Result, differentiate, forward, run_spec
 from gradspec.properties.cases.many_elements import LARGE_SIZE, PERIOD
+from gradspec.properties.judging.attempt import WrongKindError
 from gradspec.properties.judging.judge import ALLOWED_FACTOR, Judge, Judgement, combine_judgements, ulp
+from gradspec.properties.judging.judgement import Severity
 from gradspec.properties.laws.rare_cases import judge_calls
 from gradspec.reference.rule import Array
+
+SEVERITY: Severity = "wrong"
 
 
 def cases_of_many_elements_agree(backend: Backend, case: Case) -> Judgement:
@@ -78,7 +82,7 @@ def _judge_by_period(backend: Backend, case: Case) -> Judgement:
 
     def find_worst(got: Array, exact: Array) -> Array:
         if got.shape != (LARGE_SIZE,):
-            raise TypeError(f"a result has shape {got.shape}, expected {(LARGE_SIZE,)}")
+            raise WrongKindError(f"a result has shape {got.shape}, expected {(LARGE_SIZE,)}")
         rows = np.resize(got, (-(-LARGE_SIZE // PERIOD), PERIOD))
         rows[-1, LARGE_SIZE % PERIOD :] = rows[0, LARGE_SIZE % PERIOD :]
         off = np.abs(rows.astype(exact.dtype) - exact) if exact.dtype.kind == "f" else rows != exact

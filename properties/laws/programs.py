@@ -34,10 +34,13 @@ from gradspec.properties.judging.judge import (
     get_spec_backend,
     make_spec_judge,
 )
+from gradspec.properties.judging.judgement import Severity
 from gradspec.reference import OPS, Op, Variable
 from gradspec.reference.domains import Interval
 from gradspec.reference.op import fill_from_domain
 from gradspec.reference.rule import Array
+
+SEVERITY: Severity = "wrong"
 
 ConvertFloats = Callable[[Array], Array]
 

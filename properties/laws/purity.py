@@ -16,7 +16,10 @@ from gradspec.backends import Backend, call
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import call_backend_vjp
 from gradspec.properties.judging.judge import Judge, Judgement
+from gradspec.properties.judging.judgement import Severity
 from gradspec.reference.rule import Array
+
+SEVERITY: Severity = "unsafe"
 
 
 def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:

@@ -19,10 +19,13 @@ from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import differentiate, forward
 from gradspec.properties.judging.formula_samples import ConvertToPrecision
 from gradspec.properties.judging.judge import ComputationJudge, Judge, Judgement, combine_judgements
+from gradspec.properties.judging.judgement import Severity
 from gradspec.properties.laws.extremes import extremes_go_where_the_spec_says
 from gradspec.reference import Op
 from gradspec.reference.arrays import unbroadcast
 from gradspec.reference.rule import Array
+
+SEVERITY: Severity = "wrong"
 
 
 def rare_cases_agree(backend: Backend, case: Case) -> Judgement:

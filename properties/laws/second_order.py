@@ -23,10 +23,13 @@ from gradspec.properties.judging.judge import (
     combine_judgements,
     make_spec_judge,
 )
+from gradspec.properties.judging.judgement import Severity
 from gradspec.reference import Op
 from gradspec.reference.calls import SeededChoices
 from gradspec.reference.domains import Interval
 from gradspec.reference.rule import Array
+
+SEVERITY: Severity = "wrong"
 
 COTANGENT_NAME = "cotangent"
 ZERO_THRESHOLD = 1 / 64  # `make_moderate` turns smaller numbers into zeros

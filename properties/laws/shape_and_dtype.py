@@ -8,7 +8,10 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.cases.evaluate import differentiate, forward
 from gradspec.properties.judging.judge import Judge, Judgement, combine_judgements
+from gradspec.properties.judging.judgement import Severity
 from gradspec.reference.rule import Array
+
+SEVERITY: Severity = "wrong"
 
 
 def shapes_and_dtypes_are_kept(backend: Backend, case: Case) -> Judgement:

@@ -11,8 +11,11 @@ import numpy as np
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
 from gradspec.properties.judging.judge import Judge, Judgement, combine_judgements
+from gradspec.properties.judging.judgement import Severity
 from gradspec.properties.judging.numerical_differentiation import numerical_gradient
 from gradspec.reference.rule import Array
+
+SEVERITY: Severity = "wrong"
 
 ERROR_ESTIMATE_FACTOR = 8
 """How many times its error estimate a derivative may be off.

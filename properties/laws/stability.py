@@ -33,11 +33,14 @@ from gradspec.properties.judging.judge import (
     combine_judgements,
     ulp,
 )
+from gradspec.properties.judging.judgement import Severity
 from gradspec.properties.laws.second_order import MAX_DIRECTION_TO_INPUT_RATIO, compute_second_derivatives
 from gradspec.reference import Op
 from gradspec.reference.calls import SeededChoices
 from gradspec.reference.domains import Interval
 from gradspec.reference.rule import Array
+
+SEVERITY: Severity = "wrong"
 
 STABILITY_FACTOR = 32
 """How many times as far as the function a formula may be moved; the spec's are moved ten times as far."""

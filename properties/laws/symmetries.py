@@ -11,6 +11,9 @@ from gradspec.properties.cases.evaluate import Result, run_on_backend
 from gradspec.properties.cases.observed.symmetries import is_symmetric, observe_symmetries
 from gradspec.properties.cases.symmetries import Change, Symmetry
 from gradspec.properties.judging.judge import Judge, Judgement, combine_judgements
+from gradspec.properties.judging.judgement import Severity
+
+SEVERITY: Severity = "wrong"
 
 
 def symmetries_are_kept(backend: Backend, case: Case) -> Judgement:

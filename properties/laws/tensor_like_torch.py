@@ -19,7 +19,10 @@ import gradspec.reference as spec
 from gradspec.backends import Backend
 from gradspec.properties.cases.reproducible import ReprCase
 from gradspec.properties.judging.judge import ALLOWED_FACTOR, Judgement
+from gradspec.properties.judging.judgement import Severity
 from gradspec.reference.rule import Array
+
+SEVERITY: Severity = "wrong"
 
 MAX_ROUNDINGS = 64  # roundings that a number may have gone through
 

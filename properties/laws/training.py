@@ -14,7 +14,10 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import dtype_of
 from gradspec.properties.cases.reproducible import ReprCase
 from gradspec.properties.judging.judge import Judgement, combine_judgements, make_spec_judge
+from gradspec.properties.judging.judgement import Severity
 from gradspec.reference.rule import Array
+
+SEVERITY: Severity = "wrong"
 
 NETWORK_OPS = {"linear", "layer_norm", "relu", "cross_entropy"}
 TRAINING_STEPS = 10

@@ -8,6 +8,9 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import forward, value_and_pullback
 from gradspec.properties.judging.judge import Judge, Judgement, combine_judgements
+from gradspec.properties.judging.judgement import Severity
+
+SEVERITY: Severity = "wrong"
 
 
 def value_agrees(backend: Backend, case: Case) -> Judgement:

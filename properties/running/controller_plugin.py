@@ -44,8 +44,8 @@ class ControllerPlugin:
         self.report.entries.append(entry)
         self.informative_counts[nodeid] += entry.tally.informative
         self.is_whole_run = result["whole"]
-        if "failure" in result:
-            self.report.failures.append(report.FailureRecord(**result["failure"]))
+        self.report.failures += [report.FailureRecord(**failure) for failure in result.get("failures", ())]
+        self.report.listed += [report.FailureRecord(**violation) for violation in result.get("listed", ())]
 
     @property
     def stale_deviations(self) -> list[str]:

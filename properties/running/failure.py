@@ -9,7 +9,9 @@ import platform
 import re
 import site
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -22,6 +24,8 @@ from gradspec.properties.cases.reproducible import ReprCase, ReproducibleCase
 from gradspec.properties.judging.attempt import CrashOrTimeout, Law
 from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.judging.judge import Judgement
+from gradspec.properties.judging.judgement import Severity
+from gradspec.properties.judging.severity import classify_severity, explains, rank_severity
 
 __all__ = ["BackendLabel", "Law", "LawViolation", "ReprCase", "ReproducibleCase"]
 
@@ -36,21 +40,43 @@ class BackendLabel:
 
 
 class LawViolation(AssertionError):
-    """A backend breaks a law on a case."""
+    """A backend breaks a law on a case.
+
+    Attributes:
+        law: The law.
+        backend: The backend.
+        case: The case.
+        judgement: What the law says of it.
+        severity: What that does to a user.
+        others: Violations of the same law by the same target that are of another kind, a wrong number beside
+            an exception for instance.
+    """
 
     def __init__(self, law: Law, backend: BackendLabel, case: ReproducibleCase, judgement: Judgement) -> None:
         self.law, self.backend, self.case, self.judgement = law, backend, case, judgement
+        self.severity: Severity | None = classify_severity(law, case, judgement)
+        self.others: tuple[LawViolation, ...] = ()
         super().__init__(self.as_text())
 
     # An isolated backend fails in a process of its own, from which its violation is sent pickled.
     def __reduce__(self) -> tuple[Any, ...]:
-        return LawViolation, (self.law, self.backend, self.case, self.judgement)
+        arguments = self.law, self.backend, self.case, self.judgement
+        return LawViolation, arguments, {"others": self.others}
+
+    @property
+    def kind(self) -> tuple[Severity | None, bool]:
+        """Its severity, and whether it is an exception."""
+        return self.severity, self.judgement.raised
+
+    def explains(self, severity: Severity | None, raised: bool) -> bool:
+        """Return whether a violation of this severity, by an exception or not, is no news beside this one."""
+        return explains(*self.kind, severity, raised)
 
     @property
     def title(self) -> str:
         place = f"{self.case.target_name} on {self.backend.name} ({self.backend.device})"
         breaks = "loses digits" if self.judgement.verdict == "lossy" else "breaks a law"
-        return make_printable(f"{place} {breaks}: {self.law_sentence}")
+        return make_printable(f"{self.severity}  {place} {breaks}: {self.law_sentence}")
 
     @property
     def law_sentence(self) -> str:
@@ -108,6 +134,7 @@ class LawViolation(AssertionError):
             "device": self.backend.device,
             "case": self.case.as_json(),
             "verdict": self.judgement.verdict,
+            "severity": self.severity,
             "reason": self.judgement.reason,
             "worst": repr(self.judgement.worst),
             "versions": collect_versions(),
@@ -131,6 +158,16 @@ class LawViolation(AssertionError):
         )
         write_atomically(folder / f"{name}.py", self.as_script())
         return folder / f"{name}.py"
+
+
+def combine_violations(violations: Iterable[LawViolation]) -> LawViolation:
+    """Return the worst of some violations of one law, which has with it those that no worse one explains."""
+    kept: list[LawViolation] = []
+    for violation in sorted(violations, key=lambda v: rank_severity(v.severity or "")):
+        if not any(k.explains(*violation.kind) for k in kept):
+            kept.append(violation)
+    kept[0].others = tuple(kept[1:])
+    return kept[0]
 
 
 def _format_imports(source: str, expression: str) -> list[str]:
@@ -168,6 +205,7 @@ def write_atomically(path: Path, text: str) -> None:
     Path(file.name).replace(path)
 
 
+@cache
 def collect_versions() -> dict[str, str]:
     """Return the versions that the failure was seen with."""
     installed = {d.name: d.version for d in metadata.distributions()}

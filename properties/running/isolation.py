@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -27,7 +27,7 @@ from gradspec.properties.drawing.hypothesis_internals import set_global_seed
 from gradspec.properties.judging.attempt import Law, judge_case, judge_case_in_fork, judge_crash
 from gradspec.properties.judging.error_descriptions import describe_exit, get_message_line
 from gradspec.properties.judging.judge import Judgement
-from gradspec.properties.running.failure import LawViolation
+from gradspec.properties.running.failure import LawViolation, combine_violations
 from gradspec.properties.running.perform_property import perform_property
 from gradspec.properties.running.tally import Tally
 from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
@@ -70,11 +70,12 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskOutcome:
-    """The result of a task: its tally, and the violation or other error that ended it, if any."""
+    """The result of a task: its tally, what is only listed, the violation or other error that ended it."""
 
     tally: Tally
     failure: LawViolation | None = None
     error: str = ""
+    listed: Mapping[str, LawViolation] = field(default_factory=dict)
 
 
 class IsolatedProcess:
@@ -86,6 +87,7 @@ class IsolatedProcess:
         self._pipe: Any = None
         # Shrinking a crash takes a while, and one per target is enough.
         self._targets_with_shrunk_crash: set[str] = set()
+        self._found: list[LawViolation] = []  # by the task that is under way, before its process was lost
 
     def perform(self, task: Task, target: BackendUnderTest) -> None:
         """Do in the other process what `perform_property` does in this one.
@@ -94,6 +96,7 @@ class IsolatedProcess:
             LawViolation: The backend breaks the law, or its process hangs or dies during a check.
             UntestedPropertyError: The test could not be run, or its process is lost before the first check.
         """
+        self._found = []
         outcome = self._run_task(task)
         if (
             isinstance(outcome, LostProcess)
@@ -107,13 +110,20 @@ class IsolatedProcess:
             target.tally += Tally(judged=outcome.check_count)
             if outcome.last_check is None:
                 raise UntestedPropertyError(f"{target.backend.name} {outcome.reason} before its first check")
-            law, case = outcome.last_check
-            raise target.make_violation(law, case, judge_crash(outcome.reason, self.time_limit))
-        target.tally += outcome.tally
-        if outcome.failure:
-            raise outcome.failure
-        if outcome.error:
-            raise UntestedPropertyError(outcome.error)
+            crash = target.make_violation(*outcome.last_check, judge_crash(outcome.reason, self.time_limit))
+            target.tally.violations["unsafe"] = target.tally.violations.get("unsafe", 0) + 1
+            if "unsafe" in target.failing_severities:
+                self._found.append(crash)
+            else:
+                target.listed["unsafe"] = crash
+        else:
+            target.tally += outcome.tally
+            target.listed.update(outcome.listed)
+            if outcome.error:
+                raise UntestedPropertyError(outcome.error)
+            self._found += [outcome.failure, *outcome.failure.others] if outcome.failure else []
+        if self._found:
+            raise combine_violations(self._found)
 
     def _shrink_crash(self, task: Task, lost_process: "LostProcess") -> "TaskOutcome | LostProcess":
         """Run the task again with a process for each check, so that Hypothesis can shrink the case."""
@@ -137,6 +147,9 @@ class IsolatedProcess:
                 return LostProcess(self._describe_exit(), True, last_check, check_count)
             if message[:1] == b"d":
                 return pickle.loads(message[1:])  # type: ignore[no-any-return]
+            if message[:1] == b"f":
+                self._found.append(pickle.loads(message[1:]))
+                continue
             last_check, check_count = message, check_count + 1
 
     def _start(self) -> None:
@@ -193,17 +206,18 @@ def _perform_task(task: Task, pipe: Connection) -> TaskOutcome:
     target: BackendUnderTest = next(x for x in task.arguments.values() if isinstance(x, BackendUnderTest))
     judge = judge_case_in_fork if task.fork_each_check else judge_case
     target.judge_case = partial(_announce_and_judge, pipe, judge)
+    target.announce = lambda violation: pipe.send_bytes(b"f" + pickle.dumps(violation))
     try:
         function = getattr(_import_test_module(task.path, task.module), task.function)
         set_global_seed(task.seed)
         perform_property(function, task.arguments, target, task.key, task.seconds, task.profile)
     except LawViolation as failure:
-        return TaskOutcome(target.tally, failure=failure)
+        return TaskOutcome(target.tally, failure=failure, listed=target.listed)
     except AssertionError as error:
         return TaskOutcome(target.tally, error=str(error))
     except BaseException:
         return TaskOutcome(target.tally, error=traceback.format_exc())
-    return TaskOutcome(target.tally)
+    return TaskOutcome(target.tally, listed=target.listed)
 
 
 def _announce_and_judge(
@@ -240,7 +254,11 @@ _load_cached = cache(load)
 
 
 def _make_target(
-    kind: type[BackendUnderTest], name: str, source: str, dtypes: list[str], failing_verdicts: frozenset[str]
+    kind: type[BackendUnderTest],
+    name: str,
+    source: str,
+    dtypes: list[str],
+    failing_severities: frozenset[str],
 ) -> BackendUnderTest:
     op: dict[str, Any] = {"op": OPS[name]} if kind is OpUnderTest else {}
     return kind(
@@ -248,13 +266,13 @@ def _make_target(
         backend=_load_cached(source),
         source=source,
         dtypes=dtypes,
-        failing_verdicts=failing_verdicts,
+        failing_severities=failing_severities,
         **op,
     )
 
 
 def _reduce_target(target: BackendUnderTest) -> Any:
-    plain = target.name, target.source, list(target.dtypes), target.failing_verdicts
+    plain = target.name, target.source, list(target.dtypes), target.failing_severities
     return _make_target, (type(target), *plain)
 
 

@@ -12,11 +12,9 @@ from hypothesis.errors import InvalidArgument
 from gradspec.backends import Backend, Unavailable, load, load_all
 from gradspec.backends.backend import DTYPES, suggest_nearest
 from gradspec.properties.judging.error_descriptions import describe_exception, make_printable
+from gradspec.properties.judging.severity import SEVERITIES
 from gradspec.properties.running.profiles import PROFILES
 from gradspec.reference import OPS
-
-VERDICTS_BY_OPTION = {"wrong": "disagree", "lossy": "lossy"}
-"""The verdicts that `--fail-on` may name."""
 
 DEFAULT_TIME_LIMIT_SECONDS = 60.0  # a first call may compile kernels
 
@@ -37,10 +35,10 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--matrix", metavar="FILE", help="write the results of the run as JSON")
     group.addoption(
         "--fail-on",
-        metavar="VERDICTS",
-        default="wrong",
-        help="which verdicts fail, separated by commas: wrong, or wrong,lossy to fail also where digits are "
-        "lost as a usual formula loses them (default: %(default)s)",
+        metavar="SEVERITIES",
+        default="wrong,edge,unsafe",
+        help=f"which severities fail, separated by commas, of {', '.join(SEVERITIES)}; wrong covers raises, "
+        "and what does not fail is listed (default: %(default)s)",
     )
     group.addoption(
         "--time-limit",
@@ -154,21 +152,18 @@ def get_time_limit(config: pytest.Config) -> float:
     return seconds
 
 
-def get_failing_verdicts(config: pytest.Config) -> frozenset[str]:
-    """Return the verdicts that `--fail-on` names; "disagree", which it calls wrong, always fails.
+def get_failing_severities(config: pytest.Config) -> frozenset[str]:
+    """Return the severities that `--fail-on` names; whoever names wrong ones means exceptions, too.
 
     Raises:
-        pytest.UsageError: The option names none, or something else than a verdict.
+        pytest.UsageError: The option names none, or something else than a severity.
     """
     text = config.getoption("fail_on") or ""
-    names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in VERDICTS_BY_OPTION:
-            allowed = " and ".join(VERDICTS_BY_OPTION)
-            raise pytest.UsageError(
-                make_printable(f"--fail-on {text}: {name!r} is no verdict that fails; allowed are {allowed}")
-            )
-    return frozenset({"disagree", *(VERDICTS_BY_OPTION[name] for name in names)})
+    names = {name.strip() for name in text.split(",")}
+    for name in sorted(names - {*SEVERITIES}):
+        what = make_printable(f"--fail-on {text}: no such severity as {name!r}")
+        raise pytest.UsageError(f"{what}; {suggest_nearest(name, SEVERITIES)}")
+    return frozenset(names | {"raises"} if "wrong" in names else names)
 
 
 def get_matrix_file(config: pytest.Config) -> Path | None:
@@ -194,7 +189,7 @@ def check_options(config: pytest.Config) -> None:
     checks = (
         get_selected_ops,
         get_selected_dtypes,
-        get_failing_verdicts,
+        get_failing_severities,
         parse_shard,
         parse_budget,
         get_time_limit,

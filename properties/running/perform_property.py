@@ -4,6 +4,7 @@ import itertools
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import Phase, Verbosity, settings
@@ -18,9 +19,9 @@ from gradspec.properties.drawing.hypothesis_internals import (
     set_global_seed,
     set_settings,
 )
-from gradspec.properties.judging.judge import Judgement
-from gradspec.properties.running.failure import LawViolation
+from gradspec.properties.running.failure import LawViolation, combine_violations
 from gradspec.properties.running.profiles import is_thorough
+from gradspec.properties.running.search import Search
 from gradspec.properties.running.targets import BackendUnderTest
 
 MIN_EXAMPLES_FOR_OP_DEVIATION = 50
@@ -40,7 +41,9 @@ def perform_property(
 ) -> None:
     """Call a test under @given.
 
-    A declared deviation is searched for in the dtypes it is declared in, once the other dtypes have passed.
+    A declared deviation is searched for in the dtypes it is declared in, once the other dtypes have passed; a
+    violation of any severity stands for it. Elsewhere, once something has failed, the test is called again to
+    search for failures of other kinds, until none is left.
 
     Args:
         function: The test.
@@ -52,14 +55,14 @@ def perform_property(
             process.
 
     Raises:
-        LawViolation: The backend breaks the law; the case is the simplest one found.
+        LawViolation: The backend breaks the law; the case is the simplest one found. It is the worst of all,
+            and has the others with it.
         AssertionError: Hardly any case could have failed.
     """
     set_database_key(function, database_key)
     before = get_settings(function)
     parent = settings(before, **profile or {})
     end = time.monotonic() + (seconds or 0)
-    known = None
     try:
         for known, dtypes in _split_dtypes_by_deviation(target, function.__name__):
             set_settings(function, _derive_settings(parent, known, seconds))
@@ -70,14 +73,48 @@ def perform_property(
                 warnings.catch_warnings(action="ignore"),
                 ignore_source_constants(),
             ):
-                _repeat_until(end, function, arguments)
-    except BaseException as error:
-        if target.failure is None or isinstance(error, KeyboardInterrupt):
-            raise
-        raise _choose_violation(target, error, known is not None) from None
+                violations = _find_violations(
+                    target, function, arguments, database_key, end, known is not None
+                )
+            if violations:
+                raise combine_violations(violations)
     finally:
         set_settings(function, before)
+        target.search = None
     target.require_informative_cases()
+
+
+def _find_violations(
+    target: BackendUnderTest,
+    function: Callable[..., Any],
+    arguments: Mapping[str, Any],
+    database_key: str,
+    end: float,
+    known: bool,
+) -> list[LawViolation]:
+    """Return one violation of each kind; any single one where a deviation is declared."""
+    target.search = search = Search(any_severity=known)
+    for run in itertools.count(1):
+        target.failure = search.pursued = None
+        try:
+            _repeat_until(end if run == 1 else 0, function, arguments)
+        except BaseException as error:
+            if target.failure is None or isinstance(error, KeyboardInterrupt):
+                raise
+            search.found.append(_choose_violation(target, error, known))
+            target.announce(search.found[-1])
+            if known:
+                break
+        else:
+            if search.edges or not search.list_unexplained():
+                break
+            search.edges = True
+        # Under the same key Hypothesis would forget the example that failed, as it now passes.
+        set_database_key(function, f"{database_key}, run {run + 1}")
+    for violation, find_simpler_case in [] if known else search.list_unexplained():
+        target.failure, target.find_simpler_case = violation, find_simpler_case
+        search.found.append(target.simplify_failure() or violation)
+    return search.found
 
 
 def _repeat_until(end: float, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
@@ -146,6 +183,6 @@ def _choose_violation(target: BackendUnderTest, error: BaseException, known: boo
     if isinstance(error, Flaky):
         violation, judgement = target.failure, target.failure.judgement
         note = "but not when tried again: it is nondeterministic, or depends on earlier calls"
-        judgement = Judgement("disagree", f"{judgement.reason}\n  {note}", worst=judgement.worst)
+        judgement = replace(judgement, reason=f"{judgement.reason}\n  {note}")
         return LawViolation(violation.law, violation.backend, violation.case, judgement)
     return target.simplify_failure() or target.failure

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from gradspec.backends.backend import Deviation
 from gradspec.properties.judging.error_descriptions import make_printable
+from gradspec.properties.judging.severity import SEVERITIES, rank_severity
 from gradspec.properties.running import tables
 from gradspec.properties.running.failure import collect_versions, write_atomically
 from gradspec.properties.running.tally import PropertyResult, Tally, to_sentence
@@ -30,6 +31,10 @@ class FailureRecord:
         signature: What identical failures have in common.
         law: The sentence of the law.
         target_name: The name of the op, or "programs".
+        severity: What it does to a user; "" for a property that was not tested.
+        backend: The name of the backend.
+        loss: How many times as far off as the stable formula allows, if it is lossy.
+        reason: The first line of what the law says of it.
     """
 
     title: str
@@ -38,28 +43,49 @@ class FailureRecord:
     signature: tuple[str, ...]
     law: str
     target_name: str
+    severity: str = "wrong"
+    backend: str = ""
+    loss: float = 0.0
+    reason: str = ""
 
 
 @dataclass
 class RunResults:
-    """The results of a run so far."""
+    """The results of a run so far.
+
+    Attributes:
+        entries: The outcome of each property.
+        failures: The failures.
+        listed: The violations of severities that do not fail.
+    """
 
     entries: list[PropertyResult] = field(default_factory=list)
     failures: list[FailureRecord] = field(default_factory=list)
+    listed: list[FailureRecord] = field(default_factory=list)
 
     def group_failures(self) -> list[list[FailureRecord]]:
-        """Return groups of identical failures, the smallest of each group and the smallest group first."""
+        """Return groups of identical failures: the worst first, then the smallest, of each and of all."""
         by_signature: dict[tuple[str, ...], list[FailureRecord]] = defaultdict(list)
         for failure in self.failures:
             by_signature[tuple(failure.signature)].append(failure)
         groups = [sorted(group, key=_get_sort_key) for group in by_signature.values()]
         return sorted(groups, key=lambda group: _get_sort_key(group[0]))
 
+    def group_listed(self) -> list[list[FailureRecord]]:
+        """Return groups of what is only listed, by severity, backend and op, in the same order."""
+        by_place: dict[tuple[str, str, str], list[FailureRecord]] = defaultdict(list)
+        for violation in self.listed:
+            by_place[violation.severity, violation.backend, violation.target_name].append(violation)
+        groups = [sorted(group, key=_get_sort_key) for group in by_place.values()]
+        return sorted(groups, key=lambda group: _get_sort_key(group[0]))
+
     def delete_duplicate_files(self) -> None:
-        """Delete the files of all failures but one of each group."""
-        for first, *others in self.group_failures():
+        """Delete the files of all failures but one of each group, and of what is only listed likewise."""
+        groups = [*self.group_failures(), *self.group_listed()]
+        kept = {group[0].script for group in groups}
+        for _, *others in groups:
             for other in others:
-                if other.script != first.script:
+                if other.script not in kept:
                     Path(other.script).unlink(missing_ok=True)
                     Path(other.script).with_suffix(".json").unlink(missing_ok=True)
 
@@ -85,14 +111,8 @@ class RunResults:
         return {
             **more,
             "entries": [e.as_json() for e in self.entries],
-            "failures": [
-                {
-                    **asdict(g[0]),
-                    "same": [_describe_place(f) for f in g[1:]],
-                    "signature": list(g[0].signature),
-                }
-                for g in self.group_failures()
-            ],
+            "failures": list(map(_group_as_json, self.group_failures())),
+            "listed": list(map(_group_as_json, self.group_listed())),
             "versions": collect_versions(),
         }
 
@@ -100,8 +120,14 @@ class RunResults:
         write_atomically(path, json.dumps(self.as_json(**more), indent=2, default=repr) + "\n")
 
 
-def _get_sort_key(failure: FailureRecord) -> tuple[int, str]:
-    return len(failure.text), failure.title
+def _group_as_json(group: list[FailureRecord]) -> dict[str, Any]:
+    first, *others = group
+    same = [_describe_place(f) for f in others]
+    return {**asdict(first), "same": same, "signature": list(first.signature)}
+
+
+def _get_sort_key(failure: FailureRecord) -> tuple[int, float, int, str]:
+    return rank_severity(failure.severity), -failure.loss, len(failure.text), failure.title
 
 
 def _describe_place(failure: FailureRecord) -> str:
@@ -109,12 +135,25 @@ def _describe_place(failure: FailureRecord) -> str:
 
 
 def show_failures(report: RunResults, console: Console) -> None:
-    """Print every group of failures: the smallest case, where else it fails, and how to reproduce it."""
-    groups = report.group_failures()
+    """Print every group of failures: the smallest case, where else it fails, and how to reproduce it.
+
+    The worst come first; below a line on each severity that they are of.
+    """
+    groups, last_severity = report.group_failures(), ""
     for group in groups[:MAX_FAILURES_IN_FULL]:
+        if (severity := group[0].severity) != last_severity:
+            last_severity = severity
+            _print(console, _format_severity(severity))
         _print(console, _format_group(group))
     for first, *_ in groups[MAX_FAILURES_IN_FULL:]:
         _print(console, [Text(first.title, "red"), Text(f"  reproduce: python {first.script}")])
+
+
+def _format_severity(severity: str) -> Iterator[Text]:
+    """Yield a line on what a severity means."""
+    meanings: Mapping[Any, str] = SEVERITIES
+    if meaning := meanings.get(severity):  # none for a property that was not tested
+        yield Text(f"--- {severity}: {meaning}", "dim")
 
 
 def _format_group(group: list[FailureRecord]) -> Iterator[Text]:
@@ -122,7 +161,8 @@ def _format_group(group: list[FailureRecord]) -> Iterator[Text]:
     title, *body = first.text.split("\n")
     yield Text(title, "bold red")
     yield from map(Text, body)
-    other_laws = list(dict.fromkeys(f.law for f in others if f.target_name == first.target_name))
+    same_target = [f.law for f in others if f.target_name == first.target_name]
+    other_laws = [law for law in dict.fromkeys(same_target) if law != first.law]
     other_targets = sorted({f.target_name for f in others} - {first.target_name})
     if other_laws:
         yield Text(f"  breaks likewise: {'; '.join(other_laws)}", "dim")
@@ -150,7 +190,7 @@ def show_matrix(
         not_offered: The selected ops that a backend does not have, by its name.
     """
     _print(console, tables.format_tables(report.entries, console.width))
-    _print(console, _format_losses(report.entries))
+    _print(console, _format_listed(report))
     for name, reason in unavailable.items():
         console.print()
         _print(console, [_format_untested("unavailable", name, make_printable(reason))])
@@ -159,20 +199,23 @@ def show_matrix(
             _print(console, [_format_untested("not offered", name, _join_names(ops))])
 
 
-def _format_losses(entries: Iterable[PropertyResult]) -> Iterator[Text]:
-    """Yield a line for each op of a backend that loses digits: how often, and the largest loss."""
-    tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
-    for e in entries:
-        if e.outcome == "passed":
-            tallies[e.backend, e.op] += e.tally
-    lossy = {place: tally for place, tally in tallies.items() if tally.lossy}
-    if lossy:
+def _format_listed(report: RunResults) -> Iterator[Text]:
+    """Yield a line for each op of a backend and severity that does not fail: how often, and an example."""
+    counts: dict[tuple[str, str], Tally] = defaultdict(Tally)
+    for e in report.entries:
+        if e.outcome != "known":
+            counts[e.backend, e.op] += e.tally
+    groups = report.group_listed()
+    if groups:
         yield Text()
-    for (backend, op), tally in sorted(lossy.items(), key=lambda item: -item[1].loss):
-        where = f"{make_printable(op)} on {make_printable(backend)}"
-        cases = f"{tally.lossy:,} of {tally.judged:,} cases"
+    for first, *_ in groups:
+        tally = counts[first.backend, first.target_name]
+        where = f"{make_printable(first.target_name)} on {make_printable(first.backend)}"
+        cases = f"{tally.violations.get(first.severity, 0):,} of {tally.judged:,} cases"
         yield Text.assemble(
-            ("lossy  ", "yellow"), (where, "bold"), f": {cases}: {make_printable(tally.loss_example)}"
+            (f"{first.severity}  ", "yellow"),
+            (where, "bold"),
+            f": {cases}: {make_printable(first.reason)}; python {first.script}",
         )
 
 

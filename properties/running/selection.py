@@ -57,7 +57,7 @@ class Selection:
                     backend=backend,
                     source=source,
                     dtypes=dtypes,
-                    failing_verdicts=options.get_failing_verdicts(self.config),
+                    failing_severities=options.get_failing_severities(self.config),
                 )
 
     def iterate_ops_under_test(self) -> Iterator[OpUnderTest]:
@@ -70,7 +70,7 @@ class Selection:
                         backend=whole.backend,
                         source=whole.source,
                         dtypes=whole.dtypes,
-                        failing_verdicts=whole.failing_verdicts,
+                        failing_severities=whole.failing_severities,
                     )
 
     def iterate_spec_ops(self) -> Iterator[OpUnderTest]:

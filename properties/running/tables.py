@@ -5,29 +5,34 @@ from collections.abc import Iterable, Iterator
 from rich.text import Text
 
 from gradspec.properties.judging.error_descriptions import make_printable
+from gradspec.properties.judging.severity import rank_severity
 from gradspec.properties.running.tally import PropertyResult, Tally, to_sentence
 
-OUTCOME_MARKS = {
+OUTCOMES = {
     "failed": ("✗", "bold red"),
     "known": ("!", "yellow"),
-    "lossy": ("≈", "yellow"),
+    "listed": ("?", "yellow"),
     "passed": ("✓", "green"),
     "skipped": ("-", "dim"),
 }
-"""The mark and style of each outcome; one that stands earlier outweighs those after it."""
+"""The mark and style of each outcome; one that stands earlier outweighs those after it.
+
+What failed has the mark of its severity. So has what is "listed": it passed, but not without a violation of a
+severity that does not fail.
+"""
+
+SEVERITY_MARKS = {"wrong": "✗", "raises": "↯", "edge": "◇", "unsafe": "▲", "lossy": "≈", "lax": "○"}
 
 CELL_HEADING = "  cases  info  worst"
 COLUMN_GAP = "   "
 LEGEND = "info: share of cases that could have shown an error; worst: largest error, 1 is what is allowed"
 
 
-def find_worst_outcome(entries: Iterable[PropertyResult]) -> str:
-    """Return the outcome that outweighs all others: one failure makes the whole a failure.
-
-    A property that passed, but not without loss, counts as "lossy".
-    """
-    outcomes = {"lossy" if e.outcome == "passed" and e.tally.lossy else e.outcome for e in entries}
-    return next((o for o in OUTCOME_MARKS if o in outcomes), "skipped")
+def find_worst_outcome(entries: Iterable[PropertyResult]) -> tuple[str, str]:
+    """Return the outcome and severity that outweigh all others: one failure makes the whole a failure."""
+    pairs = {("listed" if e.outcome == "passed" and e.severity else e.outcome, e.severity) for e in entries}
+    ranked = sorted(pairs, key=lambda pair: ([*OUTCOMES].index(pair[0]), rank_severity(pair[1])))
+    return ranked[0] if ranked else ("skipped", "")
 
 
 def format_tables(entries: list[PropertyResult], width: int) -> Iterator[Text]:
@@ -38,15 +43,8 @@ def format_tables(entries: list[PropertyResult], width: int) -> Iterator[Text]:
         "property", {e.property: to_sentence(e.property) for e in entries}, entries, width
     )
     yield Text()
-    words = {
-        "passed": "agrees   ",
-        "lossy": "loses digits   ",
-        "failed": "disagrees   ",
-        "known": "known to deviate",
-    }
-    yield Text.assemble(
-        *(part for outcome, word in words.items() for part in (OUTCOME_MARKS[outcome], " " + word))
-    )
+    words = ["✓ agrees", *(f"{mark} {name}" for name, mark in SEVERITY_MARKS.items()), "! known to deviate"]
+    yield Text("   ".join(words))
     yield Text(LEGEND, "dim")
     yield from _format_undecidable(entries)
 
@@ -104,7 +102,7 @@ def _select_entries(
 
 def _rank_row(field_name: str, row: str, entries: list[PropertyResult]) -> int:
     """Return 0 for a row that failed or is known to, 1 for any other."""
-    outcome = find_worst_outcome(e for e in entries if getattr(e, field_name) == row)
+    outcome, _ = find_worst_outcome(e for e in entries if getattr(e, field_name) == row)
     return int(outcome not in ("failed", "known"))
 
 
@@ -113,8 +111,8 @@ def _get_sort_key(field_name: str, row: str, rows: dict[str, str]) -> tuple[int,
 
 
 def _format_line(title: str, cells: list[list[PropertyResult]]) -> Text:
-    worst = find_worst_outcome(e for cell in cells for e in cell)
-    line = Text(title, OUTCOME_MARKS["failed"][1] if worst == "failed" else "")
+    worst, _ = find_worst_outcome(e for cell in cells for e in cell)
+    line = Text(title, OUTCOMES["failed"][1] if worst == "failed" else "")
     for cell in cells:
         line.append(COLUMN_GAP)
         line.append_text(_format_cell(cell))
@@ -127,7 +125,11 @@ def _format_cell(entries: list[PropertyResult]) -> Text:
     total = sum((e.tally for e in entries), Tally())
     share = f"{total.informative / total.judged:.0%}" if total.judged else "-"
     numbers = f"{total.judged:>8,}  {share:>4}  {_format_number(total.worst):>5}"
-    return Text.assemble(OUTCOME_MARKS[find_worst_outcome(entries)], numbers)
+    outcome, severity = find_worst_outcome(entries)
+    mark, style = OUTCOMES[outcome]
+    if outcome in ("failed", "listed"):
+        mark = SEVERITY_MARKS.get(severity, mark)
+    return Text.assemble((mark, style), numbers)
 
 
 def _format_number(x: float) -> str:

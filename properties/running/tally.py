@@ -1,6 +1,7 @@
 """What is counted of a property: its tally of judged cases, and how it ended for one op and backend."""
 
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gradspec.properties.judging.error_descriptions import make_printable
@@ -21,6 +22,7 @@ class Tally:
         loss_example: What was said of that case.
         elements: How many elements were compared in all cases.
         undecidable_elements: Of how many of these nothing could be said.
+        violations: How many cases broke the law, by severity.
     """
 
     judged: int = 0
@@ -32,8 +34,15 @@ class Tally:
     loss_example: str = ""
     elements: int = 0
     undecidable_elements: int = 0
+    violations: dict[str, int] = field(default_factory=dict)
 
-    def add(self, judgement: Judgement) -> None:
+    def add(self, judgement: Judgement, severity: str | None = None) -> None:
+        """Count a judgement.
+
+        Args:
+            judgement: The judgement.
+            severity: What its violation of the law is; None if it is none.
+        """
         self.judged += 1
         self.informative += judgement.informative
         self.undecidable += judgement.verdict == "undecidable"
@@ -44,6 +53,8 @@ class Tally:
             self.lossy += 1
             if judgement.loss > self.loss:
                 self.loss, self.loss_example = judgement.loss, judgement.reason
+        if severity:
+            self.violations[severity] = self.violations.get(severity, 0) + 1
 
     def __add__(self, other: "Tally") -> "Tally":
         larger_loss = max(self, other, key=lambda tally: tally.loss)
@@ -57,6 +68,7 @@ class Tally:
             larger_loss.loss_example,
             self.elements + other.elements,
             self.undecidable_elements + other.undecidable_elements,
+            dict(Counter(self.violations) + Counter(other.violations)),
         )
 
 
@@ -65,6 +77,15 @@ class PropertyResult:
     """The outcome of one property for one op and backend.
 
     It is "passed", "failed", "skipped" or "known", which means that it failed as the backend declares.
+
+    Attributes:
+        property: The name of the test.
+        op: The name of the op, or "programs".
+        backend: The name of the backend.
+        outcome: How it ended.
+        tally: What was counted.
+        severity: That of the worst failure; of one that passed that of the worst violation, lossy or lax for
+            instance; "" without any.
     """
 
     property: str
@@ -72,6 +93,7 @@ class PropertyResult:
     backend: str
     outcome: str
     tally: Tally
+    severity: str = ""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -27,14 +27,18 @@ from gradspec.properties.cases.sizes import MAX_ELEMENTS
 from gradspec.properties.drawing.strategies import cases
 from gradspec.properties.judging.attempt import Law, judge_case
 from gradspec.properties.judging.judge import Judgement
+from gradspec.properties.judging.judgement import Severity
+from gradspec.properties.judging.severity import SEVERITIES, classify_severity, explains
 from gradspec.properties.running.failure import BackendLabel, LawViolation
 from gradspec.properties.running.profiles import is_thorough
+from gradspec.properties.running.search import FindSimplerCase, Search
 from gradspec.properties.running.simplify import simplify_case
 from gradspec.properties.running.simplify_programs import simplify_program
 from gradspec.properties.running.tally import Tally, to_sentence
 from gradspec.reference.op import Op
 
-ALWAYS_FAILING_VERDICTS = frozenset({"disagree"})
+DISAGREEMENTS = frozenset(SEVERITIES) - {"lossy"}
+"""The severities that fail where no command line says otherwise, as for whoever calls a law directly."""
 
 CASES_PER_EXAMPLE = 12
 """An example has several cases, since a draw from Hypothesis costs as much as judging several."""
@@ -63,7 +67,11 @@ class BackendUnderTest:
         failure: Its last failure.
         find_simpler_case: Finds simpler values for the case that failed, where there can be any.
         judge_case: Applies a law to a case.
-        failing_verdicts: The verdicts that make a property fail.
+        failing_severities: Those that make a property fail.
+        listed: Of each severity that does not fail, the violation to show: of the lossy ones the one that
+            loses most, else the shortest.
+        search: Which violations are raised, while some are searched for; None to raise all that fail.
+        announce: Called with each violation that is to be reported, as it is found.
     """
 
     name: str = "programs"
@@ -72,9 +80,12 @@ class BackendUnderTest:
     source: str = ""
     tally: Tally = field(default_factory=Tally)
     failure: LawViolation | None = None
-    find_simpler_case: Callable[[], Any] | None = None
+    find_simpler_case: FindSimplerCase = None
     judge_case: Callable[[Law, Backend, Any], Judgement] = judge_case
-    failing_verdicts: frozenset[str] = ALWAYS_FAILING_VERDICTS
+    failing_severities: frozenset[str] = DISAGREEMENTS
+    listed: dict[str, LawViolation] = field(default_factory=dict)
+    search: Search | None = None
+    announce: Callable[[LawViolation], None] = lambda _: None
     _check_count: int = field(default=0, init=False)
 
     def __repr__(self) -> str:
@@ -98,15 +109,37 @@ class BackendUnderTest:
 
     def _check_law(self, law: Law, case: Any, simplify: Callable[..., Any] | None = None) -> None:
         judgement = self._judge_with_new_seed(law, case)
-        self.tally.add(judgement)
-        if judgement.verdict in self.failing_verdicts:
-            self.failure = self.make_violation(law, case, judgement)
-            breaks_law = partial(self._breaks_law, law)
-            self.find_simpler_case = partial(simplify, case, breaks_law) if simplify else None
-            raise self.failure
+        severity = classify_severity(law, case, judgement)
+        self.tally.add(judgement, severity)
+        if severity is None:
+            return
+        if severity not in self.failing_severities and not (self.search and self.search.any_severity):
+            self._keep_to_list(law, case, judgement, severity)
+        elif self.search is None or self.search.is_news((severity, judgement.raised)):
+            violation = self.make_violation(law, case, judgement)
+            breaks_law = partial(self._breaks_law, violation)
+            find_simpler_case = partial(simplify, case, breaks_law) if simplify else None
+            if self.search is None or self.search.pursues(violation, find_simpler_case):
+                self.failure, self.find_simpler_case = violation, find_simpler_case
+                raise violation
 
-    def _breaks_law(self, law: Law, case: Any) -> bool:
-        return self._judge_with_new_seed(law, case).verdict == "disagree"
+    def _keep_to_list(self, law: Law, case: Any, judgement: Judgement, severity: Severity) -> None:
+        """Keep a violation that does not fail, if it is the better one to show of its severity."""
+        before = self.listed.get(severity)
+        if before and severity == "lossy" and judgement.loss <= before.judgement.loss:
+            return
+        new = self.make_violation(law, case, judgement)
+        if before is None or severity == "lossy" or len(str(new)) < len(str(before)):
+            self.listed[severity] = new
+
+    def _breaks_law(self, violation: LawViolation, case: Any) -> bool:
+        """Return whether a case breaks the law in the same way, or in a more severe one than at the edge.
+
+        A wrong number does not become an exception by being simpler, nor the reverse.
+        """
+        judgement = self._judge_with_new_seed(violation.law, case)
+        severity = classify_severity(violation.law, case, judgement)
+        return explains(severity, judgement.raised, *violation.kind)
 
     def _judge_with_new_seed(self, law: Law, case: Any) -> Judgement:
         """Judge the case with the global random generators in a state of their own.
@@ -128,9 +161,9 @@ class BackendUnderTest:
         """Return the last failure, on the simplest case found that shows it."""
         if self.failure and self.find_simpler_case:
             law, case = self.failure.law, self.find_simpler_case()
-            judgement = self._judge_with_new_seed(law, case)
-            if judgement.verdict in self.failing_verdicts:  # not certain: the backend may be nondeterministic
-                return self.make_violation(law, case, judgement)
+            violation = self.make_violation(law, case, self._judge_with_new_seed(law, case))
+            if violation.explains(*self.failure.kind):  # not certain: the backend may be nondeterministic
+                return violation
         return self.failure
 
     def find_deviation(self, test: str) -> Deviation | None:

@@ -12,6 +12,7 @@ from hypothesis import is_hypothesis_test
 
 from gradspec.backends.loading import BUILT_IN
 from gradspec.properties.drawing.hypothesis_internals import drop_report, get_global_seed
+from gradspec.properties.judging.severity import rank_severity
 from gradspec.properties.running import options, report
 from gradspec.properties.running.budget import Budget
 from gradspec.properties.running.failure import LawViolation
@@ -118,42 +119,69 @@ class WorkerPlugin:
             is_xfail = test_report.skipped and hasattr(test_report, "wasxfail")
             outcome = "known" if is_xfail else test_report.outcome
             entry = PropertyResult(item.originalname, target.name, target.backend.name, outcome, target.tally)
+            entry.severity = min(target.tally.violations, key=rank_severity, default="")
             result: dict[str, Any] = {"entry": entry.as_json(), "whole": self.selection.is_whole_run}
             if test_report.failed and call.excinfo:
-                result["failure"] = self._save_and_describe_failure(
-                    item, target, call.excinfo.value, test_report
-                )
+                error = call.excinfo.value
+                result["failures"] = self._save_and_describe_failures(item, target, error, test_report)
+                entry.severity = result["failures"][0]["severity"]
+                result["entry"] = entry.as_json()
+            if not is_xfail:
+                result["listed"] = [
+                    asdict(self._save_violation(item, target, violation, severity))
+                    for severity, violation in target.listed.items()
+                ]
+            if entry.severity:  # JUnit's properties of the test
+                item.user_properties.append(("severity", entry.severity))
             vars(test_report)["gradspec"] = result
         return test_report
 
-    def _save_and_describe_failure(
+    def _save_violation(
+        self, item: pytest.Function, target: BackendUnderTest, violation: LawViolation, name_suffix: str = ""
+    ) -> report.FailureRecord:
+        """Save a violation, and return it in plain values.
+
+        Args:
+            item: The property.
+            target: What it was tried on.
+            violation: The violation.
+            name_suffix: What the names of its files end with, where the property has another.
+        """
+        parameters = item.callspec.id.removesuffix(f"{target!r}").strip("-")
+        suffix = "-".join(filter(None, (parameters, name_suffix)))
+        script = os.path.relpath(violation.save(item.config.invocation_params.dir / "failures", suffix))
+        return report.FailureRecord(
+            violation.title,
+            violation.as_text(),
+            script,
+            violation.signature,
+            violation.law_sentence,
+            violation.case.target_name,
+            violation.severity or "",
+            target.backend.name,
+            violation.judgement.loss,
+            violation.judgement.reason.split("\n")[0],
+        )
+
+    def _save_and_describe_failures(
         self,
         item: pytest.Function,
         target: BackendUnderTest,
         error: BaseException,
         test_report: pytest.TestReport,
-    ) -> dict[str, Any]:
-        """Save a violation, set what pytest prints of the failure, and return it in plain values."""
+    ) -> list[dict[str, Any]]:
+        """Save the violations, set what pytest prints of the failure, and return them in plain values."""
         title = f"{target.name} on {target.backend.name}"
         law_sentence = to_sentence(item.originalname)
         if isinstance(error, LawViolation):
-            name_suffix = item.callspec.id.removesuffix(f"{target!r}").strip("-")
-            script = os.path.relpath(error.save(item.config.invocation_params.dir / "failures", name_suffix))
-            test_report.longrepr = f"{error.as_text()}\n  reproduce: python {script}"
-            failure = report.FailureRecord(
-                error.title,
-                error.as_text(),
-                script,
-                error.signature,
-                error.law_sentence,
-                error.case.target_name,
-            )
-        else:
-            if isinstance(error, UntestedPropertyError) or type(error) is AssertionError:
-                test_report.longrepr = f"{title}: {law_sentence}\n  {error}"
-            text = f"{title}: {law_sentence}\n  " + str(test_report.longrepr).split("\n", 1)[-1].strip()
-            failure = report.FailureRecord(title, text, "", (item.nodeid,), law_sentence, target.name)
-        return asdict(failure)
+            others = [self._save_violation(item, target, v, "-".join(_name_kind(v))) for v in error.others]
+            failures = [self._save_violation(item, target, error), *others]
+            test_report.longrepr = "\n".join(f"{f.text}\n  reproduce: python {f.script}" for f in failures)
+            return list(map(asdict, failures))
+        if isinstance(error, UntestedPropertyError) or type(error) is AssertionError:
+            test_report.longrepr = f"{title}: {law_sentence}\n  {error}"
+        text = f"{title}: {law_sentence}\n  " + str(test_report.longrepr).split("\n", 1)[-1].strip()
+        return [asdict(report.FailureRecord(title, text, "", (item.nodeid,), law_sentence, target.name, ""))]
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if (output := getattr(session.config, "workeroutput", None)) is not None:  # under xdist
@@ -161,3 +189,9 @@ class WorkerPlugin:
 
     def pytest_unconfigure(self) -> None:
         self.isolated_process.stop()
+
+
+def _name_kind(violation: LawViolation) -> list[str]:
+    """Return the words for its kind that tell apart the files of a property's violations."""
+    severity, raised = violation.kind
+    return [severity or "", *(["raises"] if raised and severity != "raises" else [])]

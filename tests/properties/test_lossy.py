@@ -139,9 +139,11 @@ def test_a_loss_is_shown_and_does_not_fail(tmp_path: Path, isolation: str) -> No
     (line,) = [line for line in run.output.split("\n") if line.startswith("lossy  tanh on usual: ")]
     assert "times what the stable formula allows" in line
     assert "≈" in run.output
-    assert not run.failure_scripts
+    (script,) = run.failure_scripts
+    assert line.endswith(f"python failures/{script.name}")
+    assert run_script(script, tmp_path).returncode == 1
     (entry,) = read_matrix(run)["entries"]
-    assert entry["outcome"] == "passed"
+    assert (entry["outcome"], entry["severity"]) == ("passed", "lossy")
     assert entry["tally"]["lossy"] > 0
     assert entry["tally"]["loss"] > 1
 
@@ -150,17 +152,17 @@ def test_a_loss_is_shown_and_does_not_fail(tmp_path: Path, isolation: str) -> No
 def test_a_loss_fails_when_asked_for(tmp_path: Path, isolation: str) -> None:
     run = run_on_lossy_backend(tmp_path, "--fail-on=wrong,lossy", isolation)
     assert run.status == 1
-    assert "tanh on usual (cpu) loses digits: every gradient agrees" in run.output
+    assert "lossy  tanh on usual (cpu) loses digits: every gradient agrees" in run.output
     (script,) = run.failure_scripts
     finished = run_script(script, tmp_path)
     assert finished.returncode == 1
     assert "lossy: the gradient of x" in finished.stdout
 
 
-def test_an_unknown_verdict_is_refused_in_a_line(tmp_path: Path) -> None:
+def test_an_unknown_severity_is_refused_in_a_line(tmp_path: Path) -> None:
     run = run_on_lossy_backend(tmp_path, "--fail-on=lossey")
     assert run.status == 4
-    assert "--fail-on lossey: 'lossey' is no verdict that fails; allowed are wrong and lossy" in run.output
+    assert "--fail-on lossey: no such severity as 'lossey'; did you mean 'lossy'" in run.output
 
 
 def read_matrix(run: PytestRun) -> Any:
