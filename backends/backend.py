@@ -127,6 +127,7 @@ class Backend:
         name: str,
         dtypes: Collection[str] | None = None,
         known: Mapping[str, str] | None = None,
+        nests: bool | None = None,
         **ops: Callable[..., Any],
     ) -> "Backend":
         """Return a backend of just these ops, say hand-written kernels, with this one's arrays and `vjp`.
@@ -136,10 +137,14 @@ class Backend:
             dtypes: the dtypes it is verified in; by default those of this backend.
             known: its known deviations; by default none, since those of the library's ops are not the
                 kernels'.
+            nests: whether the backward passes of its ops can themselves be differentiated; by default as
+                of this backend. False asks for no second derivatives: of kernels that autograd does not see
+                into, or whose backward pass is marked with torch's `once_differentiable`.
             **ops: its ops.
         """
         dtypes = self.dtypes if dtypes is None else dtypes
-        return replace(self, name=name, ops=ops, dtypes=dtypes, known=known or {})
+        nests = self.nests if nests is None else nests
+        return replace(self, name=name, ops=ops, dtypes=dtypes, known=known or {}, nests=nests)
 
 
 def call(op: Op, fn: Callable[..., Any], arrays: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
