@@ -73,7 +73,8 @@ class Backend:
         synchronize: waits until the device has done all its work.
         poisoned: a context within which newly allocated memory is full of NaN, so that an element which a
             kernel leaves unwritten cannot pass for the right one left there by an earlier call. By default it
-            does nothing.
+            does nothing. It may take a number to fill with in place of NaN: a NaN that is another number then
+            is told to be of unwritten memory.
         dtypes: which of the `DTYPES` it is verified in.
         known: known deviations from the spec, each with the reason and a link. They are expected to fail, and
             reported once they pass. "pow: second derivatives agree" in place of "pow" excuses one law alone;
@@ -95,7 +96,7 @@ class Backend:
     from_numpy: Callable[[Any], Any]
     to_numpy: Callable[[Any], Any]
     synchronize: Callable[[], None] = _nothing_to_wait_for
-    poisoned: Callable[[], AbstractContextManager[Any]] = nullcontext
+    poisoned: Callable[..., AbstractContextManager[Any]] = nullcontext
     dtypes: Collection[str] = frozenset({"float64", "float32"})
     known: Mapping[str, str] = field(default_factory=dict)
     device: str = "cpu"

@@ -7,10 +7,11 @@ the methods of `torch.Tensor` are wrapped at its first use and do nothing else o
 What torch's own C++ allocates stays as it is, and so does what was imported by `from torch import empty`.
 """
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache, wraps
+from functools import wraps
 from typing import Any
 
 import torch
@@ -22,66 +23,72 @@ _METHODS = ("new_empty", "new_empty_strided")
 """The methods of a tensor that do."""
 
 
-def fill_with_poison(x: Any) -> Any:
-    """Fill a tensor with NaN, integers with the largest one, and return it; what cannot be is left alone."""
+def fill_with_poison(x: Any, fill: float) -> Any:
+    """Fill a tensor with a number, and return it; what cannot be filled is left alone.
+
+    Where that is NaN, integers become the largest one.
+    """
     with suppress(RuntimeError, NotImplementedError), torch.no_grad():
-        if x.dtype.is_floating_point or x.dtype.is_complex:
-            x.fill_(torch.nan)
+        if x.dtype.is_floating_point or x.dtype.is_complex or x.dtype is torch.bool:
+            x.fill_(fill)
         else:
-            x.fill_(True if x.dtype is torch.bool else torch.iinfo(x.dtype).max)
+            x.fill_(torch.iinfo(x.dtype).max if math.isnan(fill) else int(fill))
     return x
 
 
-def _poison_results_of(allocate: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the function with its results poisoned, within `poison_memory` alone."""
+class _Poison:
+    """The functions of torch as they are, and as they are while memory is poisoned."""
 
-    @wraps(allocate)
-    def allocate_poisoned(*args: Any, **kwargs: Any) -> Any:
-        return fill_with_poison(allocate(*args, **kwargs)) if _depth else allocate(*args, **kwargs)
+    def __init__(self) -> None:
+        self.lock, self.depth, self.fill = threading.Lock(), 0, math.nan
+        self.originals: dict[str, Callable[..., Any]] = {}
+        # Made once: torch.compile compiles anew whenever a function it has met is another object.
+        self.poisoned = {name: self._poison_results_of(getattr(torch, name)) for name in _FUNCTIONS}
 
-    return allocate_poisoned
+    def enter(self) -> None:
+        with self.lock:
+            self.depth += 1
+            if self.depth == 1:
+                self._wrap_methods()
+                self.originals = {name: getattr(torch, name) for name in _FUNCTIONS}
+                vars(torch).update(self.poisoned)
+
+    def leave(self) -> None:
+        with self.lock:
+            self.depth -= 1
+            if not self.depth:
+                vars(torch).update(self.originals)
+
+    def _wrap_methods(self) -> None:
+        """Wrap the methods, once: with every change to a class Python forgets where its attributes are."""
+        if not self.originals:
+            for name in _METHODS:
+                setattr(torch.Tensor, name, self._poison_results_of(getattr(torch.Tensor, name)))
+
+    def _poison_results_of(self, allocate: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function with its results poisoned, between `enter` and `leave` alone."""
+
+        @wraps(allocate)
+        def allocate_poisoned(*args: Any, **kwargs: Any) -> Any:
+            new = allocate(*args, **kwargs)
+            return fill_with_poison(new, self.fill) if self.depth else new
+
+        return allocate_poisoned
 
 
-_lock = threading.Lock()
-_depth = 0
-_originals: dict[str, Callable[..., Any]] = {}
-# Made once: torch.compile compiles anew whenever a function it has met is another object.
-_poisoned = {name: _poison_results_of(getattr(torch, name)) for name in _FUNCTIONS}
+_poison = _Poison()
 
 
 @contextmanager
-def poison_memory() -> Iterator[None]:
-    """Let memory that Python code gets from torch within this context be full of NaN.
+def poison_memory(fill: float = math.nan) -> Iterator[None]:
+    """Let memory that Python code gets from torch within this context be full of NaN, or of another number.
 
     Contexts may be nested and, in several threads, overlap: the last to end restores torch's functions.
     """
-    _enter()
+    before, _poison.fill = _poison.fill, fill
+    _poison.enter()
     try:
         yield
     finally:
-        _leave()
-
-
-def _enter() -> None:
-    global _depth
-    with _lock:
-        _depth += 1
-        if _depth == 1:
-            _wrap_methods()
-            _originals.update({name: getattr(torch, name) for name in _FUNCTIONS})
-            vars(torch).update(_poisoned)
-
-
-def _leave() -> None:
-    global _depth
-    with _lock:
-        _depth -= 1
-        if not _depth:
-            vars(torch).update(_originals)
-
-
-@cache
-def _wrap_methods() -> None:
-    """Wrap the methods, for good: with every change to a class Python forgets what it knows of all its others."""
-    for name in _METHODS:
-        setattr(torch.Tensor, name, _poison_results_of(getattr(torch.Tensor, name)))
+        _poison.leave()
+        _poison.fill = before

@@ -16,6 +16,23 @@ _WORST_FIRST: tuple[Verdict, ...] = ("disagree", "lossy", "agree", "undecidable"
 
 
 @dataclass(frozen=True)
+class WrongElement:
+    """The element of a result that a disagreement is about.
+
+    Attributes:
+        what: Which result it is of, in words: "value", "gradient of x".
+        at: Where it stands there.
+        got: What it is.
+        expected: What it should be, rounded to a double.
+    """
+
+    what: str
+    at: tuple[int, ...]
+    got: float
+    expected: float
+
+
+@dataclass(frozen=True)
 class Judgement:
     """What the judge says of one case.
 
@@ -28,6 +45,8 @@ class Judgement:
         elements: How many elements were compared.
         undecidable_elements: Of how many of these nothing could be said: they overflow at this precision, or
             the allowed distance is as large as they are themselves.
+        wrong: Of a result that is wrong, or lossy, the element that is furthest off; None where a reason is
+            not about one.
     """
 
     verdict: Verdict
@@ -37,6 +56,7 @@ class Judgement:
     loss: float = 0.0
     elements: int = 0
     undecidable_elements: int = 0
+    wrong: WrongElement | None = None
 
 
 def combine_judgements(judgements: list[Judgement]) -> Judgement:
@@ -52,4 +72,5 @@ def combine_judgements(judgements: list[Judgement]) -> Judgement:
         max(j.loss for j in judgements),
         sum(j.elements for j in judgements),
         sum(j.undecidable_elements for j in judgements),
+        first.wrong,
     )

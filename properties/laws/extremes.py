@@ -49,6 +49,7 @@ from gradspec.properties.judging.judge import (
     Judgement,
     combine_judgements,
 )
+from gradspec.properties.judging.judgement import WrongElement
 from gradspec.reference.rule import Array
 
 GetResultPart = Callable[[Result], Array]
@@ -137,6 +138,7 @@ def _judge_part(
         return Judgement(
             "disagree",
             f"the {what}{f' at {at}' if at else ''} is {got[at]}, the spec's is {_KIND_NAMES[kinds[at]]}",
+            wrong=WrongElement(what, at, float(got[at]), float(exact[at])),
         )
     close = agreement & (kinds == FINITE) & (classify(got) == FINITE) & (not _may_lose_numbers(judge))
     return replace(_judge_closeness(judge, what, got, part, close), informative=bool(np.any(agreement)))

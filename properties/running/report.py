@@ -13,7 +13,7 @@ from rich.text import Text
 from gradspec.backends.backend import Deviation
 from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.running import tables
-from gradspec.properties.running.failure import collect_versions, write_atomically
+from gradspec.properties.running.failure import collect_versions, format_command, write_atomically
 from gradspec.properties.running.tally import PropertyResult, Tally, to_sentence
 
 MAX_FAILURES_IN_FULL = 20  # of further ones only the title and the script are shown
@@ -114,7 +114,7 @@ def show_failures(report: RunResults, console: Console) -> None:
     for group in groups[:MAX_FAILURES_IN_FULL]:
         _print(console, _format_group(group))
     for first, *_ in groups[MAX_FAILURES_IN_FULL:]:
-        _print(console, [Text(first.title, "red"), Text(f"  reproduce: python {first.script}")])
+        _print(console, [Text(first.title, "red"), Text(f"  reproduce: {format_command(first.script)}")])
 
 
 def _format_group(group: list[FailureRecord]) -> Iterator[Text]:
@@ -129,7 +129,7 @@ def _format_group(group: list[FailureRecord]) -> Iterator[Text]:
     if other_targets:
         yield Text(f"  fails likewise: {_join_names(other_targets)}", "dim")
     if first.script:  # none for a property that was not tested
-        yield Text(f"  reproduce: python {first.script}", "bold")
+        yield Text(f"  reproduce: {format_command(first.script)}", "bold")
     yield Text()
 
 

@@ -11,7 +11,7 @@ fails. So every op under test is a backend under test, restricted to one op.
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,7 @@ from gradspec.properties.cases.programs import Program
 from gradspec.properties.cases.sizes import MAX_ELEMENTS
 from gradspec.properties.drawing.strategies import cases
 from gradspec.properties.judging.attempt import Law, judge_case
+from gradspec.properties.judging.explanations import explain
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.running.failure import BackendLabel, LawViolation
 from gradspec.properties.running.profiles import is_thorough
@@ -46,6 +47,10 @@ MIN_INFORMATIVE_SHARE = 0.1
 
 MIN_CASES = 100
 """With fewer cases it passes: they come from a handful of examples, which may be uninformative by chance."""
+
+
+OTHER_FILL = 1.0
+"""What new memory is filled with, in place of NaN, to see whether a NaN was never written."""
 
 
 @dataclass(kw_only=True, repr=False)
@@ -101,12 +106,9 @@ class BackendUnderTest:
         self.tally.add(judgement)
         if judgement.verdict in self.failing_verdicts:
             self.failure = self.make_violation(law, case, judgement)
-            breaks_law = partial(self._breaks_law, law)
-            self.find_simpler_case = partial(simplify, case, breaks_law) if simplify else None
+            judge = partial(self._judge_with_new_seed, law)
+            self.find_simpler_case = partial(simplify, case, judge) if simplify else None
             raise self.failure
-
-    def _breaks_law(self, law: Law, case: Any) -> bool:
-        return self._judge_with_new_seed(law, case).verdict == "disagree"
 
     def _judge_with_new_seed(self, law: Law, case: Any) -> Judgement:
         """Judge the case with the global random generators in a state of their own.
@@ -125,13 +127,21 @@ class BackendUnderTest:
         return LawViolation(law, tested, case, judgement)
 
     def simplify_failure(self) -> LawViolation | None:
-        """Return the last failure, on the simplest case found that shows it."""
+        """Return the last failure, on the simplest case found that shows it, with what it looks like."""
         if self.failure and self.find_simpler_case:
             law, case = self.failure.law, self.find_simpler_case()
             judgement = self._judge_with_new_seed(law, case)
             if judgement.verdict in self.failing_verdicts:  # not certain: the backend may be nondeterministic
-                return self.make_violation(law, case, judgement)
-        return self.failure
+                return self._explain(self.make_violation(law, case, judgement))
+        return self.failure and self._explain(self.failure)
+
+    def _explain(self, failure: LawViolation) -> LawViolation:
+        """Return the failure with what it looks like below its reason."""
+        in_other_memory = replace(self.backend, poisoned=partial(self.backend.poisoned, OTHER_FILL))
+        judge = partial(self.judge_case, failure.law, in_other_memory, failure.case)
+        lines = [failure.judgement.reason, *explain(failure.judgement, failure.case, judge)]
+        judgement = replace(failure.judgement, reason="\n  ".join(lines))
+        return self.make_violation(failure.law, failure.case, judgement)
 
     def find_deviation(self, test: str) -> Deviation | None:
         """Return the deviation that the backend declares for the property of this test name, None without."""

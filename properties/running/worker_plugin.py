@@ -14,7 +14,7 @@ from gradspec.backends.loading import BUILT_IN
 from gradspec.properties.drawing.hypothesis_internals import drop_report, get_global_seed
 from gradspec.properties.running import options, report
 from gradspec.properties.running.budget import Budget
-from gradspec.properties.running.failure import LawViolation
+from gradspec.properties.running.failure import LawViolation, format_command
 from gradspec.properties.running.isolation import IsolatedProcess, Task, UntestedPropertyError
 from gradspec.properties.running.perform_property import extract_settings, perform_property
 from gradspec.properties.running.selection import Selection, get_target, split_shard
@@ -139,7 +139,7 @@ class WorkerPlugin:
         if isinstance(error, LawViolation):
             name_suffix = item.callspec.id.removesuffix(f"{target!r}").strip("-")
             script = os.path.relpath(error.save(item.config.invocation_params.dir / "failures", name_suffix))
-            test_report.longrepr = f"{error.as_text()}\n  reproduce: python {script}"
+            test_report.longrepr = f"{error.as_text()}\n  reproduce: {format_command(script)}"
             failure = report.FailureRecord(
                 error.title,
                 error.as_text(),
