@@ -7,7 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from gradspec.properties.cases.case import Case
-from gradspec.properties.cases.observed.batches import change_along_batch, find_batch_axes
+from gradspec.properties.cases.observed.batches import (
+    change_along_batch,
+    find_batch_axes,
+    run_spec_quietly_or_none,
+)
 from gradspec.properties.judging.judgement import WrongElement
 from gradspec.reference.rule import Array
 
@@ -19,12 +23,39 @@ def iterate_cuts(case: Case, wrong: WrongElement | None) -> Iterator[Case]:
     """Yield the case with fewer elements, the smallest first.
 
     Elementwise ops and those with a gufunc signature are cut down to one member of their loops, without its
-    axes; then loops, and the axes along which others are observed to work on batches, to parts of them.
+    axes; then loops, and the axes along which others are observed to work on batches, to parts of them. Last,
+    axes along which elements are combined are shortened where the spec takes what is left.
 
     Args:
         case: The case.
         wrong: The element that is wrong.
     """
+    yield from _iterate_parts_of_batch(case, wrong)
+    if not case.op.elementwise and case.cotangent.size:
+        yield from _iterate_shorter_axes(case)
+
+
+def _iterate_shorter_axes(case: Case) -> Iterator[Case]:
+    """Yield the case with an axis of one input, or all axes of a length, shortened, if the spec takes it."""
+    arrays = (*case.inputs, case.cotangent)
+    axes = [(k, axis) for k, x in enumerate(arrays) for axis, n in enumerate(x.shape) if n > 1]
+    lengths = sorted({arrays[k].shape[axis] for k, axis in axes})
+    groups = [[(k, axis) for k, axis in axes if arrays[k].shape[axis] == n] for n in lengths]
+    alone = [[(k, axis)] for k, axis in axes if k < len(case.inputs)]
+    for group in (*groups, *alone):
+        k, axis = group[0]
+        for length in sorted({1, 2, arrays[k].shape[axis] // 2} & set(range(arrays[k].shape[axis]))):
+            shorter = list(arrays)
+            for i, a in group:
+                shorter[i] = np.take(shorter[i], range(length), a)
+            new = replace(case, inputs=tuple(shorter[:-1]), cotangent=shorter[-1])
+            value = run_spec_quietly_or_none(new, forward=True)
+            if value is not None and value.value.shape == new.cotangent.shape:
+                yield new
+
+
+def _iterate_parts_of_batch(case: Case, wrong: WrongElement | None) -> Iterator[Case]:
+    """Yield members of the batch that a case is, and parts of it."""
     if case.op.signature is None:
         batch = find_batch_axes(case) if all(case.cotangent.shape) else None
         if batch is not None:

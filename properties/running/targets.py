@@ -26,8 +26,8 @@ from gradspec.properties.cases.programs import Program
 from gradspec.properties.cases.sizes import MAX_ELEMENTS
 from gradspec.properties.drawing.strategies import cases
 from gradspec.properties.judging.attempt import Law, judge_case
-from gradspec.properties.judging.explanations import explain
 from gradspec.properties.judging.judge import Judgement
+from gradspec.properties.running.explanations import explain
 from gradspec.properties.running.failure import BackendLabel, LawViolation
 from gradspec.properties.running.profiles import is_thorough
 from gradspec.properties.running.simplify import simplify_case
@@ -47,10 +47,6 @@ MIN_INFORMATIVE_SHARE = 0.1
 
 MIN_CASES = 100
 """With fewer cases it passes: they come from a handful of examples, which may be uninformative by chance."""
-
-
-OTHER_FILL = 1.0
-"""What new memory is filled with, in place of NaN, to see whether a NaN was never written."""
 
 
 @dataclass(kw_only=True, repr=False)
@@ -137,9 +133,7 @@ class BackendUnderTest:
 
     def _explain(self, failure: LawViolation) -> LawViolation:
         """Return the failure with what it looks like below its reason."""
-        in_other_memory = replace(self.backend, poisoned=partial(self.backend.poisoned, OTHER_FILL))
-        judge = partial(self.judge_case, failure.law, in_other_memory, failure.case)
-        lines = [failure.judgement.reason, *explain(failure.judgement, failure.case, judge)]
+        lines = [failure.judgement.reason, *explain(failure, self.backend, self.judge_case)]
         judgement = replace(failure.judgement, reason="\n  ".join(lines))
         return self.make_violation(failure.law, failure.case, judgement)
 

@@ -13,7 +13,6 @@ import pytest
 from gradspec.backends import Backend, load
 from gradspec.properties.cases.case import Case
 from gradspec.properties.judging.attempt import Law, judge_case
-from gradspec.properties.judging.explanations import explain
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.judging.judgement import WrongElement
 from gradspec.properties.laws.extremes import extremes_go_where_the_spec_says
@@ -22,6 +21,7 @@ from gradspec.properties.laws.layouts import layout_makes_no_difference
 from gradspec.properties.laws.purity import calls_leave_no_trace
 from gradspec.properties.laws.second_order import make_moderate, second_derivatives_agree
 from gradspec.properties.laws.value import value_agrees
+from gradspec.properties.running.explanations import explain
 from gradspec.properties.running.failure import BackendLabel, LawViolation, format_command
 from gradspec.properties.running.simpler_cases import count_characters_to_read, is_legal, list_telling_numbers
 from gradspec.properties.running.simplify import fails_alike, simplify_case
@@ -110,8 +110,24 @@ def test_a_batch_is_cut_to_the_row_that_is_wrong() -> None:
     backend = make_backend_of_rules(softmax=softmax_whose_rows_end_early)
     shown = show_failure(every_gradient_agrees, backend, case).case
     assert isinstance(shown, Case)
-    assert shown.inputs[0].shape == (1, 4)
+    assert shown.inputs[0].shape == (1, 2)
     assert np.any(shown.cotangent)
+
+
+def sum_of_three_axes_counts_twice(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJP:
+    value, (pull,) = OPS["sum"].rule(x, axis=axis, keepdims=keepdims)  # type: ignore[misc]
+    return value, (lambda g: pull(g) * (1 if x.ndim < 3 else 2),)  # type: ignore[misc]
+
+
+def test_axes_are_as_short_as_can_be() -> None:
+    x = RNG.standard_normal((2, 3, 4))
+    backend = make_backend_of_rules(sum=sum_of_three_axes_counts_twice)
+    for axis, g in ((1, np.ones((2, 4))), (None, 2.5)):
+        shown = show_failure(
+            every_gradient_agrees, backend, Case.of("sum", "float64", [x], {"axis": axis}, g)
+        )
+        assert isinstance(shown.case, Case)
+        assert shown.case.inputs[0].shape == (1, 1, 1)
 
 
 def multiply_of_a_contiguous_y(x: Any, y: Any) -> VJP:
@@ -337,7 +353,8 @@ def test_a_backward_pass_that_is_differentiable_once_is_told() -> None:
     assert "or of torch's @once_differentiable: the backward pass cannot be differentiated" in text
     assert "nests=False" in text
     raised = Judgement("disagree", "raised RuntimeError: a function marked with @once_differentiable")
-    assert "with torch's @once_differentiable the" in explain(raised, case, lambda: raised)[0]
+    failure = LawViolation(second_derivatives_agree, BackendLabel("kernels", "cpu", ""), case, raised)
+    assert "with torch's @once_differentiable the" in explain(failure, kernels, judge_case)[0]
 
 
 def test_a_second_derivative_of_zero_is_told() -> None:
@@ -345,6 +362,14 @@ def test_a_second_derivative_of_zero_is_told() -> None:
     case = Case.of("tanh", "float64", [0.75], {}, 1)
     text = show_failure(second_derivatives_agree, kernels, case, adapt=make_moderate).as_text()
     assert "a backward pass that autograd does not see into" in text
+
+
+def test_a_gradient_that_is_zero_itself_is_not_called_hidden() -> None:
+    flat = make_backend_of_rules(tanh=lambda x: (np.tanh(x), (lambda g: 0 * g,)))
+    case = Case.of("tanh", "float64", [0.75], {}, 1)
+    text = show_failure(second_derivatives_agree, flat, case, adapt=make_moderate).as_text()
+    assert "derivative by" in text
+    assert "autograd does not see into" not in text
 
 
 def test_kernels_may_say_that_they_have_no_second_derivatives() -> None:
