@@ -50,12 +50,14 @@ def reproduce(
     """
     status = TROUBLE
     try:
-        print(*describe_call(backend, case), sep="\n", flush=True)
+        for line in describe_call(backend, case):
+            print(line, flush=True)
         if seconds is None:
             judgement = judge_case_repeatedly(law, backend, case)
         else:
             judgement = judge_case_in_fork(law, backend, case, seconds)
-        print(*describe_wrong_results(backend, case, judgement), sep="\n")
+        for line in describe_wrong_results(backend, case, judgement):
+            print(line)
         print(judgement.verdict, judgement.reason, sep=": ")
         status = int(judgement.verdict in failing)
     except BaseException:
@@ -86,10 +88,16 @@ def describe_call(backend: Backend, case: Any) -> list[str]:
 def describe_wrong_results(backend: Backend, case: Any, judgement: Judgement) -> list[str]:
     """Return what was expected and got of each result that is not the spec's, as NumPy literals.
 
-    It may be none: what breaks a law need not be a result of this one call.
+    Where what breaks a law is no result of this one call, such as a second derivative, it is the element that
+    the judgement is about; nothing where it is not about one.
     """
-    if not isinstance(case, Case) or isinstance(judgement, CrashOrTimeout) or not judgement.wrong:
+    wrong = judgement.wrong
+    if not isinstance(case, Case) or isinstance(judgement, CrashOrTimeout) or wrong is None:
         return []
+    of_call = ["value", *(f"gradient of {case.op.argument_name(i)}" for i in case.differentiable_inputs)]
+    if wrong.what not in of_call:
+        place = f" at {wrong.at}" if wrong.at else ""
+        return [f"# {wrong.what}{place}: expected {wrong.expected:.9g}, got {wrong.got:.9g}"]
     try:
         with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"), backend.poisoned():
             got, judge = run_on_backend(backend, case), Judge(case)
@@ -99,7 +107,7 @@ def describe_wrong_results(backend: Backend, case: Any, judgement: Judgement) ->
             return [
                 line
                 for what, x, expected in results
-                if what == judgement.wrong.what or _is_wrong(judge, what, x)
+                if what == wrong.what or _is_wrong(judge, what, x)
                 for line in _format_result(what, x, _round(expected, case.dtype))
             ]
     except Exception:  # then the reason says it

@@ -22,9 +22,8 @@ from gradspec.properties.running.failure import Law, LawViolation
 JudgeCase = Callable[[Law, Backend, Any], Judgement]
 
 NEVER_WRITTEN = "looks like memory that was never written"
-NOT_DIFFERENTIABLE_TWICE = (
-    "the backward pass cannot be differentiated; if it is not meant to be, `nests=False` says so "
-    "(of a `Backend`, or to `with_ops`), and second derivatives are not asked for"
+NO_SECOND_DERIVATIVES = (
+    "`nests=False`, of `Backend` or to `with_ops`, says that there are no second derivatives"
 )
 
 MODERATE = 1e-4, 1e4
@@ -52,13 +51,15 @@ def explain(failure: LawViolation, backend: Backend, judge: JudgeCase) -> list[s
     ):
         explanations.append(NEVER_WRITTEN)
     if "once_differentiable" in judgement.reason:
-        explanations.append(f"with torch's @once_differentiable {NOT_DIFFERENTIABLE_TWICE}")
+        explanations.append(
+            f"the backward pass is marked with torch's @once_differentiable; {NO_SECOND_DERIVATIVES}"
+        )
     elif _lacks_second_derivative(judgement, case) and (
         not isinstance(case, Case) or judge(every_gradient_agrees, backend, case).verdict != "disagree"
     ):
         explanations.append(
-            "0 is what comes of a backward pass that autograd does not see into, or of torch's "
-            f"@once_differentiable: {NOT_DIFFERENTIABLE_TWICE}"
+            "0 is what comes of a backward pass that autograd does not see into, as one marked with torch's "
+            f"@once_differentiable; {NO_SECOND_DERIVATIVES}"
         )
     return explanations
 
