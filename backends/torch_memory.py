@@ -9,7 +9,7 @@ What torch's own C++ allocates stays as it is, and so does what was imported by 
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import wraps
 from typing import Any
@@ -51,13 +51,13 @@ class _Poison:
             if self.depth == 1:
                 self._wrap_methods()
                 self.originals = {name: getattr(torch, name) for name in _FUNCTIONS}
-                vars(torch).update(self.poisoned)
+                _replace_functions(self.poisoned)
 
     def leave(self) -> None:
         with self.lock:
             self.depth -= 1
             if not self.depth:
-                vars(torch).update(self.originals)
+                _replace_functions(self.originals)
 
     def _wrap_methods(self) -> None:
         """Wrap the methods, once: with every change to a class Python forgets where its attributes are."""
@@ -74,6 +74,11 @@ class _Poison:
             return fill_with_poison(new, self.fill) if self.depth else new
 
         return allocate_poisoned
+
+
+def _replace_functions(functions: Mapping[str, Callable[..., Any]]) -> None:
+    for name, function in functions.items():
+        setattr(torch, name, function)
 
 
 _poison = _Poison()

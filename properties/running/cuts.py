@@ -126,7 +126,9 @@ def _order_positions(
         doubtful = doubtful + bad + (wide == 0).all(axis=tuple(range(n, x.ndim)))
     order = map(int, np.argsort(doubtful, axis=None, kind="stable")[:MAX_MEMBERS_TRIED])
     positions = [tuple(map(int, np.unravel_index(i, loop))) for i in order]
-    yield from dict.fromkeys([*([first] if first is not None else []), *positions])
+    if first is not None:
+        yield first
+    yield from (position for position in positions if position != first)
 
 
 def _find_loop_position(

@@ -253,7 +253,7 @@ def test_a_tiny_number_among_moderate_ones_looks_like_memory_never_written() -> 
 
 
 def make_torch_kernels(**functions: Callable[..., Any]) -> Backend:
-    return load("torch").with_ops(name="kernels", dtypes={"float64"}, **functions)
+    return load("torch").with_ops(name="kernels", dtypes={"float64"}, **functions)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("allocate", ["empty_like", "new_empty", "empty_strided"])
@@ -314,7 +314,7 @@ def multiply_that_keeps_a_view_of_x(x: Any, y: Any) -> VJP:
 def test_the_input_that_was_written_to_is_named() -> None:
     def vjp(fn: Any, *inputs: Any) -> Any:  # not the tape, which would notice the write
         value, pulls = multiply_that_keeps_a_view_of_x(*inputs)
-        return value, lambda g: tuple(pull(g) for pull in pulls)  # type: ignore[union-attr]
+        return value, lambda g: tuple(pull(g) for pull in pulls)  # type: ignore[misc,union-attr]
 
     backend = replace(make_backend_of_rules(multiply=multiply_that_keeps_a_view_of_x), vjp=vjp)
     case = Case.of("multiply", "float64", [[2.0, 3], [4, 5]], {}, [1, 1])
