@@ -101,7 +101,7 @@ class RunResults:
 
 
 def _get_sort_key(failure: FailureRecord) -> tuple[int, str]:
-    return len(failure.text), failure.title
+    return len(failure.text) - len(failure.title), failure.title  # how long its title is says nothing
 
 
 def _describe_place(failure: FailureRecord) -> str:
