@@ -73,7 +73,8 @@ class Backend:
         synchronize: waits until the device has done all its work.
         poisoned: a context within which newly allocated memory is full of NaN, so that an element which a
             kernel leaves unwritten cannot pass for the right one left there by an earlier call. By default it
-            does nothing.
+            does nothing. It may take a number to fill with in place of NaN: a NaN that is another number then
+            is told to be of unwritten memory.
         dtypes: which of the `DTYPES` it is verified in.
         known: known deviations from the spec, each with the reason and a link. They are expected to fail, and
             reported once they pass. "pow: second derivatives agree" in place of "pow" excuses one law alone;
@@ -95,7 +96,7 @@ class Backend:
     from_numpy: Callable[[Any], Any]
     to_numpy: Callable[[Any], Any]
     synchronize: Callable[[], None] = _nothing_to_wait_for
-    poisoned: Callable[[], AbstractContextManager[Any]] = nullcontext
+    poisoned: Callable[..., AbstractContextManager[Any]] = nullcontext
     dtypes: Collection[str] = frozenset({"float64", "float32"})
     known: Mapping[str, str] = field(default_factory=dict)
     device: str = "cpu"
@@ -127,6 +128,7 @@ class Backend:
         name: str,
         dtypes: Collection[str] | None = None,
         known: Mapping[str, str] | None = None,
+        nests: bool | None = None,
         **ops: Callable[..., Any],
     ) -> "Backend":
         """Return a backend of just these ops, say hand-written kernels, with this one's arrays and `vjp`.
@@ -136,10 +138,14 @@ class Backend:
             dtypes: the dtypes it is verified in; by default those of this backend.
             known: its known deviations; by default none, since those of the library's ops are not the
                 kernels'.
+            nests: whether the backward passes of its ops can themselves be differentiated; by default as
+                of this backend. False asks for no second derivatives: of kernels that autograd does not see
+                into, or whose backward pass is marked with torch's `once_differentiable`.
             **ops: its ops.
         """
         dtypes = self.dtypes if dtypes is None else dtypes
-        return replace(self, name=name, ops=ops, dtypes=dtypes, known=known or {})
+        nests = self.nests if nests is None else nests
+        return replace(self, name=name, ops=ops, dtypes=dtypes, known=known or {}, nests=nests)
 
 
 def call(op: Op, fn: Callable[..., Any], arrays: Sequence[Any], keywords: Mapping[str, Any]) -> Any:

@@ -18,6 +18,7 @@ import torch.nn.functional as F  # noqa: N812 (the name everyone gives it)
 from gradspec.backends.array_api import ops_from
 from gradspec.backends.backend import Backend, Unavailable
 from gradspec.backends.torch_indexing import getitem
+from gradspec.backends.torch_memory import poison_memory
 from gradspec.reference.axes import fit_axes
 
 # NumPy has no such type, and torch does not know this one: the bits are passed from one to the other.
@@ -48,6 +49,7 @@ def _make_backend(device: str, name: str, synchronize: Callable[[], None]) -> Ba
         from_numpy=lambda x: from_numpy(x, device),
         to_numpy=to_numpy,
         synchronize=synchronize,
+        poisoned=poison_memory,
         dtypes={"float64", "float32", "bfloat16", "float16"},
         known=KNOWN_DEVIATIONS | _find_deviations_of_this_processor(device),
         device=device,

@@ -3,6 +3,7 @@
 An op does not wait for the device, so an error that depends on values is raised at the next `synchronize`.
 """
 
+import math
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -66,15 +67,19 @@ def copy_with_layout(x: Array) -> Array:
     return copy
 
 
-def poison_memory() -> AbstractContextManager[None]:
-    """Fill memory that is allocated within this context with bits of 1: for floats that is NaN."""
+def poison_memory(fill: float = math.nan) -> AbstractContextManager[None]:
+    """Fill memory that is allocated within this context with bits of 1, for floats NaN, or with zeros.
+
+    Args:
+        fill: NaN for bits of 1; any number for zeros.
+    """
     allocate = cupy.cuda.get_allocator()
 
     def malloc(size: int) -> Any:
         memory = allocate(size)
         if size:
             # On the current stream, so before whatever is launched on it next.
-            memory.memset_async(0xFF, size)
+            memory.memset_async(0xFF if math.isnan(fill) else 0, size)
         return memory
 
     return cupy.cuda.using_allocator(malloc)  # type: ignore[no-any-return]

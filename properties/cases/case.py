@@ -151,9 +151,9 @@ class Case:
         arguments["cotangent"] = self.cotangent
         width = max(map(len, arguments))
         lines = [f"in {self.dtype}", *(f"{k:{width}} = {format_briefly(x)}" for k, x in arguments.items())]
-        if self.layouts:
-            lines.append(f"layouts {', '.join(self.layouts)} (of the cotangent last)")
-        return lines
+        names = [*(self.op.argument_name(i) for i in range(len(self.inputs))), "cotangent"]
+        others = [(n, layout) for n, layout in zip(names, self.layouts, strict=False) if layout != "C"]
+        return [*lines, *(f"layout of {name}: {layout}" for name, layout in others)]
 
     def as_json(self) -> dict[str, Any]:
         """Return the case as tools read it: arrays as literals, with their shapes and dtypes."""

@@ -1,6 +1,7 @@
 """Literals: values written as short Python expressions that give exactly the same values."""
 
 import math
+import re
 import warnings
 from functools import lru_cache
 from typing import Any
@@ -32,6 +33,20 @@ def literal(x: Any) -> str:
         return f"np.empty({x.shape}{f', np.{x.dtype}' if x.dtype.kind in 'biu' else ''})"
     nested = _format_nested(x)
     return f"np.array({nested})" if x.dtype.kind in "biu" else nested
+
+
+def format_as_numpy(x: Array) -> str:
+    """Return a NumPy literal of exactly x, with its dtype; of bfloat16 it needs `ml_dtypes`.
+
+    Of an array of more numbers than anybody reads, it is zeros of its shape, with a comment that says so.
+    """
+    x = np.asarray(x)
+    dtype = f"ml_dtypes.{x.dtype}" if x.dtype == "bfloat16" else f"np.{x.dtype}"
+    if x.size > MAX_NUMBERS_SHOWN or not x.size:
+        omitted = f"  # in place of {format_briefly(x)}" if x.size else ""
+        return f"np.zeros({x.shape}, {dtype}){omitted}"
+    numbers = re.sub("inf|nan", r"np.\g<0>", _format_nested(x))
+    return f"np.array({numbers}, {dtype})"
 
 
 def _format_key_part(x: Any) -> str:

@@ -55,7 +55,12 @@ from gradspec.properties.judging.formula_samples import (
     FormulaSamples,
     compute_quietly,
 )
-from gradspec.properties.judging.judgement import Judgement, Verdict, combine_judgements
+from gradspec.properties.judging.judgement import (
+    Judgement,
+    Verdict,
+    WrongElement,
+    combine_judgements,
+)
 from gradspec.reference import OPS, Op
 from gradspec.reference.dispatch import use_forms
 from gradspec.reference.rule import Array
@@ -372,11 +377,13 @@ def _reach_verdict(
         where = _describe_element(what, got, exact, ratio)
         at = np.unravel_index(np.argmax(ratio), ratio.shape)
         off = f"allowed to be off by {float(usually_allowed[at]):.3g}, is off by {float(error[at]):.3g}"
-        return Judgement("disagree", f"{where}, {off}", **{**counts, "informative": True})
+        wrong = _find_wrong_element(what, got, exact, ratio)
+        return Judgement("disagree", f"{where}, {off}", **{**counts, "informative": True}, wrong=wrong)
     if loss > 1:
         where = _describe_element(what, got, exact, losses)
         off = f"off by {loss:.3g} times what the stable formula allows, as a usual one may be"
-        return Judgement("lossy", f"{where}, {off}", loss=loss, **counts)
+        wrong = _find_wrong_element(what, got, exact, losses)
+        return Judgement("lossy", f"{where}, {off}", loss=loss, **counts, wrong=wrong)
     if counts["informative"]:
         return Judgement("agree", **counts)
     if not np.all(decidable):
@@ -388,16 +395,23 @@ def _reach_verdict(
 
 def _describe_element(what: str, got: Array, exact: Array, ratio: Array) -> str:
     """Return in words what the result and the exact number are where the ratio is largest."""
-    at = np.unravel_index(np.argmax(ratio), ratio.shape)
-    place = f" at {tuple(map(int, at))}" if at else ""
-    return f"the {what}{place} is {float(got[at]):.9g}, expected {float(exact[at]):.9g}"
+    wrong = _find_wrong_element(what, got, exact, ratio)
+    return (
+        f"the {what}{f' at {wrong.at}' if wrong.at else ''} is {wrong.got:.9g}, expected {wrong.expected:.9g}"
+    )
+
+
+def _find_wrong_element(what: str, got: Array, exact: Array, ratio: Array) -> WrongElement:
+    """Return the result and the exact number where the ratio is largest."""
+    at = tuple(map(int, np.unravel_index(np.argmax(ratio), ratio.shape)))
+    return WrongElement(what, at, float(got[at]), float(exact[at]))
 
 
 def _judge_equality(what: str, got: Array, exact: Array) -> Judgement:
     wrong = np.argwhere(got != exact)
     if len(wrong):
         at = tuple(map(int, wrong[0]))
-        return Judgement(
-            "disagree", f"the {what} at {at} is {got[at]}, expected {exact[at]}, exactly", worst=np.inf
-        )
+        reason = f"the {what} at {at} is {got[at]}, expected {exact[at]}, exactly"
+        wrong_element = WrongElement(what, at, float(got[at]), float(exact[at]))
+        return Judgement("disagree", reason, worst=np.inf, wrong=wrong_element)
     return Judgement("agree", informative=exact.size > 0, elements=exact.size)

@@ -19,6 +19,23 @@ _WORST_FIRST: tuple[Verdict, ...] = ("disagree", "lossy", "agree", "undecidable"
 
 
 @dataclass(frozen=True)
+class WrongElement:
+    """The element of a result that a disagreement is about.
+
+    Attributes:
+        what: Which result it is of, in words: "value", "gradient of x".
+        at: Where it stands there.
+        got: What it is.
+        expected: What it should be, rounded to a double.
+    """
+
+    what: str
+    at: tuple[int, ...]
+    got: float
+    expected: float
+
+
+@dataclass(frozen=True)
 class Judgement:
     """What the judge says of one case.
 
@@ -33,6 +50,8 @@ class Judgement:
             the allowed distance is as large as they are themselves.
         raised: Whether it disagrees because the backend raised an exception.
         severity: What the violation is, where that is not what its law declares.
+        wrong: Of a result that is wrong, or lossy, the element that is furthest off; None where a reason is
+            not about one.
     """
 
     verdict: Verdict
@@ -44,6 +63,7 @@ class Judgement:
     undecidable_elements: int = 0
     raised: bool = False
     severity: Severity | None = None
+    wrong: WrongElement | None = None
 
 
 def combine_judgements(judgements: list[Judgement]) -> Judgement:

@@ -49,7 +49,7 @@ from gradspec.properties.judging.judge import (
     Judgement,
     combine_judgements,
 )
-from gradspec.properties.judging.judgement import Severity
+from gradspec.properties.judging.judgement import Severity, WrongElement
 from gradspec.reference.rule import Array
 
 SEVERITY: Severity = "edge"
@@ -141,6 +141,7 @@ def _judge_part(
             "disagree",
             f"the {what}{f' at {at}' if at else ''} is {got[at]}, the spec's is {_KIND_NAMES[kinds[at]]}"
             + (_describe_lost_nan(judge.case, float(got[at]), at) if kinds[at] == NAN else ""),
+            wrong=WrongElement(what, at, float(got[at]), float(exact[at])),
         )
     close = agreement & (kinds == FINITE) & (classify(got) == FINITE) & (not _may_lose_numbers(judge))
     return replace(_judge_closeness(judge, what, got, part, close), informative=bool(np.any(agreement)))

@@ -82,8 +82,30 @@ def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
                 break
             raise
         if wrong := _find_wrong_gradient(judge, names, again, gradients):
+            if arrays is inputs:
+                what = _find_guilty_inputs(backend, case, judge, gradients) or what
             return Judgement("disagree", f"after a write to {what} the pullback gives another {wrong}")
     return Judgement("agree", informative=any(map(np.any, gradients)))
+
+
+def _find_guilty_inputs(backend: Backend, case: Case, judge: Judge, expected: list[Array]) -> str:
+    """Return the names of the inputs to each of which alone a write changes a gradient; "" if there are none.
+
+    A write for which the pullback raises is not among them.
+    """
+    names = [case.op.argument_name(i) for i in case.differentiable_inputs]
+    guilty = []
+    for i in range(len(case.inputs)):
+        inputs, g = case.to_backend_arrays(backend)
+        _, pullback = call_backend_vjp(backend, case, inputs)
+        _overwrite(inputs[i])
+        try:
+            again = _take_snapshots(backend, pullback(g))
+        except Exception:
+            continue
+        if _find_wrong_gradient(judge, names, again, expected):
+            guilty.append(case.op.argument_name(i))
+    return " or ".join(guilty)
 
 
 def _judge_op_without_gradient(backend: Backend, case: Case) -> Judgement:

@@ -7,6 +7,8 @@ and the backend, and as a JSON capsule for tools.
 import json
 import platform
 import re
+import shlex
+import shutil
 import site
 import sys
 from collections.abc import Iterable
@@ -97,34 +99,29 @@ class LawViolation(AssertionError):
         return "\n".join([self.title, *(f"  {line}" for line in (*self.case.as_lines(), *reason))])
 
     def as_script(self) -> str:
-        """Return a script that checks the law on the case again and exits with 1 if it is still broken."""
+        """Return a script that shows the case and exits with 1 if the law is still broken on it."""
         expression = self.case.as_python()
-        call, home, limit = "judge_case_repeatedly", "judging.judge_repeatedly", ""
-        if isinstance(self.judgement, CrashOrTimeout):
-            call, home = "judge_case_in_fork", "judging.attempt"
-            limit = f", seconds={self.judgement.time_limit:g}"
         head = [
+            f"# made by {sys.executable} {platform.python_version()}",
             f'"""{_escape_for_docstring(self.title)}.',
             f'{_escape_for_docstring(self.judgement.reason.split(chr(10))[0])}."""',
             *_format_imports(self.backend.source, expression),
             "from gradspec.backends import load",
-            f"from gradspec.properties.{home} import {call}",
             f"from {type(self.case).__module__} import {type(self.case).__name__}",
+            "from gradspec.properties.judging.reproduce import reproduce",
             f"from {self.law.__module__} import {self.law.__name__}",
             "",
         ]
-        tail = [
-            f"judgement = {call}({self.law.__name__}, load({self.backend.source!r}), case{limit})",
-            'print(judgement.verdict, judgement.reason, sep=": ")',
-            f"raise SystemExit(judgement.verdict {self._describe_broken_verdicts()})",
-        ]
-        if len(head) + len(tail) + len(expression.split("\n")) > 19:
+        arguments = [self.law.__name__, f"load({self.backend.source!r})", "case", *self._list_options()]
+        if len(head) + len(expression.split("\n")) + 1 > 19:
             expression = " ".join(line.strip() for line in expression.split("\n"))
-        return "\n".join([*head, f"case = {expression}", *tail, ""])
+        return "\n".join([*head, f"case = {expression}", f"reproduce({', '.join(arguments)})", ""])
 
-    def _describe_broken_verdicts(self) -> str:
-        """Return a comparison with the verdicts by which the law is still broken, as Python code."""
-        return 'in ("disagree", "lossy")' if self.judgement.verdict == "lossy" else '== "disagree"'
+    def _list_options(self) -> list[str]:
+        """Return what `reproduce` must know besides, as Python code."""
+        if isinstance(self.judgement, CrashOrTimeout):
+            return [f"seconds={self.judgement.time_limit:g}"]
+        return ['failing=("disagree", "lossy")'] if self.judgement.verdict == "lossy" else []
 
     def as_capsule(self) -> dict[str, Any]:
         """Return all that is known about the failure, for tools."""
@@ -168,6 +165,19 @@ def combine_violations(violations: Iterable[LawViolation]) -> LawViolation:
             kept.append(violation)
     kept[0].others = tuple(kept[1:])
     return kept[0]
+
+
+def format_command(script: str | Path) -> str:
+    """Return a command that runs a script by the interpreter of this process.
+
+    That is "python" where a shell would find the same one by this name, else its path.
+    """
+    found, own = shutil.which("python"), Path(sys.executable)
+    # Of a virtual environment all interpreters are links to the same file outside of it.
+    is_own = found is not None and Path(found).parent == own.parent and Path(found).samefile(own)
+    folder = Path.cwd()
+    path = own.relative_to(folder) if own.is_relative_to(folder) else own
+    return f"{'python' if is_own else shlex.quote(str(path))} {script}"
 
 
 def _format_imports(source: str, expression: str) -> list[str]:

@@ -14,7 +14,7 @@ from gradspec.backends.backend import Deviation
 from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.judging.severity import SEVERITIES, rank_severity
 from gradspec.properties.running import tables
-from gradspec.properties.running.failure import collect_versions, write_atomically
+from gradspec.properties.running.failure import collect_versions, format_command, write_atomically
 from gradspec.properties.running.tally import PropertyResult, Tally, to_sentence
 
 MAX_FAILURES_IN_FULL = 20  # of further ones only the title and the script are shown
@@ -127,7 +127,12 @@ def _group_as_json(group: list[FailureRecord]) -> dict[str, Any]:
 
 
 def _get_sort_key(failure: FailureRecord) -> tuple[int, float, int, str]:
-    return rank_severity(failure.severity), -failure.loss, len(failure.text), failure.title
+    return (
+        rank_severity(failure.severity),
+        -failure.loss,
+        len(failure.text) - len(failure.title),
+        failure.title,
+    )
 
 
 def _describe_place(failure: FailureRecord) -> str:
@@ -146,7 +151,7 @@ def show_failures(report: RunResults, console: Console) -> None:
             _print(console, _format_severity(severity))
         _print(console, _format_group(group))
     for first, *_ in groups[MAX_FAILURES_IN_FULL:]:
-        _print(console, [Text(first.title, "red"), Text(f"  reproduce: python {first.script}")])
+        _print(console, [Text(first.title, "red"), Text(f"  reproduce: {format_command(first.script)}")])
 
 
 def _format_severity(severity: str) -> Iterator[Text]:
@@ -169,7 +174,7 @@ def _format_group(group: list[FailureRecord]) -> Iterator[Text]:
     if other_targets:
         yield Text(f"  fails likewise: {_join_names(other_targets)}", "dim")
     if first.script:  # none for a property that was not tested
-        yield Text(f"  reproduce: python {first.script}", "bold")
+        yield Text(f"  reproduce: {format_command(first.script)}", "bold")
     yield Text()
 
 
@@ -215,7 +220,7 @@ def _format_listed(report: RunResults) -> Iterator[Text]:
         yield Text.assemble(
             (f"{first.severity}  ", "yellow"),
             (where, "bold"),
-            f": {cases}: {make_printable(first.reason)}; python {first.script}",
+            f": {cases}: {make_printable(first.reason)}; {format_command(first.script)}",
         )
 
 

@@ -8,18 +8,21 @@ import numpy as np
 
 from gradspec.properties.cases.programs import INNER_STEPS, REAL, Program, Step, drop_unused
 from gradspec.properties.drawing.program_builder import ProgramBuilder
-from gradspec.properties.judging.judge import get_spec_backend
+from gradspec.properties.judging.judge import Judgement, get_spec_backend
 from gradspec.properties.laws.programs import differentiate_program
-from gradspec.properties.running.simplify import MAX_SIMPLIFY_TRIES, SIMPLIFY_SECONDS
+from gradspec.properties.running.simplify import MAX_SIMPLIFY_TRIES, SIMPLIFY_SECONDS, fails_alike
 
 
-def simplify_program(program: Program, fails: Callable[[Program], bool]) -> Program:
-    """Return a program of fewer steps or inputs that still fails, found within a bounded number of tries.
+def simplify_program(program: Program, judge: Callable[[Program], Judgement]) -> Program:
+    """Return a program of fewer steps or inputs that fails alike, found within a bounded number of tries.
 
     Args:
         program: The program to simplify.
-        fails: Whether a program fails.
+        judge: Judges a program by the law that it breaks.
     """
+    judgement = judge(program)
+    if judgement.verdict not in ("disagree", "lossy"):  # it failed by chance
+        return program
     end, tries = time.monotonic() + SIMPLIFY_SECONDS, MAX_SIMPLIFY_TRIES
     improved = True
     while improved:
@@ -28,8 +31,9 @@ def simplify_program(program: Program, fails: Callable[[Program], bool]) -> Prog
             tries -= 1
             if tries < 0 or time.monotonic() > end:
                 return program
-            if fails(candidate):
-                program, improved = candidate, True
+            now = judge(candidate)
+            if fails_alike(now, judgement):
+                program, judgement, improved = candidate, now, True
                 break
     return program
 

@@ -11,7 +11,7 @@ fails. So every op under test is a backend under test, restricted to one op.
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,7 @@ from gradspec.properties.judging.attempt import Law, judge_case
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.judging.judgement import Severity
 from gradspec.properties.judging.severity import SEVERITIES, classify_severity, explains
+from gradspec.properties.running.explanations import explain
 from gradspec.properties.running.failure import BackendLabel, LawViolation
 from gradspec.properties.running.profiles import is_thorough
 from gradspec.properties.running.search import FindSimplerCase, Search
@@ -117,8 +118,8 @@ class BackendUnderTest:
             self._keep_to_list(law, case, judgement, severity)
         elif self.search is None or self.search.is_news((severity, judgement.raised)):
             violation = self.make_violation(law, case, judgement)
-            breaks_law = partial(self._breaks_law, violation)
-            find_simpler_case = partial(simplify, case, breaks_law) if simplify else None
+            judge = partial(self._judge_if_alike, violation)
+            find_simpler_case = partial(simplify, case, judge) if simplify else None
             if self.search is None or self.search.pursues(violation, find_simpler_case):
                 self.failure, self.find_simpler_case = violation, find_simpler_case
                 raise violation
@@ -132,14 +133,15 @@ class BackendUnderTest:
         if before is None or severity == "lossy" or len(str(new)) < len(str(before)):
             self.listed[severity] = new
 
-    def _breaks_law(self, violation: LawViolation, case: Any) -> bool:
-        """Return whether a case breaks the law in the same way, or in a more severe one than at the edge.
+    def _judge_if_alike(self, violation: LawViolation, case: Any) -> Judgement:
+        """Judge a simpler case by the law of a violation; it agrees if it breaks the law in another way.
 
-        A wrong number does not become an exception by being simpler, nor the reverse.
+        A wrong number does not become an exception by being simpler, nor the reverse; what is at the edge
+        may become more severe.
         """
         judgement = self._judge_with_new_seed(violation.law, case)
         severity = classify_severity(violation.law, case, judgement)
-        return explains(severity, judgement.raised, *violation.kind)
+        return judgement if explains(severity, judgement.raised, *violation.kind) else Judgement("agree")
 
     def _judge_with_new_seed(self, law: Law, case: Any) -> Judgement:
         """Judge the case with the global random generators in a state of their own.
@@ -158,13 +160,19 @@ class BackendUnderTest:
         return LawViolation(law, tested, case, judgement)
 
     def simplify_failure(self) -> LawViolation | None:
-        """Return the last failure, on the simplest case found that shows it."""
+        """Return the last failure, on the simplest case found that shows it, with what it looks like."""
         if self.failure and self.find_simpler_case:
             law, case = self.failure.law, self.find_simpler_case()
             violation = self.make_violation(law, case, self._judge_with_new_seed(law, case))
             if violation.explains(*self.failure.kind):  # not certain: the backend may be nondeterministic
-                return violation
-        return self.failure
+                return self._explain(violation)
+        return self.failure and self._explain(self.failure)
+
+    def _explain(self, failure: LawViolation) -> LawViolation:
+        """Return the failure with what it looks like below its reason."""
+        lines = [failure.judgement.reason, *explain(failure, self.backend, self.judge_case)]
+        judgement = replace(failure.judgement, reason="\n  ".join(lines))
+        return self.make_violation(failure.law, failure.case, judgement)
 
     def find_deviation(self, test: str) -> Deviation | None:
         """Return the deviation that the backend declares for the property of this test name, None without."""

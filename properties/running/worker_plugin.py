@@ -15,7 +15,7 @@ from gradspec.properties.drawing.hypothesis_internals import drop_report, get_gl
 from gradspec.properties.judging.severity import rank_severity
 from gradspec.properties.running import options, report
 from gradspec.properties.running.budget import Budget
-from gradspec.properties.running.failure import LawViolation
+from gradspec.properties.running.failure import LawViolation, format_command
 from gradspec.properties.running.isolation import IsolatedProcess, Task, UntestedPropertyError
 from gradspec.properties.running.perform_property import extract_settings, perform_property
 from gradspec.properties.running.selection import Selection, get_target, split_shard
@@ -176,7 +176,9 @@ class WorkerPlugin:
         if isinstance(error, LawViolation):
             others = [self._save_violation(item, target, v, "-".join(_name_kind(v))) for v in error.others]
             failures = [self._save_violation(item, target, error), *others]
-            test_report.longrepr = "\n".join(f"{f.text}\n  reproduce: python {f.script}" for f in failures)
+            test_report.longrepr = "\n".join(
+                f"{f.text}\n  reproduce: {format_command(f.script)}" for f in failures
+            )
             return list(map(asdict, failures))
         if isinstance(error, UntestedPropertyError) or type(error) is AssertionError:
             test_report.longrepr = f"{title}: {law_sentence}\n  {error}"

@@ -28,7 +28,8 @@ class PytestRun:
 
 def make_environment() -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST") and k != "CI"}
-    return inherited | {"PYTHONPATH": str(ROOT / "src"), "COLUMNS": "100", "PY_COLORS": "0"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{inherited.get('PATH', '')}"  # as once activated
+    return inherited | {"PATH": path, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "100", "PY_COLORS": "0"}
 
 
 def make_command(*arguments: str, properties: str = "gradspec.properties", seed: int | None = 1) -> list[str]:

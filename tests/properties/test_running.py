@@ -190,4 +190,4 @@ def test_failures_of_one_cause_are_one(capsys: pytest.CaptureFixture[str]) -> No
     show_failures(report, Console(width=100))
     out = capsys.readouterr().out
     assert "fails likewise: op2, op3" in out
-    assert out.count("reproduce: python") == 1
+    assert out.count("reproduce: ") == 1
