@@ -2,9 +2,9 @@
 
     pytest properties/ --backend torch --op layer_norm --dtype float32
 
-It is loaded with `-p gradspec.properties.plugin`. A property is a test that takes one of three arguments:
+It is loaded with `-p gradspec.properties.plugin`. A property is a test that takes one of four arguments:
 `op_under_test`, each op of each backend; `spec_op`, each op of the spec itself; `backend_under_test`, each
-backend as a whole.
+backend as a whole, tried with programs; `adapter_under_test`, what converts arrays and differentiates.
 """
 
 # ruff: noqa: E402 - the thread counts must be set before NumPy and torch are imported

@@ -18,6 +18,9 @@ from gradspec.reference import OPS
 VERDICTS_BY_OPTION = {"wrong": "disagree", "lossy": "lossy"}
 """The verdicts that `--fail-on` may name."""
 
+PROGRAMS = "programs"
+"""What `--op` and reports call a backend as a whole, which is tried with programs and networks."""
+
 DEFAULT_TIME_LIMIT_SECONDS = 60.0  # a first call may compile kernels
 
 
@@ -25,7 +28,7 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("gradspec")
     several = {"action": "append", "default": []}
     group.addoption("--backend", **several, help="a backend by name or module:attribute; repeatable")
-    group.addoption("--op", **several, help="an op of the spec; repeatable")
+    group.addoption("--op", **several, help="an op of the spec, or programs: those and networks; repeatable")
     group.addoption("--dtype", **several, help=f"one of {', '.join(DTYPES)}; repeatable")
     group.addoption("--shard", metavar="I/N", help="the I-th of N parts of the run, by backend and op")
     group.addoption(
@@ -81,7 +84,17 @@ def select_allowed_names(option: str, names: list[str], allowed: Iterable[str]) 
 
 
 def get_selected_ops(config: pytest.Config) -> list[str]:
-    return select_allowed_names("op", config.getoption("op") or [], OPS)
+    """Return the ops to try; none where `--op programs` alone is given."""
+    return [name for name in _select_ops_and_programs(config) if name != PROGRAMS]
+
+
+def selects_programs(config: pytest.Config) -> bool:
+    """Return whether programs and networks are tried: if `--op` names them, or nothing at all."""
+    return PROGRAMS in _select_ops_and_programs(config)
+
+
+def _select_ops_and_programs(config: pytest.Config) -> list[str]:
+    return select_allowed_names("op", config.getoption("op") or [], [*OPS, PROGRAMS])
 
 
 def get_selected_dtypes(config: pytest.Config) -> list[str]:

@@ -12,11 +12,12 @@ from rich.text import Text
 
 from gradspec.backends.backend import Deviation
 from gradspec.properties.judging.error_descriptions import make_printable
+from gradspec.properties.laws.first_contact import ADAPTER
 from gradspec.properties.running import tables
 from gradspec.properties.running.failure import collect_versions, write_atomically
 from gradspec.properties.running.tally import PropertyResult, Tally, to_sentence
 
-MAX_FAILURES_IN_FULL = 20  # of further ones only the title and the script are shown
+MAX_FAILURES_IN_FULL = 20  # of further ones only the title, a line of reason and the script are shown
 
 
 @dataclass
@@ -30,6 +31,7 @@ class FailureRecord:
         signature: What identical failures have in common.
         law: The sentence of the law.
         target_name: The name of the op, or "programs".
+        reason: Why it failed, in one line.
     """
 
     title: str
@@ -38,6 +40,7 @@ class FailureRecord:
     signature: tuple[str, ...]
     law: str
     target_name: str
+    reason: str = ""
 
 
 @dataclass
@@ -48,7 +51,7 @@ class RunResults:
     failures: list[FailureRecord] = field(default_factory=list)
 
     def group_failures(self) -> list[list[FailureRecord]]:
-        """Return groups of identical failures, the smallest of each group and the smallest group first."""
+        """Return groups of failures of one cause: adapters first, and of each the smallest failure first."""
         by_signature: dict[tuple[str, ...], list[FailureRecord]] = defaultdict(list)
         for failure in self.failures:
             by_signature[tuple(failure.signature)].append(failure)
@@ -100,8 +103,8 @@ class RunResults:
         write_atomically(path, json.dumps(self.as_json(**more), indent=2, default=repr) + "\n")
 
 
-def _get_sort_key(failure: FailureRecord) -> tuple[int, str]:
-    return len(failure.text), failure.title
+def _get_sort_key(failure: FailureRecord) -> tuple[bool, int, str]:
+    return failure.target_name != ADAPTER, len(failure.text), failure.title
 
 
 def _describe_place(failure: FailureRecord) -> str:
@@ -114,7 +117,9 @@ def show_failures(report: RunResults, console: Console) -> None:
     for group in groups[:MAX_FAILURES_IN_FULL]:
         _print(console, _format_group(group))
     for first, *_ in groups[MAX_FAILURES_IN_FULL:]:
-        _print(console, [Text(first.title, "red"), Text(f"  reproduce: python {first.script}")])
+        _print(console, [Text(first.title, "red"), Text(f"  {first.reason}")])
+        if first.script:
+            _print(console, [Text(f"  reproduce: python {first.script}")])
 
 
 def _format_group(group: list[FailureRecord]) -> Iterator[Text]:
