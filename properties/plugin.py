@@ -17,10 +17,20 @@ import pytest
 
 from gradspec.properties.running import options, profiles
 from gradspec.properties.running.controller_plugin import ControllerPlugin
+from gradspec.properties.running.list_laws import format_laws
 from gradspec.properties.running.worker_plugin import WorkerPlugin
 
 profiles.register_profiles()
 pytest_addoption = options.add_options
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Print the laws and be done, if that is what is asked for."""
+    if not config.getoption("laws"):
+        return None
+    print(format_laws())
+    return 0
 
 
 @pytest.hookimpl(tryfirst=True)  # before Hypothesis looks for the profile

@@ -15,7 +15,7 @@ from gradspec.properties.running.targets import BackendUnderTest
 def test_arrays_and_gradients_pass_the_adapter(
     adapter_under_test: BackendUnderTest, data: st.DataObject
 ) -> None:
-    """Its own fault: from numpy makes int64 int32."""
+    """Its own fault: labels of int64 become int32."""
     subjects = data.draw(st.just(SUBJECTS))
     for dtype in adapter_under_test.dtypes:
         for subject in subjects:

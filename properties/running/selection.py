@@ -48,7 +48,9 @@ class Selection:
 
     def summarize(self) -> dict[str, Any]:
         """Return what the report needs to know, in plain values that can be sent to another process."""
-        known = {b.name: dict(b.known) for _, b in self.available_backends}
+        known = {
+            b.name: {d.declaration: d.why for d in b.deviations} for _, b in self.available_backends
+        }  # without entries for other versions than those installed
         return {"unavailable": self.unavailable, "not_offered": self.not_offered, "known": known}
 
     def iterate_backends_under_test(self) -> Iterator[BackendUnderTest]:

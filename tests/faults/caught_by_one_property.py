@@ -176,7 +176,7 @@ def subtracting_in_place_ignores_alpha(self: Tensor, other: Any, *, alpha: Any =
     return self._write(self.data - unwrap(other), other)
 
 
-def from_numpy_makes_int64_int32() -> Backend:
+def labels_of_int64_become_int32() -> Backend:
     """As JAX does by default, without a word."""
     spec = planted_backends.SPEC_BACKEND
 
@@ -270,8 +270,8 @@ FAULT_CAUGHT_ONLY_BY: dict[str, Fault] = {
     ADAPTER_PROPERTY: Fault(
         "cross_entropy",
         KIND_OWN,
-        spell_out_name(from_numpy_makes_int64_int32),
-        from_numpy_makes_int64_int32,
+        spell_out_name(labels_of_int64_become_int32),
+        labels_of_int64_become_int32,
         ADAPTER_PROPERTY,
     ),
     TENSOR_PROPERTY: _make_spec_fault(
