@@ -37,7 +37,8 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "property(when): whether the property applies to a target, as a predicate; always, if absent",
+        "property(when, margin): when: whether the property applies to a target, as a predicate, always if "
+        "absent; margin: whether it says how near its cases came to what is allowed",
     )
     options.check_options(config)
     run = WorkerPlugin(config)

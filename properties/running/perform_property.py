@@ -77,7 +77,14 @@ def perform_property(
         raise _choose_violation(target, error, known is not None) from None
     finally:
         set_settings(function, before)
+    if measures_margin(function):
+        target.measure_margin()
     target.require_informative_cases()
+
+
+def measures_margin(function: Callable[..., Any]) -> bool:
+    """Return whether a property is marked to say how near its cases came to what is allowed."""
+    return any(mark.kwargs.get("margin") for mark in getattr(function, "pytestmark", ()))
 
 
 def _repeat_until(end: float, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:

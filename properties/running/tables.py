@@ -18,7 +18,9 @@ OUTCOME_MARKS = {
 
 CELL_HEADING = "  cases  info  worst"
 COLUMN_GAP = "   "
-LEGEND = "info: share of cases that could have shown an error; worst: largest error, 1 is what is allowed"
+LEGEND = (
+    "info: share of cases that could have shown an error; worst: error of the nearest cases, 1 is allowed"
+)
 
 
 def find_worst_outcome(entries: Iterable[PropertyResult]) -> str:
@@ -126,11 +128,13 @@ def _format_cell(entries: list[PropertyResult]) -> Text:
         return Text(" " * (len(CELL_HEADING) + 2))
     total = sum((e.tally for e in entries), Tally())
     share = f"{total.informative / total.judged:.0%}" if total.judged else "-"
-    numbers = f"{total.judged:>8,}  {share:>4}  {_format_number(total.worst):>5}"
+    numbers = f"{total.judged:>8,}  {share:>4}  {_format_number(total.largest_error):>5}"
     return Text.assemble(OUTCOME_MARKS[find_worst_outcome(entries)], numbers)
 
 
-def _format_number(x: float) -> str:
+def _format_number(x: float | None) -> str:
+    if x is None:
+        return "-"
     return f"{x:.2f}" if x < 100 else "inf" if x == float("inf") else f"{x:.0e}".replace("e+", "e")
 
 

@@ -15,7 +15,8 @@ class Tally:
         judged: How many were judged.
         informative: How many of these could have shown an error.
         undecidable: How many of these nothing could be said about.
-        worst: The largest error, where 1 is the largest allowed.
+        worst: The largest error, where 1 is the largest allowed, by as much of the noise as was measured.
+        margin: The same by all of the noise, of the cases that came nearest to 1; None if not measured.
         lossy: How many were lossy: as right as a usual formula of the op, but not as the stable one.
         loss: The largest error of a lossy case, where 1 is the largest that the stable formula allows.
         loss_example: What was said of that case.
@@ -32,6 +33,12 @@ class Tally:
     loss_example: str = ""
     elements: int = 0
     undecidable_elements: int = 0
+    margin: float | None = None
+
+    @property
+    def largest_error(self) -> float | None:
+        """The margin; or what is more than is allowed, for which all of the noise has been measured."""
+        return self.worst if self.worst > 1 else self.margin
 
     def add(self, judgement: Judgement) -> None:
         self.judged += 1
@@ -57,6 +64,7 @@ class Tally:
             larger_loss.loss_example,
             self.elements + other.elements,
             self.undecidable_elements + other.undecidable_elements,
+            max((m for m in (self.margin, other.margin) if m is not None), default=None),
         )
 
 

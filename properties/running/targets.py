@@ -27,6 +27,7 @@ from gradspec.properties.cases.sizes import MAX_ELEMENTS
 from gradspec.properties.drawing.strategies import cases
 from gradspec.properties.judging.attempt import Law, judge_case
 from gradspec.properties.judging.judge import Judgement
+from gradspec.properties.judging.noise_stages import measure_noise_fully
 from gradspec.properties.running.failure import BackendLabel, LawViolation
 from gradspec.properties.running.profiles import is_thorough
 from gradspec.properties.running.simplify import simplify_case
@@ -46,6 +47,10 @@ MIN_INFORMATIVE_SHARE = 0.1
 
 MIN_CASES = 100
 """With fewer cases it passes: they come from a handful of examples, which may be uninformative by chance."""
+
+
+NEAREST_CASES = 2
+"""So many cases of a property, those that came nearest to what is allowed, are judged by all of the noise."""
 
 
 @dataclass(kw_only=True, repr=False)
@@ -76,6 +81,7 @@ class BackendUnderTest:
     judge_case: Callable[[Law, Backend, Any], Judgement] = judge_case
     failing_verdicts: frozenset[str] = ALWAYS_FAILING_VERDICTS
     _check_count: int = field(default=0, init=False)
+    _nearest_cases: list[tuple[float, Law, Any]] = field(default_factory=list, init=False)
 
     def __repr__(self) -> str:
         return f"{self.name}-{self.backend.name}"
@@ -99,6 +105,9 @@ class BackendUnderTest:
     def _check_law(self, law: Law, case: Any, simplify: Callable[..., Any] | None = None) -> None:
         judgement = self._judge_with_new_seed(law, case)
         self.tally.add(judgement)
+        if 0 < judgement.worst <= 1:
+            nearest = [*self._nearest_cases, (judgement.worst, law, case)]
+            self._nearest_cases = sorted(nearest, key=lambda near: -near[0])[:NEAREST_CASES]
         if judgement.verdict in self.failing_verdicts:
             self.failure = self.make_violation(law, case, judgement)
             breaks_law = partial(self._breaks_law, law)
@@ -118,6 +127,20 @@ class BackendUnderTest:
         random.seed(self._check_count)
         np.random.seed(self._check_count)  # noqa: NPY002 - it is the backend that may use it
         return self.judge_case(law, self.backend, case)
+
+    def measure_margin(self) -> None:
+        """Judge the cases that came nearest to what is allowed once more, by all of the noise.
+
+        The noise only grows: a case that was further off than the margin so far cannot widen it.
+        """
+        margin = 0.0
+        with measure_noise_fully():
+            for worst, law, case in self._nearest_cases:
+                if worst > margin:
+                    # A backend that is wrong at random may be so now.
+                    margin = max(margin, min(worst, self._judge_with_new_seed(law, case).worst))
+        self.tally.margin = margin if self.tally.margin is None else max(margin, self.tally.margin)
+        self._nearest_cases = []
 
     def make_violation(self, law: Law, case: Any, judgement: Judgement) -> LawViolation:
         """Return the violation that a failing judgement stands for."""

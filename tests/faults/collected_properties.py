@@ -34,7 +34,7 @@ def applies_to(name: str, under_test: BackendUnderTest, argument: str) -> bool:
     test = properties()[name]
     marks = [mark for mark in getattr(test, "pytestmark", ()) if mark.name == "property"]
     return argument in inspect.signature(test).parameters and all(
-        mark.kwargs["when"](under_test) for mark in marks
+        mark.kwargs["when"](under_test) for mark in marks if "when" in mark.kwargs
     )
 
 
