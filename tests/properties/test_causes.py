@@ -215,4 +215,5 @@ def test_one_refusal_under_many_ops_is_one_entry(tmp_path: Path) -> None:
 def test_one_wrong_gradient_under_many_laws_is_one_entry(tmp_path: Path) -> None:
     run = run_backend(tmp_path, "wrong_tanh", "--op=tanh")
     (entry,) = read_entries(run)
-    assert entry.count(";") >= 2, entry  # of laws that are broken likewise
+    assert "breaks likewise: " in entry
+    assert entry.count(";") >= 1, entry  # of laws that are broken likewise
