@@ -68,10 +68,11 @@ class Deviation:
         """Return whether the installed version of a library is among those named in an entry of `known`."""
         try:
             requirement = Requirement(versions.removesuffix(")"))
-            installed = version(requirement.name)
         except InvalidRequirement as error:
             complaint = str(error).split("\n")[0]
             raise ValueError(f"`known` names {where!r}, whose versions are malformed: {complaint}") from None
+        try:
+            installed = version(requirement.name)
         except PackageNotFoundError:
             raise ValueError(f"`known` names {where!r}, and {requirement.name} is not installed") from None
         if not requirement.specifier or requirement.marker or not versions.endswith(")"):

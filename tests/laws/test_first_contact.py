@@ -27,12 +27,9 @@ Vjp = Callable[..., Any]
 
 def judge_adapter(backend: Backend, dtype: str = "float64") -> tuple[FirstContact, Judgement]:
     """Return the first contact that fails, or else the last one, with its judgement."""
-    for subject in SUBJECTS:
-        contact = FirstContact(dtype, subject)
-        judgement = judge_case(arrays_and_gradients_pass_the_adapter, backend, contact)
-        if judgement.verdict == "disagree":
-            break
-    return contact, judgement
+    contacts = [FirstContact(dtype, subject) for subject in SUBJECTS]
+    judged = [(c, judge_case(arrays_and_gradients_pass_the_adapter, backend, c)) for c in contacts]
+    return next((pair for pair in judged if pair[1].verdict == "disagree"), judged[-1])
 
 
 # from_numpy and to_numpy
@@ -75,7 +72,7 @@ def read_memory_in_order(x: Array) -> Array:
 
 
 def read_forwards(x: Array) -> Array:
-    return np.flip(x, [i for i, s in enumerate(x.strides) if s < 0]) if has_negative_strides(x) else x
+    return np.flip(x, tuple(i for i, s in enumerate(x.strides) if s < 0)) if has_negative_strides(x) else x
 
 
 def read_beyond_what_is_expanded(x: Array) -> Array:
@@ -108,7 +105,7 @@ def refuse_what_is_empty(x: Array) -> Array:
     return x
 
 
-WRONG_CONVERSIONS = {
+WRONG_CONVERSIONS: dict[Callable[[Array], Array], str] = {
     narrow_to_float32: "from_numpy, or to_numpy, turns float64 into float32",
     pass_through_float32: "from_numpy, or to_numpy, turns a float64 array from",
     make_labels_int32: "from_numpy, or to_numpy, turns int64 into int32",
