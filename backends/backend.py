@@ -5,8 +5,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
 
 from gradspec.reference import OPS, Op
 
@@ -28,6 +31,7 @@ class Deviation:
         law: the one law that the op breaks, as a sentence; "" for all laws.
         dtypes: the names of the dtypes in which it does; empty for all dtypes.
         why: the reason, with a link.
+        is_of_this_version: whether the installed version of a library is one that the entry is about.
     """
 
     declaration: str
@@ -35,6 +39,7 @@ class Deviation:
     law: str
     dtypes: frozenset[str]
     why: str
+    is_of_this_version: bool = True
 
     def excuses(self, dtype: str) -> bool:
         """Return whether a failure in this dtype is expected."""
@@ -42,10 +47,37 @@ class Deviation:
 
     @classmethod
     def parse(cls, where: str, why: str) -> "Deviation":
-        """Parse an entry of `Backend.known`: "op", "op: law", or either with "op[dtype, dtype]"."""
+        """Parse an entry of `Backend.known`.
+
+        Args:
+            where: "op" or "op: law", either with "op[dtype, dtype]", and before the colon with the versions
+                of a library that it is about, as in "op (torch>=2.10,<2.13): law".
+            why: the reason.
+
+        Raises:
+            ValueError: for versions that cannot be understood, or of a library that is not installed.
+        """
         target, _, law = where.partition(": ")
-        op, *dtypes = re.findall(r"[^\[\],\s]+", target) or [""]
-        return cls(where, op, law, frozenset(dtypes), why)
+        ops_and_dtypes, is_versioned, versions = target.partition("(")
+        op, *dtypes = re.findall(r"[^\[\],\s]+", ops_and_dtypes) or [""]
+        fits = not is_versioned or cls._fits_installed_version(where, versions)
+        return cls(where, op, law, frozenset(dtypes), why, fits)
+
+    @staticmethod
+    def _fits_installed_version(where: str, versions: str) -> bool:
+        """Return whether the installed version of a library is among those named in an entry of `known`."""
+        try:
+            requirement = Requirement(versions.removesuffix(")"))
+        except InvalidRequirement as error:
+            complaint = str(error).split("\n")[0]
+            raise ValueError(f"`known` names {where!r}, whose versions are malformed: {complaint}") from None
+        try:
+            installed = version(requirement.name)
+        except PackageNotFoundError:
+            raise ValueError(f"`known` names {where!r}, and {requirement.name} is not installed") from None
+        if not requirement.specifier or requirement.marker or not versions.endswith(")"):
+            raise ValueError(f"`known` names {where!r}; expected a library and versions, as in (jax<0.13)")
+        return requirement.specifier.contains(installed, prereleases=True)
 
 
 def _nothing_to_wait_for() -> None:
@@ -78,7 +110,9 @@ class Backend:
         dtypes: which of the `DTYPES` it is verified in.
         known: known deviations from the spec, each with the reason and a link. They are expected to fail, and
             reported once they pass. "pow: second derivatives agree" in place of "pow" excuses one law alone;
-            "exp[bfloat16]" or "exp[bfloat16]: value agrees" excuses some dtypes alone.
+            "exp[bfloat16]" or "exp[bfloat16]: value agrees" excuses some dtypes alone. Where the library has
+            versions that are right, "exp (torch>=2.10,<2.13)" is an entry for these alone, and with others
+            as if it were not there.
         device: where its arrays live.
         nests: whether `vjp` may be called within the fn of another `vjp`, which gives second derivatives:
             with respect to the inputs of both and to the cotangent of the inner one. The inner fn may close
@@ -87,7 +121,7 @@ class Backend:
     Raises:
         TypeError: for one string where a collection of names belongs.
         ValueError: for an op or dtype that does not exist, and for an entry of `known` whose op or dtype is
-            not among the backend's.
+            not among the backend's, or whose versions are malformed or of no installed library.
     """
 
     name: str
@@ -105,8 +139,9 @@ class Backend:
     def __post_init__(self) -> None:
         backend = f"backend {self.name!r}"
         _check_names(backend, "the spec has no op {}", self.ops, OPS)
-        known_ops = [d.op for d in self.deviations]
-        known_dtypes = [name for d in self.deviations for name in sorted(d.dtypes)]
+        declared = [Deviation.parse(where, why) for where, why in self.known.items()]
+        known_ops = [d.op for d in declared]
+        known_dtypes = [name for d in declared for name in sorted(d.dtypes)]
         _check_names(backend, "`known` names op {}, which is not in `ops`", known_ops, self.ops)
         _check_names(backend, "`known` names dtype {}, which is not in `dtypes`", known_dtypes, self.dtypes)
         _check_names(backend, "there is no dtype {}", self.dtypes, DTYPES)
@@ -119,8 +154,9 @@ class Backend:
 
     @property
     def deviations(self) -> list[Deviation]:
-        """The entries of `known`, parsed."""
-        return [Deviation.parse(where, why) for where, why in self.known.items()]
+        """The entries of `known`, parsed, without those of versions that are not installed."""
+        declared = (Deviation.parse(where, why) for where, why in self.known.items())
+        return [deviation for deviation in declared if deviation.is_of_this_version]
 
     def with_ops(
         self,

@@ -2,9 +2,9 @@
 
     pytest properties/ --backend torch --op layer_norm --dtype float32
 
-It is loaded with `-p gradspec.properties.plugin`. A property is a test that takes one of three arguments:
+It is loaded with `-p gradspec.properties.plugin`. A property is a test that takes one of four arguments:
 `op_under_test`, each op of each backend; `spec_op`, each op of the spec itself; `backend_under_test`, each
-backend as a whole.
+backend as a whole, tried with programs; `adapter_under_test`, what converts arrays and differentiates.
 """
 
 # ruff: noqa: E402 - the thread counts must be set before NumPy and torch are imported
@@ -17,17 +17,28 @@ import pytest
 
 from gradspec.properties.running import options, profiles
 from gradspec.properties.running.controller_plugin import ControllerPlugin
+from gradspec.properties.running.list_laws import format_laws
 from gradspec.properties.running.worker_plugin import WorkerPlugin
 
 profiles.register_profiles()
 pytest_addoption = options.add_options
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    """Print the laws and be done, if that is what is asked for."""
+    if not config.getoption("laws"):
+        return None
+    print(format_laws())
+    return 0
+
+
 @pytest.hookimpl(tryfirst=True)  # before Hypothesis looks for the profile
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "property(when): whether the property applies to a target, as a predicate; always, if absent",
+        "property(when, margin): when: whether the property applies to a target, as a predicate, always if "
+        "absent; margin: whether it says how near its cases came to what is allowed",
     )
     options.check_options(config)
     run = WorkerPlugin(config)

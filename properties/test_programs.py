@@ -11,7 +11,7 @@ from gradspec.properties.laws.programs import every_gradient_of_a_program_agrees
 from gradspec.properties.running.targets import BackendUnderTest
 
 
-@pytest.mark.property(when=lambda s: classify_ops(list_program_ops(s.backend)).of_several)
+@pytest.mark.property(when=lambda s: classify_ops(list_program_ops(s.backend)).of_several, margin=True)
 @given(data=st.data())
 def test_every_gradient_of_a_program_agrees(
     backend_under_test: BackendUnderTest, data: st.DataObject

@@ -1,5 +1,6 @@
 """Is the value right, in calls that leave keywords to their defaults?"""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ def cases_without_defaults(op_under_test: OpUnderTest) -> st.SearchStrategy[list
     return strategy.map(lambda cases: [case.without_defaults for case in cases])
 
 
+@pytest.mark.property(margin=True)
 @given(data=st.data())
 def test_value_agrees(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: var corrects by 1 unless told otherwise."""

@@ -10,7 +10,8 @@ distance counts. A result may be off by
 element by element, with one factor for all ops, dtypes and backends. The noise is measured only as far as a
 verdict needs it: the ulp alone decides most cases, the plain run or a few copies most others, many copies
 the rest, so that a noise that is small by luck never fails a right result. What agrees sooner is within what
-would be allowed later, since the noise only grows.
+would be allowed later, since the noise only grows. How near right results come to what is allowed, only all
+copies tell: `measure_noise_fully` has them all looked at.
 
 An example, the variance of (1000, 1001, 1001) in float32:
 
@@ -61,6 +62,7 @@ from gradspec.properties.judging.judgement import (
     WrongElement,
     combine_judgements,
 )
+from gradspec.properties.judging.noise_stages import is_noise_measured_fully, list_stages
 from gradspec.reference import OPS, Op
 from gradspec.reference.dispatch import use_forms
 from gradspec.reference.rule import Array
@@ -177,13 +179,13 @@ class ComputationJudge(Generic[T]):
                 return uncertain_sides * ALLOWED_FACTOR * (noise + unit)
 
             allowed = allow(0)
-            for copies in (0, *JITTERED_COPY_COUNTS) if self.rounds else ():
-                if np.all((error <= allowed) | ~decidable):
+            is_staged = not is_noise_measured_fully()
+            for copies in list_stages(JITTERED_COPY_COUNTS) if self.rounds else ():
+                if is_staged and np.all((error <= allowed) | ~decidable):
                     break
                 outside = decidable & (error > allowed)
-                if copies == max(JITTERED_COPY_COUNTS) and np.all(
-                    (error > CLEARLY_LOSSY * allowed) | ~outside
-                ):
+                is_last = is_staged and copies == max(JITTERED_COPY_COUNTS)
+                if is_last and np.all((error > CLEARLY_LOSSY * allowed) | ~outside):
                     # More copies of the first formula would not reach so far.
                     wide = self._measure_usually_allowed(part, error, outside, allowed, allow)
                     if not np.any(outside & (error > wide)):
@@ -226,7 +228,7 @@ class ComputationJudge(Generic[T]):
         """
         exact = part(self.exact)
         for samples in self.usual_samples:
-            for copies in (0, *JITTERED_COPY_COUNTS):
+            for copies in list_stages(JITTERED_COPY_COUNTS):
                 noise = samples.measure_noise(part, exact, copies)
                 lost = samples.relative_underflow_error * np.abs(exact)
                 allowed = np.fmax(allowed, allow(np.where(np.isfinite(noise), noise, 0) + lost))

@@ -28,6 +28,7 @@ from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.judging.judgement import Severity
 from gradspec.properties.judging.severity import classify_severity, explains, rank_severity
+from gradspec.properties.running.causes import identify_cause
 
 __all__ = ["BackendLabel", "Law", "LawViolation", "ReprCase", "ReproducibleCase"]
 
@@ -87,12 +88,8 @@ class LawViolation(AssertionError):
 
     @property
     def signature(self) -> tuple[str, ...]:
-        """What identical failures have in common: where it raised, else the op and which result is wrong."""
-        first_line, *other_lines = self.judgement.reason.split("\n")
-        frames = [line for line in other_lines if line.startswith("  at ")]
-        if frames:  # the same line of the backend fails every op alike
-            return self.backend.source, first_line, frames[-1]
-        return self.backend.source, self.case.target_name, re.split(r" at \(| is | has ", first_line)[0]
+        """What failures of the same cause have in common."""
+        return identify_cause(self.backend.source, self.case.target_name, self.judgement.reason)
 
     def as_text(self) -> str:
         reason = self.judgement.reason.split("\n")

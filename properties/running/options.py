@@ -13,8 +13,12 @@ from gradspec.backends import Backend, Unavailable, load, load_all
 from gradspec.backends.backend import DTYPES, suggest_nearest
 from gradspec.properties.judging.error_descriptions import describe_exception, make_printable
 from gradspec.properties.judging.severity import SEVERITIES
+from gradspec.properties.running.list_laws import FOLDER, read_property_sentences
 from gradspec.properties.running.profiles import PROFILES
 from gradspec.reference import OPS
+
+PROGRAMS = "programs"
+"""What `--op` and reports call a backend as a whole, which is tried with programs and networks."""
 
 DEFAULT_TIME_LIMIT_SECONDS = 60.0  # a first call may compile kernels
 
@@ -23,7 +27,7 @@ def add_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("gradspec")
     several = {"action": "append", "default": []}
     group.addoption("--backend", **several, help="a backend by name or module:attribute; repeatable")
-    group.addoption("--op", **several, help="an op of the spec; repeatable")
+    group.addoption("--op", **several, help="an op of the spec, or programs: those and networks; repeatable")
     group.addoption("--dtype", **several, help=f"one of {', '.join(DTYPES)}; repeatable")
     group.addoption("--shard", metavar="I/N", help="the I-th of N parts of the run, by backend and op")
     group.addoption(
@@ -31,6 +35,11 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="TIME",
         help="repeat with fresh examples for this long, e.g. 90s, 10m or 1h30m; most of it goes to the "
         "properties with the fewest informative cases in this and earlier runs",
+    )
+    group.addoption(
+        "--laws",
+        action="store_true",
+        help="print what each law asks, does not see, and alone catches; then exit",
     )
     group.addoption("--matrix", metavar="FILE", help="write the results of the run as JSON")
     group.addoption(
@@ -79,7 +88,17 @@ def select_allowed_names(option: str, names: list[str], allowed: Iterable[str]) 
 
 
 def get_selected_ops(config: pytest.Config) -> list[str]:
-    return select_allowed_names("op", config.getoption("op") or [], OPS)
+    """Return the ops to try; none where `--op programs` alone is given."""
+    return [name for name in _select_ops_and_programs(config) if name != PROGRAMS]
+
+
+def selects_programs(config: pytest.Config) -> bool:
+    """Return whether programs and networks are tried: if `--op` names them, or nothing at all."""
+    return PROGRAMS in _select_ops_and_programs(config)
+
+
+def _select_ops_and_programs(config: pytest.Config) -> list[str]:
+    return select_allowed_names("op", config.getoption("op") or [], [*OPS, PROGRAMS])
 
 
 def get_selected_dtypes(config: pytest.Config) -> list[str]:
@@ -90,18 +109,57 @@ def load_selected_backends(config: pytest.Config) -> dict[str, Backend | Unavail
     """Return the backends that `--backend` names, or else all, with those that cannot run here.
 
     Raises:
-        pytest.UsageError: A backend that the option names cannot be loaded.
+        pytest.UsageError: A backend that the option names cannot be loaded, or names a law that does not
+            exist.
     """
+    laws = list_laws(config)
     names: list[str] = config.getoption("backend") or []
     here = str(config.invocation_params.dir)
     if any(":" in name for name in names) and here not in sys.path:
         sys.path.insert(0, here)  # as `python -m pytest` does
-    return {name: _load_backend(name) for name in names} if names else load_all()
+    if names:
+        return {name: _load_backend(name, laws) for name in names}
+    return {name: _check_offered_backend(name, backend, laws) for name, backend in load_all().items()}
 
 
-def _load_backend(name: str) -> Backend:
+def list_laws(config: pytest.Config) -> list[str]:
+    """Return the laws that `known` may name: those of gradspec's properties, and of those of this run."""
+    given = (Path(config.invocation_params.dir, arg.split("::")[0]) for arg in config.args)
+    files = [f for path in (FOLDER, *given) for f in (path.glob("test_*.py") if path.is_dir() else [path])]
+    return [law for f in files if f.is_file() and f.suffix == ".py" for law in read_property_sentences(f)]
+
+
+def check_known_laws(backend: Backend, laws: list[str]) -> None:
+    """Check that every law that a backend declares to break exists.
+
+    Raises:
+        ValueError: One does not.
+    """
+    for known in backend.deviations:
+        if known.law and known.law not in laws:
+            nearest = suggest_nearest(known.law, set(laws))
+            raise ValueError(
+                f"backend {backend.name!r}: `known` names law {known.law!r}, which does not exist; {nearest}"
+            )
+
+
+def _check_offered_backend(
+    name: str, backend: Backend | Unavailable, laws: list[str]
+) -> Backend | Unavailable:
+    """Return a backend that nobody asked for by name; a broken one must not hide the others."""
     try:
-        return load(name)
+        if isinstance(backend, Backend):
+            check_known_laws(backend, laws)
+    except ValueError as error:
+        return Unavailable(f"{name}: {error}")
+    return backend
+
+
+def _load_backend(name: str, laws: list[str]) -> Backend:
+    try:
+        backend = load(name)
+        check_known_laws(backend, laws)
+        return backend
     except (Unavailable, ValueError, TypeError) as error:
         raise pytest.UsageError(make_printable(f"--backend: {' '.join(str(error).split())}")) from error
     except (Exception, SystemExit) as error:  # raised by the backend's own module

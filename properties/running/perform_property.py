@@ -81,6 +81,8 @@ def perform_property(
     finally:
         set_settings(function, before)
         target.search = None
+    if measures_margin(function):
+        target.measure_margin()
     target.require_informative_cases()
 
 
@@ -115,6 +117,11 @@ def _find_violations(
         target.failure, target.find_simpler_case = violation, find_simpler_case
         search.found.append(target.simplify_failure() or violation)
     return search.found
+
+
+def measures_margin(function: Callable[..., Any]) -> bool:
+    """Return whether a property is marked to say how near its cases came to what is allowed."""
+    return any(mark.kwargs.get("margin") for mark in getattr(function, "pytestmark", ()))
 
 
 def _repeat_until(end: float, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:

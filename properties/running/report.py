@@ -13,11 +13,12 @@ from rich.text import Text
 from gradspec.backends.backend import Deviation
 from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.judging.severity import SEVERITIES, rank_severity
+from gradspec.properties.laws.first_contact import ADAPTER
 from gradspec.properties.running import tables
 from gradspec.properties.running.failure import collect_versions, format_command, write_atomically
 from gradspec.properties.running.tally import PropertyResult, Tally, to_sentence
 
-MAX_FAILURES_IN_FULL = 20  # of further ones only the title and the script are shown
+MAX_FAILURES_IN_FULL = 20  # of further ones only the title, a line of reason and the script are shown
 
 
 @dataclass
@@ -34,7 +35,7 @@ class FailureRecord:
         severity: What it does to a user; "" for a property that was not tested.
         backend: The name of the backend.
         loss: How many times as far off as the stable formula allows, if it is lossy.
-        reason: The first line of what the law says of it.
+        reason: Why it failed, in one line.
     """
 
     title: str
@@ -64,7 +65,7 @@ class RunResults:
     listed: list[FailureRecord] = field(default_factory=list)
 
     def group_failures(self) -> list[list[FailureRecord]]:
-        """Return groups of identical failures: the worst first, then the smallest, of each and of all."""
+        """Return groups of failures of one cause: adapters first, then the worst, then the smallest."""
         by_signature: dict[tuple[str, ...], list[FailureRecord]] = defaultdict(list)
         for failure in self.failures:
             by_signature[tuple(failure.signature)].append(failure)
@@ -126,8 +127,9 @@ def _group_as_json(group: list[FailureRecord]) -> dict[str, Any]:
     return {**asdict(first), "same": same, "signature": list(first.signature)}
 
 
-def _get_sort_key(failure: FailureRecord) -> tuple[int, float, int, str]:
+def _get_sort_key(failure: FailureRecord) -> tuple[bool, int, float, int, str]:
     return (
+        failure.target_name != ADAPTER,
         rank_severity(failure.severity),
         -failure.loss,
         len(failure.text) - len(failure.title),
@@ -151,7 +153,9 @@ def show_failures(report: RunResults, console: Console) -> None:
             _print(console, _format_severity(severity))
         _print(console, _format_group(group))
     for first, *_ in groups[MAX_FAILURES_IN_FULL:]:
-        _print(console, [Text(first.title, "red"), Text(f"  reproduce: {format_command(first.script)}")])
+        _print(console, [Text(first.title, "red"), Text(f"  {first.reason}")])
+        if first.script:
+            _print(console, [Text(f"  reproduce: {format_command(first.script)}")])
 
 
 def _format_severity(severity: str) -> Iterator[Text]:

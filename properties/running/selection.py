@@ -1,6 +1,6 @@
 """The selection of a run: which ops of which backends, which of them suit a property, and which shard."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from gradspec.backends import Backend, Unavailable, load
+from gradspec.properties.laws.first_contact import ADAPTER
 from gradspec.properties.running import options
 from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
 from gradspec.reference import OPS
 
-TARGET_FIXTURES = {"op_under_test", "spec_op", "backend_under_test"}
+TARGET_FIXTURES = {"op_under_test", "spec_op", "backend_under_test", "adapter_under_test"}
 
 
 class Selection:
@@ -47,13 +48,25 @@ class Selection:
 
     def summarize(self) -> dict[str, Any]:
         """Return what the report needs to know, in plain values that can be sent to another process."""
-        known = {b.name: dict(b.known) for _, b in self.available_backends}
+        known = {
+            b.name: {d.declaration: d.why for d in b.deviations} for _, b in self.available_backends
+        }  # without entries for other versions than those installed
         return {"unavailable": self.unavailable, "not_offered": self.not_offered, "known": known}
 
     def iterate_backends_under_test(self) -> Iterator[BackendUnderTest]:
+        """Yield the backends whose programs are tried."""
+        if options.selects_programs(self.config):
+            yield from self._iterate_whole_backends(options.PROGRAMS)
+
+    def iterate_adapters_under_test(self) -> Iterator[BackendUnderTest]:
+        """Yield the backends whose adapters are tried: all, since whatever is tried goes through them."""
+        yield from self._iterate_whole_backends(ADAPTER)
+
+    def _iterate_whole_backends(self, name: str) -> Iterator[BackendUnderTest]:
         for source, backend in self.available_backends:
             if dtypes := [d for d in options.get_selected_dtypes(self.config) if d in backend.dtypes]:
                 yield BackendUnderTest(
+                    name=name,
                     backend=backend,
                     source=source,
                     dtypes=dtypes,
@@ -61,7 +74,7 @@ class Selection:
                 )
 
     def iterate_ops_under_test(self) -> Iterator[OpUnderTest]:
-        for whole in self.iterate_backends_under_test():
+        for whole in self._iterate_whole_backends(options.PROGRAMS):
             for name in options.get_selected_ops(self.config):
                 if name in whole.backend.ops:
                     yield OpUnderTest(
@@ -86,9 +99,14 @@ class Selection:
             "op_under_test": self.iterate_ops_under_test,
             "spec_op": self.iterate_spec_ops,
             "backend_under_test": self.iterate_backends_under_test,
+            "adapter_under_test": self.iterate_adapters_under_test,
         }
         for argument in TARGET_FIXTURES & {*metafunc.fixturenames}:
-            targets = [target for target in candidates[argument]() if _property_applies(metafunc, target)]
+            targets = [
+                target
+                for target in candidates[argument]()
+                if does_property_apply(metafunc.definition.iter_markers, target)
+            ]
             metafunc.parametrize(argument, [pytest.param(target, id=repr(target)) for target in targets])
 
     def drop_items_without_target(self, items: list[pytest.Item]) -> list[pytest.Item]:
@@ -134,5 +152,8 @@ def _get_shard_key(item: pytest.Item) -> tuple[str, str]:
     return (target.backend.name, target.name) if target else ("", item.nodeid)
 
 
-def _property_applies(metafunc: pytest.Metafunc, target: BackendUnderTest) -> bool:
-    return all(mark.kwargs["when"](target) for mark in metafunc.definition.iter_markers("property"))
+def does_property_apply(
+    iterate_markers: Callable[[str], Iterable[pytest.Mark]], target: BackendUnderTest
+) -> bool:
+    """Return whether a property applies to a target, given what yields the markers of the property."""
+    return all(mark.kwargs["when"](target) for mark in iterate_markers("property") if "when" in mark.kwargs)

@@ -25,7 +25,9 @@ SEVERITY_MARKS = {"wrong": "✗", "raises": "↯", "edge": "◇", "unsafe": "▲
 
 CELL_HEADING = "  cases  info  worst"
 COLUMN_GAP = "   "
-LEGEND = "info: share of cases that could have shown an error; worst: largest error, 1 is what is allowed"
+LEGEND = (
+    "info: share of cases that could have shown an error; worst: error of the nearest cases, 1 is allowed"
+)
 
 
 def find_worst_outcome(entries: Iterable[PropertyResult]) -> tuple[str, str]:
@@ -124,7 +126,7 @@ def _format_cell(entries: list[PropertyResult]) -> Text:
         return Text(" " * (len(CELL_HEADING) + 2))
     total = sum((e.tally for e in entries), Tally())
     share = f"{total.informative / total.judged:.0%}" if total.judged else "-"
-    numbers = f"{total.judged:>8,}  {share:>4}  {_format_number(total.worst):>5}"
+    numbers = f"{total.judged:>8,}  {share:>4}  {_format_number(total.largest_error):>5}"
     outcome, severity = find_worst_outcome(entries)
     mark, style = OUTCOMES[outcome]
     if outcome in ("failed", "listed"):
@@ -132,7 +134,9 @@ def _format_cell(entries: list[PropertyResult]) -> Text:
     return Text.assemble((mark, style), numbers)
 
 
-def _format_number(x: float) -> str:
+def _format_number(x: float | None) -> str:
+    if x is None:
+        return "-"
     return f"{x:.2f}" if x < 100 else "inf" if x == float("inf") else f"{x:.0e}".replace("e+", "e")
 
 

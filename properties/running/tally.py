@@ -16,7 +16,8 @@ class Tally:
         judged: How many were judged.
         informative: How many of these could have shown an error.
         undecidable: How many of these nothing could be said about.
-        worst: The largest error, where 1 is the largest allowed.
+        worst: The largest error, where 1 is the largest allowed, by as much of the noise as was measured.
+        margin: The same by all of the noise, of the cases that came nearest to 1; None if not measured.
         lossy: How many were lossy: as right as a usual formula of the op, but not as the stable one.
         loss: The largest error of a lossy case, where 1 is the largest that the stable formula allows.
         loss_example: What was said of that case.
@@ -35,6 +36,12 @@ class Tally:
     elements: int = 0
     undecidable_elements: int = 0
     violations: dict[str, int] = field(default_factory=dict)
+    margin: float | None = None
+
+    @property
+    def largest_error(self) -> float | None:
+        """The margin; or what is more than is allowed, for which all of the noise has been measured."""
+        return self.worst if self.worst > 1 else self.margin
 
     def add(self, judgement: Judgement, severity: str | None = None) -> None:
         """Count a judgement.
@@ -69,6 +76,7 @@ class Tally:
             self.elements + other.elements,
             self.undecidable_elements + other.undecidable_elements,
             dict(Counter(self.violations) + Counter(other.violations)),
+            max((m for m in (self.margin, other.margin) if m is not None), default=None),
         )
 
 

@@ -28,6 +28,7 @@ from gradspec.properties.drawing.strategies import cases
 from gradspec.properties.judging.attempt import Law, judge_case
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.judging.judgement import Severity
+from gradspec.properties.judging.noise_stages import measure_noise_fully
 from gradspec.properties.judging.severity import SEVERITIES, classify_severity, explains
 from gradspec.properties.running.explanations import explain
 from gradspec.properties.running.failure import BackendLabel, LawViolation
@@ -51,6 +52,10 @@ MIN_INFORMATIVE_SHARE = 0.1
 
 MIN_CASES = 100
 """With fewer cases it passes: they come from a handful of examples, which may be uninformative by chance."""
+
+
+NEAREST_CASES = 2
+"""So many cases of a property, those that came nearest to what is allowed, are judged by all of the noise."""
 
 
 @dataclass(kw_only=True, repr=False)
@@ -88,6 +93,7 @@ class BackendUnderTest:
     search: Search | None = None
     announce: Callable[[LawViolation], None] = lambda _: None
     _check_count: int = field(default=0, init=False)
+    _nearest_cases: list[tuple[float, Law, Any]] = field(default_factory=list, init=False)
 
     def __repr__(self) -> str:
         return f"{self.name}-{self.backend.name}"
@@ -112,6 +118,9 @@ class BackendUnderTest:
         judgement = self._judge_with_new_seed(law, case)
         severity = classify_severity(law, case, judgement)
         self.tally.add(judgement, severity)
+        if 0 < judgement.worst <= 1:
+            nearest = [*self._nearest_cases, (judgement.worst, law, case)]
+            self._nearest_cases = sorted(nearest, key=lambda near: -near[0])[:NEAREST_CASES]
         if severity is None:
             return
         if severity not in self.failing_severities and not (self.search and self.search.any_severity):
@@ -153,6 +162,20 @@ class BackendUnderTest:
         random.seed(self._check_count)
         np.random.seed(self._check_count)  # noqa: NPY002 - it is the backend that may use it
         return self.judge_case(law, self.backend, case)
+
+    def measure_margin(self) -> None:
+        """Judge the cases that came nearest to what is allowed once more, by all of the noise.
+
+        The noise only grows: a case that was further off than the margin so far cannot widen it.
+        """
+        margin = 0.0
+        with measure_noise_fully():
+            for worst, law, case in self._nearest_cases:
+                if worst > margin:
+                    # A backend that is wrong at random may be so now.
+                    margin = max(margin, min(worst, self._judge_with_new_seed(law, case).worst))
+        self.tally.margin = margin if self.tally.margin is None else max(margin, self.tally.margin)
+        self._nearest_cases = []
 
     def make_violation(self, law: Law, case: Any, judgement: Judgement) -> LawViolation:
         """Return the violation that a failing judgement stands for."""

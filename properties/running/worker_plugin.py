@@ -16,6 +16,7 @@ from gradspec.properties.judging.severity import rank_severity
 from gradspec.properties.running import options, report
 from gradspec.properties.running.budget import Budget
 from gradspec.properties.running.failure import LawViolation, format_command
+from gradspec.properties.running.first_contact import FirstContacts
 from gradspec.properties.running.isolation import IsolatedProcess, Task, UntestedPropertyError
 from gradspec.properties.running.perform_property import extract_settings, perform_property
 from gradspec.properties.running.selection import Selection, get_target, split_shard
@@ -33,6 +34,7 @@ class WorkerPlugin:
         self.selection = Selection(config)
         self.isolated_process = IsolatedProcess(options.get_time_limit(config))
         self.budget: Budget | None = None
+        self.first_contacts = FirstContacts(self._perform_adapter_item)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         self.selection.parametrize(metafunc)
@@ -43,6 +45,7 @@ class WorkerPlugin:
         before = [*items]
         yield
         self.selection.note_whole_run(before, items)
+        self.first_contacts.sort(items)
         items[:], others = split_shard(items, *options.parse_shard(self.config))
         self.config.hook.pytest_deselected(items=others)
         if seconds := options.parse_budget(self.config):
@@ -67,11 +70,13 @@ class WorkerPlugin:
         if target is None or not is_hypothesis_test(pyfuncitem.obj):
             return None
         known = target.find_deviation(pyfuncitem.originalname)
+        dtypes = self.first_contacts.list_dtypes_to_try(pyfuncitem, target)
         try:
-            self._perform_item(pyfuncitem, target)
+            with target.restrict_dtypes(dtypes):
+                self._perform_item(pyfuncitem, target)
         except LawViolation as violation:
             if not (known and known.excuses(violation.case.dtype)):
-                raise
+                raise self.first_contacts.explain(violation) from None
         else:
             return True
         # Outside of the handler, so that pytest finds no traceback of the failure to print.
@@ -84,6 +89,21 @@ class WorkerPlugin:
             if name in item.funcargs
         }
         seconds = self.budget.allot_seconds(item.nodeid) if self.budget else None
+        self._perform(item, target, arguments, seconds)
+
+    def _perform_adapter_item(self, item: pytest.Function, target: BackendUnderTest) -> None:
+        """Try the property of an adapter on a target of its own, for no result but an exception."""
+        (argument,) = (name for name, param in item.callspec.params.items() if param is get_target(item))
+        self._perform(item, target, {argument: target}, None)
+
+    def _perform(
+        self,
+        item: pytest.Function,
+        target: BackendUnderTest,
+        arguments: dict[str, Any],
+        seconds: float | None,
+    ) -> None:
+        """Try a property with these arguments, among them the target, for so many seconds."""
         # Under CI the examples depend on this key: it names no folder, unlike the node id, which depends on
         # where pytest is started and, under xdist, on how items are distributed.
         key = f"{item.path.name}::{item.function.__qualname__}[{item.callspec.id}]"
@@ -183,7 +203,11 @@ class WorkerPlugin:
         if isinstance(error, UntestedPropertyError) or type(error) is AssertionError:
             test_report.longrepr = f"{title}: {law_sentence}\n  {error}"
         text = f"{title}: {law_sentence}\n  " + str(test_report.longrepr).split("\n", 1)[-1].strip()
-        return [asdict(report.FailureRecord(title, text, "", (item.nodeid,), law_sentence, target.name, ""))]
+        reason = text.split("\n")[1].strip()
+        record = report.FailureRecord(
+            title, text, "", (item.nodeid,), law_sentence, target.name, "", reason=reason
+        )
+        return [asdict(record)]
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if (output := getattr(session.config, "workeroutput", None)) is not None:  # under xdist

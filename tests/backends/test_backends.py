@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from gradspec.backends import Backend, Unavailable, call, load, load_all, loading, ops_from
+from gradspec.backends.backend import Deviation
 from gradspec.backends.torch import from_numpy, to_numpy
 from gradspec.reference import OPS, Op
 from gradspec.reference.calls import SmallestChoices
@@ -292,6 +293,51 @@ def test_a_backend_needs_little() -> None:
 def test_errors_name_what_is_near(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=r"^[^\n]+$") as error:
         make_backend(**changes)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("where", "parts"),
+    [
+        ("exp", ("exp", set(), "")),
+        ("exp: value agrees", ("exp", set(), "value agrees")),
+        ("exp[float16, bfloat16]: value agrees", ("exp", {"float16", "bfloat16"}, "value agrees")),
+        ("exp (numpy>=2)", ("exp", set(), "")),
+        ("exp[float16] (numpy>=2.0,<100): value agrees", ("exp", {"float16"}, "value agrees")),
+        ("exp(numpy != 1.9)", ("exp", set(), "")),
+        ("exp: a law (that has brackets)", ("exp", set(), "a law (that has brackets)")),
+    ],
+)
+def test_an_entry_of_known_is_parsed(where: str, parts: tuple[str, set[str], str]) -> None:
+    deviation = Deviation.parse(where, "why")
+    assert (deviation.op, set(deviation.dtypes), deviation.law) == parts
+    assert deviation.is_of_this_version
+
+
+@pytest.mark.parametrize("versions", ["numpy<2", "numpy>=100", "numpy==1.*", "numpy>=2,<2"])
+def test_an_entry_of_other_versions_is_as_if_it_were_not_there(versions: str) -> None:
+    known = {f"log ({versions})": "fixed since", "log[float32]": "still there"}
+    assert [d.declaration for d in make_backend(known=known).deviations] == ["log[float32]"]
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("log (jaxx<2)", "`known` names 'log (jaxx<2)', and jaxx is not installed"),
+        ("log (numpy=<2)", "`known` names 'log (numpy=<2)', whose versions are malformed: "),
+        ("log (<2)", "malformed"),
+        ("log ()", "malformed"),
+        ("log (numpy)", "expected a library and versions, as in (jax<0.13)"),
+        ("log (numpy<2", "expected a library and versions"),
+        ("log (numpy<2; python_version<'3')", "expected a library and versions"),
+        ("log (numpy<2)[float32]", "malformed"),
+        ("logg (numpy<2)", "`known` names op 'logg', which is not in `ops`"),
+        ("log[float23] (numpy<2)", "`known` names dtype 'float23', which is not in `dtypes`"),
+    ],
+)
+def test_what_an_entry_says_of_versions_is_checked(where: str, message: str) -> None:
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as error:
+        make_backend(known={where: "why"})
     assert message in str(error.value)
 
 

@@ -67,7 +67,8 @@ def list_trials(backend: str, op: str) -> Iterator[Trial]:
 def load_under_test(name: str, op: str) -> dict[str, BackendUnderTest]:
     """Return what the properties are tried on, by the name of the argument that they take it as.
 
-    A variant is tried as a whole backend too, if programs or networks are made of its op.
+    A variant is tried as a whole backend too, if programs or networks are made of its op, and always with
+    its adapter; that of an unmodified backend is tried once, with programs.
     """
     backend = load_backend_or_variant(name)
     if op in OPS and op not in backend.ops:
@@ -75,6 +76,8 @@ def load_under_test(name: str, op: str) -> dict[str, BackendUnderTest]:
     under_test = detection.make_under_test(op, backend, OPS[op] if name == "numpy" and op in OPS else None)
     if op in OPS and not (name in right_variants() and is_in_programs(op)):
         del under_test["backend_under_test"]
+    if op in OPS and name not in right_variants():
+        del under_test["adapter_under_test"]
     return under_test
 
 

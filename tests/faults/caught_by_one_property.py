@@ -15,6 +15,7 @@ from gradspec.reference import OPS, Tensor, Variable, record
 from gradspec.reference.dispatch import unwrap
 from tests.faults import planted_backends
 from tests.faults.fault import (
+    ADAPTER_PROPERTY,
     BAD_INPUT_PROPERTY,
     BATCHES_PROPERTY,
     CONSTANTS_PROPERTY,
@@ -177,6 +178,16 @@ def subtracting_in_place_ignores_alpha(self: Tensor, other: Any, *, alpha: Any =
     return self._write(self.data - unwrap(other), other)
 
 
+def labels_of_int64_become_int32() -> Backend:
+    """As JAX does by default, without a word."""
+    spec = planted_backends.SPEC_BACKEND
+
+    def from_numpy(x: Array) -> Array:
+        return x.astype(np.int32) if x.dtype == np.int64 else x
+
+    return replace(spec, name="faulty", from_numpy=from_numpy)
+
+
 def _make_rule_fault(op: str, rule: Any, likely: str, nests: bool = False) -> Fault:
     """Return the fault of a wrong rule."""
     plant = partial(planted_backends.plant_rule, op, rule, nests=nests)
@@ -256,6 +267,13 @@ FAULT_CAUGHT_ONLY_BY: dict[str, Fault] = {
     ),
     STABILITY_PROPERTY: _make_spec_fault(
         "tanh", tanh_takes_its_gradient_from_its_value, STABILITY_PROPERTY, "numpy", _spoil_tanh
+    ),
+    ADAPTER_PROPERTY: Fault(
+        "cross_entropy",
+        KIND_OWN,
+        spell_out_name(labels_of_int64_become_int32),
+        labels_of_int64_become_int32,
+        ADAPTER_PROPERTY,
     ),
     TENSOR_PROPERTY: _make_spec_fault(
         "subtract", subtracting_in_place_ignores_alpha, TENSOR_PROPERTY, "torch", _spoil_sub_

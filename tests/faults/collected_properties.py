@@ -29,12 +29,12 @@ def properties() -> dict[str, Property]:
 def applies_to(name: str, under_test: BackendUnderTest, argument: str) -> bool:
     """Whether the property takes this argument and applies to what is under test.
 
-    The argument is "op_under_test", "spec_op" or "backend_under_test".
+    The argument is "op_under_test", "spec_op", "backend_under_test" or "adapter_under_test".
     """
     test = properties()[name]
     marks = [mark for mark in getattr(test, "pytestmark", ()) if mark.name == "property"]
     return argument in inspect.signature(test).parameters and all(
-        mark.kwargs["when"](under_test) for mark in marks
+        mark.kwargs["when"](under_test) for mark in marks if "when" in mark.kwargs
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from gradspec.backends import Backend
 from gradspec.properties.cases.program_ops import classify_ops
+from gradspec.properties.laws.first_contact import ADAPTER
 from gradspec.properties.laws.training import NETWORK_OPS
 from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
@@ -35,7 +36,8 @@ def make_under_test(op: str, backend: Backend, spec: Any = None) -> dict[str, Ba
     """Return what the properties are tried on, by the name of the argument that they take it as."""
     dtypes = [d for d in DTYPES_WIDEST_FIRST if d in backend.dtypes]
     whole = BackendUnderTest(backend=backend, dtypes=dtypes)
-    under_test: dict[str, BackendUnderTest] = {"backend_under_test": whole}
+    adapter = BackendUnderTest(name=ADAPTER, backend=backend, dtypes=dtypes)
+    under_test: dict[str, BackendUnderTest] = {"backend_under_test": whole, "adapter_under_test": adapter}
     if op in OPS:
         under_test["op_under_test"] = OpUnderTest(name=op, op=spec or OPS[op], backend=backend, dtypes=dtypes)
     if spec:
@@ -77,6 +79,8 @@ def detect_fault(fault: Fault, seed: int, without: Iterable[str] = ()) -> Detect
     """Run the properties on a fault, the likely one first, until one fails; None if all pass."""
     under_test = make_under_test(fault.op, fault.plant(), fault.spec)
     is_bare = under_test["backend_under_test"].backend.name == BARE_ENGINE
+    if is_bare:
+        del under_test["adapter_under_test"]
     if is_bare or (fault.op in OPS and not is_in_programs(fault.op)):
         del under_test["backend_under_test"]
     order = sorted(list_applicable_properties(under_test, without), key=lambda pair: pair[0] != fault.likely)

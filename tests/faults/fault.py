@@ -38,6 +38,7 @@ DEPTH_PROPERTY = "test_a_chain_of_any_length_is_differentiated"
 TRAINING_PROPERTY = "test_a_network_learns_as_the_spec_does"
 SPEC_PROPERTY = "test_spec_agrees_with_numerical_differentiation"
 STABILITY_PROPERTY = "test_spec_is_as_stable_as_its_function"
+ADAPTER_PROPERTY = "test_arrays_and_gradients_pass_the_adapter"
 TENSOR_PROPERTY = "test_program_text_observes_the_same"
 
 

@@ -31,16 +31,73 @@ from tests.helpers.pytest_runs import copy_one_property, run_properties
         ("--shard=5/4", "ERROR: --shard 5/4: expected I/N with 1 <= I <= N, e.g. 2/4"),
         ("--budget=soon", "ERROR: --budget soon: expected a time above 0, e.g. 90s, 10m or 1h30m"),
         ("--time-limit=0", "ERROR: --time-limit 0: expected a number of seconds above 0"),
+        ("--op=program", "ERROR: --op program: no such op; did you mean 'programs'"),
         ("--backend=broken:backend", "ERROR: --backend broken:backend raised ZeroDivisionError"),
+        (
+            "--backend=no_law:backend",
+            "`known` names law 'valu agrees', which does not exist; did you mean 'value agrees'",
+        ),
+        ("--backend=no_library:backend", "`known` names 'exp (jaxx<2)', and jaxx is not installed"),
     ],
 )
 def test_what_does_not_exist_is_named_in_a_line(option: str, line: str, tmp_path: Path) -> None:
-    (tmp_path / "broken.py").write_text("backend = 1 / 0", encoding="utf-8")
+    sources = {"broken": "backend = 1 / 0"} | {
+        name: f"from dataclasses import replace\nfrom gradspec.backends import load\n"
+        f"backend = replace(load('numpy'), name='mine', known={{{where!r}: 'why'}})"
+        for name, where in (("no_law", "exp: valu agrees"), ("no_library", "exp (jaxx<2)"))
+    }
+    for name, source in sources.items():
+        (tmp_path / f"{name}.py").write_text(source, encoding="utf-8")
     run = run_properties(tmp_path, option, "--collect-only")
     assert run.status == 4
     assert line in run.output
     assert "Traceback" not in run.output
     assert len(run.output.split()) < 40
+
+
+@pytest.mark.rotating
+@pytest.mark.parametrize(
+    ("names", "found", "missing"),
+    [
+        (("programs",), ("[programs-torch]", "[adapter-torch]"), ("[tanh-torch]", "[exp-torch]", "-spec]")),
+        (("tanh",), ("[tanh-torch]", "[adapter-torch]"), ("[programs-torch", "[exp-torch]")),
+        (("programs", "tanh"), ("[tanh-torch]", "[programs-torch]"), ("[exp-torch]",)),
+        ((), ("[tanh-torch]", "[programs-torch]", "[adapter-torch]", "[exp-torch]"), ()),
+    ],
+)
+def test_programs_are_tried_by_name_or_with_everything(
+    names: tuple[str, ...], found: tuple[str, ...], missing: tuple[str, ...], tmp_path: Path
+) -> None:
+    run = run_properties(tmp_path, "--backend=torch", "--collect-only", "-q", *(f"--op={n}" for n in names))
+    assert run.status == 0
+    assert [place for place in found if place not in run.output] == []
+    assert [place for place in missing if place in run.output] == []
+
+
+def test_the_adapter_is_tried_first(tmp_path: Path) -> None:
+    run = run_properties(tmp_path, "--backend=numpy", "--op=exp", "--collect-only", "-q")
+    assert "test_arrays_and_gradients_pass_the_adapter[adapter-numpy]" in run.output.split("\n")[0]
+
+
+LAW_OF_ONES_OWN_SOURCE = """
+from dataclasses import replace
+from hypothesis import given, strategies as st
+from gradspec.backends import load
+from gradspec.properties.laws.value import value_agrees
+
+backend = replace(load("numpy"), name="mine", known={"exp: my law holds": "it does not"})
+
+@given(data=st.data())
+def test_my_law_holds(op_under_test, data):
+    op_under_test.check_law_on_cases(value_agrees, data)
+"""
+
+
+def test_a_law_of_ones_own_may_be_known(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text(LAW_OF_ONES_OWN_SOURCE, encoding="utf-8")
+    options = ("--backend=test_mine:backend", "--op=exp", "--collect-only", "-q")
+    assert run_properties(tmp_path, *options, properties="test_mine.py").status == 0
+    assert run_properties(tmp_path, *options).status == 4  # without it there is no such law
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("90", 90), ("10m", 600), ("1h30m", 5400)])
@@ -135,6 +192,43 @@ def test_a_deviation_declared_in_one_dtype_excuses_no_other(
     source = f"WRONG_IN = {wrong_in.split()}\n{KNOWN_IN_FLOAT32_SOURCE}"
     (tmp_path / "mine.py").write_text(source, encoding="utf-8")
     options = ("--backend=mine:backend", "--no-isolate", f"--hypothesis-profile={profile}")
+    run = run_properties(tmp_path, *options, properties=copy_one_property(tmp_path))
+    assert run.status == status
+    assert text in run.output
+
+
+KNOWN_IN_VERSIONS_SOURCE = """
+from dataclasses import replace
+from gradspec.backends import load
+
+right = load("numpy")
+
+
+def make(where):
+    ops = {"tanh": lambda x: 1.5 * right.ops["tanh"](x), "exp": right.ops["exp"]}
+    return replace(right, name="mine", ops=ops, known={where: "a bug"})
+
+
+tanh_of_old, tanh_of_new = make("tanh (numpy<2)"), make("tanh (numpy>=2): value agrees")
+exp_of_old, exp_of_new = make("exp (numpy<2)"), make("exp (numpy>=2)")
+"""
+
+
+@pytest.mark.rotating
+@pytest.mark.parametrize(
+    ("backend", "op", "status", "text"),
+    [
+        ("tanh_of_old", "tanh", 1, "tanh on mine (cpu) breaks a law: value agrees"),
+        ("tanh_of_new", "tanh", 0, "1 xfailed"),
+        ("exp_of_old", "exp", 0, "1 passed"),  # where the entry does not exist it cannot be stale
+        ("exp_of_new", "exp", 1, "mine: exp (numpy>=2) is declared to deviate (a bug)"),
+    ],
+)
+def test_a_deviation_of_some_versions_is_one_where_these_are_installed(
+    tmp_path: Path, backend: str, op: str, status: int, text: str
+) -> None:
+    (tmp_path / "mine.py").write_text(KNOWN_IN_VERSIONS_SOURCE, encoding="utf-8")
+    options = (f"--backend=mine:{backend}", f"--op={op}", "--no-isolate", "--hypothesis-profile=default")
     run = run_properties(tmp_path, *options, properties=copy_one_property(tmp_path))
     assert run.status == status
     assert text in run.output

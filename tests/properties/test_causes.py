@@ -1,0 +1,226 @@
+"""One cause is one entry: the same exception, the same wrong result of an op, a wall that all ops meet."""
+
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from gradspec.properties.running.causes import identify_cause
+from gradspec.properties.running.report import (
+    MAX_FAILURES_IN_FULL,
+    FailureRecord,
+    RunResults,
+    show_failures,
+)
+from tests.helpers.pytest_runs import PytestRun, run_properties
+
+WRONG_GRADIENT = (
+    "the gradient of x is 0.25, expected 0.5, allowed to be off by 3e-15, is off by 0.25",
+    "the gradient of x at (0, 1) is 0.25, expected 0.5, allowed to be off by 3e-15, is off by 0.25",
+    "the gradient of x of the batch at (3,) is 1.0, expected 2.0, allowed to be off by 3e-15, is off by 1",
+    "the gradient of x at (0,) is 3.0, the sum over the members of the batch is 6.0, allowed to be off by 1",
+    "with y constant, the gradient of x at (0,) is 1, expected 2, allowed to be off by 3e-15, is off by 1",
+    "the gradient of x for the cotangent scaled up at (0,) is 1, expected 2, allowed to be off by 1e-9",
+    "a cotangent of zero gives a gradient of x of [0.25 0.5]",
+    "the gradient of x at (0,) is nan, the spec's is infinite",
+    "the gradient of x has shape (2,), expected (1, 2)",
+    "the gradients of x sum to 3; on the sides of the kink they sum to 1",
+)
+"""What the laws say of a gradient that is wrong in one way."""
+
+MINE = "\n  at mine.py:7 in multiply: return [d for d in x.tape.pull(g)]"
+
+ALIKE = {
+    "a wrong gradient": [("exp", reason) for reason in WRONG_GRADIENT],
+    "a wrong value": [
+        ("exp", "the value at (0,) is 1, expected 2, allowed to be off by 1e-9, is off by 1"),
+        ("exp", "the value of the batch at (3,) is 1, expected 2, allowed to be off by 1e-9, is off by 1"),
+        ("exp", "the value, which is unchanged by a shift, at (0,) is 1, expected 2"),
+    ],
+    "an exception of any op": [
+        ("exp", f"raised ValueError: cannot pull (2, 3) to (3,){MINE}"),
+        ("multiply", f"raised ValueError: cannot pull () to (1,){MINE}"),
+        ("programs", f"raised ValueError: cannot pull (4,) to (1, 4){MINE}\n  but not when tried again"),
+        ("adapter", f"the adapter: vjp: the pullback raised ValueError: cannot pull (2,) to (3,){MINE}"),
+    ],
+    "gradients that are not as many": [
+        ("exp", "raised TypeError: the pullback returned None (NoneType) and not 1 gradients"),
+        ("multiply", "raised TypeError: the pullback returned None (NoneType) and not 2 gradients"),
+        ("adapter", "the adapter: vjp: the pullback returned None (NoneType) and not 2 gradients"),
+    ],
+    "results of another class": [
+        ("exp", "raised TypeError: [1.0, 2.0] (list) is no array of mine"),
+        ("multiply", "raised TypeError: [] (list) is no array of mine: no attribute shape"),
+    ],
+    "what changes in numbers alone": [
+        ("exp", "x was changed from [0.5, 1.0] to [2.5, 1.0]"),
+        ("exp", "x was changed from [1] to [2]"),
+    ],
+}
+
+APART = {
+    "results": [
+        "the value at (0,) is 1, expected 2",
+        WRONG_GRADIENT[0],
+        "the gradient of y is 1, expected 2",
+    ],
+    "a dtype and a number": [WRONG_GRADIENT[0], "the gradient of x has dtype float32, not float64"],
+    "first and second derivatives": [
+        WRONG_GRADIENT[0],
+        "the derivative by x of the gradient of x at (0,) is 1, expected 2",
+        "the derivative by cotangent of the gradient of x at (0,) is 1, expected 2",
+    ],
+    "a gradient that is wrong, changes, or is shared": [
+        WRONG_GRADIENT[0],
+        "a second run gives another gradient of x",
+        "the gradients of x and y share memory",
+    ],
+    "messages": [f"raised TypeError: no attribute 'a'{MINE}", f"raised TypeError: no attribute 'b'{MINE}"],
+    "places": [f"raised ValueError: no{MINE}", f"raised ValueError: no{MINE.replace(':7', ':9')}"],
+    "classes": [f"raised ValueError: no{MINE}", f"raised TypeError: no{MINE}"],
+}
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_what_one_edit_would_mend_is_one_cause(name: str) -> None:
+    assert len({identify_cause("mine:backend", target, reason) for target, reason in ALIKE[name]}) == 1
+
+
+@pytest.mark.parametrize("name", APART)
+def test_what_has_another_cause_stays_apart(name: str) -> None:
+    reasons = APART[name]
+    assert len({identify_cause("mine:backend", "exp", reason) for reason in reasons}) == len(reasons)
+
+
+def test_the_same_wrong_result_of_two_ops_or_backends_has_two_causes() -> None:
+    places = [("mine", "exp"), ("mine", "log"), ("other", "exp")]
+    assert len({identify_cause(*place, WRONG_GRADIENT[0]) for place in places}) == 3
+
+
+# The report
+
+
+def make_failure(i: int, target_name: str = "", cause: str = "") -> FailureRecord:
+    title = f"op{i:02} on mine (cpu) breaks a law: value agrees"
+    reason = f"the value is {i}, expected 0"
+    signature = (cause or f"op{i}",)
+    text = f"{title}\n  in float64\n  {reason}"
+    return FailureRecord(
+        title, text, f"f{i}.py", signature, "value agrees", target_name or f"op{i}", reason=reason
+    )
+
+
+def test_every_failure_says_why_however_many_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    count = MAX_FAILURES_IN_FULL + 3
+    show_failures(RunResults([], [make_failure(i) for i in range(count)]), Console(width=100))
+    lines = capsys.readouterr().out.splitlines()
+    for i in range(count):
+        assert any(line.strip() == f"the value is {i}, expected 0" for line in lines), i
+        assert any("  reproduce: " in line and line.endswith(f"f{i}.py") for line in lines), i
+    assert sum("in float64" in line for line in lines) == MAX_FAILURES_IN_FULL
+
+
+def test_an_adapter_is_told_before_all_that_fails_with_it() -> None:
+    failures = [make_failure(1, cause="wall"), make_failure(22, "adapter", "wall"), make_failure(3)]
+    groups = RunResults([], failures).group_failures()
+    assert [[f.target_name for f in group] for group in groups] == [["adapter", "op1"], ["op3"]]
+
+
+# Whole runs
+
+BACKENDS_SOURCE = """
+from dataclasses import replace
+import numpy as np
+from gradspec.backends import load
+
+right = load("numpy")
+
+
+def make(name, **changes):
+    ops = {name: right.ops[name] for name in ("tanh", "exp", "multiply", "layer_norm")}
+    return replace(right, name=name, **{"ops": ops, "nests": False, **changes})
+
+
+def narrow(x):
+    return x.astype(np.float32) if x.dtype == np.float64 else x
+
+
+def refuse_negative_strides(x):
+    if any(stride < 0 for stride in x.strides):
+        raise ValueError(f"negative strides: {x.strides}")
+    return x
+
+
+def wrong_vjp(fn, *inputs):
+    value, pullback = right.vjp(fn, *inputs)
+    return value, lambda g: [np.asarray(1.5 * d) for d in pullback(g)]
+
+
+narrowing = make("narrowing", from_numpy=narrow)
+refusing = make("refusing", from_numpy=refuse_negative_strides)
+wrong_tanh = make("wrong_tanh", ops={"tanh": right.ops["tanh"]}, vjp=wrong_vjp)
+"""
+
+
+def run_backend(folder: Path, name: str, *options: str) -> PytestRun:
+    (folder / "mine.py").write_text(BACKENDS_SOURCE, encoding="utf-8")
+    return run_properties(folder, f"--backend=mine:{name}", "--no-isolate", *options)
+
+
+def read_entries(run: PytestRun) -> list[str]:
+    """Return what the report says of each cause, without the lines on severities."""
+    section = re.sub(
+        r"^--- .*\n", "", run.output.split("what disagrees")[1].split("= gradspec")[0], flags=re.MULTILINE
+    )
+    return [entry.strip() for entry in section.split("\n", 1)[1].split("\n\n") if "reproduce: " in entry]
+
+
+@pytest.mark.rotating
+@pytest.mark.parametrize("options", [(), ("-n2",)])
+def test_an_adapter_that_narrows_is_told_once_and_the_other_dtype_is_tried(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    run = run_backend(tmp_path, "narrowing", *options)
+    (entry,) = read_entries(run)
+    assert entry.startswith(
+        "wrong  adapter on narrowing (cpu) breaks a law: arrays and gradients pass the adapter"
+    )
+    assert "the adapter: from_numpy, or to_numpy, turns float64 into float32" in entry
+    assert "until this is mended nothing else is tried in float64" in entry
+    assert "tanh         ✓" in run.output
+    assert run.status == 1
+
+
+@pytest.mark.rotating
+def test_an_adapter_that_fails_in_all_dtypes_leaves_nothing_else_to_try(tmp_path: Path) -> None:
+    run = run_backend(tmp_path, "narrowing", "--dtype=float64", "--op=exp", "-rs")
+    assert len(read_entries(run)) == 1
+    assert "the adapter of narrowing fails in float64" in run.output
+    assert run.status == 1
+
+
+@pytest.mark.rotating
+def test_where_the_adapter_is_not_tried_nothing_is_left_out(tmp_path: Path) -> None:
+    run = run_backend(tmp_path, "narrowing", "--dtype=float64", "--op=exp", "-k", "shapes")
+    assert "the value has dtype float32, not float64" in run.output
+    assert " skipped" not in run.output
+    assert run.status == 1
+
+
+@pytest.mark.rotating
+def test_one_refusal_under_many_ops_is_one_entry(tmp_path: Path) -> None:
+    run = run_backend(tmp_path, "refusing")
+    (entry,) = read_entries(run)
+    assert "the adapter: from_numpy of a float64 array with negative strides raised ValueError" in entry
+    assert "fails likewise: exp, " in entry  # more or fewer ops, as cases are drawn
+    assert "nothing else" not in entry
+    assert len(run.failure_scripts) == 1
+
+
+@pytest.mark.rotating
+def test_one_wrong_gradient_under_many_laws_is_one_entry(tmp_path: Path) -> None:
+    run = run_backend(tmp_path, "wrong_tanh", "--op=tanh")
+    (entry,) = read_entries(run)
+    assert "breaks likewise: " in entry
+    assert entry.count(";") >= 1, entry  # of laws that are broken likewise
