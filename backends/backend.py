@@ -18,6 +18,13 @@ class Unavailable(Exception):
     """A backend cannot run here; the message says why in one line, such as "torch:cuda: no CUDA device"."""
 
 
+class Declined(NotImplementedError):
+    """An op does not offer this call; raised by its forward or its pullback, with the reason.
+
+    A plain `NotImplementedError` says the same. Declined calls are counted and shown with their reasons.
+    """
+
+
 @dataclass(frozen=True)
 class Deviation:
     """One entry of a backend's `known`: where it deviates from the spec, and why.
@@ -44,8 +51,41 @@ class Deviation:
     def parse(cls, where: str, why: str) -> "Deviation":
         """Parse an entry of `Backend.known`: "op", "op: law", or either with "op[dtype, dtype]"."""
         target, _, law = where.partition(": ")
-        op, *dtypes = re.findall(r"[^\[\],\s]+", target) or [""]
-        return cls(where, op, law, frozenset(dtypes), why)
+        op, dtypes = _parse_target(target)
+        return cls(where, op, law, dtypes, why)
+
+
+@dataclass(frozen=True)
+class DeclaredDecline:
+    """One entry of a backend's `declines`: an op that does not offer every call, and why.
+
+    Attributes:
+        declaration: the key of the entry, as written, such as "matmul[float16]".
+        op: the name of the op.
+        dtypes: the names of the dtypes in which it declines calls; empty for all dtypes.
+        why: the reason.
+    """
+
+    declaration: str
+    op: str
+    dtypes: frozenset[str]
+    why: str
+
+    @property
+    def reason(self) -> str:
+        """The reason that reports show, the same for all calls that the entry covers."""
+        return f"{self.declaration}: {self.why}"
+
+    @classmethod
+    def parse(cls, where: str, why: str) -> "DeclaredDecline":
+        """Parse an entry of `Backend.declines`: "op" or "op[dtype, dtype]"."""
+        return cls(where, *_parse_target(where), why)
+
+
+def _parse_target(target: str) -> tuple[str, frozenset[str]]:
+    """Parse "op" or "op[dtype, dtype]" to the name of the op and those of the dtypes."""
+    op, *dtypes = re.findall(r"[^\[\],\s]+", target) or [""]
+    return op, frozenset(dtypes)
 
 
 def _nothing_to_wait_for() -> None:
@@ -78,6 +118,11 @@ class Backend:
         known: known deviations from the spec, each with the reason and a link. They are expected to fail, and
             reported once they pass. "pow: second derivatives agree" in place of "pow" excuses one law alone;
             "exp[bfloat16]" or "exp[bfloat16]: value agrees" excuses some dtypes alone.
+        declines: what the ops do not offer, each entry with the reason: "matmul" or, in some dtypes alone,
+            "matmul[bfloat16, float16]". An op declines a call by `Declined` or `NotImplementedError`, in its
+            forward or its pullback. None, the default, lets every op decline what it likes: it is counted and
+            shown. If it is given, to decline anything else breaks the law that asked, and an entry that
+            nothing was declined by is reported.
         device: where its arrays live.
         nests: whether `vjp` may be called within the fn of another `vjp`, which gives second derivatives:
             with respect to the inputs of both and to the cotangent of the inner one. The inner fn may close
@@ -85,8 +130,8 @@ class Backend:
 
     Raises:
         TypeError: for one string where a collection of names belongs.
-        ValueError: for an op or dtype that does not exist, and for an entry of `known` whose op or dtype is
-            not among the backend's.
+        ValueError: for an op or dtype that does not exist, and for an entry of `known` or `declines` whose op
+            or dtype is not among the backend's.
     """
 
     name: str
@@ -98,19 +143,22 @@ class Backend:
     poisoned: Callable[[], AbstractContextManager[Any]] = nullcontext
     dtypes: Collection[str] = frozenset({"float64", "float32"})
     known: Mapping[str, str] = field(default_factory=dict)
+    declines: Mapping[str, str] | None = field(default=None, kw_only=True)
     device: str = "cpu"
     nests: bool = False
 
     def __post_init__(self) -> None:
         backend = f"backend {self.name!r}"
         _check_names(backend, "the spec has no op {}", self.ops, OPS)
-        known_ops = [d.op for d in self.deviations]
-        known_dtypes = [name for d in self.deviations for name in sorted(d.dtypes)]
-        _check_names(backend, "`known` names op {}, which is not in `ops`", known_ops, self.ops)
-        _check_names(backend, "`known` names dtype {}, which is not in `dtypes`", known_dtypes, self.dtypes)
+        for name, entries in ("known", self.deviations), ("declines", self.declared_declines):
+            ops, dtypes = [e.op for e in entries], [dtype for e in entries for dtype in sorted(e.dtypes)]
+            _check_names(backend, f"`{name}` names op {{}}, which is not in `ops`", ops, self.ops)
+            _check_names(backend, f"`{name}` names dtype {{}}, which is not in `dtypes`", dtypes, self.dtypes)
         _check_names(backend, "there is no dtype {}", self.dtypes, DTYPES)
         object.__setattr__(self, "ops", MappingProxyType(dict(self.ops)))
         object.__setattr__(self, "known", MappingProxyType(dict(self.known)))
+        if self.declines is not None:
+            object.__setattr__(self, "declines", MappingProxyType(dict(self.declines)))
         object.__setattr__(self, "dtypes", frozenset(self.dtypes))
 
     def __repr__(self) -> str:
@@ -121,12 +169,18 @@ class Backend:
         """The entries of `known`, parsed."""
         return [Deviation.parse(where, why) for where, why in self.known.items()]
 
+    @property
+    def declared_declines(self) -> list[DeclaredDecline]:
+        """The entries of `declines`, parsed; none if it is None."""
+        return [DeclaredDecline.parse(where, why) for where, why in (self.declines or {}).items()]
+
     def with_ops(
         self,
         *,
         name: str,
         dtypes: Collection[str] | None = None,
         known: Mapping[str, str] | None = None,
+        declines: Mapping[str, str] | None = None,
         **ops: Callable[..., Any],
     ) -> "Backend":
         """Return a backend of just these ops, say hand-written kernels, with this one's arrays and `vjp`.
@@ -136,10 +190,11 @@ class Backend:
             dtypes: the dtypes it is verified in; by default those of this backend.
             known: its known deviations; by default none, since those of the library's ops are not the
                 kernels'.
+            declines: what its ops decline; by default anything, since it is not said.
             **ops: its ops.
         """
         dtypes = self.dtypes if dtypes is None else dtypes
-        return replace(self, name=name, ops=ops, dtypes=dtypes, known=known or {})
+        return replace(self, name=name, ops=ops, dtypes=dtypes, known=known or {}, declines=declines)
 
 
 def call(op: Op, fn: Callable[..., Any], arrays: Sequence[Any], keywords: Mapping[str, Any]) -> Any:

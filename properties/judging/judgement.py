@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Verdict = Literal["agree", "lossy", "disagree", "undecidable"]
+Verdict = Literal["agree", "lossy", "disagree", "declined", "undecidable"]
 """How a result stands to the spec.
 
 - "agree": within the noise of the spec's own formula, the stable one.
 - "lossy": outside of that, but within the noise of a usual formula of the op: not wrong, but digits are lost.
 - "disagree": outside of both.
+- "declined": the backend does not offer this call, which says nothing of its results.
 - "undecidable": no result could have been found wrong.
 """
 
-_WORST_FIRST: tuple[Verdict, ...] = ("disagree", "lossy", "agree", "undecidable")
+_WORST_FIRST: tuple[Verdict, ...] = ("disagree", "declined", "lossy", "agree", "undecidable")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Judgement:
         elements: How many elements were compared.
         undecidable_elements: Of how many of these nothing could be said: they overflow at this precision, or
             the allowed distance is as large as they are themselves.
+        flushing: The dtype of the case if the backend flushes subnormal numbers to zero in it, else "".
     """
 
     verdict: Verdict
@@ -37,6 +39,7 @@ class Judgement:
     loss: float = 0.0
     elements: int = 0
     undecidable_elements: int = 0
+    flushing: str = ""
 
 
 def combine_judgements(judgements: list[Judgement]) -> Judgement:

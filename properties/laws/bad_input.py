@@ -29,8 +29,8 @@ def what_the_spec_refuses_raises(backend: Backend, case: Case) -> Judgement:
     refusal = _catch_error(SPEC_BACKEND, case)
     before = _run_or_none(backend, good)
     error = _catch_error(backend, case)
-    if refusal is None and error is not None:
-        raise error
+    if error is not None and (refusal is None or (isinstance(error, NotImplementedError) and before is None)):
+        raise error  # which declines the case, if it is a `NotImplementedError`
     if refusal is not None and error is None:
         return Judgement("disagree", f"nothing was raised; the spec says {type(refusal).__name__}: {refusal}")
     if error is None or before is None or _are_equal_results(before, _run_or_none(backend, good)):

@@ -110,6 +110,7 @@ def _judge_part(
     exact = part(judge.exact)
     if exact.dtype.kind in "biu" or got.shape != exact.shape:
         return judge.judge(what, got, part)
+    got = judge.restore_flushed(got, part)
     kinds = classify(exact.astype(dtype_of(judge.dtype)))
     # In most cases all kinds are right, and no jittered copies are needed.
     judgement = Judgement("undecidable")

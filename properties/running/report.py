@@ -13,6 +13,7 @@ from rich.text import Text
 from gradspec.backends.backend import Deviation
 from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.running import tables
+from gradspec.properties.running.declined import format_declined, format_flushing
 from gradspec.properties.running.failure import collect_versions, write_atomically
 from gradspec.properties.running.tally import PropertyResult, Tally, to_sentence
 
@@ -151,6 +152,8 @@ def show_matrix(
     """
     _print(console, tables.format_tables(report.entries, console.width))
     _print(console, _format_losses(report.entries))
+    _print(console, format_declined(report.entries))
+    _print(console, format_flushing(report.entries))
     for name, reason in unavailable.items():
         console.print()
         _print(console, [_format_untested("unavailable", name, make_printable(reason))])

@@ -48,7 +48,21 @@ class Selection:
     def summarize(self) -> dict[str, Any]:
         """Return what the report needs to know, in plain values that can be sent to another process."""
         known = {b.name: dict(b.known) for _, b in self.available_backends}
-        return {"unavailable": self.unavailable, "not_offered": self.not_offered, "known": known}
+        return {
+            "unavailable": self.unavailable,
+            "not_offered": self.not_offered,
+            "known": known,
+            "declines": self._declines,
+        }
+
+    @property
+    def _declines(self) -> dict[str, dict[str, str]]:
+        """What each backend says it declines, in the selected dtypes, by its name."""
+        dtypes = {*options.get_selected_dtypes(self.config)}
+        return {
+            b.name: {d.declaration: d.why for d in b.declared_declines if not d.dtypes or d.dtypes & dtypes}
+            for _, b in self.available_backends
+        }
 
     def iterate_backends_under_test(self) -> Iterator[BackendUnderTest]:
         for source, backend in self.available_backends:

@@ -12,6 +12,7 @@ OUTCOME_MARKS = {
     "known": ("!", "yellow"),
     "lossy": ("≈", "yellow"),
     "passed": ("✓", "green"),
+    "declined": ("–", "dim"),
     "skipped": ("-", "dim"),
 }
 """The mark and style of each outcome; one that stands earlier outweighs those after it."""
@@ -42,7 +43,8 @@ def format_tables(entries: list[PropertyResult], width: int) -> Iterator[Text]:
         "passed": "agrees   ",
         "lossy": "loses digits   ",
         "failed": "disagrees   ",
-        "known": "known to deviate",
+        "known": "known to deviate   ",
+        "declined": "not offered",
     }
     yield Text.assemble(
         *(part for outcome, word in words.items() for part in (OUTCOME_MARKS[outcome], " " + word))

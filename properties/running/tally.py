@@ -1,10 +1,16 @@
 """What is counted of a property: its tally of judged cases, and how it ended for one op and backend."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.judging.judge import Judgement
+
+MAX_REASONS = 20
+"""How many different reasons to decline are counted one by one; a reason may name the shapes of its call."""
+
+OTHER_REASONS = "other reasons"
 
 
 @dataclass
@@ -21,6 +27,9 @@ class Tally:
         loss_example: What was said of that case.
         elements: How many elements were compared in all cases.
         undecidable_elements: Of how many of these nothing could be said.
+        declined: How many cases the backend declined; they count as judged, but not as informative.
+        decline_reasons: How often each reason was given for it.
+        flushing: The dtypes, among those of the cases, in which the backend flushes subnormal numbers.
     """
 
     judged: int = 0
@@ -32,6 +41,9 @@ class Tally:
     loss_example: str = ""
     elements: int = 0
     undecidable_elements: int = 0
+    declined: int = 0
+    decline_reasons: dict[str, int] = field(default_factory=dict)
+    flushing: list[str] = field(default_factory=list)
 
     def add(self, judgement: Judgement) -> None:
         self.judged += 1
@@ -45,9 +57,26 @@ class Tally:
             if judgement.loss > self.loss:
                 self.loss, self.loss_example = judgement.loss, judgement.reason
 
+        if judgement.verdict == "declined":
+            self.declined += 1
+            self._count_reasons({judgement.reason: 1})
+        if judgement.flushing and judgement.flushing not in self.flushing:
+            self.flushing.append(judgement.flushing)
+
+    def _count_reasons(self, counts: Mapping[str, int]) -> None:
+        reasons = self.decline_reasons
+        for reason, count in counts.items():
+            kept = reason if reason in reasons or len(reasons) < MAX_REASONS else OTHER_REASONS
+            reasons[kept] = reasons.get(kept, 0) + count
+
+    @property
+    def is_not_offered(self) -> bool:
+        """Whether the backend declined every case in which it was asked for something."""
+        return bool(self.declined) and not self.informative and not self.elements
+
     def __add__(self, other: "Tally") -> "Tally":
         larger_loss = max(self, other, key=lambda tally: tally.loss)
-        return Tally(
+        total = Tally(
             self.judged + other.judged,
             self.informative + other.informative,
             self.undecidable + other.undecidable,
@@ -57,14 +86,20 @@ class Tally:
             larger_loss.loss_example,
             self.elements + other.elements,
             self.undecidable_elements + other.undecidable_elements,
+            self.declined + other.declined,
+            dict(self.decline_reasons),
+            list(dict.fromkeys([*self.flushing, *other.flushing])),
         )
+        total._count_reasons(other.decline_reasons)
+        return total
 
 
 @dataclass
 class PropertyResult:
     """The outcome of one property for one op and backend.
 
-    It is "passed", "failed", "skipped" or "known", which means that it failed as the backend declares.
+    It is "passed", "failed", "skipped", "known", which means that it failed as the backend declares, or
+    "declined", which means that the backend declined every case.
     """
 
     property: str

@@ -1,0 +1,194 @@
+"""Numbers below the smallest normal one: which backends flush them to zero, and what follows from that.
+
+XLA, TensorFlow and most GPUs do so for speed. It is asked of each backend and dtype once, by an op that gives
+such a number, on arrays of one element and of many, which may take another path. Where a backend flushes,
+
+- a result below the smallest normal number may be zero, of either sign;
+- an input, or cotangent, below it may count as zero, and so may what an operation of the spec's formula, or
+  of a usual one, gives or takes on the way. A number that counts as zero may lie on a kink, where any legal
+  subgradient is right.
+
+Nothing else may: a larger number that is zero is wrong, and so is a NaN that no zero explains. What a zero
+explains is computed: the spec is run once more in higher precision, on inputs with zeros in place of the
+subnormal numbers, and with every operation flushing what it takes and gives.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+import ml_dtypes
+import numpy as np
+
+from gradspec.backends import Backend
+from gradspec.properties.cases.case import dtype_of, exact_dtype
+from gradspec.properties.judging.formula_samples import Compute, compute_quietly
+from gradspec.properties.judging.jitter import JitteredArray, JitterSource, use_jitter
+from gradspec.reference.rule import Array
+
+PROBED_SIZES = (1, 4096)
+"""Numbers of elements: one, which some libraries treat by itself, and as many as fill vectors."""
+
+T = TypeVar("T")
+Convert = Callable[[Array], Array]
+
+
+def get_smallest_normal(dtype: str) -> float:
+    """Return the smallest normal number of a dtype."""
+    return float(ml_dtypes.finfo(dtype_of(dtype)).smallest_normal)
+
+
+# Which backends flush
+
+_probed_backends: dict[int, tuple[Backend, dict[str, bool]]] = {}
+"""What was found out so far, by `id` of the backend, whose tables of functions have no other identity."""
+
+
+def flushes_subnormals(backend: Backend, dtype: str) -> bool:
+    """Return whether the backend flushes subnormal numbers of a dtype to zero.
+
+    A backend that has none of the ops to ask it by, or that raises, is taken to hold them.
+    """
+    _, found = _probed_backends.setdefault(id(backend), (backend, {}))
+    if dtype not in found:
+        found[dtype] = any(_probe(backend, dtype, size) for size in PROBED_SIZES)
+    return found[dtype]
+
+
+def _probe(backend: Backend, dtype: str, size: int) -> bool:
+    """Return whether half of the smallest normal number, in an array of this size, becomes zero anywhere.
+
+    Or twice this half, which is a normal number.
+    """
+    tiny = np.full((size, 1), get_smallest_normal(dtype)).astype(dtype_of(dtype))
+    one, half, two = (np.array([[x]]).astype(dtype_of(dtype)) for x in (1, 0.5, 2))
+    small = (tiny * half).astype(tiny.dtype)
+    questions = {  # by op: calls whose values are half of the smallest normal number, and this number itself
+        "multiply": ((tiny, half), (small, two)),
+        "divide": ((tiny, two), (small, half)),
+        "matmul": ((tiny, half), (small, two)),
+        "linear": ((tiny, half), (small, two)),
+    }
+    name = next((name for name in questions if name in backend.ops), None)
+    if name is None:
+        return False
+    multiply, flushes = backend.ops[name], False
+    try:
+        for (x, y), exact in zip(questions[name], (small, tiny), strict=True):
+            # The first number may be a result itself, of a multiplication by one.
+            arrays = [backend.from_numpy(x), backend.from_numpy(y)]
+            if name in ("multiply", "matmul") and exact is small:
+                arrays[0] = multiply(arrays[0], backend.from_numpy(one))
+            got = np.asarray(backend.to_numpy(multiply(*arrays)))
+            if got.shape != exact.shape or not np.all((got == exact) | (got == 0)):
+                return False  # wrong in another way: the laws will say so
+            flushes |= bool(np.any(got == 0))
+    except Exception:
+        return False
+    return flushes
+
+
+_may_flush: ContextVar[bool] = ContextVar("may_flush", default=False)
+
+
+@contextmanager
+def allow_flushing(may_flush: bool) -> Iterator[None]:
+    """Let every judge within the context allow, or not allow, what flushing subnormal numbers explains."""
+    token = _may_flush.set(may_flush)
+    try:
+        yield
+    finally:
+        _may_flush.reset(token)
+
+
+def is_flushing_allowed() -> bool:
+    """Return whether the backend that is judged flushes subnormal numbers, in the dtype of the case."""
+    return _may_flush.get()
+
+
+# What flushing explains
+
+
+class FlushedOutcomes(Generic[T]):
+    """The outcomes of a computation that flushes subnormal numbers, computed when first needed, and once."""
+
+    def __init__(
+        self,
+        dtype: str,
+        formulas: Sequence[Compute[T]],
+        compute_sides: Callable[[Convert], list[T]] = lambda flush: [],
+    ) -> None:
+        """Make outcomes that nothing is computed of yet.
+
+        Args:
+            dtype: The dtype whose subnormal numbers are flushed; the outcomes are of higher precision.
+            formulas: The computation by the spec's formula, then by usual ones.
+            compute_sides: From what flushes an array to the outcomes on the sides of the kinks that flushed
+                inputs are on; none without such kinks.
+        """
+        self.dtype, self.formulas, self.compute_sides = dtype, formulas, compute_sides
+        self.smallest_normal = get_smallest_normal(dtype)
+
+    def flush(self, x: Array) -> Array:
+        """Return x with zeros of the same sign in place of its subnormal numbers."""
+        if x.dtype.kind in "biu":
+            return x
+        return np.where(np.abs(x) < self.smallest_normal, np.copysign(0, x), x).astype(x.dtype)
+
+    @cached_property
+    def outcomes(self) -> list[T]:
+        """The outcomes of all formulas: with flushed inputs, and with every operation flushing."""
+        return [outcome for formula in self.formulas for outcome in self._compute_outcomes(formula)]
+
+    @cached_property
+    def sides(self) -> list[T]:
+        """The outcomes on the sides of the kinks that only flushed inputs are on."""
+        with np.errstate(all="ignore"):
+            return self.compute_sides(self.flush)
+
+    def _compute_outcomes(self, formula: Compute[T]) -> Iterator[T]:
+        wide = exact_dtype(self.dtype)
+        yield compute_quietly(formula, lambda x: self.flush(x.astype(wide)))
+        # Zeros of no sign: an infinity that comes of one has either sign.
+        yield compute_quietly(formula, lambda x: self.flush(x.astype(wide)) + 0)
+        with use_jitter(_FlushingSource(self)):
+            yield compute_quietly(formula, lambda x: self.flush(x.astype(wide)).view(JitteredArray))
+
+    def explain(
+        self, got: Array, exact: Array, part: Callable[[T], Array], allow: Callable[[Array], Array]
+    ) -> Array:
+        """Return for each element of a result whether it is right, or flushing explains that it is not.
+
+        Args:
+            got: The result.
+            exact: The exact one.
+            part: What to take of an outcome.
+            allow: From exact numbers to how far off a result may be.
+        """
+        explained = np.zeros(exact.shape, np.bool_)
+        for right in (exact, *(np.asarray(part(o)).view(np.ndarray) for o in self.outcomes)):
+            if right.dtype.kind in "biu":
+                explained |= got == right
+                continue
+            allowed = allow(right)
+            explained |= (got == right) | (np.isnan(got) & np.isnan(right)) | (np.abs(got - right) <= allowed)
+            explained |= (got == 0) & (np.abs(right) - allowed < self.smallest_normal)
+        if sides := [part(o) for o in self.sides]:
+            low, high = np.min(sides, axis=0), np.max(sides, axis=0)
+            explained |= (low - allow(low) <= got) & (got <= high + allow(high))
+        return explained
+
+
+class _FlushingSource(JitterSource):
+    """Flushes the result of every operation of a `JitteredArray`, in place of moving it."""
+
+    def __init__(self, flushed: FlushedOutcomes[Any]) -> None:
+        super().__init__(dtype_of(flushed.dtype), 0)
+        self.flush = flushed.flush
+
+    def round_result(
+        self, ufunc: np.ufunc, method: str, inputs: Sequence[Any], axis: Any, result: Any
+    ) -> Any:
+        return self.flush(np.asarray(result))
