@@ -198,8 +198,24 @@ class Backend:
 
 
 def call(op: Op, fn: Callable[..., Any], arrays: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
-    """Call fn, an implementation of the op, as the op is called: with arrays, or one sequence of them."""
-    return fn(tuple(arrays), **keywords) if op.variadic else fn(*arrays, **keywords)
+    """Call fn, an implementation of the op, as the op is called: with arrays, or one sequence of them.
+
+    If it declines the call, the exception gets the name of the op, which `get_declining_op` returns.
+    """
+    try:
+        return fn(tuple(arrays), **keywords) if op.variadic else fn(*arrays, **keywords)
+    except NotImplementedError as error:
+        vars(error).setdefault(_DECLINING_OP, op.name)
+        raise
+
+
+_DECLINING_OP = "_gradspec_op"
+
+
+def get_declining_op(error: NotImplementedError) -> str | None:
+    """Return the name of the op whose forward declined a call; None if it is not known, as of a pullback."""
+    name: str | None = vars(error).get(_DECLINING_OP)
+    return name
 
 
 def suggest_nearest(name: str, names: Iterable[str]) -> str:

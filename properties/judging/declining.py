@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gradspec.backends import Backend
+from gradspec.backends.backend import get_declining_op
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.programs import INNER_STEPS, Program, Step
 from gradspec.properties.judging.error_descriptions import describe_exception, get_message_line
@@ -26,9 +27,12 @@ def judge_declined(backend: Backend, case: Any, error: NotImplementedError) -> J
         case: The case.
         error: What it raised.
     """
+    op = get_declining_op(error)
     if backend.declines is None:
-        return Judgement("declined", get_message_line(error) or NO_REASON, informative=False)
-    names = _find_ops(case)
+        reason = get_message_line(error) or NO_REASON
+        is_of_several_ops = op and not isinstance(case, Case)
+        return Judgement("declined", f"{op}: {reason}" if is_of_several_ops else reason, informative=False)
+    names = {op} if op else _find_ops(case)
     for declared in backend.declared_declines:
         fits_dtype = not declared.dtypes or case.dtype in declared.dtypes
         if fits_dtype and (names is None or declared.op in names):

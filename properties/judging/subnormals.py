@@ -5,8 +5,8 @@ such a number, on arrays of one element and of many, which may take another path
 
 - a result below the smallest normal number may be zero, of either sign;
 - an input, or cotangent, below it may count as zero, and so may what an operation of the spec's formula, or
-  of a usual one, gives or takes on the way. A number that counts as zero may lie on a kink, where any legal
-  subgradient is right.
+  of a usual one, gives or takes on the way: of a sum any product and any partial sum. A number that counts as
+  zero may lie on a kink, where any legal subgradient is right.
 
 Nothing else may: a larger number that is zero is wrong, and so is a NaN that no zero explains. What a zero
 explains is computed: the spec is run once more in higher precision, on inputs with zeros in place of the
@@ -139,22 +139,35 @@ class FlushedOutcomes(Generic[T]):
 
     @cached_property
     def outcomes(self) -> list[T]:
-        """The outcomes of all formulas: with flushed inputs, and with every operation flushing."""
-        return [outcome for formula in self.formulas for outcome in self._compute_outcomes(formula)]
+        """The outcomes of all formulas with flushed inputs, whose zeros keep their signs or have none."""
+        converts: list[Convert] = [self._flush_widely, lambda x: self._flush_widely(x) + 0]
+        return [compute_quietly(formula, convert) for formula in self.formulas for convert in converts]
 
     @cached_property
-    def sides(self) -> list[T]:
-        """The outcomes on the sides of the kinks that only flushed inputs are on."""
-        with np.errstate(all="ignore"):
-            return self.compute_sides(self.flush)
+    def spans(self) -> list[list[T]]:
+        """Lists of outcomes between which a result may lie.
 
-    def _compute_outcomes(self, formula: Compute[T]) -> Iterator[T]:
-        wide = exact_dtype(self.dtype)
-        yield compute_quietly(formula, lambda x: self.flush(x.astype(wide)))
-        # Zeros of no sign: an infinity that comes of one has either sign.
-        yield compute_quietly(formula, lambda x: self.flush(x.astype(wide)) + 0)
-        with use_jitter(_FlushingSource(self)):
-            yield compute_quietly(formula, lambda x: self.flush(x.astype(wide)).view(JitteredArray))
+        One for each formula, with every operation flushing, and one for the sides of the kinks that only
+        flushed inputs are on.
+        """
+        spans = [[self._compute_flushing(formula, way) for way in (0, 1, -1)] for formula in self.formulas]
+        with np.errstate(all="ignore"):
+            sides = self.compute_sides(self.flush)
+        return [*spans, sides] if sides else spans
+
+    def _compute_flushing(self, formula: Compute[T], way: int) -> T:
+        """Return the outcome with every operation flushing.
+
+        Args:
+            formula: The computation.
+            way: Which way sums are off by what they may lose: up (1), down (-1) or not at all (0).
+        """
+        with use_jitter(_FlushingSource(self, way)):
+            return compute_quietly(formula, lambda x: self._flush_widely(x).view(JitteredArray))
+
+    def _flush_widely(self, x: Array) -> Array:
+        """Return x flushed, in the dtype that counts as exact."""
+        return self.flush(x.astype(exact_dtype(self.dtype)))
 
     def explain(
         self, got: Array, exact: Array, part: Callable[[T], Array], allow: Callable[[Array], Array]
@@ -175,20 +188,46 @@ class FlushedOutcomes(Generic[T]):
             allowed = allow(right)
             explained |= (got == right) | (np.isnan(got) & np.isnan(right)) | (np.abs(got - right) <= allowed)
             explained |= (got == 0) & (np.abs(right) - allowed < self.smallest_normal)
-        if sides := [part(o) for o in self.sides]:
-            low, high = np.min(sides, axis=0), np.max(sides, axis=0)
+        for span in self.spans:
+            ends = [np.asarray(part(o)).view(np.ndarray) for o in span]
+            if ends[0].dtype.kind in "biu":
+                explained |= np.logical_or.reduce([got == end for end in ends])
+                continue
+            low, high = np.min(ends, axis=0), np.max(ends, axis=0)
             explained |= (low - allow(low) <= got) & (got <= high + allow(high))
+            explained |= (got == low) | (np.isnan(got) & np.isnan(low))
+            explained |= (got == 0) & (np.abs(ends[0]) - allow(ends[0]) < self.smallest_normal)
         return explained
 
 
 class _FlushingSource(JitterSource):
     """Flushes the result of every operation of a `JitteredArray`, in place of moving it."""
 
-    def __init__(self, flushed: FlushedOutcomes[Any]) -> None:
+    def __init__(self, flushed: FlushedOutcomes[Any], way: int) -> None:
         super().__init__(dtype_of(flushed.dtype), 0)
-        self.flush = flushed.flush
+        self.flushed, self.way = flushed, way
 
     def round_result(
         self, ufunc: np.ufunc, method: str, inputs: Sequence[Any], axis: Any, result: Any
     ) -> Any:
-        return self.flush(np.asarray(result))
+        result = np.asarray(result)
+        if self.way and result.dtype.kind == "f":
+            result = result + self.way * self.flushed.smallest_normal * _count_lost(
+                ufunc, method, inputs, axis, result
+            )
+        return self.flushed.flush(result)
+
+
+def _count_lost(ufunc: np.ufunc, method: str, inputs: Sequence[Any], axis: Any, result: Array) -> Array | int:
+    """Return how many numbers below the smallest normal one a sum may lose on the way, at most.
+
+    Of n numbers that are not zero these are n - 2 partial sums, the last being the result; of n products as
+    many, and the products themselves. Of fewer than two it loses none.
+    """
+    if method == "reduce" and ufunc is np.add:
+        count = np.add.reduce(inputs[0] != 0, axis=axis, dtype=np.int64).reshape(result.shape)
+        return np.maximum(count - 2, 0)
+    if ufunc.signature is None:
+        return 0
+    count = ufunc(*((x != 0).astype(np.int64) for x in inputs))
+    return np.where(count > 1, 2 * count - 2, 0)

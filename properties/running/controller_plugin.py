@@ -50,7 +50,7 @@ class ControllerPlugin:
 
     @property
     def stale_deviations(self) -> list[str]:
-        """Complaints about what is declared but no longer shows; none unless the run was whole and thorough."""
+        """Complaints about what is declared but no longer shows; none without a whole, thorough run."""
         if self.was_interrupted or not self.is_whole_run or not is_thorough(settings()):
             return []
         known = self.selection_summary["known"].items()

@@ -70,14 +70,14 @@ def find_stale_declines(
         entries: The results of a whole run.
         declared: The entries, by the name of the backend.
     """
-    tallies = _sum_tallies(entries, lambda e: e.backend)
-    ops = {(e.backend, e.op) for e in entries if e.outcome == "passed"}
+    tallies = _sum_tallies(entries, lambda e: (e.backend, e.op))
+    passed = {(e.backend, e.op) for e in entries if e.outcome == "passed"}
     return [
         f"{backend}: {d.declaration} is declared to be declined in part ({d.why}), but never was: remove it "
         "from `declines`"
         for backend, those in declared.items()
         for d in those
-        if (backend, d.op) in ops and d.reason not in tallies[backend].decline_reasons
+        if (backend, d.op) in passed and d.reason not in tallies[backend, d.op].decline_reasons
     ]
 
 
