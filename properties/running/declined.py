@@ -46,9 +46,8 @@ def format_reasons(counts: Mapping[str, int]) -> str:
 
 def _format_share(part: int, whole: int) -> str:
     """Return a share in percent: neither 0% of some nor 100% of not all."""
-    if part < whole and part / whole > 0.995:
-        return "more than 99%"
-    return f"{part / whole:.0%}" if part / whole >= 0.005 else "less than 1%"
+    rounded = f"{part / whole:.0%}"
+    return {"0%": "less than 1%", "100%": "more than 99%"}.get(rounded, rounded)
 
 
 def format_flushing(entries: Iterable[PropertyResult]) -> Iterator[Text]:
