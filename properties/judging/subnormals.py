@@ -31,6 +31,9 @@ from gradspec.reference.rule import Array
 PROBED_SIZES = (1, 4096)
 """Numbers of elements: one, which some libraries treat by itself, and as many as fill vectors."""
 
+HALVING_FACTORS = {"multiply": 0.5, "divide": 2.0, "matmul": 0.5, "linear": 0.5}
+"""The ops that a backend may be asked by, and the second argument that halves the first, a column."""
+
 T = TypeVar("T")
 Convert = Callable[[Array], Array]
 
@@ -58,36 +61,33 @@ def flushes_subnormals(backend: Backend, dtype: str) -> bool:
 
 
 def _probe(backend: Backend, dtype: str, size: int) -> bool:
-    """Return whether half of the smallest normal number, in an array of this size, becomes zero anywhere.
+    """Return whether half of the smallest normal number becomes zero, or counts as zero when it is doubled.
 
-    Or twice this half, which is a normal number.
+    Args:
+        backend: The backend.
+        dtype: The dtype.
+        size: How many elements the arrays have.
     """
-    tiny = np.full((size, 1), get_smallest_normal(dtype)).astype(dtype_of(dtype))
-    one, half, two = (np.array([[x]]).astype(dtype_of(dtype)) for x in (1, 0.5, 2))
-    small = (tiny * half).astype(tiny.dtype)
-    questions = {  # by op: calls whose values are half of the smallest normal number, and this number itself
-        "multiply": ((tiny, half), (small, two)),
-        "divide": ((tiny, two), (small, half)),
-        "matmul": ((tiny, half), (small, two)),
-        "linear": ((tiny, half), (small, two)),
-    }
-    name = next((name for name in questions if name in backend.ops), None)
+    name = next((name for name in HALVING_FACTORS if name in backend.ops), None)
     if name is None:
         return False
-    multiply, flushes = backend.ops[name], False
+    multiply, factor = backend.ops[name], HALVING_FACTORS[name]
+    tiny = np.full((size, 1), get_smallest_normal(dtype)).astype(dtype_of(dtype))
+    half = (tiny / 2).astype(tiny.dtype)
+
+    def scale(x: Any, by: float) -> Any:
+        return multiply(x, backend.from_numpy(np.array([[by]]).astype(tiny.dtype)))
+
     try:
-        for (x, y), exact in zip(questions[name], (small, tiny), strict=True):
-            # The first number may be a result itself, of a multiplication by one.
-            arrays = [backend.from_numpy(x), backend.from_numpy(y)]
-            if name in ("multiply", "matmul") and exact is small:
-                arrays[0] = multiply(arrays[0], backend.from_numpy(one))
-            got = np.asarray(backend.to_numpy(multiply(*arrays)))
-            if got.shape != exact.shape or not np.all((got == exact) | (got == 0)):
-                return False  # wrong in another way: the laws will say so
-            flushes |= bool(np.any(got == 0))
+        # Of a result, not of a constant, which a compiler may have halved itself.
+        halved = backend.to_numpy(scale(scale(backend.from_numpy(tiny), 1), factor))
+        doubled = backend.to_numpy(scale(backend.from_numpy(half), 1 / factor))
     except Exception:
         return False
-    return flushes
+    results = [(np.asarray(halved), half), (np.asarray(doubled), tiny)]
+    if any(x.shape != exact.shape or not np.all((x == exact) | (x == 0)) for x, exact in results):
+        return False  # wrong in another way, which the laws will tell
+    return any(bool(np.any(x == 0)) for x, _ in results)
 
 
 _may_flush: ContextVar[bool] = ContextVar("may_flush", default=False)
