@@ -135,7 +135,10 @@ class FlushedOutcomes(Generic[T]):
         """Return x with zeros of the same sign in place of its subnormal numbers."""
         if x.dtype.kind in "biu":
             return x
-        return np.where(np.abs(x) < self.smallest_normal, np.copysign(0, x), x).astype(x.dtype)
+        flushed: Array = np.copysign(
+            0, x, dtype=x.dtype, where=np.abs(x) < self.smallest_normal, out=x.copy()
+        )
+        return flushed
 
     @cached_property
     def outcomes(self) -> list[T]:

@@ -10,7 +10,7 @@ import pytest
 from gradspec.backends import Backend, Declined, load
 from gradspec.backends.backend import DeclaredDecline
 from gradspec.properties.cases.case import Case
-from gradspec.properties.cases.programs import Program
+from gradspec.properties.cases.programs import Program, Step
 from gradspec.properties.judging.attempt import judge_case, judge_case_in_fork
 from gradspec.properties.judging.judgement import Judgement
 from gradspec.properties.laws.bad_input import what_the_spec_refuses_raises
@@ -90,7 +90,7 @@ def test_a_lazy_library_may_decline_when_it_computes() -> None:
 
 def make_program(*names: str) -> Program:
     """Return a program of functions of one argument, one after the other."""
-    steps = tuple((name, (k - 1 if k else ~0,), {}) for k, name in enumerate(names))
+    steps: tuple[Step, ...] = tuple((name, (k - 1 if k else ~0,), {}) for k, name in enumerate(names))
     return Program("float64", 1, (((2,), "normal", 0),), steps)
 
 

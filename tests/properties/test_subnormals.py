@@ -39,7 +39,8 @@ def keep(x: Array) -> Array:
 
 def flush(x: Array, limit: float = TINY) -> Array:
     """Return x with zeros in place of smaller numbers."""
-    return x if x.dtype.kind != "f" else np.where(np.abs(x) < limit, np.copysign(0, x), x).astype(x.dtype)
+    zeros: Array = np.copysign(0, x)
+    return x if x.dtype.kind != "f" else np.asarray(np.where(np.abs(x) < limit, zeros, x), x.dtype)
 
 
 def change_rule(name: str, change_input: Change, change_result: Change) -> Callable[..., VJP]:
@@ -51,10 +52,14 @@ def change_rule(name: str, change_input: Change, change_result: Change) -> Calla
         if pullbacks is None:
             return change_result(np.asarray(value)), None
         assert not callable(pullbacks)
-        changed = [lambda g, p=p: change_result(np.asarray(p(change_input(g)))) for p in pullbacks]
-        return change_result(np.asarray(value)), tuple(changed)
+        changed = tuple(p and _change_pullback(p, change_input, change_result) for p in pullbacks)
+        return change_result(np.asarray(value)), changed
 
     return rule
+
+
+def _change_pullback(pullback: Change, change_input: Change, change_result: Change) -> Change:
+    return lambda g: change_result(np.asarray(pullback(change_input(g))))
 
 
 def make_flushing_backend(
