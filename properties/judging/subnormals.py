@@ -135,10 +135,8 @@ class FlushedOutcomes(Generic[T]):
         """Return x with zeros of the same sign in place of its subnormal numbers."""
         if x.dtype.kind in "biu":
             return x
-        flushed: Array = np.copysign(
-            0, x, dtype=x.dtype, where=np.abs(x) < self.smallest_normal, out=x.copy()
-        )
-        return flushed
+        zeros: Array = np.copysign(0, x)
+        return np.asarray(np.where(np.abs(x) < self.smallest_normal, zeros, x), x.dtype)
 
     @cached_property
     def outcomes(self) -> list[T]:

@@ -12,12 +12,17 @@ import pytest
 from gradspec.backends import Backend, load
 from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.cases.extremes import iterate_extreme_cases
+from gradspec.properties.cases.programs import Program
 from gradspec.properties.cases.rare import of_every_size
+from gradspec.properties.cases.reproducible import ReprCase
 from gradspec.properties.judging.attempt import judge_case
 from gradspec.properties.judging.judge import Judge
 from gradspec.properties.judging.subnormals import allow_flushing, flushes_subnormals, get_smallest_normal
+from gradspec.properties.laws.depth import Chain
 from gradspec.properties.laws.extremes import extremes_go_where_the_spec_says
 from gradspec.properties.laws.gradient import every_gradient_agrees
+from gradspec.properties.laws.tensor_like_torch import TensorProgramCase
+from gradspec.properties.laws.training import TrainingCase
 from gradspec.properties.laws.value import value_agrees
 from gradspec.properties.running.declined import format_flushing
 from gradspec.properties.running.tally import PropertyResult, Tally
@@ -128,6 +133,12 @@ def test_a_dtype_is_asked_by_itself() -> None:
     backend = make_flushing_backend(change_input=change, change_result=change)
     assert not flushes_subnormals(backend, "float64")
     assert flushes_subnormals(backend, "float32")
+
+
+def test_every_kind_of_case_has_a_dtype_to_ask_for() -> None:
+    kinds = ReprCase.__subclasses__()
+    assert {TensorProgramCase, TrainingCase, Chain, Program} <= {*kinds}
+    assert [kind for kind in kinds if "dtype" not in kind.__annotations__] == []
 
 
 # What is right
