@@ -4,8 +4,8 @@ Bad input: shapes that do not fit, axes out of range or named twice, invalid ind
 decides: where it raises, the backend must raise too, whether at the call, in the pullback or when arrays are
 made; which error is up to the backend. Where the spec has an answer the backend must have one or decline the
 call, so that a backend that always raises does not pass. One that declines the op's smallest call refuses
-nothing by declining others. A refusal must leave nothing behind, such as a tape that is switched
-off. Nothing may broadcast silently: a bias of length 1, a cotangent of shape (1,).
+nothing by declining others. A refusal must leave nothing behind, such as a tape that is switched off. Nothing
+may broadcast silently: a bias of length 1, a cotangent of shape (1,).
 
 Does not see: which error is raised, or when; a wrong answer where the spec has one; what a refusal leaves
 behind, if the op's smallest call gives the same as before; bad input that has an empty array or a 16-bit
