@@ -6,8 +6,8 @@ the last place. Where these runs agree that an element is finite, infinite or Na
 Where they do not, the spec itself loses the number, or is on the brink of overflow, and nothing is asked.
 What IEEE 754 and mathematics leave open is left open here:
 
-- results below the smallest normal number may be zero (except in float16, where no library makes them so); for
-  a backend that flushes such numbers, what else follows from that (`judging.subnormals`);
+- results below the smallest normal number may be zero (except in float16, where no library makes them so);
+  where a backend flushes such numbers, whatever else follows from that (`judging.subnormals`);
 - zeros may have either sign, and so may an infinite gradient with respect to a zero;
 - gradients with respect to a NaN, or to a number on a kink;
 - results on the brink of overflow, within a factor of `OVERFLOW_HEADROOM`: roundings and their order decide;
