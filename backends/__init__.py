@@ -4,7 +4,7 @@ Importing this package imports none of the libraries; `load` imports the one it 
 """
 
 from gradspec.backends.array_api import ops_from
-from gradspec.backends.backend import Backend, Unavailable, call
+from gradspec.backends.backend import Backend, Declined, Unavailable, call
 from gradspec.backends.loading import load, load_all
 
-__all__ = ["Backend", "Unavailable", "call", "load", "load_all", "ops_from"]
+__all__ = ["Backend", "Declined", "Unavailable", "call", "load", "load_all", "ops_from"]

@@ -21,6 +21,13 @@ class Unavailable(Exception):
     """A backend cannot run here; the message says why in one line, such as "torch:cuda: no CUDA device"."""
 
 
+class Declined(NotImplementedError):
+    """An op does not offer this call; raised by its forward or its pullback, with the reason.
+
+    A plain `NotImplementedError` says the same. Declined calls are counted and shown with their reasons.
+    """
+
+
 @dataclass(frozen=True)
 class Deviation:
     """One entry of a backend's `known`: where it deviates from the spec, and why.
@@ -59,9 +66,9 @@ class Deviation:
         """
         target, _, law = where.partition(": ")
         ops_and_dtypes, is_versioned, versions = target.partition("(")
-        op, *dtypes = re.findall(r"[^\[\],\s]+", ops_and_dtypes) or [""]
+        op, dtypes = _parse_target(ops_and_dtypes)
         fits = not is_versioned or cls._fits_installed_version(where, versions)
-        return cls(where, op, law, frozenset(dtypes), why, fits)
+        return cls(where, op, law, dtypes, why, fits)
 
     @staticmethod
     def _fits_installed_version(where: str, versions: str) -> bool:
@@ -78,6 +85,39 @@ class Deviation:
         if not requirement.specifier or requirement.marker or not versions.endswith(")"):
             raise ValueError(f"`known` names {where!r}; expected a library and versions, as in (jax<0.13)")
         return requirement.specifier.contains(installed, prereleases=True)
+
+
+@dataclass(frozen=True)
+class DeclaredDecline:
+    """One entry of a backend's `declines`: an op that does not offer every call, and why.
+
+    Attributes:
+        declaration: the key of the entry, as written, such as "matmul[float16]".
+        op: the name of the op.
+        dtypes: the names of the dtypes in which it declines calls; empty for all dtypes.
+        why: the reason.
+    """
+
+    declaration: str
+    op: str
+    dtypes: frozenset[str]
+    why: str
+
+    @property
+    def reason(self) -> str:
+        """The reason that reports show, the same for all calls that the entry covers."""
+        return f"{self.declaration}: {self.why}"
+
+    @classmethod
+    def parse(cls, where: str, why: str) -> "DeclaredDecline":
+        """Parse an entry of `Backend.declines`: "op" or "op[dtype, dtype]"."""
+        return cls(where, *_parse_target(where), why)
+
+
+def _parse_target(target: str) -> tuple[str, frozenset[str]]:
+    """Parse "op" or "op[dtype, dtype]" to the name of the op and those of the dtypes."""
+    op, *dtypes = re.findall(r"[^\[\],\s]+", target) or [""]
+    return op, frozenset(dtypes)
 
 
 def _nothing_to_wait_for() -> None:
@@ -113,6 +153,11 @@ class Backend:
             "exp[bfloat16]" or "exp[bfloat16]: value agrees" excuses some dtypes alone. Where the library has
             versions that are right, "exp (torch>=2.10,<2.13)" is an entry for these alone, and with others
             as if it were not there.
+        declines: what the ops do not offer, each entry with the reason: "matmul" or, in some dtypes alone,
+            "matmul[bfloat16, float16]". An op declines a call by `Declined` or `NotImplementedError`, in its
+            forward or its pullback. None, the default, lets every op decline what it likes: it is counted and
+            shown. If it is given, to decline anything else breaks the law that asked, and an entry that
+            nothing was declined by is reported.
         device: where its arrays live.
         nests: whether `vjp` may be called within the fn of another `vjp`, which gives second derivatives:
             with respect to the inputs of both and to the cotangent of the inner one. The inner fn may close
@@ -120,8 +165,9 @@ class Backend:
 
     Raises:
         TypeError: for one string where a collection of names belongs.
-        ValueError: for an op or dtype that does not exist, and for an entry of `known` whose op or dtype is
-            not among the backend's, or whose versions are malformed or of no installed library.
+        ValueError: for an op or dtype that does not exist, for an entry of `known` or `declines` whose op or
+            dtype is not among the backend's, and for one of `known` whose versions are malformed or of no
+            installed library.
     """
 
     name: str
@@ -133,6 +179,7 @@ class Backend:
     poisoned: Callable[..., AbstractContextManager[Any]] = nullcontext
     dtypes: Collection[str] = frozenset({"float64", "float32"})
     known: Mapping[str, str] = field(default_factory=dict)
+    declines: Mapping[str, str] | None = field(default=None, kw_only=True)
     device: str = "cpu"
     nests: bool = False
 
@@ -140,13 +187,15 @@ class Backend:
         backend = f"backend {self.name!r}"
         _check_names(backend, "the spec has no op {}", self.ops, OPS)
         declared = [Deviation.parse(where, why) for where, why in self.known.items()]
-        known_ops = [d.op for d in declared]
-        known_dtypes = [name for d in declared for name in sorted(d.dtypes)]
-        _check_names(backend, "`known` names op {}, which is not in `ops`", known_ops, self.ops)
-        _check_names(backend, "`known` names dtype {}, which is not in `dtypes`", known_dtypes, self.dtypes)
+        for name, entries in ("known", declared), ("declines", self.declared_declines):
+            ops, dtypes = [e.op for e in entries], [dtype for e in entries for dtype in sorted(e.dtypes)]
+            _check_names(backend, f"`{name}` names op {{}}, which is not in `ops`", ops, self.ops)
+            _check_names(backend, f"`{name}` names dtype {{}}, which is not in `dtypes`", dtypes, self.dtypes)
         _check_names(backend, "there is no dtype {}", self.dtypes, DTYPES)
         object.__setattr__(self, "ops", MappingProxyType(dict(self.ops)))
         object.__setattr__(self, "known", MappingProxyType(dict(self.known)))
+        if self.declines is not None:
+            object.__setattr__(self, "declines", MappingProxyType(dict(self.declines)))
         object.__setattr__(self, "dtypes", frozenset(self.dtypes))
 
     def __repr__(self) -> str:
@@ -158,6 +207,11 @@ class Backend:
         declared = (Deviation.parse(where, why) for where, why in self.known.items())
         return [deviation for deviation in declared if deviation.is_of_this_version]
 
+    @property
+    def declared_declines(self) -> list[DeclaredDecline]:
+        """The entries of `declines`, parsed; none if it is None."""
+        return [DeclaredDecline.parse(where, why) for where, why in (self.declines or {}).items()]
+
     def with_ops(
         self,
         *,
@@ -165,6 +219,7 @@ class Backend:
         dtypes: Collection[str] | None = None,
         known: Mapping[str, str] | None = None,
         nests: bool | None = None,
+        declines: Mapping[str, str] | None = None,
         **ops: Callable[..., Any],
     ) -> "Backend":
         """Return a backend of just these ops, say hand-written kernels, with this one's arrays and `vjp`.
@@ -177,16 +232,35 @@ class Backend:
             nests: whether the backward passes of its ops can themselves be differentiated; by default as
                 of this backend. False asks for no second derivatives: of kernels that autograd does not see
                 into, or whose backward pass is marked with torch's `once_differentiable`.
+            declines: what its ops decline; by default anything, since it is not said.
             **ops: its ops.
         """
         dtypes = self.dtypes if dtypes is None else dtypes
         nests = self.nests if nests is None else nests
-        return replace(self, name=name, ops=ops, dtypes=dtypes, known=known or {}, nests=nests)
+        return replace(
+            self, name=name, ops=ops, dtypes=dtypes, known=known or {}, declines=declines, nests=nests
+        )
 
 
 def call(op: Op, fn: Callable[..., Any], arrays: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
-    """Call fn, an implementation of the op, as the op is called: with arrays, or one sequence of them."""
-    return fn(tuple(arrays), **keywords) if op.variadic else fn(*arrays, **keywords)
+    """Call fn, an implementation of the op, as the op is called: with arrays, or one sequence of them.
+
+    If it declines the call, the exception gets the name of the op, which `get_declining_op` returns.
+    """
+    try:
+        return fn(tuple(arrays), **keywords) if op.variadic else fn(*arrays, **keywords)
+    except NotImplementedError as error:
+        vars(error).setdefault(_DECLINING_OP, op.name)
+        raise
+
+
+_DECLINING_OP = "_gradspec_op"
+
+
+def get_declining_op(error: NotImplementedError) -> str | None:
+    """Return the name of the op whose forward declined a call; None if it is not known, as of a pullback."""
+    name: str | None = vars(error).get(_DECLINING_OP)
+    return name
 
 
 def suggest_nearest(name: str, names: Iterable[str]) -> str:

@@ -51,6 +51,7 @@ def _make_backend(device: str, name: str, synchronize: Callable[[], None]) -> Ba
         synchronize=synchronize,
         poisoned=poison_memory,
         dtypes={"float64", "float32", "bfloat16", "float16"},
+        declines={},  # it offers every call of every op in every dtype
         known=KNOWN_DEVIATIONS | _find_deviations_of_this_processor(device),
         device=device,
         nests=True,

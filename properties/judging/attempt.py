@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from gradspec.backends import Backend
+from gradspec.properties.judging.declining import judge_declined
 from gradspec.properties.judging.error_descriptions import (
     describe_exception,
     describe_exit,
@@ -21,6 +22,7 @@ from gradspec.properties.judging.error_descriptions import (
     get_message_line,
 )
 from gradspec.properties.judging.judge import Judgement
+from gradspec.properties.judging.subnormals import allow_flushing, flushes_subnormals
 
 Law = Callable[[Backend, Any], Judgement]
 """The question that a property asks of one case. Exceptions of the backend are failures."""
@@ -29,13 +31,21 @@ Law = Callable[[Backend, Any], Judgement]
 def judge_case(law: Law, backend: Backend, case: Any) -> Judgement:
     """Judge a case by a law; an exception, or a result that is not an array, is a disagreement.
 
+    `NotImplementedError` alone is none: the backend declines the call. Where it flushes subnormal numbers,
+    what that explains is allowed.
+
     A warning is not, whoever gives it and whatever filters are set. Where filters turn warnings into errors,
     a warning that gradspec itself gives, on a Python newer than it, would otherwise count against the
     backend.
     """
     try:
         with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"), backend.poisoned():
-            return law(wrap_in_checks(backend), case)
+            may_flush = flushes_subnormals(backend, case.dtype)
+            with allow_flushing(may_flush):
+                judgement = law(wrap_in_checks(backend), case)
+            return replace(judgement, flushing=case.dtype) if may_flush else judgement
+    except NotImplementedError as error:
+        return judge_declined(backend, case, error)
     except WrongKindError as error:
         return Judgement("disagree", get_message_line(error), worst=np.inf)
     except (Exception, SystemExit, GeneratorExit) as error:
@@ -120,6 +130,8 @@ def _wrap_without_cache(backend: Backend) -> Backend:
             raise WrongKindError(f"a result is on {other_devices.pop()}, the inputs were on {expected}")
         try:
             array = backend.to_numpy(x)
+        except NotImplementedError:  # of a lazy library, which computes now
+            raise
         except Exception as error:
             raise WrongKindError(
                 f"{describe_object(x)} is no array of {backend.name}: {get_message_line(error)}"

@@ -42,6 +42,7 @@ circle, and a sign that a usual formula never has near such inputs is not in its
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -49,6 +50,7 @@ import numpy as np
 from gradspec.backends import Backend, load
 from gradspec.properties.cases.case import Case, dtype_of, exact_dtype
 from gradspec.properties.cases.evaluate import Result, run_spec
+from gradspec.properties.cases.kinks import iterate_kink_sides
 from gradspec.properties.judging.formula_samples import (
     OVERFLOW_HEADROOM,
     Compute,
@@ -63,6 +65,7 @@ from gradspec.properties.judging.judgement import (
     combine_judgements,
 )
 from gradspec.properties.judging.noise_stages import is_noise_measured_fully, list_stages
+from gradspec.properties.judging.subnormals import FlushedOutcomes, is_flushing_allowed
 from gradspec.reference import OPS, Op
 from gradspec.reference.dispatch import use_forms
 from gradspec.reference.rule import Array
@@ -76,6 +79,9 @@ ALLOWED_FACTOR = 4.0  # the worst of torch's right results needed 1.5, over all 
 JITTERED_COPY_COUNTS = (2, 8, 64)  # so many are tried, in turn, before a result is found wrong
 
 CLEARLY_LOSSY = 16.0  # so many times off by the first few copies, a result is not right by more of them
+
+SIDES_OF_FLUSHED = 8
+"""So many sides of a kink are tried on which inputs lie that count as zero."""
 
 NEIGHBOURS = 64  # inputs near those of a case on which the signs of a usual formula are looked at
 NEIGHBOUR_DISTANCE = 2.0**-10  # relative: far enough that its roundings differ, near enough to be alike
@@ -105,6 +111,7 @@ class ComputationJudge(Generic[T]):
         self.dtype, self.compute, self.rounds = dtype, compute, rounds
         self.samples = FormulaSamples(dtype, compute)
         self.usual_samples = [FormulaSamples(dtype, usual_compute) for usual_compute in usual]
+        self.flushed = FlushedOutcomes(dtype, [compute, *usual])
 
     @cached_property
     def exact(self) -> T:
@@ -167,7 +174,7 @@ class ComputationJudge(Generic[T]):
                 "disagree", f"the {what} has shape {got.shape}, expected {exact.shape}", worst=np.inf
             )
         if exact.dtype.kind in "biu":
-            return _judge_equality(what, got, exact)
+            return _judge_equality(what, self.restore_flushed(got, part), exact)
         dtype, exact = dtype_of(self.dtype), exact.astype(exact_dtype(self.dtype))
         with np.errstate(all="ignore"):
             decidable = np.isfinite(exact) & np.isfinite(exact.astype(dtype).astype(exact.dtype))
@@ -179,6 +186,8 @@ class ComputationJudge(Generic[T]):
                 return uncertain_sides * ALLOWED_FACTOR * (noise + unit)
 
             allowed = allow(0)
+            if is_flushing_allowed() and np.any(decidable & (error > allowed)):
+                error = np.where(self._is_flushed(got, part, expected, 0), 0, error)
             is_staged = not is_noise_measured_fully()
             for copies in list_stages(JITTERED_COPY_COUNTS) if self.rounds else ():
                 if is_staged and np.all((error <= allowed) | ~decidable):
@@ -196,6 +205,9 @@ class ComputationJudge(Generic[T]):
                     decidable &= np.isfinite(got.astype(exact.dtype))
                 noise = np.where(np.isfinite(noise), noise, 0) + self.relative_underflow_error * np.abs(exact)
                 allowed = allow(noise)
+            if is_flushing_allowed() and np.any(decidable & (error > allowed)):
+                copies = max(JITTERED_COPY_COUNTS) if self.rounds else 0
+                error = np.where(self._is_flushed(got, part, expected, copies), 0, error)
             outside, usually_allowed = decidable & (error > allowed), allowed
             if np.any(outside) and self.rounds and self.usual_samples:
                 wide = self._measure_usually_allowed(part, error, outside, allowed, allow)
@@ -206,6 +218,45 @@ class ComputationJudge(Generic[T]):
                 if expected is not None:  # whether both are by a usual formula is another law's question
                     allowed = usually_allowed
         return _reach_verdict(what, got, exact, error, allowed, usually_allowed, decidable)
+
+    def restore_flushed(self, got: Array, part: Callable[[T], Array]) -> Array:
+        """Return a result with the exact numbers in place of those that flushing subnormal numbers explains.
+
+        Where the backend does not flush any, that is the result itself.
+
+        Args:
+            got: The result.
+            part: What to take of an outcome.
+        """
+        exact = part(self.exact)
+        if not is_flushing_allowed() or got.shape != exact.shape:
+            return got
+        with np.errstate(all="ignore"):
+            # What differs little is right or wrong as ever: a few copies tell it from what was flushed.
+            explained = self._is_flushed(got, part, None, JITTERED_COPY_COUNTS[0] if self.rounds else 0)
+            return np.where(explained, exact.astype(got.dtype), got)
+
+    def _is_flushed(
+        self, got: Array, part: Callable[[T], Array], expected: Array | None, copies: int
+    ) -> Array:
+        """Return where a result, and what it is compared with, is right or explained by flushing.
+
+        Args:
+            got: The result.
+            part: What to take of an outcome.
+            expected: What it is compared with, if not with the exact outcome.
+            copies: How many jittered copies the noise is measured on; 0 for no noise.
+        """
+        exact = part(self.exact)
+        noise = self.measure_noise_of_any_formula(part, copies) if copies and exact.dtype.kind == "f" else 0
+        noise = np.where(np.isfinite(noise), noise, 0)
+
+        def allow(right: Array) -> Array:
+            return ALLOWED_FACTOR * (noise + ulp(right, dtype_of(self.dtype)))
+
+        results = [got] if expected is None else [got, expected]
+        wide = [x if exact.dtype.kind in "biu" else x.astype(exact.dtype) for x in results]
+        return np.logical_and.reduce([self.flushed.explain(x, exact, part, allow) for x in wide])
 
     def _measure_usually_allowed(
         self,
@@ -254,6 +305,7 @@ class Judge(ComputationJudge[Result]):
             [_make_computation(replace(case, op=form)) for form in case.op.usual_forms],
         )
         self.case = case
+        self.flushed.compute_sides = self._differentiate_on_sides
 
     def judge_value(self, got: Array) -> Judgement:
         """Judge whether `got` is the value of the case."""
@@ -266,6 +318,14 @@ class Judge(ComputationJudge[Result]):
     def judge_gradients(self, got: dict[str, Array]) -> Judgement:
         """Judge whether every gradient, by argument, is right."""
         return combine_judgements([self.judge_gradient(name, d) for name, d in got.items()])
+
+    def _differentiate_on_sides(self, flush: ConvertToPrecision) -> list[Result]:
+        """Return the spec's results on the sides of the kinks that inputs are on only if they are flushed."""
+        flushed = self.case.map_float_arrays(flush)
+        distances = zip(flushed.compute_kink_distances(), self.case.compute_kink_distances(), strict=True)
+        if not any(np.any((now == 0) & (before != 0)) for now, before in distances):
+            return []
+        return [run_spec(side) for side in islice(iterate_kink_sides(flushed), SIDES_OF_FLUSHED)]
 
     def _find_strange_signs(
         self, part: Callable[[Result], Array], got: Array, exact: Array, lossy: Array

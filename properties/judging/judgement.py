@@ -3,19 +3,20 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Verdict = Literal["agree", "lossy", "disagree", "undecidable"]
+Verdict = Literal["agree", "lossy", "disagree", "declined", "undecidable"]
 """How a result stands to the spec.
 
 - "agree": within the noise of the spec's own formula, the stable one.
 - "lossy": outside of that, but within the noise of a usual formula of the op: not wrong, but digits are lost.
 - "disagree": outside of both.
+- "declined": the backend does not offer this call, which says nothing of its results.
 - "undecidable": no result could have been found wrong.
 """
 
 Severity = Literal["wrong", "raises", "edge", "unsafe", "lossy", "lax"]
 """What a violation does to a user; `severity` says what each means, and decides which it is."""
 
-_WORST_FIRST: tuple[Verdict, ...] = ("disagree", "lossy", "agree", "undecidable")
+_WORST_FIRST: tuple[Verdict, ...] = ("disagree", "declined", "lossy", "agree", "undecidable")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Judgement:
         severity: What the violation is, where that is not what its law declares.
         wrong: Of a result that is wrong, or lossy, the element that is furthest off; None where a reason is
             not about one.
+        flushing: The dtype of the case if the backend flushes subnormal numbers to zero in it, else "".
     """
 
     verdict: Verdict
@@ -64,6 +66,7 @@ class Judgement:
     raised: bool = False
     severity: Severity | None = None
     wrong: WrongElement | None = None
+    flushing: str = ""
 
 
 def combine_judgements(judgements: list[Judgement]) -> Judgement:

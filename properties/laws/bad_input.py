@@ -2,9 +2,10 @@
 
 Bad input: shapes that do not fit, axes out of range or named twice, invalid indices, wrong dtypes. The spec
 decides: where it raises, the backend must raise too, whether at the call, in the pullback or when arrays are
-made; which error is up to the backend. Where the spec has an answer the backend must have one, so that a
-backend that always raises does not pass. A refusal must leave nothing behind, such as a tape that is switched
-off. Nothing may broadcast silently: a bias of length 1, a cotangent of shape (1,).
+made; which error is up to the backend. Where the spec has an answer the backend must have one or decline the
+call, so that a backend that always raises does not pass. One that declines the op's smallest call refuses
+nothing by declining others. A refusal must leave nothing behind, such as a tape that is switched off. Nothing
+may broadcast silently: a bias of length 1, a cotangent of shape (1,).
 
 To accept what the spec refuses is lax; to refuse what it accepts raises; to leave something behind is unsafe.
 
@@ -34,8 +35,8 @@ def what_the_spec_refuses_raises(backend: Backend, case: Case) -> Judgement:
     refusal = _catch_error(SPEC_BACKEND, case)
     before = _run_or_none(backend, good)
     error = _catch_error(backend, case)
-    if refusal is None and error is not None:
-        raise error
+    if error is not None and (refusal is None or (isinstance(error, NotImplementedError) and before is None)):
+        raise error  # which declines the case, if it is a `NotImplementedError`
     if refusal is not None and error is None:
         reason = f"nothing was raised; the spec says {type(refusal).__name__}: {refusal}"
         return Judgement("disagree", reason, severity="lax")

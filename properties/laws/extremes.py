@@ -6,8 +6,9 @@ the last place. Where these runs agree that an element is finite, infinite or Na
 Where they do not, the spec itself loses the number, or is on the brink of overflow, and nothing is asked.
 What IEEE 754 and mathematics leave open is left open here:
 
-- numbers below the smallest normal one may be flushed to zero (except in float16, where no library does so),
-  zeros may have either sign, and so may an infinite gradient with respect to a zero;
+- results below the smallest normal number may be zero (except in float16, where no library makes them so);
+  where a backend flushes such numbers, whatever else follows from that (`judging.subnormals`);
+- zeros may have either sign, and so may an infinite gradient with respect to a zero;
 - gradients with respect to a NaN, or to a number on a kink;
 - results on the brink of overflow, within a factor of `OVERFLOW_HEADROOM`: roundings and their order decide;
 - where an op combines elements (sums, softmax) and its numbers come near to overflow: which of them overflow,
@@ -113,6 +114,7 @@ def _judge_part(
     exact = part(judge.exact)
     if exact.dtype.kind in "biu" or got.shape != exact.shape:
         return judge.judge(what, got, part)
+    got = judge.restore_flushed(got, part)
     kinds = classify(exact.astype(dtype_of(judge.dtype)))
     # In most cases all kinds are right, and no jittered copies are needed.
     judgement = Judgement("undecidable")

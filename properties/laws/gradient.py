@@ -8,7 +8,7 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
-from gradspec.properties.cases.evaluate import call_backend_vjp, differentiate
+from gradspec.properties.cases.evaluate import call_backend_vjp, differentiate, forward
 from gradspec.properties.judging.judge import Judge, Judgement
 from gradspec.properties.judging.judgement import Severity
 
@@ -30,8 +30,10 @@ def _judge_zero_gradient(backend: Backend, case: Case) -> Judgement:
     arrays, g = case.to_backend_arrays(backend)
     try:
         gradients = call_backend_vjp(backend, case, arrays, range(len(arrays)))[1](g)
-    except Exception:
-        # A refusal misleads nobody.
+    except Exception as error:
+        # A refusal misleads nobody, but to decline the value as well says nothing.
+        if isinstance(error, NotImplementedError):
+            forward(backend, case)
         return Judgement("agree")
     for i, d in enumerate(map(backend.to_numpy, gradients)):
         if np.any(d != 0):

@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -145,6 +145,8 @@ TENSOR_PROGRAMS: dict[str, TensorProgram] = {
 @dataclass(frozen=True)
 class TensorProgramCase(ReprCase):
     """One of the programs, and the seed and shape of its two matrices."""
+
+    dtype: ClassVar[str] = "float64"
 
     program: str
     seed: int

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import settings
 from rich.console import Console
 
-from gradspec.backends.backend import Deviation
+from gradspec.backends.backend import DeclaredDecline, Deviation
 from gradspec.properties.running import options, report
+from gradspec.properties.running.declined import find_stale_declines
 from gradspec.properties.running.profiles import is_thorough
 from gradspec.properties.running.selection import Selection
 from gradspec.properties.running.tally import PropertyResult
@@ -49,12 +50,17 @@ class ControllerPlugin:
 
     @property
     def stale_deviations(self) -> list[str]:
-        """Complaints about deviations that no longer show; none unless the run was complete and thorough."""
+        """Complaints about what is declared but no longer shows; none without a whole, thorough run."""
         if self.was_interrupted or not self.is_whole_run or not is_thorough(settings()):
             return []
         known = self.selection_summary["known"].items()
-        return self.report.find_stale_deviations(
+        stale_deviations = self.report.find_stale_deviations(
             {name: [Deviation.parse(*line) for line in lines.items()] for name, lines in known}
+        )
+        declines = self.selection_summary["declines"].items()
+        return stale_deviations + find_stale_declines(
+            self.report.entries,
+            {name: [DeclaredDecline.parse(*line) for line in lines.items()] for name, lines in declines},
         )
 
     @cached_property

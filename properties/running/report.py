@@ -15,6 +15,7 @@ from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.judging.severity import SEVERITIES, rank_severity
 from gradspec.properties.laws.first_contact import ADAPTER
 from gradspec.properties.running import tables
+from gradspec.properties.running.declined import format_declined, format_flushing
 from gradspec.properties.running.failure import collect_versions, format_command, write_atomically
 from gradspec.properties.running.tally import PropertyResult, Tally, to_sentence
 
@@ -200,6 +201,8 @@ def show_matrix(
     """
     _print(console, tables.format_tables(report.entries, console.width))
     _print(console, _format_listed(report))
+    _print(console, format_declined(report.entries))
+    _print(console, format_flushing(report.entries))
     for name, reason in unavailable.items():
         console.print()
         _print(console, [_format_untested("unavailable", name, make_printable(reason))])

@@ -51,7 +51,21 @@ class Selection:
         known = {
             b.name: {d.declaration: d.why for d in b.deviations} for _, b in self.available_backends
         }  # without entries for other versions than those installed
-        return {"unavailable": self.unavailable, "not_offered": self.not_offered, "known": known}
+        return {
+            "unavailable": self.unavailable,
+            "not_offered": self.not_offered,
+            "known": known,
+            "declines": self._declines,
+        }
+
+    @property
+    def _declines(self) -> dict[str, dict[str, str]]:
+        """What each backend says it declines, in the selected dtypes, by its name."""
+        dtypes = {*options.get_selected_dtypes(self.config)}
+        return {
+            b.name: {d.declaration: d.why for d in b.declared_declines if not d.dtypes or d.dtypes & dtypes}
+            for _, b in self.available_backends
+        }
 
     def iterate_backends_under_test(self) -> Iterator[BackendUnderTest]:
         """Yield the backends whose programs are tried."""

@@ -13,6 +13,7 @@ OUTCOMES = {
     "known": ("!", "yellow"),
     "listed": ("?", "yellow"),
     "passed": ("✓", "green"),
+    "declined": ("–", "dim"),
     "skipped": ("-", "dim"),
 }
 """The mark and style of each outcome; one that stands earlier outweighs those after it.
@@ -45,7 +46,12 @@ def format_tables(entries: list[PropertyResult], width: int) -> Iterator[Text]:
         "property", {e.property: to_sentence(e.property) for e in entries}, entries, width
     )
     yield Text()
-    words = ["✓ agrees", *(f"{mark} {name}" for name, mark in SEVERITY_MARKS.items()), "! known to deviate"]
+    words = [
+        "✓ agrees",
+        *(f"{mark} {name}" for name, mark in SEVERITY_MARKS.items()),
+        "! known to deviate",
+        "– not offered",
+    ]
     yield Text("   ".join(words))
     yield Text(LEGEND, "dim")
     yield from _format_undecidable(entries)

@@ -1,11 +1,17 @@
 """What is counted of a property: its tally of judged cases, and how it ended for one op and backend."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.judging.judge import Judgement
+
+MAX_REASONS = 20
+"""How many different reasons to decline are counted one by one; a reason may name the shapes of its call."""
+
+OTHER_REASONS = "other reasons"
 
 
 @dataclass
@@ -24,6 +30,9 @@ class Tally:
         elements: How many elements were compared in all cases.
         undecidable_elements: Of how many of these nothing could be said.
         violations: How many cases broke the law, by severity.
+        declined: How many cases the backend declined; they count as judged, but not as informative.
+        decline_reasons: How often each reason was given for it.
+        flushing: The dtypes, among those of the cases, in which the backend flushes subnormal numbers.
     """
 
     judged: int = 0
@@ -37,6 +46,9 @@ class Tally:
     undecidable_elements: int = 0
     violations: dict[str, int] = field(default_factory=dict)
     margin: float | None = None
+    declined: int = 0
+    decline_reasons: dict[str, int] = field(default_factory=dict)
+    flushing: list[str] = field(default_factory=list)
 
     @property
     def largest_error(self) -> float | None:
@@ -63,9 +75,26 @@ class Tally:
         if severity:
             self.violations[severity] = self.violations.get(severity, 0) + 1
 
+        if judgement.verdict == "declined":
+            self.declined += 1
+            self._count_reasons({judgement.reason: 1})
+        if judgement.flushing and judgement.flushing not in self.flushing:
+            self.flushing.append(judgement.flushing)
+
+    def _count_reasons(self, counts: Mapping[str, int]) -> None:
+        reasons = self.decline_reasons
+        for reason, count in counts.items():
+            kept = reason if reason in reasons or len(reasons) < MAX_REASONS else OTHER_REASONS
+            reasons[kept] = reasons.get(kept, 0) + count
+
+    @property
+    def is_not_offered(self) -> bool:
+        """Whether the backend declined every case in which it was asked for something."""
+        return bool(self.declined) and not self.informative and not self.elements
+
     def __add__(self, other: "Tally") -> "Tally":
         larger_loss = max(self, other, key=lambda tally: tally.loss)
-        return Tally(
+        total = Tally(
             self.judged + other.judged,
             self.informative + other.informative,
             self.undecidable + other.undecidable,
@@ -77,14 +106,20 @@ class Tally:
             self.undecidable_elements + other.undecidable_elements,
             dict(Counter(self.violations) + Counter(other.violations)),
             max((m for m in (self.margin, other.margin) if m is not None), default=None),
+            self.declined + other.declined,
+            dict(self.decline_reasons),
+            list(dict.fromkeys([*self.flushing, *other.flushing])),
         )
+        total._count_reasons(other.decline_reasons)
+        return total
 
 
 @dataclass
 class PropertyResult:
     """The outcome of one property for one op and backend.
 
-    It is "passed", "failed", "skipped" or "known", which means that it failed as the backend declares.
+    It is "passed", "failed", "skipped", "known", which means that it failed as the backend declares, or
+    "declined", which means that the backend declined every case.
 
     Attributes:
         property: The name of the test.

@@ -221,14 +221,20 @@ class BackendUnderTest:
     def require_informative_cases(self) -> None:
         """Check that enough of the cases could have failed, if there were many.
 
+        Cases that the backend declined are left out, but may not leave next to nothing: unless it declined
+        every one, and offers nothing to be tested.
+
         Raises:
             AssertionError: Hardly any case could have failed.
         """
         judged, informative = self.tally.judged, self.tally.informative
-        if judged >= MIN_CASES and informative < MIN_INFORMATIVE_SHARE * judged:
+        declined = self.tally.declined
+        enough = MIN_INFORMATIVE_SHARE * max(judged - declined, MIN_CASES)
+        if judged >= MIN_CASES and informative < enough and not self.tally.is_not_offered:
+            without = f", {declined} were declined" if declined else ""
             raise AssertionError(
                 f"untested: only {informative} of {judged} cases could have failed (the rest had all-zero "
-                "gradients, overflowed, or were too imprecise to judge). "
+                f"gradients, overflowed, or were too imprecise to judge{without}). "
                 "Draw other values, or restrict the property with `when=`."
             )
 

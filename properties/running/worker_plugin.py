@@ -137,7 +137,8 @@ class WorkerPlugin:
         target = get_target(item)
         if target and test_report.when == "call":
             is_xfail = test_report.skipped and hasattr(test_report, "wasxfail")
-            outcome = "known" if is_xfail else test_report.outcome
+            outcome: str = "known" if is_xfail else test_report.outcome
+            outcome = "declined" if outcome == "passed" and target.tally.is_not_offered else outcome
             entry = PropertyResult(item.originalname, target.name, target.backend.name, outcome, target.tally)
             entry.severity = min(target.tally.violations, key=rank_severity, default="")
             result: dict[str, Any] = {"entry": entry.as_json(), "whole": self.selection.is_whole_run}
