@@ -1,0 +1,47 @@
+"""The spec as a backend, for laws about more than one op: by its stable formulas, and by usual ones."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from gradspec.backends import Backend, load
+from gradspec.reference import OPS, Op
+from gradspec.reference.dispatch import use_forms
+
+SPEC_BACKEND = load("numpy")
+
+
+def get_spec_backend() -> Backend:
+    """Return the spec as a backend, with the ops that were added to it since it was loaded."""
+    return SPEC_BACKEND if SPEC_BACKEND.ops.keys() == OPS.keys() else replace(SPEC_BACKEND, ops=OPS)
+
+
+def list_usual_spec_backends(names: Collection[str]) -> list[Backend]:
+    """Return the spec with usual formulas in place of the stable ones, for laws about more than one op.
+
+    Args:
+        names: The ops that get their usual formulas. There are as many backends as the one with the most
+            has; an op with fewer keeps its last.
+    """
+    forms = {name: OPS[name].usual_forms for name in names if name in OPS and OPS[name].usual_forms}
+    count = max(map(len, forms.values()), default=0)
+    return [
+        _make_spec_backend({name: each[min(k, len(each) - 1)] for name, each in forms.items()})
+        for k in range(count)
+    ]
+
+
+def _make_spec_backend(forms: Mapping[str, Op]) -> Backend:
+    """Return the spec with these forms of ops, in its derivatives too."""
+
+    def vjp(fn: Callable[..., Any], *inputs: Any) -> Any:
+        with use_forms(forms):
+            value, pullback = SPEC_BACKEND.vjp(fn, *inputs)
+
+        def pull(g: Any) -> Any:
+            with use_forms(forms):
+                return pullback(g)
+
+        return value, pull
+
+    return replace(SPEC_BACKEND, ops={**OPS, **forms}, vjp=vjp)

@@ -1,0 +1,74 @@
+"""The verdict on a result, once it is known how far off it is and how far off it may be."""
+
+from typing import Any
+
+import numpy as np
+
+from gradspec.properties.judging.judgement import Judgement, WrongElement
+from gradspec.reference.rule import Array
+
+
+def reach_verdict(
+    what: str,
+    got: Array,
+    exact: Array,
+    error: Array,
+    allowed: Array,
+    usually_allowed: Array,
+    decidable: Array,
+) -> Judgement:
+    """Return the judgement of a result, given what the first formula and what any formula allows."""
+    with np.errstate(all="ignore"):
+        ratio = np.where(decidable, error / usually_allowed, 0)
+        losses = np.where(decidable, error / allowed, 0)
+    worst, loss = float(np.max(ratio, initial=0)), float(np.max(losses, initial=0))
+    is_told = decidable & ((usually_allowed < np.abs(exact)) | (exact == 0))
+    counts: dict[str, Any] = {
+        "worst": worst,
+        "informative": bool(np.any(is_told & (exact != 0))),
+        "elements": exact.size,
+        "undecidable_elements": exact.size - int(np.count_nonzero(is_told)),
+    }
+    if worst > 1:
+        where = _describe_element(what, got, exact, ratio)
+        at = np.unravel_index(np.argmax(ratio), ratio.shape)
+        off = f"allowed to be off by {float(usually_allowed[at]):.3g}, is off by {float(error[at]):.3g}"
+        wrong = _find_wrong_element(what, got, exact, ratio)
+        return Judgement("disagree", f"{where}, {off}", **{**counts, "informative": True}, wrong=wrong)
+    if loss > 1:
+        where = _describe_element(what, got, exact, losses)
+        off = f"off by {loss:.3g} times what the stable formula allows, as a usual one may be"
+        wrong = _find_wrong_element(what, got, exact, losses)
+        return Judgement("lossy", f"{where}, {off}", loss=loss, **counts, wrong=wrong)
+    if counts["informative"]:
+        return Judgement("agree", **counts)
+    if not np.all(decidable):
+        return Judgement("undecidable", f"the {what} overflows at this precision", **counts)
+    if np.any(exact):
+        return Judgement("undecidable", f"the allowed distance of the {what} is too wide to tell", **counts)
+    return Judgement("agree", f"the {what} is zero throughout", **counts)
+
+
+def _describe_element(what: str, got: Array, exact: Array, ratio: Array) -> str:
+    """Return in words what the result and the exact number are where the ratio is largest."""
+    wrong = _find_wrong_element(what, got, exact, ratio)
+    return (
+        f"the {what}{f' at {wrong.at}' if wrong.at else ''} is {wrong.got:.9g}, expected {wrong.expected:.9g}"
+    )
+
+
+def _find_wrong_element(what: str, got: Array, exact: Array, ratio: Array) -> WrongElement:
+    """Return the result and the exact number where the ratio is largest."""
+    at = tuple(map(int, np.unravel_index(np.argmax(ratio), ratio.shape)))
+    return WrongElement(what, at, float(got[at]), float(exact[at]))
+
+
+def judge_equality(what: str, got: Array, exact: Array) -> Judgement:
+    """Return the judgement of a result of integers or booleans: it is the exact one, or wrong."""
+    wrong = np.argwhere(got != exact)
+    if len(wrong):
+        at = tuple(map(int, wrong[0]))
+        reason = f"the {what} at {at} is {got[at]}, expected {exact[at]}, exactly"
+        wrong_element = WrongElement(what, at, float(got[at]), float(exact[at]))
+        return Judgement("disagree", reason, worst=np.inf, wrong=wrong_element)
+    return Judgement("agree", informative=exact.size > 0, elements=exact.size)
