@@ -35,7 +35,7 @@ def test_extremes_of_elementwise_ops_go_where_the_spec_says(
 @pytest.mark.property(when=lambda s: not s.op.elementwise or len(s.op.arguments) > 2)
 @given(data=st.data())
 def test_extremes_go_where_the_spec_says(op_under_test: OpUnderTest, data: st.DataObject) -> None:
-    """Its own fault: the value is never infinite."""
+    """Its own fault: sum overflows where squares do."""
     cases_per_example = limit_cases_to_profile(EXTREME_CASES_PER_EXAMPLE)
     for case in data.draw(extreme_cases(op_under_test.op, op_under_test.dtypes, cases_per_example)):
         op_under_test.check_law(extremes_go_where_the_spec_says, case)
