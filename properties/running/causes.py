@@ -4,7 +4,8 @@
 - A result that is no array, or gradients that are not as many as inputs: an adapter that returns them does so
   for every op.
 - Else the op, and which of its results is wrong: a wrong gradient of x is wrong under many laws, in other
-  layouts and batches, for constants and for scaled cotangents. A wrong dtype is another cause than a number.
+  layouts and batches, for constants and for scaled cotangents, and its derivative by the cotangent, of which
+  it is a linear function, is as wrong. A wrong dtype is another cause than a number.
 """
 
 import re
@@ -16,7 +17,8 @@ _KINDS_OF_RESULT = (
     (re.compile(r"the pullback returned .* and not \d+ gradients"), "the pullback returns another number"),
 )
 _RESULT = re.compile(
-    r"(?:with .* constant, )?(?:the |a cotangent of zero gives a )?(value|gradients? of [\w\[\]]+)\b(?! and )"
+    r"(?:with .* constant, )?(?:the derivative by cotangent of )?(?:the |a cotangent of zero gives a )?"
+    r"(value|gradients? of [\w\[\]]+)\b(?! and )"
 )
 
 

@@ -19,6 +19,9 @@ from gradspec.properties.running.declined import format_declined, format_flushin
 from gradspec.properties.running.failure import collect_versions, format_command, write_atomically
 from gradspec.properties.running.tally import PropertyResult, Tally, to_sentence
 
+PLAINEST_LAWS = ("value agrees", "every gradient agrees")
+"""Of several laws that are broken on equal cases, one of these is named first."""
+
 MAX_FAILURES_IN_FULL = 20  # of further ones only the title, a line of reason and the script are shown
 
 
@@ -128,12 +131,13 @@ def _group_as_json(group: list[FailureRecord]) -> dict[str, Any]:
     return {**asdict(first), "same": same, "signature": list(first.signature)}
 
 
-def _get_sort_key(failure: FailureRecord) -> tuple[bool, int, float, int, str]:
+def _get_sort_key(failure: FailureRecord) -> tuple[Any, ...]:
     return (
         failure.target_name != ADAPTER,
         rank_severity(failure.severity),
         -failure.loss,
         len(failure.text) - len(failure.title),
+        failure.law not in PLAINEST_LAWS,
         failure.title,
     )
 
