@@ -13,11 +13,19 @@ from gradspec.reference.rule import Array
 
 @dataclass(frozen=True)
 class Interval:
-    """The floating-point numbers between `low` and `high`, both excluded, without the points of `hole`."""
+    """The floating-point numbers between `low` and `high`, both excluded, without the points of `hole`.
+
+    Attributes:
+        low: the lower end.
+        high: the upper end.
+        hole: the points that are left out.
+        has_gradient: whether anybody asks for a gradient; not of tables, masks and weights that are given.
+    """
 
     low: float = float("-inf")
     high: float = float("inf")
     hole: tuple[float, ...] = ()
+    has_gradient: bool = True
 
     def __contains__(self, x: Any) -> bool:
         return bool(self.low < x < self.high) and x not in self.hole
@@ -39,5 +47,7 @@ Real = Annotated[Array, Interval()]
 NonZero = Annotated[Array, Interval(hole=(0.0,))]
 Positive = Annotated[Array, Interval(low=0.0)]
 AboveMinusOne = Annotated[Array, Interval(low=-1.0)]
+Fixed = Annotated[Array, Interval(has_gradient=False)]
+FixedPositive = Annotated[Array, Interval(low=0.0, has_gradient=False)]
 Index = Annotated[Array, Integers()]
 Mask = Annotated[Array, Booleans()]

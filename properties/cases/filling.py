@@ -30,7 +30,7 @@ def fill_case(op: Op, call: Call, dtype: str, block: Array) -> Case:
         allow_far = i == 0 and not op.elementwise
         inputs.append(fill_array(op.domain(i), dtype, shape, int(block[i]), picks, bound, allow_far))
     with np.errstate(all="ignore"):
-        shape = np.shape(op.rule(*(_to_float32(x) for x in inputs), **call.keywords)[0])
+        shape = np.shape(op.compute_value(*(_to_float32(x) for x in inputs), **call.keywords))
     return Case(op, dtype, tuple(inputs), call.keywords, fill_cotangent(dtype, shape, block[::-1]))
 
 

@@ -81,7 +81,7 @@ def compares(op: Op) -> bool:
     """Return whether the op's values are truth values, on its smallest call."""
     call = op.draw_call(SmallestChoices())
     inputs = [fill_from_domain(op.domain(i), s) for i, s in enumerate(call.shapes)]
-    return np.asarray(op.rule(*inputs, **call.keywords)[0]).dtype.kind == "b"
+    return np.asarray(op.compute_value(*inputs, **call.keywords)).dtype.kind == "b"
 
 
 @cache
@@ -98,7 +98,7 @@ def only_moves(op: Op) -> bool:
         for i, s in enumerate(call.shapes):
             if isinstance(op.domain(i), Interval) and not isinstance(s, IntegerArrayBelow):
                 inputs[i] = draw_input("float64", seed, (s, (op.name, i), i), [])
-        value = np.asarray(op.rule(*inputs, **call.keywords)[0])
+        value = np.asarray(op.compute_value(*inputs, **call.keywords))
         elements = np.concatenate([np.ravel(x) for x in inputs if x.dtype.kind == "f"])
         if not np.all(np.isin(value, elements)):
             return False

@@ -245,7 +245,7 @@ def _replace_keywords(case: Case, **keywords: Any) -> Case:
 def _fit_cotangent(case: Case) -> Case:
     """Return the case with its cotangent resized to the value, or as it is where the spec raises."""
     try:
-        shape = np.shape(case.op.rule(*case.inputs, **case.keywords)[0])
+        shape = np.shape(case.op.compute_value(*case.inputs, **case.keywords))
     except Exception:
         return case
     return replace(case, cotangent=np.resize(case.cotangent, shape))

@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from gradspec.reference.calls import Call, Choices, count_max_elements, draw_shape
+from gradspec.reference.declaration import op
 from gradspec.reference.domains import Real
-from gradspec.reference.op import op
 from gradspec.reference.rule import VJP, Array
 
 
