@@ -13,8 +13,6 @@ from gradspec.reference.calls import (
     DrawCall,
     SeededChoices,
     SmallestChoices,
-    from_signature,
-    parse_core_dimensions,
 )
 from gradspec.reference.derived import derive_rule, is_vjp
 from gradspec.reference.domains import Domain
@@ -28,6 +26,7 @@ from gradspec.reference.kink_distances import KinkDistanceFunction, smooth
 from gradspec.reference.op import OPS, Op, fill_from_domain
 from gradspec.reference.record import record
 from gradspec.reference.rule import Array
+from gradspec.reference.signatures import broadcasts, from_signature, is_elementwise, refuse_misfits
 from gradspec.reference.usual_formulas import check_agreement, check_same_parameters, fill_moderately
 
 CALLS_TO_COMPARE = 8
@@ -50,7 +49,8 @@ def op(
     is written with NumPy's functions and operators, and the tape gives its pullbacks.
 
     Args:
-        cases: a gufunc signature, or a function of a `Choices` for ops whose arguments constrain each other.
+        cases: a signature (see `signatures`), or a function of a `Choices` for ops whose arguments constrain
+            each other. By a signature in which nothing broadcasts, shapes that do not fit are refused.
         kinks: the distances to the op's kinks, if it has any. A formula that has some must say so; `smooth`
             says that it only looks as if.
         also: usual rules or formulas of the op, beside the decorated one, which is stable. They take the same
@@ -76,17 +76,23 @@ def op(
             raise ValueError(f"op {name!r} is declared twice")
         parameters = inspect.signature(rule).parameters.values()
         arrays = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        arguments = tuple(p.name for p in arrays)
+        domains = _read_domains(rule, arguments)
+        signature = cases if isinstance(cases, str) else None
+        draw_call = from_signature(cases, keywords, domains) if isinstance(cases, str) else cases
+        if signature and not broadcasts(signature):
+            rule = refuse_misfits(rule, signature, arguments)
         new_op = Op(
             name=name,
             rule=rule,
-            apply=record(rule, elementwise=isinstance(cases, str) and not any(parse_core_dimensions(cases))),
-            arguments=tuple(p.name for p in arrays),
-            domains=_read_domains(rule, [p.name for p in arrays]),
+            apply=record(rule, elementwise=signature is not None and is_elementwise(signature)),
+            arguments=arguments,
+            domains=domains,
             keywords=tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY),
             variadic=any(p.kind is p.VAR_POSITIONAL for p in arrays),
             differentiable=True,
-            draw_call=from_signature(cases, keywords) if isinstance(cases, str) else cases,
-            signature=cases if isinstance(cases, str) else None,
+            draw_call=draw_call,
+            signature=signature,
             options=keywords,
             kinks=None if kinks is smooth else kinks,
         )
@@ -102,7 +108,7 @@ def op(
     return declare
 
 
-def _read_domains(rule: Callable[..., Any], arguments: list[str]) -> tuple[Domain, ...]:
+def _read_domains(rule: Callable[..., Any], arguments: Sequence[str]) -> tuple[Domain, ...]:
     """Return the domains that annotate the arguments; TypeError for one without."""
     hints = typing.get_type_hints(rule, include_extras=True)
     for argument in arguments:
@@ -197,6 +203,8 @@ def _add_usual_rules(op: Op, also: Sequence[Callable[..., Any]]) -> Op:
     rules = []
     for usual in also:
         check_same_parameters(op.name, op.rule, usual)
+        if op.signature and not op.broadcasts:
+            usual = refuse_misfits(usual, op.signature, op.arguments)
         form = _complete_by_smallest_call(op.with_rule(usual))
         if form.differentiable != op.differentiable:
             has, other_has = ("no pullbacks", "some") if op.differentiable else ("pullbacks", "none")

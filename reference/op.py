@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from gradspec.reference.calls import DrawCall, parse_core_dimensions
+from gradspec.reference.calls import DrawCall, IntegerArrayBelow
 from gradspec.reference.derived import Formula, apply_formula, get_formula
 from gradspec.reference.domains import Booleans, Domain, Integers, Interval
 from gradspec.reference.kink_distances import KinkDistanceFunction
 from gradspec.reference.record import record
 from gradspec.reference.rule import VJP, Array, Rule
+from gradspec.reference.signatures import broadcasts, is_elementwise, parse_core_dimensions
 
 OPS: dict[str, "Op"] = {}
 """Every op of the spec, by its name in the Array API standard (torch's name where the standard has none)."""
@@ -34,7 +35,7 @@ class Op:
         variadic: whether it takes one sequence of arrays instead of a fixed number of arguments.
         differentiable: whether it has pullbacks.
         cases: draws the calls it can be tried with.
-        signature: its gufunc signature; None if its arguments constrain each other.
+        signature: its signature; None if its arguments constrain each other.
         kinks: the distances to the points of its domain where it has no derivative; None if there are none.
         options: with a signature, the values that each keyword may have.
         has_zero_gradient: whether it has no pullbacks although its value is of floating point, like sign.
@@ -107,6 +108,11 @@ class Op:
         """For each argument, whether its domain is one of numbers with a gradient."""
         return tuple(isinstance(d, Interval) and d.has_gradient for d in self.domains)
 
+    @cached_property
+    def has_mixed_dtypes(self) -> bool:
+        """Whether some arguments are float32 where others are 16-bit floats."""
+        return any(isinstance(d, Interval) and d.at_least_float32 for d in self.domains)
+
     @property
     def core_ranks(self) -> tuple[int, ...]:
         """How many core dimensions the signature gives each argument; empty without a signature."""
@@ -115,7 +121,12 @@ class Op:
     @property
     def elementwise(self) -> bool:
         """Whether each element of the value depends on one element of every argument."""
-        return self.signature is not None and not any(self.core_ranks)
+        return self.signature is not None and is_elementwise(self.signature)
+
+    @property
+    def broadcasts(self) -> bool:
+        """Whether its arguments are broadcast before their core dimensions."""
+        return self.signature is not None and broadcasts(self.signature)
 
     def argument_name(self, i: int) -> str:
         """Return the name of the i-th array of a call."""
@@ -132,10 +143,12 @@ def fill_from_domain(domain: Domain, shape: Any) -> Array:
 
     Args:
         domain: the domain.
-        shape: the shape of the array; an `IntegersBelow` for integers.
+        shape: the shape of the array; an `IntegerArrayBelow` for integers, which get the simplest ones.
     """
+    if isinstance(shape, IntegerArrayBelow):
+        return shape.pick(np.zeros(shape.shape, np.int64))
     if isinstance(domain, Integers):
-        return np.zeros(shape.shape, np.int64)
+        return np.zeros(shape, np.int64)
     if isinstance(domain, Booleans):
         return np.ones(shape, np.bool_)
     steps = (2.0**-k for k in itertools.count())

@@ -76,8 +76,7 @@ class Variable:
     _sequence_nr: int
     # Set on leaves only.
     _grad: Self | None
-    # The arguments that require grad, with None for each of the others. Empty on a leaf that requires grad;
-    # None for a variable that does not.
+    # The arguments that require grad, else None for each; empty on a leaf, None where no grad is required.
     _parents: tuple[Self | None, ...] | None
 
     # A recorded op's result also has these:

@@ -72,7 +72,7 @@ def _parameters(rule: Rule) -> Sequence[inspect.Parameter]:
 def fill_moderately(domain: Domain, shape: Any, seed: int) -> Array:
     """Return an array of the domain that looks random: its numbers are moderate, and of any sign."""
     if isinstance(shape, IntegerArrayBelow):
-        return (_spread_evenly(shape.shape, seed) * shape.bound).astype(np.int64)
+        return shape.pick(_spread_evenly(shape.shape, seed) * 1009)
     shares = _spread_evenly(shape, seed)
     if not isinstance(domain, Interval):
         return shares < 1 / 2

@@ -124,7 +124,8 @@ def make_random_array(rng: np.random.Generator, domain: Domain, shape: Any, dtyp
     The floats have both signs, or lie within the ends of the domain.
     """
     if isinstance(domain, Integers):
-        return np.asarray(rng.integers(0, shape.bound, shape.shape))
+        picks = np.asarray(rng.integers(0, shape.bound, shape.shape))
+        return shape.pick(picks) if hasattr(shape, "pick") else picks  # which older commits lack
     if isinstance(domain, Booleans):
         return np.asarray(rng.random(shape) < 0.5)
     n = min(math.prod(shape), MAX_DISTINCT_NUMBERS)

@@ -126,9 +126,10 @@ def _iterate_observed_cases(op: Op, rng: np.random.Generator) -> Iterator[Case]:
 def _fill(op: Op, i: int, shape: tuple[int, ...] | IntegerArrayBelow, rng: np.random.Generator) -> Array:
     """Return an array of ordinary numbers for the i-th argument, few of them equal."""
     domain = op.domain(i)
-    if isinstance(shape, IntegerArrayBelow) or isinstance(domain, Integers):
-        bound, shape = (shape.bound, shape.shape) if isinstance(shape, IntegerArrayBelow) else (1, shape)
-        return rng.integers(0, bound, shape)
+    if isinstance(shape, IntegerArrayBelow):
+        return shape.pick(rng.integers(0, 256, shape.shape))
+    if isinstance(domain, Integers):
+        return np.zeros(shape, np.int64)
     if isinstance(domain, Booleans):
         return rng.random(shape) < 0.5
     return rng.choice(max(alphabets(domain, "float64"), key=len), shape)

@@ -48,6 +48,8 @@ def classify_ops(names: Iterable[str]) -> ProgramOps:
     ops = ProgramOps()
     for name in names:
         op = OPS[name]
+        if _takes_what_programs_lack(op):
+            continue
         floats = [i for i, domain in enumerate(op.domains) if isinstance(domain, Interval)]
         is_smooth_elementwise = op.elementwise and op.differentiable and op.kinks is None
         if op.variadic:
@@ -74,6 +76,17 @@ def list_program_ops(backend: Backend) -> list[str]:
     """
     wrong = {d.op for d in backend.deviations if not d.law and not d.dtypes}
     return [name for name in OPS if name in backend.ops and name not in wrong]
+
+
+@cache
+def _takes_what_programs_lack(op: Op) -> bool:
+    """Return whether the op takes floats without a gradient, or integers of which none may recur.
+
+    In a program any array may be computed from the inputs, and any place may be named twice.
+    """
+    shapes = op.draw_call(SmallestChoices()).shapes
+    distinct = any(isinstance(s, IntegerArrayBelow) and s.distinct_along is not None for s in shapes)
+    return distinct or any(isinstance(d, Interval) and not d.has_gradient for d in op.domains)
 
 
 @cache

@@ -18,7 +18,7 @@ import numpy as np
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import Result, run_on_backend
-from gradspec.properties.judging.judge import SPEC_BACKEND, Judgement
+from gradspec.properties.judging.judge import Judgement, get_spec_backend
 from gradspec.reference.calls import SmallestChoices
 from gradspec.reference.op import Op, fill_from_domain
 
@@ -26,7 +26,7 @@ from gradspec.reference.op import Op, fill_from_domain
 def what_the_spec_refuses_raises(backend: Backend, case: Case) -> Judgement:
     """Judge whether the backend raises where the spec raises, and only there."""
     good = make_smallest_case(case.op, case.dtype)
-    refusal = _catch_error(SPEC_BACKEND, case)
+    refusal = _catch_error(get_spec_backend(), case)
     before = _run_or_none(backend, good)
     error = _catch_error(backend, case)
     if refusal is None and error is not None:

@@ -20,9 +20,9 @@ from gradspec.reference.calls import (
     draw_broadcastable_shape,
     draw_mutually_broadcastable_shapes,
     draw_permutation,
-    from_signature,
 )
 from gradspec.reference.op import fill_from_domain
+from gradspec.reference.signatures import from_signature
 
 SEEDS = range(300)
 MAX_ELEMENTS = 16
