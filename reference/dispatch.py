@@ -87,6 +87,8 @@ class NumPyVariable(Variable):
                 return MADE_OF_OPS[ufunc](*inputs)
         if method == "__call__" and ufunc.types[0].endswith("->?"):
             return _compare(type(self), ufunc, *inputs, **kwargs)
+        if method == "accumulate" and ufunc is np.add:
+            return self.ops_by_function[np.cumulative_sum].apply(inputs[0], axis=kwargs.get("axis", 0))
         if method == "reduce" and ufunc is np.add:
             return self.ops_by_function[np.sum].apply(*inputs, **kwargs)
         if (later := find_op_declared_later(ufunc)) and method == "__call__" and not kwargs:

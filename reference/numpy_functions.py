@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gradspec.reference.axes import Axes, normalize_axes
+from gradspec.reference.op import OPS
 from gradspec.reference.rule import Array
 
 READING_SHAPES = {
@@ -169,6 +170,22 @@ def norm(x: Array, ord: Any = None, axis: Axes = None, keepdims: bool = False) -
     return vector_norm(x, axis=axis, keepdims=keepdims)
 
 
+def cumsum(x: Array, axis: int | None = None) -> Array:
+    return np.cumulative_sum(ravel(x) if axis is None else x, axis=0 if axis is None else axis)
+
+
+def pad(x: Array, pad_width: Any, mode: str = "constant", *, constant_values: Any = 0) -> Array:
+    """Return x within an array of one value; NumPy's other modes, and a value for each edge, have no rule."""
+    if mode != "constant" or np.ndim(constant_values):
+        raise TypeError("np.pad has a rule for tensors only where all that it adds is one constant")
+    widths = tuple(map(tuple, np.broadcast_to(pad_width, (x.ndim, 2)).tolist()))
+    return OPS["pad"](x, pad_width=widths, value=constant_values)
+
+
+def einsum(subscripts: str, *xs: Array) -> Array:
+    return OPS["einsum"](xs, subscripts=subscripts)
+
+
 def sinh(x: Array) -> Array:
     e = np.expm1(x)
     return (e + e / (e + 1)) / 2
@@ -189,6 +206,9 @@ MADE_OF_OPS: dict[Any, Callable[..., Any]] = {
     np.tril: tril,
     np.triu: triu,
     np.std: std,
+    np.cumsum: cumsum,
+    np.pad: pad,
+    np.einsum: einsum,
     np.outer: outer,
     np.dot: dot,
     np.inner: inner,

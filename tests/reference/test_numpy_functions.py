@@ -44,6 +44,14 @@ CALLS: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     (np.tril, (M, -1), {}),
     (np.triu, (X, 1), {}),
     (np.std, (X,), {"axis": 1}),
+    (np.cumsum, (X,), {}),
+    (np.cumsum, (X, -2), {}),
+    (np.add.accumulate, (X,), {"axis": 1}),
+    (np.cumulative_sum, (X,), {"axis": 1, "include_initial": True}),
+    (np.take_along_axis, (X, np.argsort(X, axis=1), 1), {}),
+    (np.pad, (X, 1), {}),
+    (np.pad, (X, ((0, 1), (2, 0), (0, 0))), {"constant_values": 3}),
+    (np.einsum, ("ijk,kl->jl", X, M), {}),
     (np.std, (X, 1), {"ddof": 1, "keepdims": True}),
     (np.outer, (V, M), {}),
     (np.dot, (M, V), {}),
@@ -102,7 +110,13 @@ def test_every_function_is_tried() -> None:
 
 @pytest.mark.parametrize(
     ("function", "args"),
-    [(np.split, (X, 3, 2)), (np.linalg.norm, (X, 1)), (np.linalg.norm, (X, np.inf)), (np.sort, (X,))],
+    [
+        (np.pad, (X, 1, "edge")),
+        (np.split, (X, 3, 2)),
+        (np.linalg.norm, (X, 1)),
+        (np.linalg.norm, (X, np.inf)),
+        (np.sort, (X,)),
+    ],
 )
 def test_what_has_no_rule_says_so(function: Any, args: Any) -> None:
     with pytest.raises((TypeError, ValueError), match=r"rule for tensors|equal parts"):
