@@ -116,12 +116,17 @@ def trace(x: Array, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Array:
     return np.sum(diagonal(x, offset, axis1, axis2), axis=-1)
 
 
+def _below_diagonal(x: Array, k: int) -> Array:
+    rows, columns = x.shape[-2:]
+    return np.tri(rows, columns, k, dtype=np.bool_)
+
+
 def tril(x: Array, k: int = 0) -> Array:
-    return np.where(np.tri(*x.shape[-2:], k=k, dtype=bool), x, np.zeros((), x.dtype))
+    return np.where(_below_diagonal(x, k), x, np.zeros((), x.dtype))
 
 
 def triu(x: Array, k: int = 0) -> Array:
-    return np.where(np.tri(*x.shape[-2:], k=k - 1, dtype=bool), np.zeros((), x.dtype), x)
+    return np.where(_below_diagonal(x, k - 1), np.zeros((), x.dtype), x)
 
 
 def std(x: Array, axis: Axes = None, *, ddof: float = 0, keepdims: bool = False) -> Array:

@@ -87,8 +87,8 @@ def linear(x: Real, weight: Real, bias: Real = None) -> VJP:
 
 
 EQUATIONS = (
-    "i,i->",
     "ij,jk->ik",
+    "i,i->",
     "ij->ji",
     "ij->j",
     "i,j->ij",

@@ -78,7 +78,7 @@ def test_a_typical_call_is_one_of_the_op_and_of_its_size(op: str, size: str) -> 
 
 
 def test_products_are_told_from_what_reads_each_element_once() -> None:
-    assert {name for name, op in OPS.items() if is_contraction(op)} == {"linear", "matmul"}
+    assert {name for name, op in OPS.items() if is_contraction(op)} == {"einsum", "linear", "matmul"}
 
 
 def test_a_fault_in_a_benchmark_is_reported_by_its_name(tmp_path: Path) -> None:

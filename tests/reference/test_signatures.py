@@ -75,18 +75,23 @@ def scale_by_hand(x: Real, weight: Real = None) -> VJP:
     return scale(x, weight), (lambda g: g * weight, lambda g: g * x)
 
 
+def make_ones(shapes: Any) -> list[Any]:
+    return [np.ones(shape) for shape in shapes]
+
+
 @pytest.mark.usefixtures("restored_registry")
 @pytest.mark.parametrize("function", [scale, scale_by_hand])
 def test_shapes_that_do_not_fit_are_refused(function: Any) -> None:
-    declared = op("(*b,n),(n)->(*b,n)")(function)
+    declared: Any = op("(*b,n),(n)->(*b,n)")(function)
     assert not declared.broadcasts
     assert not declared.elementwise
-    for shapes in [((2, 3), (3,)), ((3,), (3,)), ((0, 2, 1), (1,))]:
-        x, weight = map(np.ones, shapes)
+    fitting: list[tuple[Any, Any]] = [((2, 3), (3,)), ((3,), (3,)), ((0, 2, 1), (1,))]
+    for shapes in fitting:
+        x, weight = make_ones(shapes)
         assert declared(x, weight).shape == x.shape
         assert declared.rule(x, weight)[0].shape == x.shape
     for shapes in [((2, 3), (1,)), ((2, 3), ()), ((2, 3), (2, 3)), ((2, 1), (3,)), ((), (1,))]:
-        x, weight = map(np.ones, shapes)
+        x, weight = make_ones(shapes)
         for call in (declared, declared.rule, declared.compute_value):
             with pytest.raises(ValueError, match=rf"{function.__name__}: (x|weight) has shape .*broadcasts"):
                 call(x, weight)
@@ -110,7 +115,8 @@ def test_integers_index_a_dimension() -> None:
     domains = (Interval(), Integers("v", negative=True, spare=-100))
     drawn = from_signature("(v,d),(*b)->(*b,d)", domains=domains)
     for seed in SEEDS:
-        (v, _), index = drawn(SeededChoices(seed)).shapes
+        shapes: Any = drawn(SeededChoices(seed)).shapes
+        (v, _), index = shapes
         assert v > 0
         assert (index.bound, index.low, index.spare) == (v, -v, -100)
     with pytest.raises(ValueError, match=r"\['w'\].*does not name"):
@@ -122,10 +128,10 @@ def test_an_op_with_integers_of_a_range() -> None:
     def embedding(weight: Real, index: below("v", negative=True)) -> Array:  # type: ignore[valid-type]
         return weight[index]
 
-    declared = op("(v,d),(*b)->(*b,d)")(embedding)
+    declared: Any = op("(v,d),(*b)->(*b,d)")(embedding)
     assert OPS["embedding"].differentiable_arguments(2) == (0,)
     _, pull = declared.rule(np.ones((2, 1)), np.array([0, -1, 1]))
-    assert pull(np.ones((3, 1)))[0].tolist() == [[1], [2]]  # type: ignore[operator]
+    assert pull(np.ones((3, 1)))[0].tolist() == [[1], [2]]
 
 
 def pick_many(described: IntegerArrayBelow) -> Array:
