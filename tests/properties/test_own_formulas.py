@@ -17,6 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from gradspec.backends import Backend, load
 from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.program_ops import ProgramOps, classify_ops
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.second_order import make_moderate, second_derivatives_agree
 from gradspec.properties.laws.shape_and_dtype import shapes_and_dtypes_are_kept
@@ -234,3 +235,9 @@ def test_a_case_of_mixed_dtypes_is_written_down_as_it_is() -> None:
     assert [x.dtype for x in Case.of("scaled_sine", "float64", [[1.0], [2.0]], {}, [1.0]).inputs] == [
         np.float64
     ] * 2
+
+
+def test_programs_leave_out_what_takes_floats_without_a_gradient() -> None:
+    """There any array may be computed from the inputs, and a library would carry a gradient on."""
+    assert classify_ops(["rope"]) == ProgramOps()
+    assert classify_ops(["swiglu"]) != ProgramOps()

@@ -313,7 +313,7 @@ def two_values(x: Real) -> Array:
 
 
 def nothing(x: Real) -> Array:
-    x * 2
+    del x
 
 
 @pytest.mark.parametrize(
