@@ -16,8 +16,8 @@ from gradspec.reference.axes import Axes, normalize_axes
 # The ops of the spec that the standard has. A namespace may have others under the same name, but with other
 # keywords.
 STANDARD_OPS = frozenset(OPS) - {
-    *("cross_entropy", "gelu", "getitem", "layer_norm", "linear", "log_softmax", "logsumexp"),
-    *("relu", "sigmoid", "silu", "softmax", "softplus"),
+    *("cross_entropy", "einsum", "gelu", "getitem", "index_add", "layer_norm", "linear", "log_softmax"),
+    *("logsumexp", "pad", "relu", "sigmoid", "silu", "softmax", "softplus", "stop_gradient"),
 }
 
 

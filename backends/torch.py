@@ -17,6 +17,7 @@ import torch.nn.functional as F  # noqa: N812 (the name everyone gives it)
 
 from gradspec.backends.array_api import ops_from
 from gradspec.backends.backend import Backend, Unavailable
+from gradspec.backends.torch_composing import COMPOSING_OPS
 from gradspec.backends.torch_indexing import getitem
 from gradspec.backends.torch_memory import poison_memory
 from gradspec.reference.axes import fit_axes
@@ -216,6 +217,7 @@ _standard_ops = ops_from(xp)
 
 OPS: dict[str, Callable[..., Any]] = {
     **_standard_ops,
+    **COMPOSING_OPS,
     "clip": _clip,
     "cross_entropy": _cross_entropy,
     "gelu": F.gelu,
@@ -243,6 +245,10 @@ EXTREMES_COUNT_TIES_IN_FLOAT16 = (
     "the backward pass of torch.amax and amin counts ties in the dtype, as of torch 2.13: along an axis with "
     "more than 65,519 of them in float16 the count is infinite and the gradient 0"
 )
+INDEX_ADD_SUMS_IN_16_BITS = (
+    "torch.index_add adds up where a place recurs in 16 bits on the CPU, as of torch 2.13: 4096 ones at one "
+    "place are 256 in bfloat16, 2048 in float16"
+)
 
 KNOWN_DEVIATIONS = {
     "clip: gradient at kinks is a legal subgradient": (
@@ -254,6 +260,8 @@ KNOWN_DEVIATIONS = {
         "torch adds up the gradients of an index that recurs in 16 bits on the CPU (index_put_ with "
         "accumulate=True, as of torch 2.13): of 4096 ones it is 256 in bfloat16, 2048 in float16"
     ),
+    "index_add[bfloat16, float16]: cases of many elements agree": INDEX_ADD_SUMS_IN_16_BITS,
+    "index_add[bfloat16, float16]: value agrees": INDEX_ADD_SUMS_IN_16_BITS,
     "layer_norm[bfloat16]: every gradient agrees": LAYER_NORM_SUMS_IN_16_BITS,
     "layer_norm[bfloat16, float16]: cases of many elements agree": LAYER_NORM_SUMS_IN_16_BITS,
     "layer_norm: extremes go where the spec says": (
@@ -265,6 +273,9 @@ KNOWN_DEVIATIONS = {
     ),
     "max[float16]: cases of many elements agree": EXTREMES_COUNT_TIES_IN_FLOAT16,
     "min[float16]: cases of many elements agree": EXTREMES_COUNT_TIES_IN_FLOAT16,
+    "take_along_axis: what the spec refuses raises": (
+        "torch.take_along_dim, as of torch 2.13, takes indices modulo the length of the axis: 7 of 7 is 0"
+    ),
     "var: keywords at their ends agree": (
         "torch's var of n numbers with a correction above n is infinite, as it divides by max(0, "
         "n - correction). Its backward, as of torch 2.13, divides by n - correction (var_backward in "

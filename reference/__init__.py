@@ -6,8 +6,9 @@ backends, properties, benchmarks, tables) is derived from that.
 
 from gradspec.reference import ops
 from gradspec.reference.constructors import arange, empty, ones, rand, randn, tensor, zeros
+from gradspec.reference.declaration import op
 from gradspec.reference.grad_mode import no_grad
-from gradspec.reference.op import OPS, Op, op
+from gradspec.reference.op import OPS, Op
 from gradspec.reference.random_numbers import manual_seed
 from gradspec.reference.record import record
 from gradspec.reference.rule import VJP

@@ -1,23 +1,23 @@
 """The calls that an op can be tried with: shapes and keywords, drawn from a source of choices.
 
-Most ops declare them by a gufunc signature such as "(m?,n),(n,p?)->(m?,p?)". Ops whose arguments constrain
-each other declare them by a function of a `Choices`, a protocol that a property-based tester, a benchmark and
-a test can each implement in a few lines.
+Most ops declare them by a signature such as "(m?,n),(n,p?)->(m?,p?)" (see `signatures`). Ops whose arguments
+constrain each other declare them by a function of a `Choices`, a protocol that a property-based tester, a
+benchmark and a test can each implement in a few lines.
 """
 
-import itertools
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
+
 from gradspec.reference.axes import normalize_axes
+from gradspec.reference.rule import Array
 
 T = TypeVar("T")
 Shape = tuple[int, ...]
-_ARGUMENT_PATTERN = r"\((\w+\??(,\w+\??)*)?\)"
 
 
 class Choices(Protocol):
@@ -78,15 +78,57 @@ class SeededChoices:
 
 @dataclass(frozen=True)
 class IntegerArrayBelow:
-    """Stands for an integer array of this shape with elements in 0..bound-1."""
+    """Stands for an integer array of this shape with elements in low..bound-1.
+
+    Attributes:
+        shape: its shape.
+        bound: what its elements are below.
+        low: the least of them: 0, or -bound where indices may count from the end.
+        spare: a number outside the range that may occur, too: what is ignored, such as a target of -100.
+        distinct_along: the axis along which no place recurs, as of places that are written to.
+    """
 
     shape: Shape
     bound: int
+    low: int = 0
+    spare: int | None = None
+    distinct_along: int | None = None
+
+    def __post_init__(self) -> None:
+        if not -self.bound <= self.low <= 0:
+            raise ValueError(f"{self}: low must be from {-self.bound} to 0")
+        most = 0 if self.distinct_along is None else self.shape[self.distinct_along]
+        if most > self.bound:
+            raise ValueError(f"{self}: there are no {most} distinct places")
+
+    def pick(self, picks: Array) -> Array:
+        """Return such an array.
+
+        Args:
+            picks: what picks the elements: integers from 0 on, as many as the array has elements; 0 is the
+                simplest.
+        """
+        picks = np.asarray(picks).astype(np.int64).reshape(self.shape)
+        if self.distinct_along is not None:
+            return self._pick_distinct(picks, self.distinct_along)
+        count = max(self.bound, 0) - self.low
+        picks = picks % max(count + (self.spare is not None), 1)
+        chosen = np.where(picks < self.bound, picks, self.bound - 1 - picks)
+        return chosen if self.spare is None else np.where(picks == count, self.spare, chosen)
+
+    def _pick_distinct(self, picks: Array, axis: int) -> Array:
+        """Return integers of which no two are one place along an axis: the first of a shuffled order."""
+        picks = np.moveaxis(picks, axis, -1)
+        seeds = np.sum(picks, axis=-1, keepdims=True)
+        keys = np.where(seeds > 0, seeds * (np.arange(self.bound) + 3) * 7919 % 1009, 0)
+        places = np.argsort(keys, axis=-1, kind="stable")[..., : picks.shape[-1]]
+        from_the_end = (picks % 2 == 1) & (places - self.bound >= self.low)
+        return np.moveaxis(np.where(from_the_end, places - self.bound, places), -1, axis)
 
 
 @dataclass(frozen=True)
 class Call:
-    """The shapes of the array arguments (`IntegersBelow` for indices) and the keywords of one call."""
+    """The shapes of the array arguments (`IntegerArrayBelow` for indices) and the keywords of one call."""
 
     shapes: tuple[Shape | IntegerArrayBelow, ...]
     keywords: dict[str, Any] = field(default_factory=dict)
@@ -129,48 +171,6 @@ def draw_mutually_broadcastable_shapes(choose: Choices, full: Shape, count: int)
         shapes = [(*s, n if i == keeper else choose.of([n, 1])) for i, s in enumerate(shapes)]
     ones = [next((k for k, n in enumerate(s) if n != 1), len(s)) for s in shapes]
     return [s[choose.integer(0, k) :] for s, k in zip(shapes, ones, strict=True)]
-
-
-def parse_core_dimensions(signature: str) -> list[list[str]]:
-    """Return the names of each argument's core dimensions, "m?" for one that may be absent."""
-    return [re.findall(r"\w+\??", dims) for dims in re.findall(r"\((.*?)\)", signature.split("->")[0])]
-
-
-def from_signature(signature: str, keywords: Mapping[str, Sequence[Any]] = {}) -> DrawCall:
-    """Return a function that draws the calls of an op with a gufunc signature.
-
-    Args:
-        signature: the core dimensions of each argument ("n?" may be absent); all others are broadcast.
-        keywords: the values that each keyword may have.
-
-    Raises:
-        ValueError: if it is not a gufunc signature of one output.
-    """
-    if not re.fullmatch(rf"{_ARGUMENT_PATTERN}(,{_ARGUMENT_PATTERN})*->{_ARGUMENT_PATTERN}", signature):
-        raise ValueError(
-            f"{signature!r} is not a gufunc signature of one output, such as '(m?,n),(n,p?)->(m?,p?)'"
-        )
-    arguments = parse_core_dimensions(signature)
-    names = dict.fromkeys(itertools.chain(*arguments))
-
-    def cases(choose: Choices) -> Call:
-        loop = draw_shape(choose, high=4 - max(map(len, arguments)))
-        core: dict[str, Shape] = {}
-        for name in names:
-            is_absent = name.endswith("?") and choose.of([False, False, True])
-            core[name] = (
-                () if is_absent else (choose.size(count_max_elements(*loop, *sum(core.values(), ()))),)
-            )
-        cores = [[core[name] for name in dims] for dims in arguments]
-        # An argument with an absent core dimension gets no loop dimensions: one could be taken for the other.
-        is_complete = [all(dims) for dims in cores]
-        loops = iter(draw_mutually_broadcastable_shapes(choose, loop, sum(is_complete)))
-        shapes = (
-            (next(loops) if c else ()) + sum(dims, ()) for c, dims in zip(is_complete, cores, strict=True)
-        )
-        return Call(tuple(shapes), {name: choose.of(options) for name, options in keywords.items()})
-
-    return cases
 
 
 def draw_axis(choose: Choices, ndim: int) -> int:

@@ -13,13 +13,15 @@ import numpy as np
 
 from gradspec.reference import ops as _ops  # noqa: F401  fills OPS
 from gradspec.reference.arrays import as_array
+from gradspec.reference.numpy_functions import MADE_OF_OPS, MAKING_CONSTANTS, READING_SHAPES
 from gradspec.reference.op import OPS, Op
 from gradspec.reference.tape import Variable
 
 
 def index_by_function(ops: Mapping[str, Op]) -> dict[Any, Op]:
     """Return the ops by the NumPy functions of the same names."""
-    return {getattr(np, name): op for name, op in ops.items() if hasattr(np, name)}
+    rooms = (np.linalg, np)
+    return {getattr(room, name): op for room in rooms for name, op in ops.items() if hasattr(room, name)}
 
 
 def unwrap(x: Any) -> Any:
@@ -27,13 +29,21 @@ def unwrap(x: Any) -> Any:
     return tuple(map(unwrap, x)) if isinstance(x, tuple) else x.data if isinstance(x, Variable) else x
 
 
+def _is_floating(x: Any) -> bool:
+    return isinstance(x, Variable) and x.data.dtype.kind not in "biu"
+
+
+def _compare(kind: type[Variable], ufunc: np.ufunc, *inputs: Any, **kwargs: Any) -> Any:
+    """Return truth values as a variable; they have no derivative, so no op is needed."""
+    compares = (ufunc.nin == 2 or ufunc is np.signbit) and any(map(_is_floating, inputs))
+    if kind.note_constant is not None and compares:
+        kind.note_constant(ufunc.__name__)
+    return kind(as_array(ufunc(*map(unwrap, inputs), **kwargs)))
+
+
 def make_comparison_method(ufunc: np.ufunc) -> Callable[..., Any]:
-    """Return a comparison as a method: truth values have no derivative, so no op is needed."""
-
-    def method(self: Any, other: Any) -> Any:
-        return type(self)(as_array(ufunc(self.data, unwrap(other))))
-
-    return method
+    """Return a comparison as a method."""
+    return lambda self, other: _compare(type(self), ufunc, self, other)
 
 
 class NumPyVariable(Variable):
@@ -70,23 +80,35 @@ class NumPyVariable(Variable):
         return type(self)(self.data)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        if method == "__call__" and ufunc in self.ops_by_function and not kwargs:
-            return self.ops_by_function[ufunc].apply(*inputs)
+        if method == "__call__" and not kwargs:
+            if ufunc in self.ops_by_function:
+                return self.ops_by_function[ufunc].apply(*inputs)
+            if ufunc in MADE_OF_OPS:
+                return MADE_OF_OPS[ufunc](*inputs)
         if method == "__call__" and ufunc.types[0].endswith("->?"):
-            # Truth values have no derivative.
-            truths = ufunc(*map(unwrap, inputs), **kwargs)
-            return type(self)(as_array(truths))
+            return _compare(type(self), ufunc, *inputs, **kwargs)
+        if method == "accumulate" and ufunc is np.add:
+            return self.ops_by_function[np.cumulative_sum].apply(inputs[0], axis=kwargs.get("axis", 0))
         if method == "reduce" and ufunc is np.add:
             return self.ops_by_function[np.sum].apply(*inputs, **kwargs)
-        name = f"np.{ufunc.__name__} ({method})"
-        raise TypeError(f"{name} has no rule for tensors; {_SUPPORTED_FUNCTIONS_HINT}")
+        if (later := find_op_declared_later(ufunc)) and method == "__call__" and not kwargs:
+            return later.apply(*inputs)
+        raise TypeError(f"np.{ufunc.__name__} ({method}) has no rule for tensors; {_hint_at_functions()}")
 
     def __array_function__(
         self, function: Any, types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if function not in self.ops_by_function:
-            raise TypeError(f"np.{function.__name__} has no rule for tensors; {_SUPPORTED_FUNCTIONS_HINT}")
-        op = self.ops_by_function[function]
+        if function in MADE_OF_OPS:
+            return MADE_OF_OPS[function](*args, **kwargs)
+        if function in READING_SHAPES:
+            return function(*map(unwrap, args), **kwargs)
+        if function in MAKING_CONSTANTS:
+            return type(self)(as_array(function(*map(unwrap, args), **kwargs)))
+        op = self.ops_by_function.get(function) or find_op_declared_later(function)
+        if op is None:
+            raise TypeError(f"np.{function.__name__} has no rule for tensors; {_hint_at_functions()}")
+        if function is np.transpose and len(args) == 1 and not kwargs:  # another name of np.permute_dims
+            args = (*args, tuple(range(args[0].ndim))[::-1])
         n = len(op.arguments)
         return op(*args[:n], **dict(zip(op.keywords, args[n:], strict=False)), **kwargs)
 
@@ -109,5 +131,12 @@ def use_forms(forms: Mapping[str, Op]) -> Iterator[None]:
         NumPyVariable.ops_by_function = before
 
 
-_supported_names = sorted(op.name for op in NumPyVariable.ops_by_function.values())
-_SUPPORTED_FUNCTIONS_HINT = f"functions with a rule: {', '.join(_supported_names)}"
+def find_op_declared_later(function: Any) -> Op | None:
+    """Return the op with the name of a function of NumPy that was declared since this module was loaded."""
+    return index_by_function(OPS).get(function)
+
+
+def _hint_at_functions() -> str:
+    """Return the end of a message: the functions of NumPy that tensors take."""
+    functions = {*index_by_function(OPS), *MADE_OF_OPS, *READING_SHAPES, *MAKING_CONSTANTS}
+    return f"functions that have one: {', '.join(sorted({f.__name__ for f in functions}))}"

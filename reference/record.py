@@ -55,11 +55,10 @@ def _record_general(rule: Callable[..., VJP], variadic: bool = False) -> Callabl
         result._data = as_array(value)
         result._sequence_nr = next(sequence_numbers)
         result._shape_dtype = result._parents = None
-        if (
-            pullbacks is not None
-            and grad_mode.is_grad_enabled()
-            and any(x._parents is not None for x in variables)
-        ):
+        if pullbacks is None:
+            if result.note_constant is not None:
+                result.note_constant(rule)
+        elif grad_mode.is_grad_enabled() and any(x._parents is not None for x in variables):
             inputs = [x._data if isinstance(x, Variable) and x._parents is None else x for x in args]
             result._parents = tuple([x if isinstance(x, Variable) else None for x in inputs])
             result._pullbacks = pullbacks
@@ -100,6 +99,8 @@ def _record_unary(rule: Callable[..., VJP]) -> Callable[..., Any]:
             or (grad_mode.no_grad_count and not grad_mode.is_grad_enabled())
         ):
             result._shape_dtype = result._parents = None
+            if pullbacks is None and result.note_constant is not None:
+                result.note_constant(rule)
         else:
             result._shape_dtype = result._gradient_shape_dtype = x._shape_dtype or get_shape_dtype(x)
             result._parents = (x,)
@@ -132,6 +133,8 @@ def _record_binary(rule: Callable[..., VJP]) -> Callable[..., Any]:
             parents = tuple([None if v._parents is None else v for v in parents])
         if pullbacks is None or (grad_mode.no_grad_count and not grad_mode.is_grad_enabled()):
             result._shape_dtype = result._parents = None
+            if pullbacks is None and result.note_constant is not None:
+                result.note_constant(rule)
             return result
         shape_dtype = x._shape_dtype or get_shape_dtype(x)
         if shape_dtype is (y._shape_dtype or get_shape_dtype(y)):

@@ -67,6 +67,7 @@ class Variable:
 
     # Copies an array with its layout; a library may have its own way.
     copy_with_layout: Callable[[Array], Array] = staticmethod(copy_with_layout)
+    note_constant: Callable[[Any], None] | None = None  # is told of each rule without pullbacks
 
     _data: Array
     # Shape and dtype, the same object for all variables that share them; None until someone asks.
@@ -75,11 +76,10 @@ class Variable:
     _sequence_nr: int
     # Set on leaves only.
     _grad: Self | None
-    # The arguments that require grad, with None for each of the others. Empty on a leaf that requires grad;
-    # None for a variable that does not.
+    # The arguments that require grad, else None for each; empty on a leaf, None where no grad is required.
     _parents: tuple[Self | None, ...] | None
 
-    # The result of a recorded op also has these:
+    # A recorded op's result also has these:
     _pullbacks: tuple[Pullback | None, ...] | Callable[[Array], tuple[Array, ...]]
     # Shape and dtype of what the pullbacks return.
     _gradient_shape_dtype: object

@@ -8,6 +8,7 @@ import numpy as np
 from gradspec.reference import inplace_writes, tape
 from gradspec.reference.axes import dim_to_axis, normalize_axes, unpack_integers
 from gradspec.reference.conversions import convert_argument
+from gradspec.reference.derived import run_formulas_on
 from gradspec.reference.dispatch import NumPyVariable, unwrap
 from gradspec.reference.grad_mode import is_grad_enabled
 from gradspec.reference.op import Op
@@ -45,6 +46,7 @@ def _clone(x: Array) -> VJP:
     return x.copy(), (lambda g: g,)
 
 
+@run_formulas_on
 class Tensor(NumPyVariable):
     """A NumPy array that knows how it was computed; behaves like a small `torch.Tensor`.
 

@@ -56,8 +56,8 @@ def check_agreement(
         names: the name of each array.
         seed: chooses the numbers.
     """
-    inputs = [_fill_moderately(domains[i], s, seed + 5 * i) for i, s in enumerate(call.shapes)]
-    g = _fill_moderately(Interval(), np.shape(rules[0](*inputs, **call.keywords)[0]), seed + 3)
+    inputs = [fill_moderately(domains[i], s, seed + 5 * i) for i, s in enumerate(call.shapes)]
+    g = fill_moderately(Interval(), np.shape(rules[0](*inputs, **call.keywords)[0]), seed + 3)
     expected, *others = (_compute_parts(rule, inputs, names, call, g) for rule in rules)
     for rule, parts in zip(rules[1:], others, strict=True):
         for what, part in parts.items():
@@ -69,10 +69,10 @@ def _parameters(rule: Rule) -> Sequence[inspect.Parameter]:
     return list(inspect.signature(rule).parameters.values())
 
 
-def _fill_moderately(domain: Domain, shape: Any, seed: int) -> Array:
+def fill_moderately(domain: Domain, shape: Any, seed: int) -> Array:
     """Return an array of the domain that looks random: its numbers are moderate, and of any sign."""
     if isinstance(shape, IntegerArrayBelow):
-        return (_spread_evenly(shape.shape, seed) * shape.bound).astype(np.int64)
+        return shape.pick(_spread_evenly(shape.shape, seed) * 1009)
     shares = _spread_evenly(shape, seed)
     if not isinstance(domain, Interval):
         return shares < 1 / 2

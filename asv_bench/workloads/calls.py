@@ -79,9 +79,16 @@ def _make_broadcast_to_call(size: str) -> Call:
     return Call(((1, ELEMENTS_BY_SIZE[size] // side),), {"shape": (side, ELEMENTS_BY_SIZE[size] // side)})
 
 
+def _make_pad_call(size: str) -> Call:
+    """Return a matrix with an edge of one element all around."""
+    side = 2 ** math.ceil(math.log2(ELEMENTS_BY_SIZE[size]) / 2)
+    return Call(((side, ELEMENTS_BY_SIZE[size] // side),), {"pad_width": ((1, 1), (1, 1))})
+
+
 HAND_WRITTEN_CALLS: Mapping[str, Callable[[str], Call]] = {
     "getitem": _make_getitem_call,
     "broadcast_to": _make_broadcast_to_call,
+    "pad": _make_pad_call,
 }
 """Calls of ops whose simplest call does nothing worth timing: x[:, :], or a broadcast to the same shape."""
 
@@ -124,7 +131,8 @@ def make_random_array(rng: np.random.Generator, domain: Domain, shape: Any, dtyp
     The floats have both signs, or lie within the ends of the domain.
     """
     if isinstance(domain, Integers):
-        return np.asarray(rng.integers(0, shape.bound, shape.shape))
+        picks = np.asarray(rng.integers(0, shape.bound, shape.shape))
+        return shape.pick(picks) if hasattr(shape, "pick") else picks  # which older commits lack
     if isinstance(domain, Booleans):
         return np.asarray(rng.random(shape) < 0.5)
     n = min(math.prod(shape), MAX_DISTINCT_NUMBERS)

@@ -17,7 +17,7 @@ from gradspec.backends.cupy.launch import (
     CPP_UNARY_FUNCTIONS,
     are_supported,
 )
-from gradspec.backends.cupy.rules import RULES_OVERRIDING_SPEC, Rule, widen_rule
+from gradspec.backends.cupy.rules import COMPOSED_RULES, RULES_OVERRIDING_SPEC, Rule, widen_rule
 from gradspec.backends.cupy.sums import reduction_rule, sum_table, sum_to_shape
 from gradspec.reference import OPS
 from gradspec.reference.record import record
@@ -85,7 +85,7 @@ def _fused_bias_activation(x: Array, bias: Array, *, activation: str = "relu") -
     return y, pull
 
 
-FUSED_RULES: dict[str, Rule] = {name: widen_rule(op.rule, sum_to_shape) for name, op in OPS.items()}
+FUSED_RULES: dict[str, Rule] = {name: widen_rule(OPS[name].rule, sum_to_shape) for name in COMPOSED_RULES}
 FUSED_RULES |= {name: widen_rule(rule, sum_to_shape) for name, rule in RULES_OVERRIDING_SPEC.items()}
 FUSED_RULES |= {
     name: with_fallback(elementwise_rule(name), RULES_OVERRIDING_SPEC.get(name, OPS[name].rule))

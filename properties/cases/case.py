@@ -27,13 +27,21 @@ def exact_dtype(dtype: str) -> np.dtype[Any]:
     return np.dtype(np.longdouble if dtype == "float64" else np.float64)
 
 
+def widen(op: Op, i: int, x: Array) -> Array:
+    """Return the i-th array of a call in float32, if it is of 16 bits and its domain asks for that."""
+    domain = op.domain(i)
+    is_narrow = isinstance(domain, Interval) and domain.at_least_float32 and x.dtype.itemsize == 2
+    return x.astype(np.float32) if is_narrow else x
+
+
 @dataclass(frozen=True)
 class Case:
     """A call of an op with concrete arrays and keywords, and a cotangent.
 
     Attributes:
         op: The op.
-        dtype: The name of the dtype of all floats among the arrays.
+        dtype: The name of the dtype of all floats among the arrays; but where it is one of 16 bits, those
+            arguments are float32 whose domain says so.
         inputs: Arrays of floats, int64 or bool, as the op's domains demand.
         keywords: The keyword arguments.
         cotangent: An array of the value's shape.
@@ -46,6 +54,11 @@ class Case:
     keywords: dict[str, Any]
     cotangent: Array
     layouts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.op.has_mixed_dtypes:
+            inputs = tuple(widen(self.op, i, x) for i, x in enumerate(self.inputs))
+            object.__setattr__(self, "inputs", inputs)
 
     @property
     def differentiable_inputs(self) -> tuple[int, ...]:
@@ -82,12 +95,16 @@ class Case:
         """
         spec = OPS[op]
         kinds = {Integers: np.dtype(np.int64), Booleans: np.dtype(np.bool_), Interval: dtype_of(dtype)}
-        arrays = tuple(
-            np.array(x)
-            if isinstance(x, np.ndarray) and type(spec.domain(i)) is not Interval
-            else np.array(x, kinds[type(spec.domain(i))])
-            for i, x in enumerate(inputs)
-        )
+
+        def convert(i: int, x: Any) -> Array:
+            domain = spec.domain(i)
+            if isinstance(x, np.ndarray) and type(domain) is not Interval:
+                return np.array(x)
+            is_wide = isinstance(domain, Interval) and domain.at_least_float32
+            dtype = np.float32 if is_wide and kinds[Interval].itemsize == 2 else kinds[type(domain)]
+            return np.array(x, dtype)
+
+        arrays = tuple(convert(i, x) for i, x in enumerate(inputs))
         return cls(spec, dtype, arrays, keywords, np.array(cotangent, dtype_of(dtype)), layouts)
 
     def with_input(self, i: int, x: Array) -> "Case":

@@ -23,24 +23,20 @@ def fill_case(op: Op, call: Call, dtype: str, block: Array) -> Case:
     """
     inputs = []
     for i, described in enumerate(call.shapes):
-        shape, bound = (
-            (described.shape, described.bound) if isinstance(described, IntegerArrayBelow) else (described, 1)
-        )
         picks = np.roll(block[len(call.shapes) :], -17 * i)  # so that equal shapes get different values
         allow_far = i == 0 and not op.elementwise
-        inputs.append(fill_array(op.domain(i), dtype, shape, int(block[i]), picks, bound, allow_far))
+        inputs.append(fill_array(op.domain(i), dtype, described, int(block[i]), picks, allow_far))
     with np.errstate(all="ignore"):
-        shape = np.shape(op.rule(*(_to_float32(x) for x in inputs), **call.keywords)[0])
+        shape = np.shape(op.compute_value(*(_to_float32(x) for x in inputs), **call.keywords))
     return Case(op, dtype, tuple(inputs), call.keywords, fill_cotangent(dtype, shape, block[::-1]))
 
 
 def fill_array(
     domain: Domain,
     dtype: str,
-    shape: tuple[int, ...],
+    described: tuple[int, ...] | IntegerArrayBelow,
     choice: int,
     block: Array,
-    bound: int = 1,
     allow_far: bool = False,
 ) -> Array:
     """Return an array whose elements a block of bytes picks from an alphabet.
@@ -48,16 +44,18 @@ def fill_array(
     Args:
         domain: What may occur: `Integers` give int64, `Booleans` bool, an `Interval` floats.
         dtype: The dtype of floats.
-        shape: The shape.
+        described: The shape; of integers, what else the call says of them.
         choice: Picks the alphabet of floats.
         block: Picks the elements; repeated where it is too short.
-        bound: What integers are below.
         allow_far: Whether floats may lie far from zero compared with the distances between them.
     """
+    shape = described.shape if isinstance(described, IntegerArrayBelow) else described
     n = int(np.prod(shape))
     picks = np.resize(block, n) if len(block) else np.zeros(n, np.uint8)
+    if isinstance(described, IntegerArrayBelow):
+        return described.pick(picks)
     if isinstance(domain, Integers):
-        return (picks.astype(np.int64) % bound).reshape(shape)
+        return np.zeros(shape, np.int64)
     if isinstance(domain, Booleans):
         return (picks % 2 == 0).reshape(shape)
     choices = alphabets(domain, dtype, allow_far)

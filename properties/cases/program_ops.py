@@ -48,6 +48,8 @@ def classify_ops(names: Iterable[str]) -> ProgramOps:
     ops = ProgramOps()
     for name in names:
         op = OPS[name]
+        if _takes_what_programs_lack(op):
+            continue
         floats = [i for i, domain in enumerate(op.domains) if isinstance(domain, Interval)]
         is_smooth_elementwise = op.elementwise and op.differentiable and op.kinks is None
         if op.variadic:
@@ -77,11 +79,22 @@ def list_program_ops(backend: Backend) -> list[str]:
 
 
 @cache
+def _takes_what_programs_lack(op: Op) -> bool:
+    """Return whether the op takes floats without a gradient, or integers of which none may recur.
+
+    In a program any array may be computed from the inputs, and any place may be named twice.
+    """
+    shapes = op.draw_call(SmallestChoices()).shapes
+    distinct = any(isinstance(s, IntegerArrayBelow) and s.distinct_along is not None for s in shapes)
+    return distinct or any(isinstance(d, Interval) and not d.has_gradient for d in op.domains)
+
+
+@cache
 def compares(op: Op) -> bool:
     """Return whether the op's values are truth values, on its smallest call."""
     call = op.draw_call(SmallestChoices())
     inputs = [fill_from_domain(op.domain(i), s) for i, s in enumerate(call.shapes)]
-    return np.asarray(op.rule(*inputs, **call.keywords)[0]).dtype.kind == "b"
+    return np.asarray(op.compute_value(*inputs, **call.keywords)).dtype.kind == "b"
 
 
 @cache
@@ -98,7 +111,7 @@ def only_moves(op: Op) -> bool:
         for i, s in enumerate(call.shapes):
             if isinstance(op.domain(i), Interval) and not isinstance(s, IntegerArrayBelow):
                 inputs[i] = draw_input("float64", seed, (s, (op.name, i), i), [])
-        value = np.asarray(op.rule(*inputs, **call.keywords)[0])
+        value = np.asarray(op.compute_value(*inputs, **call.keywords))
         elements = np.concatenate([np.ravel(x) for x in inputs if x.dtype.kind == "f"])
         if not np.all(np.isin(value, elements)):
             return False

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.cases.evaluate import run_on_backend
 from gradspec.properties.drawing.strategies import Draw, cases
-from gradspec.properties.judging.judge import SPEC_BACKEND
+from gradspec.properties.judging.judge import get_spec_backend
 from gradspec.reference.calls import SeededChoices
 from gradspec.reference.domains import Integers, Interval
 from gradspec.reference.op import Op
@@ -61,7 +61,7 @@ def is_refused(case: Case) -> bool:
     try:
         # 0/0 is an answer.
         with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
-            run_on_backend(SPEC_BACKEND, case)
+            run_on_backend(get_spec_backend(), case)
     except Exception:
         return True
     return False
@@ -148,12 +148,13 @@ def a_word_that_means_nothing(case: Case, choose: SeededChoices) -> Case | None:
 
 
 def an_index_out_of_range(case: Case, choose: SeededChoices) -> Case | None:
-    """Of a class label, or of an element of a key."""
+    """Of a class label or another array of indices, or of an element of a key."""
     for i, x in enumerate(case.inputs):
         if isinstance(case.op.domain(i), Integers) and x.size:
             wrong = x.copy()
             classes = case.inputs[0].shape[min(1, case.inputs[0].ndim - 1)]
-            wrong.flat[choose.integer(0, x.size - 1)] = choose.of([classes, -1, classes + 5, -100])
+            beyond = max(n for y in case.inputs for n in (1, *y.shape))
+            wrong.flat[choose.integer(0, x.size - 1)] = choose.of([classes, -1, classes + 5, -100, beyond])
             return _replace_input(case, i, wrong)
     key = case.keywords.get("key")
     if not isinstance(key, tuple):
@@ -245,7 +246,7 @@ def _replace_keywords(case: Case, **keywords: Any) -> Case:
 def _fit_cotangent(case: Case) -> Case:
     """Return the case with its cotangent resized to the value, or as it is where the spec raises."""
     try:
-        shape = np.shape(case.op.rule(*case.inputs, **case.keywords)[0])
+        shape = np.shape(case.op.compute_value(*case.inputs, **case.keywords))
     except Exception:
         return case
     return replace(case, cotangent=np.resize(case.cotangent, shape))

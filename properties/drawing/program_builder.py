@@ -104,7 +104,7 @@ class ProgramBuilder:
                 return False
         if op.kinks is not None and not self._is_off_kinks(op, xs, keywords):
             return False
-        value = op.rule(*xs, **keywords)[0]
+        value = op.compute_value(*xs, **keywords)
         if isinstance(value, tuple):
             return False
         return self._add_result((op.name, operands, keywords), np.asarray(value))
@@ -135,7 +135,7 @@ class ProgramBuilder:
             numbers[:] = [k for k in numbers if k < len(self.values)]
 
     def append(self, name: str, operands: tuple[int, ...]) -> None:
-        self.values.append(np.asarray(OPS[name].rule(*map(self.get, operands))[0]))
+        self.values.append(np.asarray(OPS[name].compute_value(*map(self.get, operands))))
         self.steps.append((name, operands, {}))
 
     def make_inner(self, by: int) -> "ProgramBuilder":

@@ -21,7 +21,7 @@ import numpy as np
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import Result, run_on_backend
-from gradspec.properties.judging.judge import SPEC_BACKEND, Judgement
+from gradspec.properties.judging.judge import Judgement, get_spec_backend
 from gradspec.properties.judging.judgement import Severity
 from gradspec.reference.calls import SmallestChoices
 from gradspec.reference.op import Op, fill_from_domain
@@ -32,7 +32,7 @@ SEVERITY: Severity = "lax"
 def what_the_spec_refuses_raises(backend: Backend, case: Case) -> Judgement:
     """Judge whether the backend raises where the spec raises, and only there."""
     good = make_smallest_case(case.op, case.dtype)
-    refusal = _catch_error(SPEC_BACKEND, case)
+    refusal = _catch_error(get_spec_backend(), case)
     before = _run_or_none(backend, good)
     error = _catch_error(backend, case)
     if error is not None and (refusal is None or (isinstance(error, NotImplementedError) and before is None)):
@@ -51,7 +51,7 @@ def make_smallest_case(op: Op, dtype: str) -> Case:
     """Return a case of the smallest call of the op."""
     call = op.draw_call(SmallestChoices())
     inputs = [fill_from_domain(op.domain(i), s) for i, s in enumerate(call.shapes)]
-    g = np.ones(np.shape(op.rule(*inputs, **call.keywords)[0]))
+    g = np.ones(np.shape(op.compute_value(*inputs, **call.keywords)))
     return Case.of(op.name, dtype, inputs, call.keywords, g)
 
 

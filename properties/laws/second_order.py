@@ -17,10 +17,10 @@ from gradspec.properties.cases.case import Case, exact_dtype
 from gradspec.properties.cases.evaluate import bind_constants
 from gradspec.properties.cases.filling import fill_case, fill_cotangent
 from gradspec.properties.judging.judge import (
-    SPEC_BACKEND,
     Judge,
     Judgement,
     combine_judgements,
+    get_spec_backend,
     make_spec_judge,
 )
 from gradspec.properties.judging.judgement import Severity
@@ -170,7 +170,7 @@ def has_second_derivatives(op: Op) -> bool:
     for seed in range(6):
         block = np.random.default_rng(seed).integers(0, 256, 64, np.uint8)
         case = fill_case(op, op.draw_call(SeededChoices(seed, (2, 3))), "float64", block)
-        seconds = compute_second_derivatives(SPEC_BACKEND, case)
+        seconds = compute_second_derivatives(get_spec_backend(), case)
         if any(np.any(d) for s in seconds for name, d in s.derivatives.items() if name != COTANGENT_NAME):
             return True
     return False

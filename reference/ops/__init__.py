@@ -1,9 +1,9 @@
 """The ops of the spec, by family. Importing this package declares them all; `ops.log` is the op `log`."""
 
 from gradspec.reference.op import OPS, Op
-from gradspec.reference.ops import activations, elementwise, linalg, nn, reductions, shapes
+from gradspec.reference.ops import activations, elementwise, linalg, nn, places, reductions, shapes
 
-__all__ = ["activations", "elementwise", "linalg", "nn", "reductions", "shapes"]
+__all__ = ["activations", "elementwise", "linalg", "nn", "places", "reductions", "shapes"]
 
 
 def __getattr__(name: str) -> Op:

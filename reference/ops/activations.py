@@ -4,10 +4,10 @@ from typing import Literal
 
 import numpy as np
 
+from gradspec.reference.declaration import op
 from gradspec.reference.domains import Real
 from gradspec.reference.erf import erf, erfc, pi
 from gradspec.reference.kink_distances import points
-from gradspec.reference.op import op
 from gradspec.reference.ops.elementwise import decay, route_to_winner, sigmoid_slope
 from gradspec.reference.record import record
 from gradspec.reference.rule import VJP, Array

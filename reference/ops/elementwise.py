@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from gradspec.reference.declaration import op
 from gradspec.reference.domains import AboveMinusOne, Mask, NonZero, Positive, Real
 from gradspec.reference.kink_distances import points, ties
-from gradspec.reference.op import Op, op
+from gradspec.reference.op import Op
 from gradspec.reference.record import record
 from gradspec.reference.rule import VJP, Array
 

@@ -1,12 +1,26 @@
-"""Products of matrices and vectors."""
+"""Products of matrices and vectors, and sums of products."""
 
 import math
+import re
 
 import numpy as np
 
-from gradspec.reference.calls import Call, Choices, count_max_elements, draw_shape
+from gradspec.reference.calls import (
+    Call,
+    Choices,
+    count_max_elements,
+    draw_mutually_broadcastable_shapes,
+    draw_shape,
+)
+from gradspec.reference.contraction import (
+    contract,
+    find_lengths,
+    parse_subscripts,
+    put_on_diagonals,
+    take_diagonals,
+)
+from gradspec.reference.declaration import op
 from gradspec.reference.domains import Real
-from gradspec.reference.op import op
 from gradspec.reference.rule import VJP, Array
 
 
@@ -70,3 +84,65 @@ def linear(x: Real, weight: Real, bias: Real = None) -> VJP:
         lambda g: np.matrix_transpose(_as_rows(g)) @ rows,
         None if bias is None else lambda g: g,
     )
+
+
+EQUATIONS = (
+    "ij,jk->ik",
+    "i,i->",
+    "ij->ji",
+    "ij->j",
+    "i,j->ij",
+    "bij,bjk->bik",
+    "ij,ij->i",
+    "ii->i",
+    "ii",
+    "ji,j",
+    "...ij,...jk->...ik",
+    "...i->...",
+    "i...,i->...",
+)
+"""What einsum is tried with. Of three arrays it depends on the order of the products where infinities go."""
+
+
+def _draw_einsum(choose: Choices) -> Call:
+    subscripts = choose.of(EQUATIONS)
+    terms = subscripts.partition("->")[0].split(",")
+    dots = draw_shape(choose, high=2) if "..." in subscripts else ()
+    lengths: dict[str, int] = {}
+    for name in dict.fromkeys(re.sub(r"[^a-z]", "", "".join(terms))):
+        lengths[name] = choose.size(taken := count_max_elements(*dots, *lengths.values()))
+        if any(term.count(name) > 1 for term in terms):  # the axes of a diagonal
+            lengths[name] = min(lengths[name], choose.size(taken * (lengths[name] or 1)))
+    # Which axes dots stand for, the first array with dots tells in full.
+    with_dots = [term for term in terms if "..." in term]
+    of_dots = iter(draw_mutually_broadcastable_shapes(choose, dots, len(with_dots)))
+    shapes = []
+    for term in terms:
+        before, has_dots, after = term.partition("...")
+        middle = next(of_dots) if has_dots else ()
+        shapes.append((*(lengths[k] for k in before), *middle, *(lengths[k] for k in after)))
+    return Call(tuple(shapes), {"subscripts": subscripts})
+
+
+@op(_draw_einsum)
+def einsum(*xs: Real, subscripts: str) -> VJP:
+    """Return the sums of products of the arrays, by the names of their axes, as "ij,jk->ik" of two matrices.
+
+    Axes that the result does not name are added up. Three dots stand for any number of axes, which broadcast.
+    """
+    names, result = parse_subscripts(subscripts, [np.ndim(x) for x in xs])
+    lengths = find_lengths(subscripts, names, [x.shape for x in xs])
+    plain = [take_diagonals(x, of_x) for x, of_x in zip(xs, names, strict=True)]
+    value = contract(plain, result, lengths)
+
+    def pull_at(i: int, g: Array) -> Array:
+        others = [part for k, part in enumerate(plain) if k != i]
+        of_x = tuple(dict.fromkeys(names[i]))
+        known = {*result}.union(*(of_other for _, of_other in others))
+        d = contract([(g, result), *others], tuple(k for k in of_x if k in known), lengths)
+        shape = tuple(lengths[k] if k in known else 1 for k in of_x)
+        d = np.broadcast_to(np.reshape(d, shape), tuple(lengths[k] for k in of_x))
+        return put_on_diagonals(d, of_x, names[i], lengths)
+
+    # d has the full length where x has one element to be broadcast: the tape adds it up.
+    return value, tuple(lambda g, i=i: pull_at(i, g) for i in range(len(xs)))

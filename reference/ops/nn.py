@@ -8,6 +8,7 @@ import numpy as np
 from gradspec.reference.arrays import as_array
 from gradspec.reference.axes import fit_axes
 from gradspec.reference.calls import Call, Choices, IntegerArrayBelow, draw_along_axis, draw_shape
+from gradspec.reference.declaration import op
 from gradspec.reference.domains import Index, Real
 from gradspec.reference.layer_norm import (
     MAX_BLOCK_ELEMENTS,
@@ -15,7 +16,6 @@ from gradspec.reference.layer_norm import (
     pull_normalized,
     standardize,
 )
-from gradspec.reference.op import op
 from gradspec.reference.ops.reductions import finite_max, logsumexp
 from gradspec.reference.rule import VJP, Array
 from gradspec.reference.softmax import balance, constant_exp, log_of_sum, pull_share, share

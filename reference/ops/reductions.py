@@ -20,9 +20,9 @@ from gradspec.reference.calls import (
     draw_reduction,
     draw_shape,
 )
+from gradspec.reference.declaration import op
 from gradspec.reference.domains import Real
 from gradspec.reference.kink_distances import extreme_ties
-from gradspec.reference.op import op
 from gradspec.reference.record import record
 from gradspec.reference.rule import VJP, Array
 from gradspec.reference.softmax import constant_exp, log_of_sum, share

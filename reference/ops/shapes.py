@@ -19,8 +19,8 @@ from gradspec.reference.calls import (
     draw_permutation,
     draw_shape,
 )
+from gradspec.reference.declaration import op
 from gradspec.reference.domains import Real
-from gradspec.reference.op import op
 from gradspec.reference.record import record
 from gradspec.reference.rule import VJP, Array
 

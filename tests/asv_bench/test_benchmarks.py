@@ -23,6 +23,8 @@ from asv_bench.workloads.calls import ELEMENTS_BY_SIZE, is_contraction, make_arr
 from gradspec.backends import load
 from gradspec.backends.loading import BUILT_IN
 from gradspec.reference import OPS, Tensor
+from gradspec.reference import op as declare_op
+from gradspec.reference.domains import Real, below
 from tests.helpers.planting import make_backend_of_rules
 from tests.helpers.pytest_runs import ROOT, make_environment
 
@@ -76,7 +78,7 @@ def test_a_typical_call_is_one_of_the_op_and_of_its_size(op: str, size: str) -> 
 
 
 def test_products_are_told_from_what_reads_each_element_once() -> None:
-    assert {name for name, op in OPS.items() if is_contraction(op)} == {"linear", "matmul"}
+    assert {name for name, op in OPS.items() if is_contraction(op)} == {"einsum", "linear", "matmul"}
 
 
 def test_a_fault_in_a_benchmark_is_reported_by_its_name(tmp_path: Path) -> None:
@@ -250,3 +252,18 @@ def test_counting_does_not_change_what_is_computed() -> None:
         OPS["tanh"].apply(x).backward(np.ones(100))
     assert x.grad is not None
     np.testing.assert_allclose(x.grad.data, 1 - np.tanh(1) ** 2)
+
+
+@pytest.mark.usefixtures("restored_registry")
+def test_an_op_in_which_nothing_broadcasts_has_its_sizes() -> None:
+    def scale(x: Real, weight: Real, index: below("n")) -> Any:  # type: ignore[valid-type]
+        return x * weight * index.astype(x.dtype)
+
+    declared = declare_op("(*b,n),(n),(n)->(*b,n)")(scale)
+    for size, elements in ELEMENTS_BY_SIZE.items():
+        call = make_typical_call(declared, size)
+        x, weight, index = make_arrays(declared, call, "float32", seed=0)
+        assert x.ndim == 2
+        assert elements / 2 <= x.size <= elements
+        assert x.shape[1:] == weight.shape == index.shape
+        assert 0 <= index.min() <= index.max() < x.shape[1]

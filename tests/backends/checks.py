@@ -89,7 +89,7 @@ def draw_array(op: Op, i: int, shape: Any, rng: np.random.Generator) -> np.ndarr
     """Return a random array from the domain of the op's i-th argument."""
     domain = op.domain(i)
     if isinstance(domain, Integers):
-        return np.asarray(rng.integers(0, shape.bound, shape.shape))
+        return np.asarray(shape.pick(rng.integers(0, 2**16, shape.shape)))
     if isinstance(domain, Booleans):
         return np.asarray(rng.random(shape) < 0.5)
     x = rng.uniform(0.2, 2, shape)

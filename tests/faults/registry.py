@@ -15,6 +15,7 @@ from tests.faults import (
     historic,
     own_binary,
     own_layers,
+    own_places,
     own_reductions,
     own_shapes,
     own_unary,
@@ -32,7 +33,7 @@ from tests.faults.right import VARIANTS, Variant
 
 FAULT_MODULES = (
     *(by_magnitude, by_place, by_broadcasting, by_axis, by_value, by_memory, by_precision),
-    *(own_unary, own_binary, own_reductions, own_shapes, own_layers, historic),
+    *(own_unary, own_binary, own_reductions, own_shapes, own_layers, own_places, historic),
     *(right_subgradients, right_orders, right_formulas, right_layouts),
 )
 """The modules that register faults or variants when they are imported."""

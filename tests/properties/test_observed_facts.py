@@ -35,7 +35,9 @@ KNOWN_SUMS = {
         ("add", "subtract", "multiply", "divide", "pow", "where"), BACKWARD
     ),  # what was broadcast
     **dict.fromkeys(("maximum", "minimum", "clip", "broadcast_to"), BACKWARD),  # likewise
-    "getitem": BACKWARD,  # an index that recurs
+    **dict.fromkeys(("getitem", "take_along_axis"), BACKWARD),  # an index that recurs
+    "index_add": FORWARD,  # likewise
+    **dict.fromkeys(("cumulative_sum", "einsum"), BOTH),
 }
 """Every op that adds up; the others do not."""
 
@@ -65,6 +67,12 @@ FURTHER_SYMMETRIES: dict[str, tuple[tuple[s.Symmetry, str], ...]] = {
     "prod": ((s.ORDER_INVARIANT, "a product does not depend on the order of its factors"),),
     "argmax": ((s.SHIFT_INVARIANT, "the largest element remains the largest"),),
     "argmin": ((s.SHIFT_INVARIANT, "the smallest element remains the smallest"),),
+    "cumulative_sum": ((s.SCALE_EQUIVARIANT, "a sum of doubled numbers is the doubled sum"),),
+    "index_add": ((s.SHIFT_EQUIVARIANT, "(x + c) + s = (x + s) + c, and its gradients are constant"),),
+    "take_along_axis": (
+        (s.SHIFT_EQUIVARIANT, "what is taken is an element of x, whatever was added to all"),
+        (s.SCALE_EQUIVARIANT, "likewise, whatever all were multiplied by"),
+    ),
     "cross_entropy": ((s.SHIFT_INVARIANT, "it is made of log_softmax(x), which is invariant"),),
 }
 """What was found besides, and why it is true."""

@@ -26,7 +26,7 @@ def draw_inputs(op: Op, shapes: tuple[Any, ...], rng: np.random.Generator, dtype
         domain = op.domain(i)
         if isinstance(domain, Integers):
             assert isinstance(shape, IntegerArrayBelow)
-            arrays.append(rng.integers(0, shape.bound, shape.shape))
+            arrays.append(shape.pick(rng.integers(0, 2**16, shape.shape)))
         elif isinstance(domain, Booleans):
             arrays.append(np.asarray(rng.random(shape) < 0.5))
         else:

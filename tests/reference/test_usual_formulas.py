@@ -8,8 +8,8 @@ import pytest
 
 from gradspec.reference import OPS, Tensor, op
 from gradspec.reference.calls import Call, SeededChoices
+from gradspec.reference.declaration import CALLS_TO_COMPARE, COMPARED_LENGTHS
 from gradspec.reference.domains import Positive, Real
-from gradspec.reference.op import CALLS_TO_COMPARE, COMPARED_LENGTHS
 from gradspec.reference.rule import VJP
 from tests.reference.test_op_declaration import catch_refusal_message, double
 

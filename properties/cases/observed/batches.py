@@ -51,7 +51,7 @@ def find_batch_axes(case: Case) -> BatchAxes | None:
     They follow from the shapes and the keywords. Of several such axes of the value it is the first from one
     that differs from call to call.
     """
-    if case.op.signature:
+    if case.op.broadcasts:
         return _find_loop_axes(case)
     return _observe_batch_axes(_CallOfCase(case))
 
@@ -59,7 +59,7 @@ def find_batch_axes(case: Case) -> BatchAxes | None:
 @observe_once
 def may_be_batch(op: Op) -> bool:
     """Return whether calls of the op are batches, at least some of them."""
-    return bool(op.signature) or any(find_batch_axes(case) for case in make_sample_cases(op))
+    return op.broadcasts or any(find_batch_axes(case) for case in make_sample_cases(op))
 
 
 def _find_loop_axes(case: Case) -> BatchAxes | None:
@@ -183,7 +183,7 @@ def run_spec_quietly_or_none(case: Case, forward: bool = False) -> Result | None
     try:
         if forward:
             with np.errstate(all="ignore"):
-                return Result(np.asarray(case.op.rule(*case.inputs, **case.keywords)[0]), {})
+                return Result(np.asarray(case.op.compute_value(*case.inputs, **case.keywords)), {})
         return run_spec_quietly(case)
     except (ValueError, IndexError, TypeError, ZeroDivisionError):
         return None

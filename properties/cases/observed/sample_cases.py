@@ -23,6 +23,9 @@ SAMPLE_AXIS_LENGTHS = (2, 3, 4, 1, 5)
 SAMPLE_SCALES = (1.0, 8.0, 1 / 32, 1.0, 256.0)
 """What the numbers are multiplied by, case by case: some ops change their formula far from zero."""
 
+MAX_PICK = 2**16
+"""Below which the numbers are that pick the elements of an array of integers."""
+
 MAX_RELATIVE_DIFFERENCE = 2.0**-30
 """Up to which two results of at least float64 are the same: what rounding does is far less."""
 
@@ -63,14 +66,14 @@ def make_sample_case(op: Op, seed: int) -> Case:
         call = replace(call, shapes=call.shapes[:-1])
     inputs = tuple(_fill(op.domain(i), shape, seed, rng) for i, shape in enumerate(call.shapes))
     with np.errstate(all="ignore"):
-        shape = np.shape(op.rule(*inputs, **call.keywords)[0])
+        shape = np.shape(op.compute_value(*inputs, **call.keywords))
     return Case(op, "float64", inputs, call.keywords, rng.standard_normal(shape))
 
 
 def _fill(domain: Domain, shape: Any, seed: int, rng: np.random.Generator) -> Array:
     """Return an array of one argument of a sample case."""
     if isinstance(shape, IntegerArrayBelow):
-        return rng.integers(0, max(shape.bound, 1), shape.shape)
+        return shape.pick(rng.integers(0, MAX_PICK, shape.shape))
     x = fill_at_random(domain, shape, rng)
     scaled = x * SAMPLE_SCALES[seed % len(SAMPLE_SCALES)] if isinstance(domain, Interval) else x
     return scaled if is_within(domain, scaled) else x

@@ -10,6 +10,7 @@ cupy_backends = importlib.import_module("tests.stand_ins.backends_on_fake_cupy")
 emulation = importlib.import_module("tests.stand_ins.cuda_emulation")
 with cupy_backends.replace_cupy():
     launch = importlib.import_module("gradspec.backends.cupy.launch")
+    rules = importlib.import_module("gradspec.backends.cupy.rules")
 
 needs_compiler = pytest.mark.skipif(
     emulation.COMPILER is None, reason="there is no g++ to run the kernels with"

@@ -1,0 +1,235 @@
+"""The declaration of an op, and all that is asked of it: what contradicts itself is an error at import."""
+
+import inspect
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from gradspec.reference.calls import (
+    Call,
+    DrawCall,
+    SeededChoices,
+    SmallestChoices,
+)
+from gradspec.reference.derived import derive_rule, is_vjp
+from gradspec.reference.domains import Domain
+from gradspec.reference.formula_checks import (
+    HOW_TO_DECLARE_KINKS,
+    check_formula,
+    find_hidden_kinks,
+    is_on_tape,
+)
+from gradspec.reference.kink_distances import KinkDistanceFunction, smooth
+from gradspec.reference.op import OPS, Op, fill_from_domain
+from gradspec.reference.record import record
+from gradspec.reference.rule import Array
+from gradspec.reference.signatures import broadcasts, from_signature, is_elementwise, refuse_misfits
+from gradspec.reference.usual_formulas import check_agreement, check_same_parameters, fill_moderately
+
+CALLS_TO_COMPARE = 8
+"""On how many calls formulas are compared, unless calls are alike: each keyword has all its values then."""
+
+COMPARED_LENGTHS = (2, 3, 1)
+"""The lengths of the axes of these calls."""
+
+
+def op(
+    cases: str | DrawCall,
+    *,
+    kinks: KinkDistanceFunction | None = None,
+    also: Sequence[Callable[..., Any]] = (),
+    **keywords: Sequence[Any],
+) -> Callable[[Callable[..., Any]], Op]:
+    """Declare the decorated rule or formula as an op of the spec under its own name.
+
+    A rule returns a value and pullbacks, a formula an array; its smallest call tells which it is. A formula
+    is written with NumPy's functions and operators, and the tape gives its pullbacks.
+
+    Args:
+        cases: a signature (see `signatures`), or a function of a `Choices` for ops whose arguments constrain
+            each other. By a signature in which nothing broadcasts, shapes that do not fit are refused.
+        kinks: the distances to the op's kinks, if it has any. A formula that has some must say so; `smooth`
+            says that it only looks as if.
+        also: usual rules or formulas of the op, beside the decorated one, which is stable. They take the same
+            parameters.
+        **keywords: with a signature, the values that each keyword of the op may have.
+
+    Raises:
+        TypeError: at import, for an argument without a domain, a keyword without a sequence of values, or a
+            formula that tensors cannot run.
+        ValueError: at import, for facts that contradict each other, such as a name declared twice,
+            pullbacks that do not match the arguments, kinks that are not told, or a usual formula of another
+            function.
+    """
+
+    def declare(rule: Callable[..., Any]) -> Op:
+        name = rule.__name__
+        for keyword, options in keywords.items():
+            if not isinstance(options, Sequence):
+                raise TypeError(
+                    f"op {name!r}: option {keyword} must be a sequence of allowed values, got {options!r}"
+                )
+        if name in OPS:
+            raise ValueError(f"op {name!r} is declared twice")
+        parameters = inspect.signature(rule).parameters.values()
+        arrays = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        arguments = tuple(p.name for p in arrays)
+        domains = _read_domains(rule, arguments)
+        signature = cases if isinstance(cases, str) else None
+        draw_call = from_signature(cases, keywords, domains) if isinstance(cases, str) else cases
+        if signature and not broadcasts(signature):
+            rule = refuse_misfits(rule, signature, arguments)
+        new_op = Op(
+            name=name,
+            rule=rule,
+            apply=record(rule, elementwise=signature is not None and is_elementwise(signature)),
+            arguments=arguments,
+            domains=domains,
+            keywords=tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY),
+            variadic=any(p.kind is p.VAR_POSITIONAL for p in arrays),
+            differentiable=True,
+            draw_call=draw_call,
+            signature=signature,
+            options=keywords,
+            kinks=None if kinks is smooth else kinks,
+        )
+        with np.errstate(all="ignore"):
+            new_op = _complete_by_smallest_call(new_op)
+            if new_op.formula is not None and kinks is None:
+                _check_hidden_kinks(new_op)
+            if also:
+                new_op = _add_usual_rules(new_op, also)
+        OPS[name] = new_op
+        return new_op
+
+    return declare
+
+
+def _read_domains(rule: Callable[..., Any], arguments: Sequence[str]) -> tuple[Domain, ...]:
+    """Return the domains that annotate the arguments; TypeError for one without."""
+    hints = typing.get_type_hints(rule, include_extras=True)
+    for argument in arguments:
+        if not isinstance(next(iter(getattr(hints.get(argument), "__metadata__", ())), None), Domain):
+            raise TypeError(
+                f"op {rule.__name__!r}: argument {argument!r} needs a domain as its type, such as Real"
+            )
+    return tuple(hints[argument].__metadata__[0] for argument in arguments)
+
+
+def _complete_by_smallest_call(op: Op) -> Op:
+    """Check on the op's smallest call that facts and pullbacks agree, and return the completed op.
+
+    What the call shows of it is `differentiable` and `has_zero_gradient`.
+    """
+    call, kinks = op.draw_call(SmallestChoices()), op.kinks
+    if not op.variadic and len(call.shapes) != len(op.arguments):
+        raise ValueError(
+            f"op {op.name!r}: {len(op.arguments)} arguments, but cases of {len(call.shapes)} arrays; "
+            "they must be as many"
+        )
+    if unknown := set(call.keywords) - set(op.keywords):
+        raise ValueError(
+            f"op {op.name!r}: its cases have keywords {sorted(unknown)}, which its rule does not take"
+        )
+    inputs = [fill_from_domain(op.domain(i), s) for i, s in enumerate(call.shapes)]
+    outcome = op.rule(*inputs, **call.keywords)
+    if not is_vjp(outcome):
+        op = _derive(op)
+        outcome = op.rule(*inputs, **call.keywords)
+    value, pullbacks = outcome
+    has_zero_gradient = pullbacks is None and np.asarray(value).dtype.kind == "f"
+    op = replace(op, differentiable=pullbacks is not None, has_zero_gradient=has_zero_gradient)
+    shapes = [x.shape for x in inputs]
+    distances = shapes if kinks is None else [np.shape(d) for d in kinks(*inputs, **call.keywords)]
+    if distances != shapes:
+        raise ValueError(
+            f"op {op.name!r}: `kinks` returns distances of shapes {distances} for arrays of shapes {shapes}; "
+            "they must be the same"
+        )
+    if pullbacks is not None:
+        _check_pullbacks(op, inputs, value, pullbacks)
+    return op
+
+
+def _derive(op: Op) -> Op:
+    """Return the op whose formula was taken for a rule so far, with the rule that the tape gives it.
+
+    Raises:
+        TypeError: unless the formula does on tensors what it does on arrays.
+    """
+    formula, on_tape = op.rule, False
+    for call, inputs in _make_calls(op):
+        wrt = [i for i in range(len(inputs)) if op.has_gradient[0 if op.variadic else i]]
+        value = check_formula(op.name, formula, call, inputs, wrt)
+        on_tape |= value.dtype.kind == "f" and is_on_tape(formula, call, inputs, wrt)
+    return op.with_rule(derive_rule(formula, [on_tape and has for has in op.has_gradient], op.variadic))
+
+
+def _check_hidden_kinks(op: Op) -> None:
+    """Raise ValueError if the formula of an op that declares no kinks has some."""
+    assert op.formula is not None
+    kinked = {o.rule: o.name for o in OPS.values() if o.kinks is not None and o.differentiable}
+    constant = {o.rule: o.name for o in OPS.values() if o.kinks is not None and not o.differentiable}
+    found = set[str]()
+    for call, inputs in _make_calls(op):
+        wrt = [i for i in range(len(inputs)) if op.has_gradient[0 if op.variadic else i]]
+        found |= find_hidden_kinks(op.formula, call, inputs, wrt, kinked, constant)
+    if found:
+        raise ValueError(
+            f"op {op.name!r}: its formula has kinks, where it uses {', '.join(sorted(found))}, and its "
+            f"declaration does not say so; {HOW_TO_DECLARE_KINKS}"
+        )
+
+
+def _make_calls(op: Op) -> Iterator[tuple[Call, list[Array]]]:
+    """Yield calls of an op with arrays in float64: its smallest call, and a few with moderate numbers."""
+    call = op.draw_call(SmallestChoices())
+    yield call, [fill_from_domain(op.domain(i), s) for i, s in enumerate(call.shapes)]
+    for seed in range(CALLS_TO_COMPARE):
+        call = op.draw_call(SeededChoices(seed, COMPARED_LENGTHS))
+        wide = [fill_moderately(op.domain(i), s, seed + 5 * i) for i, s in enumerate(call.shapes)]
+        yield call, [x.astype(np.float64) if x.dtype.kind == "f" else x for x in wide]
+
+
+def _add_usual_rules(op: Op, also: Sequence[Callable[..., Any]]) -> Op:
+    """Return the op with its usual rules.
+
+    Raises:
+        ValueError: unless they have the op's parameters, pullbacks, values and gradients.
+    """
+    rules = []
+    for usual in also:
+        check_same_parameters(op.name, op.rule, usual)
+        if op.signature and not op.broadcasts:
+            usual = refuse_misfits(usual, op.signature, op.arguments)
+        form = _complete_by_smallest_call(op.with_rule(usual))
+        if form.differentiable != op.differentiable:
+            has, other_has = ("no pullbacks", "some") if op.differentiable else ("pullbacks", "none")
+            raise ValueError(
+                f"op {op.name!r}: its usual formula {usual.__name__!r} has {has}, its rule {other_has}"
+            )
+        rules.append(form.rule)
+    alike = op.elementwise and not op.options
+    for seed in range(2 if alike else CALLS_TO_COMPARE):
+        call = op.draw_call(SeededChoices(seed, COMPARED_LENGTHS))
+        arrays = range(len(call.shapes))
+        domains, names = [op.domain(i) for i in arrays], [op.argument_name(i) for i in arrays]
+        check_agreement(op.name, (op.rule, *rules), call, domains, names, seed)
+    return replace(op, usual_rules=tuple(rules))
+
+
+def _check_pullbacks(op: Op, inputs: list[Array], value: Array, pullbacks: Any) -> None:
+    """Raise ValueError unless exactly the differentiable arguments have a pullback."""
+    differentiable = op.differentiable_arguments(len(inputs))
+    expected = ["pullback" if i in differentiable else "None" for i in range(len(inputs))]
+    results: Any = pullbacks(np.ones_like(value)) if callable(pullbacks) else pullbacks
+    actual = ["None" if p is None else "pullback" for p in results]
+    if actual != expected:
+        form = "" if op.rule.__name__ == op.name else f", usual formula {op.rule.__name__!r}"
+        raise ValueError(
+            f"op {op.name!r}{form}: needs one pullback for each of its {len(inputs)} arrays, and None for "
+            f"just those without a gradient: {expected}; has {actual}"
+        )

@@ -1,0 +1,128 @@
+"""What is asked of a formula when it is declared: whatever it does on arrays it does on tensors, too.
+
+It is run on a few small calls, on arrays and on tensors that take note of what has kinks. An op whose formula
+compares, or is made of ops with kinks, has kinks itself as far as anyone can see, and must say where.
+
+Does not see: what a formula computes from `x.data` or `x.item()`, and a branch that none of the calls takes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gradspec.reference.calls import Call
+from gradspec.reference.derived import Formula, get_formula_class
+from gradspec.reference.rule import Array, Rule
+from gradspec.reference.tape import Variable
+
+RELATIVE_DIFFERENCE = 1e-9
+"""By which arrays and tensors may differ in float64: both run the same operations, in whatever order."""
+
+HOW_TO_WRITE = (
+    "methods of tensors are torch's; write NumPy's functions, such as np.mean(x, axis=-1, keepdims=True) for "
+    "x.mean(-1, keepdims=True), np.size(x) for x.size"
+)
+HOW_TO_DECLARE_KINKS = (
+    "say where: kinks=points(0), kinks=ties or a function of the arguments that returns the distance of each "
+    "element to the nearest kink (gradspec.reference.kink_distances); kinks=smooth if there is none after "
+    "all; or put stop_gradient(...) around what only shifts the numbers, such as the maximum in a softmax"
+)
+
+
+def check_formula(
+    name: str, formula: Formula, call: Call, inputs: Sequence[Array], wrt: Sequence[int]
+) -> Array:
+    """Return the value of a formula on arrays; TypeError unless it is the same, in dtype too, on tensors.
+
+    Args:
+        name: the name of the op.
+        formula: the formula.
+        call: the call that the inputs are of.
+        inputs: arrays in float64, integers and booleans.
+        wrt: the numbers of those that have a gradient.
+    """
+    outcome = formula(*inputs, **call.keywords)
+    if isinstance(outcome, tuple | list | dict) or outcome is None:
+        raise TypeError(
+            f"op {name!r}: it returns {outcome!r:.80}; a formula returns one array, a rule a value and a "
+            "tuple of pullbacks"
+        )
+    value = np.asarray(outcome)
+    narrow = [x.astype(np.float32) if x.dtype == np.float64 else x for x in inputs]
+    dtype = np.asarray(formula(*narrow, **call.keywords)).dtype
+    if dtype.kind == "f" and dtype != np.float32 and wrt:
+        raise TypeError(
+            f"op {name!r}: its formula returns {dtype} for arrays of float32; make constants in the dtype of "
+            "an argument, as in np.ones(n, x.dtype) or np.arange(n).astype(x.dtype)"
+        )
+    tensors = [get_formula_class()(x, requires_grad=i in wrt) for i, x in enumerate(inputs)]
+    try:
+        on_tensors = formula(*[tensors[i] if i in wrt else x for i, x in enumerate(inputs)], **call.keywords)
+    except (TypeError, AttributeError, ValueError) as error:
+        raise TypeError(
+            f"op {name!r}: its formula works on arrays and not on tensors, which give it its pullbacks: "
+            f"{error}; {HOW_TO_WRITE}"
+        ) from error
+    got = on_tensors.data if isinstance(on_tensors, Variable) else np.asarray(on_tensors)
+    if got.shape != value.shape or not np.allclose(got, value, RELATIVE_DIFFERENCE, equal_nan=True):
+        raise TypeError(
+            f"op {name!r}: its formula gives another value on tensors than on arrays, in a call with shapes "
+            f"{call.shapes} and keywords {call.keywords}; {HOW_TO_WRITE}, np.var(x) for x.var()"
+        )
+    return value
+
+
+def is_on_tape(formula: Formula, call: Call, inputs: Sequence[Array], wrt: Sequence[int]) -> bool:
+    """Return whether the value of a formula has a gradient with respect to any of its arguments."""
+    kind = get_formula_class()
+    value = formula(
+        *[kind(x, requires_grad=True) if i in wrt else x for i, x in enumerate(inputs)], **call.keywords
+    )
+    return isinstance(value, Variable) and value.requires_grad
+
+
+def find_hidden_kinks(
+    formula: Formula,
+    call: Call,
+    inputs: Sequence[Array],
+    wrt: Sequence[int],
+    kinked_rules: Mapping[Rule, str],
+    constant_rules: Mapping[Rule, str],
+) -> set[str]:
+    """Return what has kinks in a formula, on one call: names of ops, of comparisons.
+
+    Args:
+        formula: the formula.
+        call: the call that the inputs are of.
+        inputs: its arrays.
+        wrt: the numbers of those that have a gradient.
+        kinked_rules: the names of the differentiable ops with kinks, by their rules.
+        constant_rules: likewise, of those without pullbacks, such as comparisons and sign.
+    """
+    notes: set[str] = set()
+
+    def note(rule: Any) -> None:
+        name = rule if isinstance(rule, str) else constant_rules.get(rule)
+        if name is not None:
+            notes.add(name)
+
+    kind = type(
+        "NotingTensor", (get_formula_class(),), {"__slots__": (), "note_constant": staticmethod(note)}
+    )
+    xs = [kind(x, requires_grad=True) if i in wrt else x for i, x in enumerate(inputs)]
+    value = formula(*xs, **call.keywords)
+    return notes | {kinked_rules[r] for r in _list_rules(value) if r in kinked_rules}
+
+
+def _list_rules(value: Any) -> set[Rule]:
+    """Return the rules of all ops that a value was computed by, as far as the tape leads to leaves."""
+    waiting, seen, rules = [value] if isinstance(value, Variable) else [], set[int](), set[Rule]()
+    while waiting:
+        x = waiting.pop()
+        if x._parents and x._sequence_nr not in seen:
+            seen.add(x._sequence_nr)
+            call = x._rule_call
+            rules.add(call[0] if isinstance(call, tuple) else call)
+            waiting.extend(parent for parent in x._parents if parent is not None)
+    return rules
