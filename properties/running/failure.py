@@ -11,17 +11,19 @@ import site
 import sys
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
 
 from gradspec.backends.loading import BUILT_IN
 from gradspec.properties.cases.reproducible import ReprCase, ReproducibleCase
-from gradspec.properties.judging.attempt import CrashOrTimeout, Law
+from gradspec.properties.judging.attempt import Law
 from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.judging.judge import Judgement
+from gradspec.properties.judging.process_server import CrashOrTimeout
+from gradspec.properties.running.files import write_atomically
 
 __all__ = ["BackendLabel", "Law", "LawViolation", "ReprCase", "ReproducibleCase"]
 
@@ -74,21 +76,23 @@ class LawViolation(AssertionError):
         """Return a script that checks the law on the case again and exits with 1 if it is still broken."""
         expression = self.case.as_python()
         call, home, limit = "judge_case_repeatedly", "judging.judge_repeatedly", ""
+        backend, loader = f"load({self.backend.source!r})", ["from gradspec.backends import load"]
         if isinstance(self.judgement, CrashOrTimeout):
-            call, home = "judge_case_in_fork", "judging.attempt"
+            call, home = "judge_case_in_own_process", "judging.own_process"
+            backend, loader = repr(self.backend.source), []  # loaded in that process alone
             limit = f", seconds={self.judgement.time_limit:g}"
         head = [
             f'"""{_escape_for_docstring(self.title)}.',
             f'{_escape_for_docstring(self.judgement.reason.split(chr(10))[0])}."""',
             *_format_imports(self.backend.source, expression),
-            "from gradspec.backends import load",
+            *loader,
             f"from gradspec.properties.{home} import {call}",
             f"from {type(self.case).__module__} import {type(self.case).__name__}",
             f"from {self.law.__module__} import {self.law.__name__}",
             "",
         ]
         tail = [
-            f"judgement = {call}({self.law.__name__}, load({self.backend.source!r}), case{limit})",
+            f"judgement = {call}({self.law.__name__}, {backend}, case{limit})",
             'print(judgement.verdict, judgement.reason, sep=": ")',
             f"raise SystemExit(judgement.verdict {self._describe_broken_verdicts()})",
         ]
@@ -114,23 +118,31 @@ class LawViolation(AssertionError):
         }
 
     def save(self, folder: Path, name_suffix: str = "") -> Path:
-        """Write script and capsule, each whole or not at all.
+        """Write script and capsule, each whole or not at all, and return the path of the script.
+
+        The arguments are those of `format_files`.
+
+        Raises:
+            OSError: They cannot be written.
+        """
+        files = self.format_files(folder, name_suffix)
+        for path, text in files.items():
+            write_atomically(path, text)
+        return [*files][-1]
+
+    def format_files(self, folder: Path, name_suffix: str = "") -> dict[Path, str]:
+        """Return the texts of capsule and script, by path.
 
         Args:
             folder: Where to write them.
             name_suffix: What the file names end with, after law, op and backend.
-
-        Returns:
-            The path of the script.
         """
         parts = (self.law.__name__, self.case.target_name, self.backend.name, name_suffix)
         name = re.sub(r"[^\w.-]+", "-", "-".join(filter(None, parts)))
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(
-            folder / f"{name}.json", json.dumps(self.as_capsule(), indent=2, default=repr) + "\n"
-        )
-        write_atomically(folder / f"{name}.py", self.as_script())
-        return folder / f"{name}.py"
+        return {
+            folder / f"{name}.json": json.dumps(self.as_capsule(), indent=2, default=repr) + "\n",
+            folder / f"{name}.py": self.as_script(),
+        }
 
 
 def _format_imports(source: str, expression: str) -> list[str]:
@@ -146,26 +158,24 @@ def _format_imports(source: str, expression: str) -> list[str]:
 
 def _find_import_folder(source: str) -> str | None:
     """Return the folder that the backend's module is imported from, None if it is installed."""
-    module = sys.modules.get(source.split(":")[0].split(".")[0])
-    file = getattr(module, "__file__", None)
-    if ":" not in source or source in BUILT_IN or not file:
+    if ":" not in source or source in BUILT_IN:
         return None
-    folder = Path(file).parent.parent if Path(file).name == "__init__.py" else Path(file).parent
+    try:
+        module = find_spec(source.split(":")[0].split(".")[0])  # not imported here: it may do anything
+    except ValueError:
+        return None
+    if module is None:
+        return None
+    folders = [*(module.submodule_search_locations or ())] or ([module.origin] if module.origin else [])
+    if not folders:
+        return None
+    folder = Path(folders[0]).parent
     return None if str(folder) in site.getsitepackages() else str(folder.resolve())
 
 
 def _escape_for_docstring(text: str) -> str:
     """Return the text changed so that it can stand in a docstring."""
     return text.replace("\\", "\\\\").replace('"', "'").rstrip(".")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file by renaming a complete temporary file to its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=path.name, delete=False) as file:
-        file.write(text)
-    Path(file.name).chmod(0o644)  # only its author can read a temporary file
-    Path(file.name).replace(path)
 
 
 def collect_versions() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """The command-line options of a run; an error in one is reported in a line, without a traceback."""
 
+import math
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,9 +9,8 @@ import pytest
 from hypothesis import settings
 from hypothesis.errors import InvalidArgument
 
-from gradspec.backends import Backend, Unavailable, load, load_all
 from gradspec.backends.backend import DTYPES, suggest_nearest
-from gradspec.properties.judging.error_descriptions import describe_exception, make_printable
+from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.running.profiles import PROFILES
 from gradspec.reference import OPS
 
@@ -88,28 +87,6 @@ def get_selected_dtypes(config: pytest.Config) -> list[str]:
     return select_allowed_names("dtype", config.getoption("dtype") or [], DTYPES)
 
 
-def load_selected_backends(config: pytest.Config) -> dict[str, Backend | Unavailable]:
-    """Return the backends that `--backend` names, or else all, with those that cannot run here.
-
-    Raises:
-        pytest.UsageError: A backend that the option names cannot be loaded.
-    """
-    names: list[str] = config.getoption("backend") or []
-    here = str(config.invocation_params.dir)
-    if any(":" in name for name in names) and here not in sys.path:
-        sys.path.insert(0, here)  # as `python -m pytest` does
-    return {name: _load_backend(name) for name in names} if names else load_all()
-
-
-def _load_backend(name: str) -> Backend:
-    try:
-        return load(name)
-    except (Unavailable, ValueError, TypeError) as error:
-        raise pytest.UsageError(make_printable(f"--backend: {' '.join(str(error).split())}")) from error
-    except (Exception, SystemExit) as error:  # raised by the backend's own module
-        raise pytest.UsageError(f"--backend {make_printable(name)} {describe_exception(error)}") from error
-
-
 def parse_shard(config: pytest.Config) -> tuple[int, int]:
     """Return I and N of `--shard I/N`.
 
@@ -149,7 +126,7 @@ def get_time_limit(config: pytest.Config) -> float:
         pytest.UsageError: They are not more than 0.
     """
     seconds = float(config.getoption("time_limit") or 0)
-    if seconds <= 0:
+    if not (0 < seconds < math.inf):
         raise pytest.UsageError(f"--time-limit {seconds:g}: expected a number of seconds above 0")
     return seconds
 
@@ -177,7 +154,7 @@ def get_matrix_file(config: pytest.Config) -> Path | None:
 
 
 def check_options(config: pytest.Config) -> None:
-    """Check all options before anything is collected.
+    """Check all options but `--backend` before anything is loaded.
 
     Raises:
         pytest.UsageError: An option names something that does not exist, or has a value that is not allowed.
@@ -201,6 +178,3 @@ def check_options(config: pytest.Config) -> None:
     )
     for check in checks:
         check(config)
-    # Without the option nothing is loaded: importing all libraries takes a while, and may not be needed.
-    if config.getoption("backend"):
-        load_selected_backends(config)

@@ -1,6 +1,5 @@
 """One property tried on one target in this process, with the settings of the run, silencing Hypothesis."""
 
-import itertools
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.profiles import is_thorough
 from gradspec.properties.running.targets import BackendUnderTest
+from gradspec.properties.running.time_left import OutOfTimeError, TimeLeft
 
 MIN_EXAMPLES_FOR_OP_DEVIATION = 50
 """Examples that each property tries, at least, before a declared deviation of an op counts as stale."""
@@ -37,7 +37,8 @@ def perform_property(
     database_key: str,
     seconds: float | None = None,
     profile: Mapping[str, Any] | None = None,
-) -> None:
+    max_seconds: float = float("inf"),
+) -> bool:
     """Call a test under @given.
 
     A declared deviation is searched for in the dtypes it is declared in, once the other dtypes have passed.
@@ -47,9 +48,13 @@ def perform_property(
         arguments: What to call it with, by name.
         target: The one of the arguments that the property is tried on.
         database_key: The key of the test's examples in Hypothesis' database.
-        seconds: How long to repeat the test with fresh examples; None to call it once.
+        seconds: How long to repeat the test with fresh examples, and no longer; None to call it once.
         profile: Settings to replace the test's own: what `extract_settings` returned for it in another
             process.
+        max_seconds: How long it may take in all, the search for the smallest case of a failure included.
+
+    Returns:
+        Whether there was time for as many examples as the settings ask for.
 
     Raises:
         LawViolation: The backend breaks the law; the case is the simplest one found.
@@ -58,10 +63,15 @@ def perform_property(
     set_database_key(function, database_key)
     before = get_settings(function)
     parent = settings(before, **profile or {})
-    end = time.monotonic() + (seconds or 0)
-    known = None
+    parts = _split_dtypes_by_deviation(target, function.__name__)
+    judge = target.judge_case
+    is_complete, known = True, None
+    time_left = TimeLeft(seconds, max_seconds)
+    if time_left.is_limited:
+        target.judge_case = time_left.bound(target)
     try:
-        for known, dtypes in _split_dtypes_by_deviation(target, function.__name__):
+        for k, (known, dtypes) in enumerate(parts):
+            time_left.begin_part(k, len(parts))
             set_settings(function, _derive_settings(parent, known, seconds))
             # No filter turns a warning of gradspec's into an error while cases are drawn; `judge_case` sees
             # to the rest.
@@ -70,27 +80,40 @@ def perform_property(
                 warnings.catch_warnings(action="ignore"),
                 ignore_source_constants(),
             ):
-                _repeat_until(end, function, arguments)
+                is_complete &= _repeat_until(time_left.end, function, arguments, target)
     except BaseException as error:
         if target.failure is None or isinstance(error, KeyboardInterrupt):
             raise
+        time_left.allow_simplifying()
         raise _choose_violation(target, error, known is not None) from None
     finally:
+        target.judge_case = judge
         set_settings(function, before)
     target.require_informative_cases()
+    return is_complete
 
 
-def _repeat_until(end: float, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """Call a test under @given, then again with fresh examples until this time: with a seed, from others."""
-    seed = get_global_seed()
+def _repeat_until(
+    end: float, function: Callable[..., Any], arguments: Mapping[str, Any], target: BackendUnderTest
+) -> bool:
+    """Call a test under @given, then again with fresh examples until this time: with a seed, from others.
+
+    Returns:
+        Whether the first call had time to return.
+    """
+    seed, repetition = get_global_seed(), 0
     try:
-        function(**arguments)
-        for repetition in itertools.count(1):
+        while True:
+            function(**arguments)
+            repetition += 1
             if time.monotonic() >= end:
-                return
+                return True
             if seed is not None:
                 set_global_seed(f"{seed}, repetition {repetition}")
-            function(**arguments)
+    except OutOfTimeError:
+        if target.failure:
+            raise
+        return repetition > 0
     finally:
         set_global_seed(seed)
 
@@ -148,4 +171,7 @@ def _choose_violation(target: BackendUnderTest, error: BaseException, known: boo
         note = "but not when tried again: it is nondeterministic, or depends on earlier calls"
         judgement = Judgement("disagree", f"{judgement.reason}\n  {note}", worst=judgement.worst)
         return LawViolation(violation.law, violation.backend, violation.case, judgement)
-    return target.simplify_failure() or target.failure
+    try:
+        return target.simplify_failure() or target.failure
+    except OutOfTimeError:
+        return target.failure

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from rich.text import Text
 from gradspec.backends.backend import Deviation
 from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.running import tables
-from gradspec.properties.running.failure import collect_versions, write_atomically
+from gradspec.properties.running.failure import collect_versions
+from gradspec.properties.running.files import write_atomically
 from gradspec.properties.running.tally import PropertyResult, Tally, to_sentence
 
 MAX_FAILURES_IN_FULL = 20  # of further ones only the title and the script are shown
@@ -59,9 +61,10 @@ class RunResults:
         """Delete the files of all failures but one of each group."""
         for first, *others in self.group_failures():
             for other in others:
-                if other.script != first.script:
-                    Path(other.script).unlink(missing_ok=True)
-                    Path(other.script).with_suffix(".json").unlink(missing_ok=True)
+                if other.script and other.script != first.script:  # "" where it could not be written
+                    with suppress(OSError):
+                        Path(other.script).unlink(missing_ok=True)
+                        Path(other.script).with_suffix(".json").unlink(missing_ok=True)
 
     def find_stale_deviations(self, known: Mapping[str, Sequence[Deviation]]) -> list[str]:
         """Return a complaint for each declared deviation that never showed.
@@ -183,6 +186,17 @@ def _format_untested(title: str, backend: str, text: str) -> Text:
 def show_stale_deviations(complaints: Iterable[str], console: Console) -> None:
     lines = [Text.assemble(("error  ", "bold red"), make_printable(complaint)) for complaint in complaints]
     _print(console, lines)
+
+
+def show_unwritten(lines: Iterable[str], console: Console) -> None:
+    """Print what could not be written, a line each."""
+    _print(console, [Text.assemble(("error  ", "bold red"), make_printable(line)) for line in lines])
+
+
+def show_untried(count: int, console: Console) -> None:
+    """Print how many properties a budget had no time for."""
+    text = f"{count:,} more properties, for which the budget had no time; the next run begins with them"
+    _print(console, [Text.assemble(("not tried  ", "yellow"), text)])
 
 
 def _print(console: Console, lines: Iterable[Text]) -> None:

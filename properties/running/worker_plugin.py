@@ -10,28 +10,36 @@ from typing import Any
 import pytest
 from hypothesis import is_hypothesis_test
 
-from gradspec.backends.loading import BUILT_IN
 from gradspec.properties.drawing.hypothesis_internals import drop_report, get_global_seed
+from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.running import options, report
+from gradspec.properties.running.backends_of_run import BackendsOfRun
 from gradspec.properties.running.budget import Budget
 from gradspec.properties.running.failure import LawViolation
-from gradspec.properties.running.isolation import IsolatedProcess, Task, UntestedPropertyError
-from gradspec.properties.running.perform_property import extract_settings, perform_property
+from gradspec.properties.running.files import describe_unwritten
+from gradspec.properties.running.perform_property import extract_settings
+from gradspec.properties.running.places import Task
 from gradspec.properties.running.selection import Selection, get_target, split_shard
 from gradspec.properties.running.tally import PropertyResult, to_sentence
 from gradspec.properties.running.targets import BackendUnderTest
 
 INFORMATIVE_CACHE_KEY = "gradspec/informative"  # where pytest's cache holds what --budget needs to know
+JUDGED_CACHE_KEY = "gradspec/judged"
+
+
+class UntestedPropertyError(Exception):
+    """A property could not be tested; the message says why."""
 
 
 class WorkerPlugin:
     """Tries each property on what the command line selects, and attaches the result to pytest's report."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, backends: BackendsOfRun) -> None:
         self.config = config
-        self.selection = Selection(config)
-        self.isolated_process = IsolatedProcess(options.get_time_limit(config))
+        self.backends = backends
+        self.selection = Selection(config, backends)
         self.budget: Budget | None = None
+        self.untried_count = 0  # of properties that the budget had no time for
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         self.selection.parametrize(metafunc)
@@ -46,8 +54,11 @@ class WorkerPlugin:
         self.config.hook.pytest_deselected(items=others)
         if seconds := options.parse_budget(self.config):
             cache = getattr(self.config, "cache", None)  # absent under -p no:cacheprovider
-            informative_cases = cache.get(INFORMATIVE_CACHE_KEY, {}) if cache else {}
+            informative_cases, judged_cases = (
+                cache.get(key, {}) if cache else {} for key in (INFORMATIVE_CACHE_KEY, JUDGED_CACHE_KEY)
+            )
             workers = getattr(self.config, "workerinput", {}).get("workercount", 1)
+            items.sort(key=lambda item: judged_cases.get(item.nodeid, 0) if get_target(item) else -1)
             nodeids = [item.nodeid for item in items if get_target(item)]
             self.budget = Budget(seconds, nodeids, informative_cases, workers)
 
@@ -56,8 +67,18 @@ class WorkerPlugin:
         gc.freeze()
 
     @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+        """Leave out a property that the budget has no time for, at no cost."""
+        if self.budget is None or self.budget.seconds_left or get_target(item) is None:
+            return None
+        self.untried_count += 1
+        self.selection.is_whole_run = False
+        item.session._setupstate.teardown_exact(nextitem)  # what the item before has left for this one
+        return True
+
+    @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
-        """Try a property, in a process of its own if its backend is not trusted.
+        """Try a property where its backend is tried.
 
         A failure that the backend declares, in `known`, becomes an xfail; one in a dtype it does not declare
         stays one.
@@ -74,7 +95,7 @@ class WorkerPlugin:
         else:
             return True
         # Outside of the handler, so that pytest finds no traceback of the failure to print.
-        pytest.xfail(known.why)
+        pytest.xfail(make_printable(known.why))
 
     def _perform_item(self, item: pytest.Function, target: BackendUnderTest) -> None:
         arguments = {
@@ -82,29 +103,29 @@ class WorkerPlugin:
             for name in inspect.signature(item.obj).parameters
             if name in item.funcargs
         }
-        seconds = self.budget.allot_seconds(item.nodeid) if self.budget else None
-        # Under CI the examples depend on this key: it names no folder, unlike the node id, which depends on
-        # where pytest is started and, under xdist, on how items are distributed.
-        key = f"{item.path.name}::{item.function.__qualname__}[{item.callspec.id}]"
-        if not self._is_isolated(target):
-            perform_property(item.obj, arguments, target, key, seconds)
-            return
+        place = self.backends.find_place(target)
+        place.start()  # before the budget begins
         task = Task(
+            function=item.obj,
             path=item.path,
             module=item.function.__module__,
-            function=item.originalname,
-            key=key,
+            # Under CI the examples depend on this key: it names no folder, unlike the node id, which depends
+            # on where pytest is started and, under xdist, on how items are distributed.
+            key=f"{item.path.name}::{item.function.__qualname__}[{item.callspec.id}]",
             arguments=arguments,
             profile=extract_settings(item.obj),
             seed=get_global_seed(),
-            seconds=seconds,
+            seconds=self.budget.allot_seconds(item.nodeid) if self.budget else None,
+            max_seconds=self.budget.seconds_left if self.budget else float("inf"),
         )
-        self.isolated_process.perform(task, target)
-
-    def _is_isolated(self, target: BackendUnderTest) -> bool:
-        option: bool | None = self.config.getoption("isolate")
-        is_trusted = target.source in BUILT_IN or target.backend.name == "spec"
-        return not is_trusted if option is None else option
+        outcome = place.perform(task)
+        target.tally = outcome.tally
+        if not outcome.is_complete:
+            self.selection.is_whole_run = False
+        if outcome.failure:
+            raise outcome.failure
+        if outcome.error:
+            raise UntestedPropertyError(outcome.error)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -134,12 +155,11 @@ class WorkerPlugin:
         test_report: pytest.TestReport,
     ) -> dict[str, Any]:
         """Save a violation, set what pytest prints of the failure, and return it in plain values."""
-        title = f"{target.name} on {target.backend.name}"
+        title = make_printable(f"{target.name} on {target.backend.name}")
         law_sentence = to_sentence(item.originalname)
         if isinstance(error, LawViolation):
-            name_suffix = item.callspec.id.removesuffix(f"{target!r}").strip("-")
-            script = os.path.relpath(error.save(item.config.invocation_params.dir / "failures", name_suffix))
-            test_report.longrepr = f"{error.as_text()}\n  reproduce: python {script}"
+            script, reproduce = self._save_violation(item, error, test_report)
+            test_report.longrepr = error.as_text() + reproduce
             failure = report.FailureRecord(
                 error.title,
                 error.as_text(),
@@ -155,9 +175,25 @@ class WorkerPlugin:
             failure = report.FailureRecord(title, text, "", (item.nodeid,), law_sentence, target.name)
         return asdict(failure)
 
+    def _save_violation(
+        self, item: pytest.Function, violation: LawViolation, test_report: pytest.TestReport
+    ) -> tuple[str, str]:
+        """Save a violation; return the path of its script and what is said of it, "" if it cannot be."""
+        name_suffix = item.callspec.id.removesuffix(f"{get_target(item)!r}").strip("-")
+        folder = item.config.invocation_params.dir / "failures"
+        try:
+            script = os.path.relpath(violation.save(folder, name_suffix))
+        except OSError as error:
+            vars(test_report)["gradspec_unwritten"] = describe_unwritten("failures/", error)
+            return "", ""
+        files = violation.format_files(folder, name_suffix)
+        vars(test_report)["gradspec_files"] = {os.path.relpath(path): text for path, text in files.items()}
+        return script, f"\n  reproduce: python {script}"
+
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if (output := getattr(session.config, "workeroutput", None)) is not None:  # under xdist
             output["gradspec"] = self.selection.summarize()
+            output["gradspec_untried"] = self.untried_count
 
     def pytest_unconfigure(self) -> None:
-        self.isolated_process.stop()
+        self.backends.stop()

@@ -31,6 +31,7 @@ from tests.helpers.pytest_runs import copy_one_property, run_properties
         ("--shard=5/4", "ERROR: --shard 5/4: expected I/N with 1 <= I <= N, e.g. 2/4"),
         ("--budget=soon", "ERROR: --budget soon: expected a time above 0, e.g. 90s, 10m or 1h30m"),
         ("--time-limit=0", "ERROR: --time-limit 0: expected a number of seconds above 0"),
+        ("--time-limit=nan", "ERROR: --time-limit nan: expected a number of seconds above 0"),
         ("--backend=broken:backend", "ERROR: --backend broken:backend raised ZeroDivisionError"),
     ],
 )
