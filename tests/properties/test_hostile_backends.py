@@ -117,10 +117,10 @@ def test_the_others_are_tried_and_nothing_obeys_the_backend(hostile_run: PytestR
     matrix = json.loads((hostile_run.folder / "matrix.json").read_text())
     severities = {e["op"]: e["severity"] for e in matrix["entries"]}
     assert severities == {
-        **dict.fromkeys(("exp", "log", "tanh"), "unsafe"),
-        **dict.fromkeys(("sigmoid", "add"), "raises"),
+        **dict.fromkeys(("exp", "log", "tanh", "log1p", "silu", "gelu"), "unsafe"),
+        **dict.fromkeys(("sigmoid", "add", "expm1"), "raises"),
         **dict.fromkeys(("relu", "abs", "sqrt", "sin"), "wrong"),
-        "square": "",
+        **dict.fromkeys(("square", "cos"), ""),
     }
     outcomes = {e["op"]: e["outcome"] for e in matrix["entries"]}
     assert outcomes.pop("square") == outcomes.pop("cos") == "passed"
@@ -139,7 +139,7 @@ def test_the_script_of_a_hostile_backend_reproduces(hostile_run: PytestRun, op: 
     script = hostile_run.folder / "failures" / f"value_agrees-{op}-hostile.py"
     finished = run_script(script, tmp_path)
     assert finished.returncode == 1
-    assert finished.stdout.startswith("disagree")
+    assert "\ndisagree" in finished.stdout
     assert not finished.stderr
     assert not {*"\x1b\x9b\u202e"} & {*finished.stdout}
     assert len(script.read_text(encoding="utf-8").splitlines()) < 20
@@ -346,6 +346,6 @@ def test_a_crash_is_shrunk(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(CRASHES_FROM_TWO_SOURCE, encoding="utf-8")
     run = run_properties(tmp_path, "--backend=mine:backend", properties=copy_one_property(tmp_path))
     case = (
-        r"  x         = \[0(, 0){1,2}\]\n  cotangent = \[0(, 0){1,2}\]\n  the process was killed by SIGABRT"
+        r"  x         = \[0(, 0){1,2}\]\n  cotangent = \[1(, 0){1,2}\]\n  the process was killed by SIGABRT"
     )
     assert re.search(case, run.output)
