@@ -52,7 +52,7 @@ def format_tables(entries: list[PropertyResult], width: int) -> Iterator[Text]:
         "! known to deviate",
         "– not offered",
     ]
-    yield Text("   ".join(words))
+    yield Text("  ".join(words))
     yield Text(LEGEND, "dim")
     yield from _format_undecidable(entries)
 
