@@ -16,6 +16,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import pytest
 
 from gradspec.properties.running import options, profiles
+from gradspec.properties.running.backends_of_run import BackendsOfRun
 from gradspec.properties.running.controller_plugin import ControllerPlugin
 from gradspec.properties.running.list_laws import format_laws
 from gradspec.properties.running.worker_plugin import WorkerPlugin
@@ -41,7 +42,10 @@ def pytest_configure(config: pytest.Config) -> None:
         "absent; margin: whether it says how near its cases came to what is allowed",
     )
     options.check_options(config)
-    run = WorkerPlugin(config)
+    backends = BackendsOfRun(config)
+    if config.getoption("backend"):  # else nothing is loaded yet: it takes a while, and may not be needed
+        _ = backends.by_source
+    run = WorkerPlugin(config, backends)
     config.pluginmanager.register(run, "gradspec-run")
     if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(ControllerPlugin(config, run.selection), "gradspec-collector")
+        config.pluginmanager.register(ControllerPlugin(config, run), "gradspec-collector")

@@ -3,12 +3,9 @@
 Needs neither pytest nor Hypothesis: the scripts that reproduce failures call `judge_case` themselves.
 """
 
-import os
-import signal
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from multiprocessing import Pipe
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +14,6 @@ from gradspec.backends import Backend
 from gradspec.properties.judging.declining import judge_declined
 from gradspec.properties.judging.error_descriptions import (
     describe_exception,
-    describe_exit,
     describe_object,
     get_message_line,
 )
@@ -45,48 +41,18 @@ def judge_case(law: Law, backend: Backend, case: Any) -> Judgement:
             with allow_flushing(may_flush):
                 judgement = law(wrap_in_checks(backend), case)
             return replace(judgement, flushing=dtype) if may_flush else judgement
+    except KeyboardInterrupt:  # for all that can be told here, Ctrl-C
+        raise
     except NotImplementedError as error:
         return judge_declined(backend, case, error)
     except WrongKindError as error:
         return Judgement("disagree", get_message_line(error), worst=np.inf)
-    except (Exception, SystemExit, GeneratorExit) as error:
+    except BaseException as error:
         return Judgement("disagree", describe_exception(error), worst=np.inf, raised=True)
 
 
 class WrongKindError(TypeError):
     """A result of the backend is of a wrong kind: `wrap_in_checks` raises this, not the backend."""
-
-
-@dataclass(frozen=True)
-class CrashOrTimeout(Judgement):
-    """A disagreement of a check that ended its process, or did not end within `time_limit` seconds."""
-
-    time_limit: float = 60.0
-
-
-def judge_case_in_fork(law: Law, backend: Backend, case: Any, seconds: float = 60.0) -> Judgement:
-    """Judge a case in a forked process; a `CrashOrTimeout` if that dies or takes more than `seconds`."""
-    here, there = Pipe(duplex=False)
-    pid = os.fork()
-    if pid == 0:
-        try:
-            there.send(judge_case(law, backend, case))
-        finally:
-            os._exit(0)
-    there.close()
-    try:
-        judgement: Judgement | None = here.recv() if here.poll(seconds) else None
-        if judgement is None:
-            os.kill(pid, signal.SIGKILL)
-    except EOFError:
-        return judge_crash(describe_exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])), seconds)
-    os.waitpid(pid, 0)
-    return judgement or judge_crash(f"was not done after {seconds:g} s", seconds)
-
-
-def judge_crash(reason: str, seconds: float) -> CrashOrTimeout:
-    """Return the judgement of a check that ended its process or took more than `seconds`."""
-    return CrashOrTimeout("disagree", reason, worst=np.inf, time_limit=seconds)
 
 
 _checked_backends: dict[int, tuple[Backend, Backend]] = {}

@@ -4,6 +4,7 @@ import linecache
 import re
 import signal
 import traceback
+import unicodedata
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ import gradspec.reference
 
 MAX_MESSAGE_CHARACTERS = 500  # of what a backend says that a report repeats
 MAX_FRAMES_SHOWN = 3  # of the backend's own, innermost last
+
+_OBEYED_CATEGORIES = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
+
+_BLANK_LETTERS = {*map(chr, (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0, *range(0xFE00, 0xFE10)))}
+"""Letters and marks that are shown as nothing, or choose how the one before is shown."""
 
 _OWN_PATHS = (
     *(
@@ -64,9 +70,18 @@ def describe_object(x: Any) -> str:
 
 
 def make_printable(text: str) -> str:
-    """Return the text, not too long, with everything escaped that a terminal or an XML parser obeys."""
+    """Return the text, not too long, with everything escaped that a terminal or an XML parser obeys.
+
+    That is what Unicode calls control characters, line ends other than a newline, and formats, such as those
+    that turn the order of what follows; and whatever cannot be seen.
+    """
     text = text if len(text) <= MAX_MESSAGE_CHARACTERS else text[:MAX_MESSAGE_CHARACTERS] + " ..."
-    return re.sub(r"[^\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd]", lambda c: ascii(c[0])[1:-1], text)
+    return re.sub(r"[^\n\x20-\x7e]", lambda c: c[0] if _is_visible(c[0]) else ascii(c[0])[1:-1], text)
+
+
+def _is_visible(character: str) -> bool:
+    invisible = unicodedata.category(character) in _OBEYED_CATEGORIES or character in _BLANK_LETTERS
+    return not invisible and character <= "\ufffd"
 
 
 @cache

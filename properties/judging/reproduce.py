@@ -17,10 +17,11 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.cases.evaluate import run_on_backend
 from gradspec.properties.cases.literals import format_as_numpy, literal
-from gradspec.properties.judging.attempt import CrashOrTimeout, Law, judge_case_in_fork
+from gradspec.properties.judging.attempt import Law
 from gradspec.properties.judging.function_names import find_function_name
 from gradspec.properties.judging.judge import Judge, Judgement
 from gradspec.properties.judging.judge_repeatedly import judge_case_repeatedly
+from gradspec.properties.judging.own_process import judge_case_in_own_process
 from gradspec.reference.rule import Array
 
 TROUBLE = 2
@@ -29,11 +30,11 @@ TROUBLE = 2
 
 def reproduce(
     law: Law,
-    backend: Backend,
+    backend: Backend | str,
     case: Any,
     *,
     failing: Collection[str] = ("disagree",),
-    seconds: float | None = None,
+    seconds: float = 60.0,
 ) -> NoReturn:
     """Judge a case by a law once more, print all about it, and end the process.
 
@@ -42,20 +43,20 @@ def reproduce(
 
     Args:
         law: The law.
-        backend: The backend.
+        backend: The backend; the name to load it by where its check may never end, or end its process. It
+            is loaded in a process of its own then, and never in this one.
         case: The case.
         failing: The verdicts by which the law is broken.
-        seconds: After how long a check that may never end, or end its process, is given up: it gets a process
-            of its own. None for a check in this process.
+        seconds: After how long a check in a process of its own is given up.
     """
     status = TROUBLE
     try:
         for line in describe_call(backend, case):
             print(line, flush=True)
-        if seconds is None:
+        if isinstance(backend, Backend):
             judgement = judge_case_repeatedly(law, backend, case)
         else:
-            judgement = judge_case_in_fork(law, backend, case, seconds)
+            judgement = judge_case_in_own_process(law, backend, case, seconds)
         for line in describe_wrong_results(backend, case, judgement):
             print(line)
         print(judgement.verdict, judgement.reason, sep=": ")
@@ -68,8 +69,11 @@ def reproduce(
         os._exit(status)
 
 
-def describe_call(backend: Backend, case: Any) -> list[str]:
-    """Return the arrays of a case as NumPy literals, and below them the call; nothing of a program."""
+def describe_call(backend: Backend | str, case: Any) -> list[str]:
+    """Return the arrays of a case as NumPy literals, and below them the call; nothing of a program.
+
+    Of a backend that is not loaded here the name of its function is not known.
+    """
     if not isinstance(case, Case):
         return []
     names = [case.op.argument_name(i).replace("[", "_").rstrip("]") for i in range(len(case.inputs))]
@@ -77,25 +81,28 @@ def describe_call(backend: Backend, case: Any) -> list[str]:
     lines = ["import numpy as np"] + ["import ml_dtypes"] * (case.dtype == "bfloat16")
     for name, x, layout in zip([*names, "cotangent"], (*case.inputs, case.cotangent), layouts, strict=True):
         lines.append(f"{name} = {format_as_numpy(x)}" + (f"  # {layout}" if layout != "C" else ""))
-    function = find_function_name(backend.ops[case.op.name], type(backend.from_numpy(np.zeros(()))))
+    function, name = "", str(backend)
+    if isinstance(backend, Backend):
+        name = backend.name
+        function = find_function_name(backend.ops[case.op.name], type(backend.from_numpy(np.zeros(()))))
     arrays = f"({', '.join(names)}{',' * (len(names) == 1)})" if case.op.variadic else ", ".join(names)
     keywords = [f"{k}={literal(v)}" for k, v in case.keywords.items()]
     call = f"{function or case.op.name}({', '.join([arrays, *keywords])})"
-    where = "" if function else f", the {case.op.name} of {backend.name}"
+    where = "" if function else f", the {case.op.name} of {name}"
     return [*lines, f"# {call}{where}"]
 
 
-def describe_wrong_results(backend: Backend, case: Any, judgement: Judgement) -> list[str]:
+def describe_wrong_results(backend: Backend | str, case: Any, judgement: Judgement) -> list[str]:
     """Return what was expected and got of each result that is not the spec's, as NumPy literals.
 
-    Where what breaks a law is no result of this one call, such as a second derivative, it is the element that
-    the judgement is about; nothing where it is not about one.
+    Where what breaks a law is no result of this one call, such as a second derivative, or the backend is not
+    loaded here, it is the element that the judgement is about; nothing where it is not about one.
     """
     wrong = judgement.wrong
-    if not isinstance(case, Case) or isinstance(judgement, CrashOrTimeout) or wrong is None:
+    if not isinstance(case, Case) or wrong is None:
         return []
     of_call = ["value", *(f"gradient of {case.op.argument_name(i)}" for i in case.differentiable_inputs)]
-    if wrong.what not in of_call:
+    if wrong.what not in of_call or not isinstance(backend, Backend):
         place = f" at {wrong.at}" if wrong.at else ""
         return [f"# {wrong.what}{place}: expected {wrong.expected:.9g}, got {wrong.got:.9g}"]
     try:

@@ -32,8 +32,9 @@ import numpy as np
 
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.programs import is_inside
-from gradspec.properties.judging.attempt import CrashOrTimeout, Law
+from gradspec.properties.judging.attempt import Law
 from gradspec.properties.judging.judgement import Judgement, Severity
+from gradspec.properties.judging.process_server import CrashOrTimeout
 from gradspec.reference.domains import Interval
 from gradspec.reference.rule import Array
 

@@ -2,7 +2,7 @@
 
 Every property gets a share of the time that is left, in proportion to a weight that falls with the number of
 informative cases it has seen, in this run and in earlier ones (pytest's cache remembers them): the newest and
-the least tested properties get most.
+the least tested properties get most, and come first. Once the time is over, no other property is begun.
 """
 
 import time
@@ -12,7 +12,7 @@ CASES_THAT_HALVE_WEIGHT = 1000  # after so many informative cases a property has
 
 
 class Budget:
-    """Divides a given time among the items of a run.
+    """Divides a given time, which begins with the first property, among the items of a run.
 
     Args:
         seconds: The time to divide.
@@ -24,15 +24,22 @@ class Budget:
     def __init__(
         self, seconds: float, items: Iterable[str], informative_cases: Mapping[str, int], workers: int = 1
     ) -> None:
-        self.deadline = time.monotonic() + seconds
+        self._seconds = seconds
+        self._end: float | None = None
         self.weights = {
             item: 1 / (1 + informative_cases.get(item, 0) / CASES_THAT_HALVE_WEIGHT) for item in items
         }
         self.weight_left = sum(self.weights.values()) / workers
 
+    @property
+    def seconds_left(self) -> float:
+        return self._seconds if self._end is None else max(0.0, self._end - time.monotonic())
+
     def allot_seconds(self, item: str) -> float:
         """Return the seconds for this item, which is the next to run."""
+        if self._end is None:
+            self._end = time.monotonic() + self._seconds
         weight = self.weights[item]
-        seconds = max(0.0, self.deadline - time.monotonic()) * weight / max(self.weight_left, weight)
+        seconds = self.seconds_left * weight / max(self.weight_left, weight)
         self.weight_left -= weight
         return seconds

@@ -2,9 +2,11 @@
 
 import signal
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Generator
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -13,23 +15,30 @@ from rich.console import Console
 
 from gradspec.backends.backend import DeclaredDecline, Deviation
 from gradspec.properties.running import options, report
+from gradspec.properties.running.backends_of_run import EXPORT_KEY
 from gradspec.properties.running.declined import find_stale_declines
+from gradspec.properties.running.files import describe_unwritten, write_atomically
 from gradspec.properties.running.profiles import is_thorough
-from gradspec.properties.running.selection import Selection
 from gradspec.properties.running.tally import PropertyResult
-from gradspec.properties.running.worker_plugin import INFORMATIVE_CACHE_KEY
+from gradspec.properties.running.worker_plugin import INFORMATIVE_CACHE_KEY, JUDGED_CACHE_KEY, WorkerPlugin
 
 
 class ControllerPlugin:
     """Collects the results of the properties; shows and saves them at the end of the run, however it ends."""
 
-    def __init__(self, config: pytest.Config, selection: Selection) -> None:
+    def __init__(self, config: pytest.Config, run: WorkerPlugin) -> None:
         self.config = config
-        self.selection = selection
+        self.run = run
         self.report = report.RunResults()
         self.informative_counts: Counter[str] = Counter()
-        self.is_whole_run = False
+        self.judged_counts: Counter[str] = Counter()
+        self.is_whole_run = True
         self.was_interrupted = False
+        self._files: dict[str, str] = {}  # what has been written of failures, by path
+        self._unwritten: list[str] = []  # what could not be written, a line each
+        self._untried_count = 0  # by the processes of pytest-xdist
+        self._is_matrix_saved = False
+        self._session: pytest.Session | None = None
         self._hidden_reports: list[Any] = []
         if threading.current_thread() is threading.main_thread():
             # SIGTERM acts like Ctrl-C: what has been found so far is reported.
@@ -39,19 +48,24 @@ class ControllerPlugin:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if result := getattr(report, "gradspec", None):
             self._add_result(report.nodeid, result)
+        self._files |= getattr(report, "gradspec_files", {})
+        if line := getattr(report, "gradspec_unwritten", ""):
+            self._unwritten.append(line)
 
     def _add_result(self, nodeid: str, result: dict[str, Any]) -> None:
         entry = PropertyResult.from_json(result["entry"])
         self.report.entries.append(entry)
         self.informative_counts[nodeid] += entry.tally.informative
-        self.is_whole_run = result["whole"]
+        self.judged_counts[nodeid] += entry.tally.judged
+        self.is_whole_run &= result["whole"]
         self.report.failures += [report.FailureRecord(**failure) for failure in result.get("failures", ())]
         self.report.listed += [report.FailureRecord(**violation) for violation in result.get("listed", ())]
 
     @property
     def stale_deviations(self) -> list[str]:
         """Complaints about what is declared but no longer shows; none without a whole, thorough run."""
-        if self.was_interrupted or not self.is_whole_run or not is_thorough(settings()):
+        is_whole = self.is_whole_run and not self.untried_count
+        if self.was_interrupted or not is_whole or not is_thorough(settings()):
             return []
         known = self.selection_summary["known"].items()
         stale_deviations = self.report.find_stale_deviations(
@@ -66,38 +80,82 @@ class ControllerPlugin:
     @cached_property
     def selection_summary(self) -> dict[str, Any]:
         """What was selected. A worker sends it as it ends, so this process need not import every library."""
-        return self.selection.summarize()
+        return self.run.selection.summarize()
+
+    @property
+    def untried_count(self) -> int:
+        """How many properties the budget had no time for."""
+        return self.run.untried_count + self._untried_count
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a process of pytest-xdist which backends have been loaded, or cannot be."""
+        node.workerinput[EXPORT_KEY] = self.run.backends.export()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        if summary := getattr(node, "workeroutput", {}).get("gradspec"):
+        output = getattr(node, "workeroutput", {})
+        self._untried_count += output.get("gradspec_untried", 0)
+        if summary := output.get("gradspec"):
             self.selection_summary = summary
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        self._session = session
         if not self.report.entries:
             return
         self.was_interrupted = session.exitstatus == pytest.ExitCode.INTERRUPTED
         self.report.delete_duplicate_files()
-        if self.stale_deviations and session.exitstatus == pytest.ExitCode.OK:
+        self._restore_files()
+        has_complaint = self.stale_deviations or self.run.backends.failed_names
+        if has_complaint and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        if path := options.get_matrix_file(self.config):
+        self._save_counts()
+
+    def _restore_files(self) -> None:
+        """Write again the scripts that are shown, where another run in this folder has deleted them."""
+        shown = {group[0].script for group in self.report.group_failures()}
+        for path, text in self._files.items():
+            if str(Path(path).with_suffix(".py")) in shown and not Path(path).exists():
+                try:
+                    write_atomically(Path(path), text)
+                except OSError as error:
+                    self._unwritten.append(describe_unwritten("failures/", error))
+
+    def pytest_unconfigure(self) -> None:
+        if self.report.entries:
+            self._save_matrix()  # where nothing is shown
+
+    def _save_matrix(self) -> None:
+        """Save the results where `--matrix` says, once; the run fails if they cannot be written."""
+        path = options.get_matrix_file(self.config)
+        if path is None or self._is_matrix_saved:
+            return
+        self._is_matrix_saved = True
+        try:
             self.report.save(
-                path, interrupted=self.was_interrupted, gone=self.stale_deviations, **self._get_untested()
+                path,
+                interrupted=self.was_interrupted,
+                gone=self.stale_deviations,
+                untried=self.untried_count,
+                **self._get_untested(),
             )
-        self._save_informative_counts()
+        except OSError as error:
+            self._unwritten.append(describe_unwritten(f"--matrix {self.config.getoption('matrix')}", error))
+            if self._session and self._session.exitstatus == pytest.ExitCode.OK:
+                self._session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _get_untested(self) -> dict[str, Any]:
         return {name: self.selection_summary[name] for name in ("unavailable", "not_offered")}
 
-    def _save_informative_counts(self) -> None:
+    def _save_counts(self) -> None:
         """Save in pytest's cache what --budget needs to know in the next run."""
         cache = getattr(self.config, "cache", None)
         if cache and options.parse_budget(self.config):
-            cache.set(
-                INFORMATIVE_CACHE_KEY,
-                dict(Counter(cache.get(INFORMATIVE_CACHE_KEY, {})) + self.informative_counts),
-            )
+            counts = {INFORMATIVE_CACHE_KEY: self.informative_counts, JUDGED_CACHE_KEY: self.judged_counts}
+            with warnings.catch_warnings(action="ignore"):  # pytest's own, if it cannot be written
+                for key, new in counts.items():
+                    cache.set(key, dict(Counter(cache.get(key, {})) + new))
 
     @pytest.hookimpl(specname="pytest_terminal_summary", wrapper=True, tryfirst=True)
     def pytest_hide_failures(self, terminalreporter: pytest.TerminalReporter) -> Generator[None]:
@@ -121,6 +179,10 @@ class ControllerPlugin:
         terminalreporter.section("gradspec" + (", interrupted" if self.was_interrupted else ""))
         report.show_matrix(self.report, console, **self._get_untested())
         report.show_stale_deviations(self.stale_deviations, console)
+        if self.untried_count:
+            report.show_untried(self.untried_count, console)
+        self._save_matrix()
+        report.show_unwritten(dict.fromkeys(self._unwritten), console)
 
 
 def _interrupt(*_: Any) -> NoReturn:

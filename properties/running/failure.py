@@ -15,20 +15,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
 
 from gradspec.backends.loading import BUILT_IN
 from gradspec.properties.cases.reproducible import ReprCase, ReproducibleCase
-from gradspec.properties.judging.attempt import CrashOrTimeout, Law
+from gradspec.properties.judging.attempt import Law
 from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.judging.judgement import Severity
+from gradspec.properties.judging.process_server import CrashOrTimeout
 from gradspec.properties.judging.severity import classify_severity, explains, rank_severity
 from gradspec.properties.running.causes import identify_cause
+from gradspec.properties.running.files import write_atomically
 
 __all__ = ["BackendLabel", "Law", "LawViolation", "ReprCase", "ReproducibleCase"]
 
@@ -98,18 +100,20 @@ class LawViolation(AssertionError):
     def as_script(self) -> str:
         """Return a script that shows the case and exits with 1 if the law is still broken on it."""
         expression = self.case.as_python()
+        is_crash = isinstance(self.judgement, CrashOrTimeout)  # then the script must not load the backend
+        backend = repr(self.backend.source) if is_crash else f"load({self.backend.source!r})"
         head = [
             f"# made by {sys.executable} {platform.python_version()}",
             f'"""{_escape_for_docstring(self.title)}.',
             f'{_escape_for_docstring(self.judgement.reason.split(chr(10))[0])}."""',
             *_format_imports(self.backend.source, expression),
-            "from gradspec.backends import load",
+            *([] if is_crash else ["from gradspec.backends import load"]),
             f"from {type(self.case).__module__} import {type(self.case).__name__}",
             "from gradspec.properties.judging.reproduce import reproduce",
             f"from {self.law.__module__} import {self.law.__name__}",
             "",
         ]
-        arguments = [self.law.__name__, f"load({self.backend.source!r})", "case", *self._list_options()]
+        arguments = [self.law.__name__, backend, "case", *self._list_options()]
         if len(head) + len(expression.split("\n")) + 1 > 19:
             expression = " ".join(line.strip() for line in expression.split("\n"))
         return "\n".join([*head, f"case = {expression}", f"reproduce({', '.join(arguments)})", ""])
@@ -135,23 +139,31 @@ class LawViolation(AssertionError):
         }
 
     def save(self, folder: Path, name_suffix: str = "") -> Path:
-        """Write script and capsule, each whole or not at all.
+        """Write script and capsule, each whole or not at all, and return the path of the script.
+
+        The arguments are those of `format_files`.
+
+        Raises:
+            OSError: They cannot be written.
+        """
+        files = self.format_files(folder, name_suffix)
+        for path, text in files.items():
+            write_atomically(path, text)
+        return [*files][-1]
+
+    def format_files(self, folder: Path, name_suffix: str = "") -> dict[Path, str]:
+        """Return the texts of capsule and script, by path.
 
         Args:
             folder: Where to write them.
             name_suffix: What the file names end with, after law, op and backend.
-
-        Returns:
-            The path of the script.
         """
         parts = (self.law.__name__, self.case.target_name, self.backend.name, name_suffix)
         name = re.sub(r"[^\w.-]+", "-", "-".join(filter(None, parts)))
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(
-            folder / f"{name}.json", json.dumps(self.as_capsule(), indent=2, default=repr) + "\n"
-        )
-        write_atomically(folder / f"{name}.py", self.as_script())
-        return folder / f"{name}.py"
+        return {
+            folder / f"{name}.json": json.dumps(self.as_capsule(), indent=2, default=repr) + "\n",
+            folder / f"{name}.py": self.as_script(),
+        }
 
 
 def combine_violations(violations: Iterable[LawViolation]) -> LawViolation:
@@ -190,26 +202,24 @@ def _format_imports(source: str, expression: str) -> list[str]:
 
 def _find_import_folder(source: str) -> str | None:
     """Return the folder that the backend's module is imported from, None if it is installed."""
-    module = sys.modules.get(source.split(":")[0].split(".")[0])
-    file = getattr(module, "__file__", None)
-    if ":" not in source or source in BUILT_IN or not file:
+    if ":" not in source or source in BUILT_IN:
         return None
-    folder = Path(file).parent.parent if Path(file).name == "__init__.py" else Path(file).parent
+    try:
+        module = find_spec(source.split(":")[0].split(".")[0])  # not imported here: it may do anything
+    except ValueError:
+        return None
+    if module is None:
+        return None
+    folders = [*(module.submodule_search_locations or ())] or ([module.origin] if module.origin else [])
+    if not folders:
+        return None
+    folder = Path(folders[0]).parent
     return None if str(folder) in site.getsitepackages() else str(folder.resolve())
 
 
 def _escape_for_docstring(text: str) -> str:
     """Return the text changed so that it can stand in a docstring."""
     return text.replace("\\", "\\\\").replace('"', "'").rstrip(".")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file by renaming a complete temporary file to its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=path.name, delete=False) as file:
-        file.write(text)
-    Path(file.name).chmod(0o644)  # only its author can read a temporary file
-    Path(file.name).replace(path)
 
 
 @cache

@@ -11,7 +11,7 @@ import pytest
 
 from gradspec.properties.laws.first_contact import ADAPTER, FirstContact, stops_the_rest
 from gradspec.properties.running.failure import LawViolation
-from gradspec.properties.running.isolation import UntestedPropertyError
+from gradspec.properties.running.places import UntestedPropertyError
 from gradspec.properties.running.selection import does_property_apply, get_target
 from gradspec.properties.running.tally import Tally
 from gradspec.properties.running.targets import BackendUnderTest
@@ -78,7 +78,7 @@ class FirstContacts:
         target = get_target(item)
         assert target
         try:
-            self._perform(item, replace(target, dtypes=[dtype], tally=Tally(), failure=None))
+            self._perform(item, replace(target, dtypes=[dtype], tally=Tally(), failure=None, listed={}))
         except LawViolation as violation:
             contact = violation.case
             return isinstance(contact, FirstContact) and stops_the_rest(contact, violation.judgement)

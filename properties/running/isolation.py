@@ -1,281 +1,224 @@
-"""The process in which a backend runs that may hang, exit or crash.
+"""A backend's own process as a place for tasks: it may hang, exit or crash, and is started anew.
 
-The process lives as long as the backend lets it, so that imports and compiled kernels are paid for once.
-Before every check it sends the law and the case that it is about to check. If it then hangs or dies, that is
-the case to report, and the next property gets a new process.
+Before every check the process says which law and case it is about to check. If it then dies, that is the case
+to report, on the smallest one found; if it takes too long, the case is tried again before anything is said.
 """
 
-import copyreg
-import importlib.util
-import os
-import pickle
-import signal
-import sys
+import random
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cache, partial
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from pathlib import Path
-from types import ModuleType
+from dataclasses import dataclass, replace
 from typing import Any
 
-from gradspec.backends import Backend, load
-from gradspec.properties.drawing.hypothesis_internals import set_global_seed
-from gradspec.properties.judging.attempt import Law, judge_case, judge_case_in_fork, judge_crash
-from gradspec.properties.judging.error_descriptions import describe_exit, get_message_line
-from gradspec.properties.judging.judge import Judgement
+from gradspec.backends import Backend, Unavailable
+from gradspec.properties.drawing.hypothesis_internals import get_global_seed
+from gradspec.properties.judging.attempt import Law
+from gradspec.properties.judging.judgement import Judgement
+from gradspec.properties.judging.own_process import Lost, OwnProcess, judge_lost_process
+from gradspec.properties.judging.process_server import (
+    CrashOrTimeout,
+    Here,
+    JudgeCase,
+    LoadFailure,
+    RequestFailure,
+    TestModules,
+)
+from gradspec.properties.judging.severity import classify_severity
 from gradspec.properties.running.failure import LawViolation, combine_violations
-from gradspec.properties.running.perform_property import perform_property
+from gradspec.properties.running.places import Task, TaskOutcome, ThisProcess, make_text_printable
 from gradspec.properties.running.tally import Tally
-from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
-from gradspec.reference import OPS, Op
+from gradspec.properties.running.targets import BackendUnderTest
+from gradspec.properties.running.time_left import OutOfTimeError
 
-MIN_START_SECONDS = 60.0  # a new process has at least this long to import the backend
-FORKED_RERUN_SECONDS = 60.0  # for the second run of a property that crashed, to find its smallest case
-
-
-class UntestedPropertyError(Exception):
-    """A property could not be tested in the other process; the message says what was raised there."""
+SHRINK_CRASH_SECONDS = 60.0  # every candidate that crashes costs a new process
+GRACE_SECONDS = 0.5  # after all its time is up, for a task to come back
+MAX_RUNS = 3  # of a task in which a check takes too long, but not when it is tried again
 
 
 @dataclass(frozen=True)
-class Task:
-    """A test to call in another process.
+class PerformTask:
+    """The request to perform a task."""
 
-    Attributes:
-        path: The file of the test.
-        module: The name of its module.
-        function: Its name there.
-        key: The database key of its examples.
-        arguments: What to call it with.
-        profile: Its settings, as `extract_settings` returns them.
-        seed: That of --hypothesis-seed.
-        seconds: How long to repeat it with fresh examples; None for one run.
-        fork_each_check: Whether every check gets a process of its own.
-    """
+    task: Task
 
-    path: Path
-    module: str
-    function: str
-    key: str
-    arguments: Mapping[str, Any]
-    profile: Mapping[str, Any]
-    seed: Any = None
-    seconds: float | None = None
-    fork_each_check: bool = False
+    def __call__(self, backend: Backend, here: Here) -> TaskOutcome:
+        target = self.task.target
+        target.judge_case = lambda law, backend, case: here.judge(law, backend, case, get_global_seed())
+        target.announce = here.keep
+        try:
+            return ThisProcess().perform(self.task)
+        except BaseException:
+            text = make_text_printable(traceback.format_exc())
+            return TaskOutcome(target.tally, None, target.listed, text)
 
 
-@dataclass(frozen=True)
-class TaskOutcome:
-    """The result of a task: its tally, what is only listed, the violation or other error that ended it."""
-
-    tally: Tally
-    failure: LawViolation | None = None
-    error: str = ""
-    listed: Mapping[str, LawViolation] = field(default_factory=dict)
-
-
-class IsolatedProcess:
-    """A process for backends that are not trusted; a new one is started when it is lost."""
-
-    def __init__(self, limit: float) -> None:
-        self.time_limit = limit
-        self._process: Any = None
-        self._pipe: Any = None
-        # Shrinking a crash takes a while, and one per target is enough.
-        self._targets_with_shrunk_crash: set[str] = set()
-        self._found: list[LawViolation] = []  # by the task that is under way, before its process was lost
-
-    def perform(self, task: Task, target: BackendUnderTest) -> None:
-        """Do in the other process what `perform_property` does in this one.
-
-        Raises:
-            LawViolation: The backend breaks the law, or its process hangs or dies during a check.
-            UntestedPropertyError: The test could not be run, or its process is lost before the first check.
-        """
-        self._found = []
-        outcome = self._run_task(task)
-        if (
-            isinstance(outcome, LostProcess)
-            and outcome.crashed
-            and repr(target) not in self._targets_with_shrunk_crash
-            and hasattr(os, "fork")
-        ):
-            self._targets_with_shrunk_crash.add(repr(target))
-            outcome = self._shrink_crash(task, outcome)
-        if isinstance(outcome, LostProcess):
-            target.tally += Tally(judged=outcome.check_count)
-            if outcome.last_check is None:
-                raise UntestedPropertyError(f"{target.backend.name} {outcome.reason} before its first check")
-            crash = target.make_violation(*outcome.last_check, judge_crash(outcome.reason, self.time_limit))
-            target.tally.violations["unsafe"] = target.tally.violations.get("unsafe", 0) + 1
-            if "unsafe" in target.failing_severities:
-                self._found.append(crash)
-            else:
-                target.listed["unsafe"] = crash
-        else:
-            target.tally += outcome.tally
-            target.listed.update(outcome.listed)
-            if outcome.error:
-                raise UntestedPropertyError(outcome.error)
-            self._found += [outcome.failure, *outcome.failure.others] if outcome.failure else []
-        if self._found:
-            raise combine_violations(self._found)
-
-    def _shrink_crash(self, task: Task, lost_process: "LostProcess") -> "TaskOutcome | LostProcess":
-        """Run the task again with a process for each check, so that Hypothesis can shrink the case."""
-        forking_task = Task(**{**vars(task), "fork_each_check": True, "seconds": None})
-        outcome = self._run_task(forking_task, FORKED_RERUN_SECONDS)
-        return outcome if isinstance(outcome, TaskOutcome) and outcome.failure else lost_process
-
-    def _run_task(self, task: Task, max_seconds: float = float("inf")) -> "TaskOutcome | LostProcess":
-        self._start()
-        self._pipe.send(task)
-        last_check, check_count, end = None, 0, time.monotonic() + max_seconds
-        while True:
-            try:
-                limit = self.time_limit if last_check else max(self.time_limit, MIN_START_SECONDS)
-                if time.monotonic() > end or not self._pipe.poll(limit):
-                    self.stop()
-                    reason = f"was not done after {self.time_limit:g} s"
-                    return LostProcess(reason, False, last_check, check_count)
-                message = self._pipe.recv_bytes()
-            except (EOFError, ConnectionError):
-                return LostProcess(self._describe_exit(), True, last_check, check_count)
-            if message[:1] == b"d":
-                return pickle.loads(message[1:])  # type: ignore[no-any-return]
-            if message[:1] == b"f":
-                self._found.append(pickle.loads(message[1:]))
-                continue
-            last_check, check_count = message, check_count + 1
-
-    def _start(self) -> None:
-        if self._process is None or not self._process.is_alive():
-            context = get_context("spawn")  # a fork would inherit a device that is already in use
-            self._pipe, far_end = context.Pipe()
-            self._process = context.Process(target=serve, args=(far_end,), daemon=True)
-            self._process.start()
-            far_end.close()
-
-    def _describe_exit(self) -> str:
-        self._process.join(5)
-        code, self._process = self._process.exitcode, None
-        return describe_exit(code)
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.join(5)
-            self._process = None
-
-
-class LostProcess:
-    """A process that hung or died.
+class OwnProcessPlace:
+    """A place for the tasks of one backend: a process of its own.
 
     Args:
-        reason: How it ended, as text.
-        crashed: Whether it died, rather than hung.
-        last_message: Its last message: the law and the case of its last check; None before the first.
-        check_count: How many checks it had begun.
+        source: The name that the backend is loaded by.
+        time_limit: The seconds that one check may take.
     """
 
-    def __init__(self, reason: str, crashed: bool, last_message: bytes | None, check_count: int) -> None:
-        self.reason, self.crashed, self.check_count = reason, crashed, check_count
-        self.last_check: tuple[Law, Any] | None = pickle.loads(last_message[1:]) if last_message else None
+    def __init__(self, source: str, time_limit: float) -> None:
+        self._time_limit = time_limit
+        self._process = OwnProcess(source, time_limit)
+        # Shrinking a crash takes a while, and one per target is enough.
+        self._targets_with_shrunk_crash: set[str] = set()
 
+    def load(self) -> LoadFailure | Lost | None:
+        """Load the backend there; return what went wrong. One that takes too long is tried once more."""
+        failure = self._process.load()
+        return self._process.load() if isinstance(failure, Lost) and failure.kind == "late" else failure
 
-def serve(pipe: Connection) -> None:
-    """Perform the tasks that the pipe brings until it is closed: what the other process runs."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends this process
-    while True:
+    def start(self) -> None:
+        self.load()  # what goes wrong now will again, and is told then
+
+    def ask(self, question: Any) -> Any:
+        """Return the answer to a request; if there is none, a `Lost` or `RequestFailure` with the reason."""
+        return self._process.ask(question)
+
+    def stop(self) -> None:
+        self._process.stop()
+
+    def perform(self, task: Task) -> TaskOutcome:
+        """Perform a task there; one that is lost is a failure on the case that was being checked.
+
+        If a check takes too long, it is tried again alone; if that takes too long again, it is a failure. If
+        it does not, the task is performed again. What was found before is a failure, too.
+        """
+        found: list[LawViolation] = []
+        return _add_found(self._perform_to_the_end(task, found), found)
+
+    def _perform_to_the_end(self, task: Task, found: list[LawViolation]) -> TaskOutcome:
+        """Perform a task, and add to a list what was found in every process that was lost."""
+        if task.seed is None and not task.profile.get("derandomize"):
+            task = replace(task, seed=random.getrandbits(64))  # so that its cases can be drawn again
+        end = time.monotonic() + task.max_seconds
+        ended: Any = None
         try:
-            task = pipe.recv()
-        except EOFError:
-            return
-        except Exception as error:
-            outcome = TaskOutcome(Tally(), error=f"{type(error).__name__}: {get_message_line(error)}")
-        else:
-            outcome = _perform_task(task, pipe)
-        pipe.send_bytes(b"d" + pickle.dumps(outcome))
+            for _ in range(MAX_RUNS):
+                max_seconds = max(0.0, end - time.monotonic())
+                request = PerformTask(replace(task, max_seconds=max_seconds))
+                ended = self._process.ask(request, _list_modules(task), max_seconds + GRACE_SECONDS)
+                if isinstance(ended, TaskOutcome):
+                    return ended
+                if isinstance(ended, RequestFailure):
+                    return TaskOutcome(error=make_text_printable(ended.reason))
+                found += [v for v in ended.read_kept() if isinstance(v, LawViolation)]
+                if outcome := self._explain_loss(task, ended, end):
+                    return outcome
+            often = f"{ended.reason}, {MAX_RUNS} times, but was when tried alone: it hangs at times"
+            return self._fail(task, replace(ended, reason=often))
+        except Unavailable as error:
+            return TaskOutcome(error=make_text_printable(f"{task.target.backend.name}: {error}"))
+
+    def _explain_loss(self, task: Task, lost: Lost, end: float) -> TaskOutcome | None:
+        """Return the outcome of a task whose process is lost; None if the task is to be performed again."""
+        check = lost.read_check()
+        if lost.kind == "ended":
+            return TaskOutcome(Tally(judged=max(0, lost.check_count - 1)), is_complete=False)
+        if lost.kind == "late" and check is None:
+            return None
+        if check is None or _is_expected(task, check[1]):
+            return self._fail(task, lost)
+        if lost.kind == "died":
+            return self._shrink_crash(task, lost, check[2], end) or self._fail(task, lost)
+        law, case, _ = check
+        judgement = self._judge(task, end, law, task.target.backend, case)
+        if judgement is None:
+            return TaskOutcome(Tally(judged=lost.check_count - 1), is_complete=False)
+        severity = classify_severity(law, case, judgement)
+        is_failure = severity in task.target.failing_severities or isinstance(judgement, CrashOrTimeout)
+        return self._fail(task, lost, judgement) if is_failure else None
+
+    def _fail(self, task: Task, lost: Lost, judgement: Judgement | None = None) -> TaskOutcome:
+        """Return the outcome that blames the last check of a process, by how that ended or by a judgement."""
+        check = lost.read_check()
+        if check is None:
+            text = f"{task.target.backend.name} {lost.reason} before its first check"
+            return TaskOutcome(_count_judged(lost), error=make_text_printable(text))
+        judgement = judgement or judge_lost_process(lost, self._time_limit)
+        return _blame(task, lost, task.target.make_violation(*check[:2], judgement))
+
+    def _judge(self, task: Task, end: float, law: Law, backend: Backend, case: Any) -> Judgement | None:
+        """Judge one case in the process, which may be lost by it; return None if there is no time."""
+        request = JudgeCase(law, case, random.getrandbits(32))
+        # Hardly any law needs the module of the test, which brings Hypothesis and pytest with it.
+        modules = _list_modules(task) if law.__module__ == task.module else ()
+        answer = self._process.ask(request, modules, max(0.0, end - time.monotonic()))
+        if isinstance(answer, Lost):
+            return None if answer.kind == "ended" else judge_lost_process(answer, self._time_limit)
+        return answer if isinstance(answer, Judgement) else None
+
+    def _shrink_crash(self, task: Task, lost: Lost, seed: Any, end: float) -> TaskOutcome | None:
+        """Draw the cases of a task here and judge each there, so that Hypothesis can shrink one that crashes.
+
+        Nothing but a crash counts as a failure, the first one found is enough, and what takes too long ends
+        it.
+
+        Returns:
+            The outcome, with the smallest crash found; None if there is none.
+        """
+        seconds = min(SHRINK_CRASH_SECONDS, end - time.monotonic())
+        if repr(task.target) in self._targets_with_shrunk_crash or seconds <= 0:
+            return None
+        self._targets_with_shrunk_crash.add(repr(task.target))
+        end = time.monotonic() + seconds
+
+        def judge_crashes(law: Law, backend: Backend, case: Any) -> Judgement:
+            if target.search and target.search.found:
+                raise OutOfTimeError
+            judgement = self._judge(task, end, law, backend, case)
+            if judgement is None or judgement.reason.startswith("was not done"):
+                raise OutOfTimeError
+            if isinstance(judgement, CrashOrTimeout):
+                return judgement
+            return Judgement("agree")
+
+        target: BackendUnderTest = replace(
+            task.target,
+            tally=Tally(),
+            failure=None,
+            find_simpler_case=None,
+            judge_case=judge_crashes,
+            failing_severities=frozenset({"unsafe"}),
+            listed={},
+        )
+        shrinking = replace(task.replace_target(target), seed=seed, seconds=None, max_seconds=seconds)
+        failure = ThisProcess().perform(shrinking).failure
+        return _blame(task, lost, failure) if failure else None
 
 
-def _perform_task(task: Task, pipe: Connection) -> TaskOutcome:
-    target: BackendUnderTest = next(x for x in task.arguments.values() if isinstance(x, BackendUnderTest))
-    judge = judge_case_in_fork if task.fork_each_check else judge_case
-    target.judge_case = partial(_announce_and_judge, pipe, judge)
-    target.announce = lambda violation: pipe.send_bytes(b"f" + pickle.dumps(violation))
-    try:
-        function = getattr(_import_test_module(task.path, task.module), task.function)
-        set_global_seed(task.seed)
-        perform_property(function, task.arguments, target, task.key, task.seconds, task.profile)
-    except LawViolation as failure:
-        return TaskOutcome(target.tally, failure=failure, listed=target.listed)
-    except AssertionError as error:
-        return TaskOutcome(target.tally, error=str(error))
-    except BaseException:
-        return TaskOutcome(target.tally, error=traceback.format_exc())
-    return TaskOutcome(target.tally, listed=target.listed)
+def _count_judged(lost: Lost) -> Tally:
+    return Tally(judged=max(0, lost.check_count - 1))
 
 
-def _announce_and_judge(
-    pipe: Connection, judge: Callable[..., Judgement], law: Law, backend: Backend, case: Any
-) -> Judgement:
-    pipe.send_bytes(b"c" + pickle.dumps((law, case)))
-    return judge(law, backend, case)
+def _blame(task: Task, lost: Lost, violation: LawViolation) -> TaskOutcome:
+    """Return the outcome of a task that a violation ended; it is only listed where its severity is."""
+    tally, severity = _count_judged(lost), violation.severity
+    tally.add(violation.judgement, severity)
+    if severity in task.target.failing_severities or _is_expected(task, violation.case):
+        return TaskOutcome(tally, violation)
+    return TaskOutcome(tally, listed={severity or "": violation})
 
 
-@cache
-def _import_test_module(path: Path, name: str) -> ModuleType:
-    """Import the module of a test under the name that it has in the process that sent the task."""
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+def _add_found(outcome: TaskOutcome, found: list[LawViolation]) -> TaskOutcome:
+    """Return the outcome with what else was found; of the same kind, what was found last is shown."""
+    if not found:
+        return outcome
+    last = [outcome.failure, *outcome.failure.others] if outcome.failure else []
+    failure = combine_violations([*last, *reversed(found)])
+    for violation in (failure, *failure.others):
+        outcome.tally.violations.setdefault(violation.severity or "", 1)
+    return replace(outcome, failure=failure)
 
 
-# Ops and targets are pickled by name.
+def _list_modules(task: Task) -> TestModules:
+    return [(task.path, task.module)]
 
 
-def _load_op(name: str) -> Op:
-    return OPS[name]
-
-
-def _reduce_op(op: Op) -> Any:
-    return _load_op, (op.name,)
-
-
-_load_cached = cache(load)
-
-
-def _make_target(
-    kind: type[BackendUnderTest],
-    name: str,
-    source: str,
-    dtypes: list[str],
-    failing_severities: frozenset[str],
-) -> BackendUnderTest:
-    op: dict[str, Any] = {"op": OPS[name]} if kind is OpUnderTest else {}
-    return kind(
-        name=name,
-        backend=_load_cached(source),
-        source=source,
-        dtypes=dtypes,
-        failing_severities=failing_severities,
-        **op,
-    )
-
-
-def _reduce_target(target: BackendUnderTest) -> Any:
-    plain = target.name, target.source, list(target.dtypes), target.failing_severities
-    return _make_target, (type(target), *plain)
-
-
-copyreg.pickle(Op, _reduce_op)
-copyreg.pickle(BackendUnderTest, _reduce_target)
-copyreg.pickle(OpUnderTest, _reduce_target)
+def _is_expected(task: Task, case: Any) -> bool:
+    """Return whether the backend declares that it deviates there: that is neither doubted nor shrunk."""
+    known = task.target.find_deviation(task.function.__name__)
+    return known is not None and known.excuses(case.dtype)

@@ -1,7 +1,7 @@
 """The command-line options of a run; an error in one is reported in a line, without a traceback."""
 
+import math
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,9 +9,8 @@ import pytest
 from hypothesis import settings
 from hypothesis.errors import InvalidArgument
 
-from gradspec.backends import Backend, Unavailable, load, load_all
 from gradspec.backends.backend import DTYPES, suggest_nearest
-from gradspec.properties.judging.error_descriptions import describe_exception, make_printable
+from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.judging.severity import SEVERITIES
 from gradspec.properties.running.list_laws import FOLDER, read_property_sentences
 from gradspec.properties.running.profiles import PROFILES
@@ -105,65 +104,11 @@ def get_selected_dtypes(config: pytest.Config) -> list[str]:
     return select_allowed_names("dtype", config.getoption("dtype") or [], DTYPES)
 
 
-def load_selected_backends(config: pytest.Config) -> dict[str, Backend | Unavailable]:
-    """Return the backends that `--backend` names, or else all, with those that cannot run here.
-
-    Raises:
-        pytest.UsageError: A backend that the option names cannot be loaded, or names a law that does not
-            exist.
-    """
-    laws = list_laws(config)
-    names: list[str] = config.getoption("backend") or []
-    here = str(config.invocation_params.dir)
-    if any(":" in name for name in names) and here not in sys.path:
-        sys.path.insert(0, here)  # as `python -m pytest` does
-    if names:
-        return {name: _load_backend(name, laws) for name in names}
-    return {name: _check_offered_backend(name, backend, laws) for name, backend in load_all().items()}
-
-
 def list_laws(config: pytest.Config) -> list[str]:
     """Return the laws that `known` may name: those of gradspec's properties, and of those of this run."""
     given = (Path(config.invocation_params.dir, arg.split("::")[0]) for arg in config.args)
     files = [f for path in (FOLDER, *given) for f in (path.glob("test_*.py") if path.is_dir() else [path])]
     return [law for f in files if f.is_file() and f.suffix == ".py" for law in read_property_sentences(f)]
-
-
-def check_known_laws(backend: Backend, laws: list[str]) -> None:
-    """Check that every law that a backend declares to break exists.
-
-    Raises:
-        ValueError: One does not.
-    """
-    for known in backend.deviations:
-        if known.law and known.law not in laws:
-            nearest = suggest_nearest(known.law, set(laws))
-            raise ValueError(
-                f"backend {backend.name!r}: `known` names law {known.law!r}, which does not exist; {nearest}"
-            )
-
-
-def _check_offered_backend(
-    name: str, backend: Backend | Unavailable, laws: list[str]
-) -> Backend | Unavailable:
-    """Return a backend that nobody asked for by name; a broken one must not hide the others."""
-    try:
-        if isinstance(backend, Backend):
-            check_known_laws(backend, laws)
-    except ValueError as error:
-        return Unavailable(f"{name}: {error}")
-    return backend
-
-
-def _load_backend(name: str, laws: list[str]) -> Backend:
-    try:
-        backend = load(name)
-        check_known_laws(backend, laws)
-        return backend
-    except (Unavailable, ValueError, TypeError) as error:
-        raise pytest.UsageError(make_printable(f"--backend: {' '.join(str(error).split())}")) from error
-    except (Exception, SystemExit) as error:  # raised by the backend's own module
-        raise pytest.UsageError(f"--backend {make_printable(name)} {describe_exception(error)}") from error
 
 
 def parse_shard(config: pytest.Config) -> tuple[int, int]:
@@ -205,7 +150,7 @@ def get_time_limit(config: pytest.Config) -> float:
         pytest.UsageError: They are not more than 0.
     """
     seconds = float(config.getoption("time_limit") or 0)
-    if seconds <= 0:
+    if not (0 < seconds < math.inf):
         raise pytest.UsageError(f"--time-limit {seconds:g}: expected a number of seconds above 0")
     return seconds
 
@@ -230,7 +175,7 @@ def get_matrix_file(config: pytest.Config) -> Path | None:
 
 
 def check_options(config: pytest.Config) -> None:
-    """Check all options before anything is collected.
+    """Check all options but `--backend` before anything is loaded.
 
     Raises:
         pytest.UsageError: An option names something that does not exist, or has a value that is not allowed.
@@ -254,6 +199,3 @@ def check_options(config: pytest.Config) -> None:
     )
     for check in checks:
         check(config)
-    # Without the option nothing is loaded: importing all libraries takes a while, and may not be needed.
-    if config.getoption("backend"):
-        load_selected_backends(config)

@@ -23,6 +23,7 @@ from gradspec.properties.running.failure import LawViolation, combine_violations
 from gradspec.properties.running.profiles import is_thorough
 from gradspec.properties.running.search import Search
 from gradspec.properties.running.targets import BackendUnderTest
+from gradspec.properties.running.time_left import OutOfTimeError, TimeLeft
 
 MIN_EXAMPLES_FOR_OP_DEVIATION = 50
 """Examples that each property tries, at least, before a declared deviation of an op counts as stale."""
@@ -38,7 +39,8 @@ def perform_property(
     database_key: str,
     seconds: float | None = None,
     profile: Mapping[str, Any] | None = None,
-) -> None:
+    max_seconds: float = float("inf"),
+) -> bool:
     """Call a test under @given.
 
     A declared deviation is searched for in the dtypes it is declared in, once the other dtypes have passed; a
@@ -50,9 +52,13 @@ def perform_property(
         arguments: What to call it with, by name.
         target: The one of the arguments that the property is tried on.
         database_key: The key of the test's examples in Hypothesis' database.
-        seconds: How long to repeat the test with fresh examples; None to call it once.
+        seconds: How long to repeat the test with fresh examples, and no longer; None to call it once.
         profile: Settings to replace the test's own: what `extract_settings` returned for it in another
             process.
+        max_seconds: How long it may take in all, the search for the smallest case of a failure included.
+
+    Returns:
+        Whether there was time for as many examples as the settings ask for.
 
     Raises:
         LawViolation: The backend breaks the law; the case is the simplest one found. It is the worst of all,
@@ -62,9 +68,15 @@ def perform_property(
     set_database_key(function, database_key)
     before = get_settings(function)
     parent = settings(before, **profile or {})
-    end = time.monotonic() + (seconds or 0)
+    parts = _split_dtypes_by_deviation(target, function.__name__)
+    judge = target.judge_case
+    is_complete = True
+    time_left = TimeLeft(seconds, max_seconds)
+    if time_left.is_limited:
+        target.judge_case = time_left.bound(target)
     try:
-        for known, dtypes in _split_dtypes_by_deviation(target, function.__name__):
+        for k, (known, dtypes) in enumerate(parts):
+            time_left.begin_part(k, len(parts))
             set_settings(function, _derive_settings(parent, known, seconds))
             # No filter turns a warning of gradspec's into an error while cases are drawn; `judge_case` sees
             # to the rest.
@@ -73,17 +85,20 @@ def perform_property(
                 warnings.catch_warnings(action="ignore"),
                 ignore_source_constants(),
             ):
-                violations = _find_violations(
-                    target, function, arguments, database_key, end, known is not None
+                violations, has_ended = _find_violations(
+                    target, function, arguments, database_key, time_left, known is not None
                 )
             if violations:
                 raise combine_violations(violations)
+            is_complete &= has_ended
     finally:
+        target.judge_case = judge
         set_settings(function, before)
         target.search = None
-    if measures_margin(function):
+    if measures_margin(function) and time_left.has_any:
         target.measure_margin()
     target.require_informative_cases()
+    return is_complete
 
 
 def _find_violations(
@@ -91,18 +106,25 @@ def _find_violations(
     function: Callable[..., Any],
     arguments: Mapping[str, Any],
     database_key: str,
-    end: float,
+    time_left: TimeLeft,
     known: bool,
-) -> list[LawViolation]:
-    """Return one violation of each kind; any single one where a deviation is declared."""
+) -> tuple[list[LawViolation], bool]:
+    """Search for one violation of each kind, or any single one where a deviation is declared.
+
+    Returns:
+        The violations, and whether there was time for as many examples as the settings ask for.
+    """
     target.search = search = Search(any_severity=known)
+    is_complete = True
     for run in itertools.count(1):
         target.failure = search.pursued = None
+        time_left.begin_run()
         try:
-            _repeat_until(end if run == 1 else 0, function, arguments)
+            is_complete &= _repeat_until(time_left.end if run == 1 else 0, function, arguments, target)
         except BaseException as error:
             if target.failure is None or isinstance(error, KeyboardInterrupt):
                 raise
+            time_left.allow_simplifying()
             search.found.append(_choose_violation(target, error, known))
             target.announce(search.found[-1])
             if known:
@@ -115,8 +137,8 @@ def _find_violations(
         set_database_key(function, f"{database_key}, run {run + 1}")
     for violation, find_simpler_case in [] if known else search.list_unexplained():
         target.failure, target.find_simpler_case = violation, find_simpler_case
-        search.found.append(target.simplify_failure() or violation)
-    return search.found
+        search.found.append(_simplify_in_time(target) or violation)
+    return search.found, is_complete
 
 
 def measures_margin(function: Callable[..., Any]) -> bool:
@@ -124,17 +146,27 @@ def measures_margin(function: Callable[..., Any]) -> bool:
     return any(mark.kwargs.get("margin") for mark in getattr(function, "pytestmark", ()))
 
 
-def _repeat_until(end: float, function: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """Call a test under @given, then again with fresh examples until this time: with a seed, from others."""
-    seed = get_global_seed()
+def _repeat_until(
+    end: float, function: Callable[..., Any], arguments: Mapping[str, Any], target: BackendUnderTest
+) -> bool:
+    """Call a test under @given, then again with fresh examples until this time: with a seed, from others.
+
+    Returns:
+        Whether the first call had time to return.
+    """
+    seed, repetition = get_global_seed(), 0
     try:
-        function(**arguments)
-        for repetition in itertools.count(1):
+        while True:
+            function(**arguments)
+            repetition += 1
             if time.monotonic() >= end:
-                return
+                return True
             if seed is not None:
                 set_global_seed(f"{seed}, repetition {repetition}")
-            function(**arguments)
+    except OutOfTimeError:
+        if target.failure:
+            raise
+        return repetition > 0
     finally:
         set_global_seed(seed)
 
@@ -192,4 +224,12 @@ def _choose_violation(target: BackendUnderTest, error: BaseException, known: boo
         note = "but not when tried again: it is nondeterministic, or depends on earlier calls"
         judgement = replace(judgement, reason=f"{judgement.reason}\n  {note}")
         return LawViolation(violation.law, violation.backend, violation.case, judgement)
-    return target.simplify_failure() or target.failure
+    return _simplify_in_time(target) or target.failure
+
+
+def _simplify_in_time(target: BackendUnderTest) -> LawViolation | None:
+    """Return the last failure on the simplest case that there is time to find."""
+    try:
+        return target.simplify_failure()
+    except OutOfTimeError:
+        return target.failure

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from gradspec.properties.judging.severity import SEVERITIES, rank_severity
 from gradspec.properties.laws.first_contact import ADAPTER
 from gradspec.properties.running import tables
 from gradspec.properties.running.declined import format_declined, format_flushing
-from gradspec.properties.running.failure import collect_versions, format_command, write_atomically
+from gradspec.properties.running.failure import collect_versions, format_command
+from gradspec.properties.running.files import write_atomically
 from gradspec.properties.running.tally import PropertyResult, Tally, to_sentence
 
 PLAINEST_LAWS = ("value agrees", "every gradient agrees")
@@ -90,9 +92,10 @@ class RunResults:
         kept = {group[0].script for group in groups}
         for _, *others in groups:
             for other in others:
-                if other.script not in kept:
-                    Path(other.script).unlink(missing_ok=True)
-                    Path(other.script).with_suffix(".json").unlink(missing_ok=True)
+                if other.script and other.script not in kept:  # "" where it could not be written
+                    with suppress(OSError):
+                        Path(other.script).unlink(missing_ok=True)
+                        Path(other.script).with_suffix(".json").unlink(missing_ok=True)
 
     def find_stale_deviations(self, known: Mapping[str, Sequence[Deviation]]) -> list[str]:
         """Return a complaint for each declared deviation that never showed.
@@ -242,6 +245,17 @@ def _format_untested(title: str, backend: str, text: str) -> Text:
 def show_stale_deviations(complaints: Iterable[str], console: Console) -> None:
     lines = [Text.assemble(("error  ", "bold red"), make_printable(complaint)) for complaint in complaints]
     _print(console, lines)
+
+
+def show_unwritten(lines: Iterable[str], console: Console) -> None:
+    """Print what could not be written, a line each."""
+    _print(console, [Text.assemble(("error  ", "bold red"), make_printable(line)) for line in lines])
+
+
+def show_untried(count: int, console: Console) -> None:
+    """Print how many properties a budget had no time for."""
+    text = f"{count:,} more properties, for which the budget had no time; the next run begins with them"
+    _print(console, [Text.assemble(("not tried  ", "yellow"), text)])
 
 
 def _print(console: Console, lines: Iterable[Text]) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from gradspec.backends import Backend, Unavailable, load
 from gradspec.properties.laws.first_contact import ADAPTER
 from gradspec.properties.running import options
+from gradspec.properties.running.backends_of_run import BackendsOfRun
 from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
 from gradspec.reference import OPS
 
@@ -19,13 +19,14 @@ TARGET_FIXTURES = {"op_under_test", "spec_op", "backend_under_test", "adapter_un
 class Selection:
     """What the command line selects: backends, ops and dtypes."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, backends: BackendsOfRun) -> None:
         self.config = config
+        self.backends = backends
         self.is_whole_run = False  # whether every property is tried on all that is selected
 
-    @cached_property
+    @property
     def backends_by_source(self) -> dict[str, Backend | Unavailable]:
-        return options.load_selected_backends(self.config)
+        return self.backends.by_source
 
     @property
     def available_backends(self) -> Iterator[tuple[str, Backend]]:

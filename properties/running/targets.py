@@ -77,7 +77,8 @@ class BackendUnderTest:
         listed: Of each severity that does not fail, the violation to show: of the lossy ones the one that
             loses most, else the shortest.
         search: Which violations are raised, while some are searched for; None to raise all that fail.
-        announce: Called with each violation that is to be reported, as it is found.
+        announce: Called with each violation that is to be reported, as it is found, and again once it is
+            simplified.
     """
 
     name: str = "programs"
@@ -130,6 +131,8 @@ class BackendUnderTest:
             judge = partial(self._judge_if_alike, violation)
             find_simpler_case = partial(simplify, case, judge) if simplify else None
             if self.search is None or self.search.pursues(violation, find_simpler_case):
+                if self.failure is None:
+                    self.announce(violation)
                 self.failure, self.find_simpler_case = violation, find_simpler_case
                 raise violation
 

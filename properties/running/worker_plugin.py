@@ -10,31 +10,35 @@ from typing import Any
 import pytest
 from hypothesis import is_hypothesis_test
 
-from gradspec.backends.loading import BUILT_IN
 from gradspec.properties.drawing.hypothesis_internals import drop_report, get_global_seed
+from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.judging.severity import rank_severity
 from gradspec.properties.running import options, report
+from gradspec.properties.running.backends_of_run import BackendsOfRun
 from gradspec.properties.running.budget import Budget
 from gradspec.properties.running.failure import LawViolation, format_command
+from gradspec.properties.running.files import describe_unwritten
 from gradspec.properties.running.first_contact import FirstContacts
-from gradspec.properties.running.isolation import IsolatedProcess, Task, UntestedPropertyError
-from gradspec.properties.running.perform_property import extract_settings, perform_property
+from gradspec.properties.running.perform_property import extract_settings
+from gradspec.properties.running.places import Task, UntestedPropertyError
 from gradspec.properties.running.selection import Selection, get_target, split_shard
 from gradspec.properties.running.tally import PropertyResult, to_sentence
 from gradspec.properties.running.targets import BackendUnderTest
 
 INFORMATIVE_CACHE_KEY = "gradspec/informative"  # where pytest's cache holds what --budget needs to know
+JUDGED_CACHE_KEY = "gradspec/judged"
 
 
 class WorkerPlugin:
     """Tries each property on what the command line selects, and attaches the result to pytest's report."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, backends: BackendsOfRun) -> None:
         self.config = config
-        self.selection = Selection(config)
-        self.isolated_process = IsolatedProcess(options.get_time_limit(config))
+        self.backends = backends
+        self.selection = Selection(config, backends)
         self.budget: Budget | None = None
         self.first_contacts = FirstContacts(self._perform_adapter_item)
+        self.untried_count = 0  # of properties that the budget had no time for
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         self.selection.parametrize(metafunc)
@@ -45,12 +49,17 @@ class WorkerPlugin:
         before = [*items]
         yield
         self.selection.note_whole_run(before, items)
-        self.first_contacts.sort(items)
+        seconds = options.parse_budget(self.config)
+        cache = getattr(self.config, "cache", None)  # absent under -p no:cacheprovider
+        informative_cases, judged_cases = (
+            cache.get(key, {}) if cache else {} for key in (INFORMATIVE_CACHE_KEY, JUDGED_CACHE_KEY)
+        )
+        if seconds:
+            items.sort(key=lambda item: judged_cases.get(item.nodeid, 0) if get_target(item) else -1)
+        self.first_contacts.sort(items)  # adapters come first, whatever else does
         items[:], others = split_shard(items, *options.parse_shard(self.config))
         self.config.hook.pytest_deselected(items=others)
-        if seconds := options.parse_budget(self.config):
-            cache = getattr(self.config, "cache", None)  # absent under -p no:cacheprovider
-            informative_cases = cache.get(INFORMATIVE_CACHE_KEY, {}) if cache else {}
+        if seconds:
             workers = getattr(self.config, "workerinput", {}).get("workercount", 1)
             nodeids = [item.nodeid for item in items if get_target(item)]
             self.budget = Budget(seconds, nodeids, informative_cases, workers)
@@ -60,8 +69,18 @@ class WorkerPlugin:
         gc.freeze()
 
     @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+        """Leave out a property that the budget has no time for, at no cost."""
+        if self.budget is None or self.budget.seconds_left or get_target(item) is None:
+            return None
+        self.untried_count += 1
+        self.selection.is_whole_run = False
+        item.session._setupstate.teardown_exact(nextitem)  # what the item before has left for this one
+        return True
+
+    @pytest.hookimpl(tryfirst=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> bool | None:
-        """Try a property, in a process of its own if its backend is not trusted.
+        """Try a property where its backend is tried.
 
         A failure that the backend declares, in `known`, becomes an xfail; one in a dtype it does not declare
         stays one.
@@ -70,6 +89,7 @@ class WorkerPlugin:
         if target is None or not is_hypothesis_test(pyfuncitem.obj):
             return None
         known = target.find_deviation(pyfuncitem.originalname)
+        self.backends.find_place(target).start()  # before the budget begins
         dtypes = self.first_contacts.list_dtypes_to_try(pyfuncitem, target)
         try:
             with target.restrict_dtypes(dtypes):
@@ -80,7 +100,7 @@ class WorkerPlugin:
         else:
             return True
         # Outside of the handler, so that pytest finds no traceback of the failure to print.
-        pytest.xfail(known.why)
+        pytest.xfail(make_printable(known.why))
 
     def _perform_item(self, item: pytest.Function, target: BackendUnderTest) -> None:
         arguments = {
@@ -104,28 +124,27 @@ class WorkerPlugin:
         seconds: float | None,
     ) -> None:
         """Try a property with these arguments, among them the target, for so many seconds."""
-        # Under CI the examples depend on this key: it names no folder, unlike the node id, which depends on
-        # where pytest is started and, under xdist, on how items are distributed.
-        key = f"{item.path.name}::{item.function.__qualname__}[{item.callspec.id}]"
-        if not self._is_isolated(target):
-            perform_property(item.obj, arguments, target, key, seconds)
-            return
         task = Task(
+            function=item.obj,
             path=item.path,
             module=item.function.__module__,
-            function=item.originalname,
-            key=key,
+            # Under CI the examples depend on this key: it names no folder, unlike the node id, which depends
+            # on where pytest is started and, under xdist, on how items are distributed.
+            key=f"{item.path.name}::{item.function.__qualname__}[{item.callspec.id}]",
             arguments=arguments,
             profile=extract_settings(item.obj),
             seed=get_global_seed(),
             seconds=seconds,
+            max_seconds=self.budget.seconds_left if self.budget else float("inf"),
         )
-        self.isolated_process.perform(task, target)
-
-    def _is_isolated(self, target: BackendUnderTest) -> bool:
-        option: bool | None = self.config.getoption("isolate")
-        is_trusted = target.source in BUILT_IN or target.backend.name == "spec"
-        return not is_trusted if option is None else option
+        outcome = self.backends.find_place(target).perform(task)
+        target.tally, target.listed = outcome.tally, {**outcome.listed}
+        if not outcome.is_complete:
+            self.selection.is_whole_run = False
+        if outcome.failure:
+            raise outcome.failure
+        if outcome.error:
+            raise UntestedPropertyError(outcome.error)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
@@ -149,7 +168,7 @@ class WorkerPlugin:
                 result["entry"] = entry.as_json()
             if not is_xfail:
                 result["listed"] = [
-                    asdict(self._save_violation(item, target, violation, severity))
+                    asdict(self._save_violation(item, target, violation, test_report, severity))
                     for severity, violation in target.listed.items()
                 ]
             if entry.severity:  # JUnit's properties of the test
@@ -158,19 +177,33 @@ class WorkerPlugin:
         return test_report
 
     def _save_violation(
-        self, item: pytest.Function, target: BackendUnderTest, violation: LawViolation, name_suffix: str = ""
+        self,
+        item: pytest.Function,
+        target: BackendUnderTest,
+        violation: LawViolation,
+        test_report: pytest.TestReport,
+        name_suffix: str = "",
     ) -> report.FailureRecord:
-        """Save a violation, and return it in plain values.
+        """Save a violation, and return it in plain values, without a script if it cannot be saved.
 
         Args:
             item: The property.
             target: What it was tried on.
             violation: The violation.
+            test_report: What is told to the controlling process: the files, or why they are not there.
             name_suffix: What the names of its files end with, where the property has another.
         """
         parameters = item.callspec.id.removesuffix(f"{target!r}").strip("-")
         suffix = "-".join(filter(None, (parameters, name_suffix)))
-        script = os.path.relpath(violation.save(item.config.invocation_params.dir / "failures", suffix))
+        folder, script = item.config.invocation_params.dir / "failures", ""
+        try:
+            script = os.path.relpath(violation.save(folder, suffix))
+        except OSError as error:
+            vars(test_report)["gradspec_unwritten"] = describe_unwritten("failures/", error)
+        else:
+            files = vars(test_report).setdefault("gradspec_files", {})
+            texts = violation.format_files(folder, suffix).items()
+            files |= {os.path.relpath(path): text for path, text in texts}
         return report.FailureRecord(
             violation.title,
             violation.as_text(),
@@ -192,14 +225,14 @@ class WorkerPlugin:
         test_report: pytest.TestReport,
     ) -> list[dict[str, Any]]:
         """Save the violations, set what pytest prints of the failure, and return them in plain values."""
-        title = f"{target.name} on {target.backend.name}"
+        title = make_printable(f"{target.name} on {target.backend.name}")
         law_sentence = to_sentence(item.originalname)
         if isinstance(error, LawViolation):
-            others = [self._save_violation(item, target, v, "-".join(_name_kind(v))) for v in error.others]
-            failures = [self._save_violation(item, target, error), *others]
-            test_report.longrepr = "\n".join(
-                f"{f.text}\n  reproduce: {format_command(f.script)}" for f in failures
-            )
+            failures = [
+                self._save_violation(item, target, violation, test_report, "-".join(kind))
+                for violation, kind in [(error, []), *((v, _name_kind(v)) for v in error.others)]
+            ]
+            test_report.longrepr = "\n".join(map(_format_failure, failures))
             return list(map(asdict, failures))
         if isinstance(error, UntestedPropertyError) or type(error) is AssertionError:
             test_report.longrepr = f"{title}: {law_sentence}\n  {error}"
@@ -213,9 +246,15 @@ class WorkerPlugin:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if (output := getattr(session.config, "workeroutput", None)) is not None:  # under xdist
             output["gradspec"] = self.selection.summarize()
+            output["gradspec_untried"] = self.untried_count
 
     def pytest_unconfigure(self) -> None:
-        self.isolated_process.stop()
+        self.backends.stop()
+
+
+def _format_failure(failure: report.FailureRecord) -> str:
+    """Return what pytest prints of a failure: no script where it could not be written."""
+    return failure.text + (f"\n  reproduce: {format_command(failure.script)}" if failure.script else "")
 
 
 def _name_kind(violation: LawViolation) -> list[str]:

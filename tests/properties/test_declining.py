@@ -11,8 +11,9 @@ from gradspec.backends import Backend, Declined, load
 from gradspec.backends.backend import DeclaredDecline
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.programs import Program, Step
-from gradspec.properties.judging.attempt import judge_case, judge_case_in_fork
+from gradspec.properties.judging.attempt import judge_case
 from gradspec.properties.judging.judgement import Judgement
+from gradspec.properties.judging.own_process import judge_case_in_own_process
 from gradspec.properties.laws.bad_input import what_the_spec_refuses_raises
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.programs import every_gradient_of_a_program_agrees
@@ -43,12 +44,19 @@ def make_declining_backend(declines: dict[str, str] | None = None, **ops: Callab
     return replace(make_backend_of_ops({"exp": OPS["exp"], **ops}), declines=declines)
 
 
+without_vectors = make_declining_backend(exp=decline_vectors)
+
+
 # One case
 
 
-@pytest.mark.parametrize("judge", [judge_case, judge_case_in_fork])
-def test_a_call_that_an_op_declines_is_neither_right_nor_wrong(judge: Callable[..., Judgement]) -> None:
-    backend = make_declining_backend(exp=decline_vectors)
+@pytest.mark.parametrize(
+    ("judge", "backend"),
+    [(judge_case, without_vectors), (judge_case_in_own_process, f"{__name__}:without_vectors")],
+)
+def test_a_call_that_an_op_declines_is_neither_right_nor_wrong(
+    judge: Callable[..., Judgement], backend: Backend | str
+) -> None:
     judgement = judge(value_agrees, backend, VECTOR)
     assert (judgement.verdict, judgement.reason, judgement.informative) == ("declined", "vectors", False)
     assert judge(value_agrees, backend, NUMBER).verdict == "agree"

@@ -13,9 +13,10 @@ import pytest
 
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.literals import literal
-from gradspec.properties.judging.attempt import CrashOrTimeout, judge_case
+from gradspec.properties.judging.attempt import judge_case
 from gradspec.properties.judging.error_descriptions import describe_exception, make_printable
 from gradspec.properties.judging.judge import Judgement
+from gradspec.properties.judging.process_server import CrashOrTimeout
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.value import value_agrees
 from gradspec.properties.running.failure import BackendLabel, LawViolation

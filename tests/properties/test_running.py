@@ -32,6 +32,7 @@ from tests.helpers.pytest_runs import copy_one_property, run_properties
         ("--budget=soon", "ERROR: --budget soon: expected a time above 0, e.g. 90s, 10m or 1h30m"),
         ("--time-limit=0", "ERROR: --time-limit 0: expected a number of seconds above 0"),
         ("--op=program", "ERROR: --op program: no such op; did you mean 'programs'"),
+        ("--time-limit=nan", "ERROR: --time-limit nan: expected a number of seconds above 0"),
         ("--backend=broken:backend", "ERROR: --backend broken:backend raised ZeroDivisionError"),
         (
             "--backend=no_law:backend",

@@ -17,8 +17,9 @@ from gradspec.properties import laws
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.programs import Program
 from gradspec.properties.drawing.hypothesis_internals import set_global_seed
-from gradspec.properties.judging.attempt import judge_case, judge_crash
+from gradspec.properties.judging.attempt import judge_case
 from gradspec.properties.judging.judgement import Judgement, combine_judgements
+from gradspec.properties.judging.process_server import CrashOrTimeout
 from gradspec.properties.judging.severity import (
     DEFAULT_FAILING_SEVERITIES,
     SEVERITIES,
@@ -53,7 +54,7 @@ def test_every_law_declares_what_its_violation_is(name: str) -> None:
 # Which severity a violation has
 
 WRONG, RAISED = Judgement("disagree", "wrong"), Judgement("disagree", "raised", raised=True)
-CRASHED = judge_crash("the process was killed by SIGSEGV", 60)
+CRASHED = CrashOrTimeout("disagree", "the process was killed by SIGSEGV", worst=np.inf)
 ORDINARY = Case.of("divide", "float32", [[1.0, -3e5], [2.0, 1e-3]], {}, [1, 0])
 EDGES = {
     "empty": Case.of("sum", "float32", [np.empty((0, 3))], {}, 1.0),

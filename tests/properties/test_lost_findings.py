@@ -1,0 +1,119 @@
+"""What a property finds besides: before its process is lost, and before its time is over."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradspec.backends import Backend
+from gradspec.properties import test_value
+from gradspec.properties.running.perform_property import extract_settings
+from gradspec.properties.running.places import Task, ThisProcess
+from gradspec.properties.running.targets import OpUnderTest
+from gradspec.reference import OPS
+from tests.helpers.planting import make_backend_of_ops
+from tests.helpers.pytest_runs import PytestRun, run_properties
+
+SOURCE = """
+import os
+from dataclasses import replace
+from pathlib import Path
+import numpy as np
+from gradspec.backends import load
+from gradspec.reference import record
+
+sizes = set()
+
+def crashes_once(x):
+    # It shrinks what was wrong before.
+    marker = Path(__file__).with_name("crashed")
+    if x.size > 2 or max(sizes) < 3 or marker.exists():
+        return False
+    marker.touch()
+    return True
+
+def exp(x):
+    def pull(g):
+        sizes.add(x.size)
+        if {crashes}:
+            os._exit(7)
+        return {factor} * g * np.exp(x)
+    return np.exp(x), (pull,)
+
+backend = replace(load("numpy"), name="mine", ops={{"exp": record(exp)}}, known={known})
+"""
+
+
+def run(folder: Path, *options: str, crashes: str, factor: str = "1", known: object = ()) -> PytestRun:
+    source = SOURCE.format(crashes=crashes, factor=factor, known=dict.fromkeys(known, "why"))  # type: ignore[call-overload]
+    (folder / "mine.py").write_text(source, encoding="utf-8")
+    fixed = ("--backend=mine:backend", "--dtype=float64", "--hypothesis-profile=default")
+    return run_properties(folder, *fixed, "-k", "test_every_gradient_agrees", *options)
+
+
+@pytest.mark.rotating
+def test_what_is_found_is_kept_if_its_process_dies_while_it_is_shrunk(tmp_path: Path) -> None:
+    crashing = run(tmp_path, crashes="crashes_once(x)", factor="(1 + (x.size > 2))")
+    assert crashing.status == 1
+    for title in ("wrong  exp on mine (cpu) breaks a law", "unsafe  exp on mine (cpu) breaks a law"):
+        assert title in crashing.output
+    (of_crash,) = [s for s in crashing.failure_scripts if "unsafe" in s.name]
+    script = of_crash.read_text(encoding="utf-8")
+    assert "reproduce(every_gradient_agrees, 'mine:backend', case, seconds=60)" in script
+    assert "load(" not in script
+
+
+@pytest.mark.rotating
+def test_a_crash_is_only_listed_where_what_is_unsafe_does_not_fail(tmp_path: Path) -> None:
+    crashing = run(tmp_path, "--fail-on=wrong,edge", crashes="True")
+    assert crashing.status == 0, crashing.output
+    (line,) = [line for line in crashing.output.split("\n") if line.startswith("unsafe  ")]
+    assert "the process exited with status 7" in line
+
+
+@pytest.mark.rotating
+@pytest.mark.parametrize("fails", ["wrong,edge,unsafe", "wrong,edge"])
+def test_a_crash_may_be_declared(tmp_path: Path, fails: str) -> None:
+    declared = run(
+        tmp_path, f"--fail-on={fails}", crashes="x.ndim == 2", known=["exp: every gradient agrees"]
+    )
+    assert declared.status == 0, declared.output
+    assert "1 xfailed" in declared.output
+
+
+def make_wrong_backend() -> Backend:
+    def exp(x: Any) -> Any:
+        if x.ndim == 2:
+            raise RuntimeError("two axes")
+        time.sleep(0.01)
+        return OPS["exp"](x) + np.asarray(1, x.dtype)
+
+    return replace(make_backend_of_ops({"exp": exp}), name="wrong")
+
+
+@pytest.mark.parametrize("seconds", [None, 0.3])
+def test_all_kinds_of_failures_share_the_time(seconds: float | None) -> None:
+    target = OpUnderTest(
+        name="exp", op=OPS["exp"], backend=make_wrong_backend(), source="wrong", dtypes=["float64"]
+    )
+    test = test_value.test_value_agrees
+    task = Task(
+        function=test,
+        path=Path(test_value.__file__),
+        module=test_value.__name__,
+        key="key",
+        arguments={"op_under_test": target},
+        profile=extract_settings(test) | {"max_examples": 1000, "database": None},
+        seed=1,
+        seconds=seconds,
+        max_seconds=2.0,
+    )
+    begin = time.monotonic()
+    outcome = ThisProcess().perform(task)
+    assert time.monotonic() - begin < 3
+    assert not outcome.error
+    assert outcome.failure
+    assert outcome.failure.severity in ("wrong", "raises")
