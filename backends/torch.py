@@ -250,6 +250,11 @@ INDEX_ADD_SUMS_IN_16_BITS = (
     "place are 256 in bfloat16, 2048 in float16"
 )
 
+POW_IS_CONSTANT_WHERE_THE_EXPONENT_IS_0 = (
+    "torch.pow's backward is a constant 0 where the exponent is 0, so that its derivative by the "
+    "exponent is 0 as well, not 1/x; https://github.com/pytorch/pytorch/issues/89757"
+)
+
 KNOWN_DEVIATIONS = {
     "clip: gradient at kinks is a legal subgradient": (
         "torch.clamp's backward, as of torch 2.13, gives neither bound the cotangent where x is outside both "
@@ -281,10 +286,8 @@ KNOWN_DEVIATIONS = {
         "n - correction). Its backward, as of torch 2.13, divides by n - correction (var_backward in "
         "torch/csrc/autograd/FunctionsManual.cpp): the gradient is finite and of the other sign"
     ),
-    "pow: second derivatives agree": (
-        "torch.pow's backward is a constant 0 where the exponent is 0, so that its derivative by the "
-        "exponent is 0 as well, not 1/x; https://github.com/pytorch/pytorch/issues/89757"
-    ),
+    "pow: second derivatives agree": POW_IS_CONSTANT_WHERE_THE_EXPONENT_IS_0,
+    "pow: second derivatives of every size agree": POW_IS_CONSTANT_WHERE_THE_EXPONENT_IS_0,
 }
 """Where torch deviates from the spec on any processor: the `known` of its backends."""
 

@@ -1,10 +1,12 @@
 """Are second derivatives right: can a pullback be differentiated, by the inputs and by its cotangent?"""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradspec.properties.cases.rare import of_every_size
+from gradspec.properties.cases.rare import of_every_size, one_uniform_array
 from gradspec.properties.laws.second_order import make_moderate, put_pairs_of_zeros, second_derivatives_agree
 from gradspec.properties.running.targets import OpUnderTest
 
@@ -27,5 +29,6 @@ def test_second_derivatives_agree(op_under_test: OpUnderTest, data: st.DataObjec
 def test_second_derivatives_of_every_size_agree(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: softplus bends up to size 3 alone."""
     exponents = data.draw(st.just(EXPONENTS_OF_SECOND_DERIVATIVES))
-    for case in of_every_size(op_under_test.op, op_under_test.dtypes, exponents):
+    op, dtypes = op_under_test.op, op_under_test.dtypes
+    for case in itertools.chain(of_every_size(op, dtypes, exponents), one_uniform_array(op, dtypes)):
         op_under_test.check_law(second_derivatives_agree, case)

@@ -44,6 +44,9 @@ TIES_BY_DTYPE = {"bfloat16": 300, "float16": LARGE_SIZE}  # more than the dtype 
 LETTERS_OF_SUMS = (1, 0.5, 0.625, 1.25)
 """What long sums are made of: of one sign, and none is the mean of some others."""
 
+FACTOR_OF_OVERFLOWING_SUMS = 64
+"""By which these are larger where the sum of a whole axis overflows in float16, and its mean does not."""
+
 LETTERS_OF_LARGE_SUMS = (1, 0.5, 1, 2)
 """Products of them add up exactly, in any order, and the product of all four is 1."""
 
@@ -101,6 +104,9 @@ def long_sums(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
                 case = _fill_with_letters(fill_call(op, call, dtype, 0), letters)
                 yield case
                 yield _repeat_along_long_axes(case, letters)
+            for call in list_calls_with_long_axis(op, ROWS_OF_SUMS[dtype])[-1:] if dtype == "float16" else ():
+                case = _fill_with_letters(fill_call(op, call, dtype, 0), letters)
+                yield replace(case, inputs=tuple(_enlarge(x) for x in case.inputs))
         if "key" in op.keywords:
             n = ROWS_OF_SUMS.get(dtype, ROWS_OF_OTHER_SUMS)
             places = np.arange(n) // (n - 1)
@@ -123,6 +129,10 @@ def _fill_with_letters(case: Case, letters: Array) -> Case:
         return np.ascontiguousarray(np.moveaxis(rows, -1, axis)).reshape(x.shape)
 
     return case.map_float_arrays(replace_by_letters)
+
+
+def _enlarge(x: Array) -> Array:
+    return x if x.dtype.kind in "biu" else x * x.dtype.type(FACTOR_OF_OVERFLOWING_SUMS)
 
 
 def _repeat_along_long_axes(case: Case, letters: Array) -> Case:

@@ -24,6 +24,7 @@ from gradspec.reference.op import Op
 from gradspec.reference.rule import Array
 
 MAX_RANK = 4  # of arrays that broadcast
+CASES_OF_FIVE_AXES = 8
 CASES_OF_AXES_ALIKE = 16  # of an op that combines elements, of any rank
 
 SCALES_FAR_FROM_ZERO = (1e2, 1e3, 1e4, 1e6, 1e8, 1e10)
@@ -39,6 +40,7 @@ MAX_EXPONENT_FLOAT16 = 14
 
 EPS_AT_THE_ENDS = (1e-12, 1.0)
 
+UNIFORM_NUMBERS = (2, 1, -1, 0, 0.5, 3)
 CASES_OF_ONE_INFINITY = 12  # of an op that combines elements
 CALLS_OF_ROWS_TRIED = 200
 
@@ -180,6 +182,24 @@ def _list_narrower_shapes(full: tuple[int, ...]) -> list[tuple[int, ...]]:
     return fewer + [(*full[:k], 1, *full[k + 1 :]) for k in range(len(full))]
 
 
+def five_axes(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
+    """Yield cases of one axis more than what is drawn, all of them equally long in every other case."""
+    calls = {repr(call): call for call in (op.draw_call(_FiveAxesChoices(seed)) for seed in range(30))}
+    of_five = [c for c in calls.values() if max(map(len, list_shapes(c))) > MAX_RANK]
+    for k, call in enumerate(of_five[:CASES_OF_FIVE_AXES]):
+        yield fill_call_apart(op, call, dtypes[k % len(dtypes)], k)
+
+
+class _FiveAxesChoices(SeededChoices):
+    """The `Choices` of a call of five axes, where there may be four."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed, (2,) if seed % 2 else (2, 3))
+
+    def rank(self, low: int, high: int) -> int:
+        return high + 1 if high == MAX_RANK else high
+
+
 def unusual_cotangents(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
     """Yield cases of a cotangent that is uniform, of one sign, mostly zero, of pairs, or zero in places."""
     if not op.differentiable:
@@ -227,3 +247,26 @@ def _list_calls_of_rows(op: Op) -> list[Call]:
             calls.setdefault(f"{[*map(len, shapes)]} {call.keywords}", call)
     few_axes_first = sorted(calls.values(), key=lambda call: sum(map(len, list_shapes(call))))
     return few_axes_first[:CASES_OF_ONE_INFINITY]
+
+
+def one_uniform_array(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
+    """Yield cases of an elementwise op in which one of several arrays has the same number throughout.
+
+    Such a number tempts to a formula of its own, as an exponent of 2 does.
+    """
+    domains = [domain for domain in op.domains if isinstance(domain, Interval)]
+    if not op.elementwise or len(domains) < 2 or len(domains) < len(op.domains):
+        return
+    turns = itertools.count()
+    for i, number in itertools.product(range(len(domains)), UNIFORM_NUMBERS):
+        k = next(turns)
+        call = Call(((6,),) * len(domains), _pick_keywords(op, k))
+        case = fill_call_apart(op, call, dtypes[k % len(dtypes)], k)
+        uniform = case.with_input(i, np.full_like(case.inputs[i], number))
+        if number in domains[i] and (uniform.is_smooth or not op.differentiable):
+            yield uniform
+
+
+def _pick_keywords(op: Op, k: int) -> dict[str, Any]:
+    choices = list_keywords(op)
+    return choices[k % len(choices)]

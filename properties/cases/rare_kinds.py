@@ -7,9 +7,11 @@ from gradspec.properties.cases.many_elements import large, left_behind_by_tiles,
 from gradspec.properties.cases.rare import (
     axes_all_alike,
     far_from_zero,
+    five_axes,
     metadata_as_numpy_numbers,
     of_every_size,
     one_infinity,
+    one_uniform_array,
     unusual_cotangents,
 )
 from gradspec.reference.op import Op
@@ -24,6 +26,8 @@ RARE_KINDS: tuple[RareKind, ...] = (
     metadata_as_numpy_numbers,
     axes_all_alike,
     one_infinity,
+    five_axes,
+    one_uniform_array,
 )
 MANY_ELEMENTS_KINDS: tuple[RareKind, ...] = (left_behind_by_tiles, large, long_sums, many_ties)
 

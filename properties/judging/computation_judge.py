@@ -97,6 +97,10 @@ class ComputationJudge(Generic[T]):
         """Whether the copies so far met numbers so large that another order of operations may overflow."""
         return self.samples.near_overflow
 
+    def find_brink(self, exact: Array) -> Array:
+        """Return where an infinity or NaN tells nothing, since another order of operations may overflow."""
+        return np.full(exact.shape, self.near_overflow)
+
     @property
     def relative_underflow_error(self) -> float:
         """The share of a number that is lost if it passes through the smallest one the copies so far met."""
@@ -171,8 +175,7 @@ class ComputationJudge(Generic[T]):
                         break
                 noise = self.measure_noise(part, copies)
                 decidable &= np.isfinite(noise)
-                if self.near_overflow:
-                    decidable &= np.isfinite(got.astype(exact.dtype))
+                decidable &= np.isfinite(got.astype(exact.dtype)) | ~self.find_brink(exact)
                 noise = np.where(np.isfinite(noise), noise, 0) + self.relative_underflow_error * np.abs(exact)
                 allowed = allow(noise)
             if is_flushing_allowed() and np.any(decidable & (error > allowed)):

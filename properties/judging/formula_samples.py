@@ -50,9 +50,14 @@ class FormulaSamples(Generic[T]):
         return _compute_at_precision(self.compute, rounding, jittered=seed > 0), rounding
 
     @property
+    def peak(self) -> float:
+        """The largest number that the copies so far met."""
+        return self._peak
+
+    @property
     def near_overflow(self) -> bool:
         """Whether the copies so far met numbers so large that another order of operations may overflow."""
-        return OVERFLOW_HEADROOM * self._peak > float(ml_dtypes.finfo(dtype_of(self.dtype)).max)
+        return OVERFLOW_HEADROOM * self.peak > float(ml_dtypes.finfo(dtype_of(self.dtype)).max)
 
     @property
     def relative_underflow_error(self) -> float:

@@ -11,6 +11,7 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import Result, run_spec
 from gradspec.properties.cases.kinks import iterate_kink_sides
+from gradspec.properties.cases.observed.sums import adds_up_backward, adds_up_forward
 from gradspec.properties.judging.computation_judge import (
     ALLOWED_FACTOR,
     JITTERED_COPY_COUNTS,
@@ -33,6 +34,9 @@ __all__ = [
     "Judge", "Judgement", "Verdict", "combine_judgements", "get_spec_backend", "make_spec_judge", "ulp",
 ]  # fmt: skip
 
+FLOAT16_HEADROOM = 4  # within this factor of its overflow, float16 may overflow in another order
+FLOAT16_HEADROOM_OF_SUMS = 1.25  # and a sum that is added up at more precision by its roundings
+
 NEIGHBOURS = 64  # inputs near those of a case on which the signs of a usual formula are looked at
 NEIGHBOUR_DISTANCE = 2.0**-10  # relative: far enough that its roundings differ, near enough to be alike
 
@@ -51,6 +55,20 @@ class Judge(ComputationJudge[Result]):
         )
         self.case = case
         self.flushed.compute_sides = self._differentiate_on_sides
+
+    def find_brink(self, exact: Array) -> Array:
+        """Return where an infinity or NaN tells nothing, since another order of operations may overflow.
+
+        In float16 hardly a number is far from overflow. Whoever adds up elements there does so at more
+        precision; else what is met on the way tells.
+        """
+        if self.dtype != "float16":
+            return super().find_brink(exact)
+        op = self.case.op
+        is_sum = not op.elementwise and (adds_up_forward(op) or adds_up_backward(op))
+        limit = float(np.finfo(np.float16).max) / (FLOAT16_HEADROOM_OF_SUMS if is_sum else FLOAT16_HEADROOM)
+        is_met_on_the_way = not is_sum and self.samples.peak > limit
+        return (np.abs(exact) > limit) | is_met_on_the_way
 
     def judge_value(self, got: Array) -> Judgement:
         """Judge whether `got` is the value of the case."""

@@ -85,6 +85,8 @@ def _judge_by_period(backend: Backend, case: Case) -> Judgement:
             raise WrongKindError(f"a result has shape {got.shape}, expected {(LARGE_SIZE,)}")
         rows = np.resize(got, (-(-LARGE_SIZE // PERIOD), PERIOD))
         rows[-1, LARGE_SIZE % PERIOD :] = rows[0, LARGE_SIZE % PERIOD :]
+        if np.all((rows == rows[0]) | ((rows != rows) & (rows[0] != rows[0]))):
+            return rows[0]
         off = np.abs(rows.astype(exact.dtype) - exact) if exact.dtype.kind == "f" else rows != exact
         return rows[np.argmax(np.where(np.isnan(off), np.inf, off), axis=0), np.arange(PERIOD)]
 

@@ -35,6 +35,7 @@ from tests.faults.fault import (
     SECOND_ORDER_PROPERTY,
     SECOND_ORDER_SIZES_PROPERTY,
     SHAPES_PROPERTY,
+    SHARED_INPUTS_PROPERTY,
     SPEC_PROPERTY,
     STABILITY_PROPERTY,
     SYMMETRIES_PROPERTY,
@@ -204,6 +205,25 @@ def _make_rule_fault(op: str, rule: Any, likely: str, nests: bool = False) -> Fa
     return Fault(op, KIND_OWN, spell_out_name(rule), plant, likely)
 
 
+def an_array_given_twice_is_one_leaf() -> Backend:
+    """A backend that tells inputs apart by identity: each of both gets the sum of their gradients."""
+    spec = planted_backends.SPEC_BACKEND
+
+    def vjp(fn: Callable[..., Any], *inputs: Any) -> Any:
+        value, pullback = spec.vjp(fn, *inputs)
+
+        def pull(g: Any) -> Any:
+            gradients = pullback(g)
+            if len(set(map(id, inputs))) == len(inputs):
+                return gradients
+            leaves = [[d for x, d in zip(inputs, gradients, strict=True) if x is leaf] for leaf in inputs]
+            return [np.asarray(sum(ds[1:], ds[0])) for ds in leaves]
+
+        return value, pull
+
+    return replace(spec, name="faulty", vjp=vjp)
+
+
 def _make_op_fault(op: str, function: Any, likely: str) -> Fault:
     """Return the fault of a wrong function in the place of an op."""
     spec = planted_backends.SPEC_BACKEND
@@ -262,6 +282,13 @@ FAULT_CAUGHT_ONLY_BY: dict[str, Fault] = {
     SYMMETRIES_PROPERTY: _make_rule_fault("softmax", softmax_rounds_what_is_near_1024, SYMMETRIES_PROPERTY),
     BAD_INPUT_PROPERTY: _make_rule_fault("linear", linear_broadcasts_its_bias, BAD_INPUT_PROPERTY),
     SECOND_ORDER_PROPERTY: faults()["prod: prod of several zeros has a constant gradient"],
+    SHARED_INPUTS_PROPERTY: Fault(
+        "multiply",
+        KIND_OWN,
+        spell_out_name(an_array_given_twice_is_one_leaf),
+        an_array_given_twice_is_one_leaf,
+        SHARED_INPUTS_PROPERTY,
+    ),
     CONSTANTS_PROPERTY: _make_op_fault("divide", divide_forgets_a_constant_divisor, CONSTANTS_PROPERTY),
     PROGRAMS_PROPERTY: _make_op_fault("multiply", multiply_by_itself_counts_once, PROGRAMS_PROPERTY),
     DEPTH_PROPERTY: faults()["programs: the pass back recurses"],

@@ -22,10 +22,12 @@ from gradspec.properties.cases.many_elements import (
 from gradspec.properties.cases.rare import (
     axes_all_alike,
     far_from_zero,
+    five_axes,
     keywords_at_their_ends,
     metadata_as_numpy_numbers,
     of_every_size,
     one_infinity,
+    one_uniform_array,
     unusual_cotangents,
 )
 from gradspec.properties.cases.rare_kinds import (
@@ -254,6 +256,22 @@ def max_that_takes_from_one_tie_what_it_gives_another(
     return y, lambda g: (pull(g)[0] + take,)
 
 
+def permute_dims_of_no_more_than_four_axes(x: Any, *, axes: Any) -> VJP:
+    """From five on the backward pass permutes by the axes, not by their inverse."""
+    y, pull = apply("permute_dims", x, axes=axes)
+    back = tuple(axes)
+    if x.ndim < 5 or tuple(np.take(x.shape, back)[list(back)]) != x.shape:
+        return y, pull
+    return y, lambda g: (np.transpose(g, back),)
+
+
+def pow_with_squares_by_themselves(x: Any, y: Any) -> VJP:
+    """Where all exponents are 2 the gradient by them is forgotten."""
+    z, pull = apply("pow", x, y)
+    squares = y.size > 1 and np.all(unwrap(y) == 2)
+    return z, lambda g: (pull(g)[0], pull(g)[1] * (0 if squares else 1))
+
+
 def var_by_one_cumulative_sum(
     x: Any, *, axis: Any = None, correction: float = 0, keepdims: bool = False
 ) -> VJP:
@@ -301,6 +319,8 @@ FAULTS: list[tuple[RareKind, str, Rule]] = [
     (long_sums, "getitem", getitem_that_counts_to_1024),
     (many_ties, "max", max_that_takes_from_one_tie_what_it_gives_another),
     (many_ties, "min", min_of_ties_counted_in_16_bits),
+    (one_uniform_array, "pow", pow_with_squares_by_themselves),
+    (five_axes, "permute_dims", permute_dims_of_no_more_than_four_axes),
     (one_infinity, "var", var_by_one_cumulative_sum),
     (one_infinity, "max", max_over_all_rows),
     (axes_all_alike, "add", add_that_counts_axes_from_the_left),

@@ -139,3 +139,34 @@ def test_a_result_that_is_clearly_lossy_needs_few_copies_of_the_stable_formula()
     judge = Judge(make_case("tanh", "float64", [20.0], cotangent=[1]))
     assert judge.judge_gradient("x", np.zeros(1)).verdict == "lossy"
     assert len(judge.samples._samples) == 1 + JITTERED_COPY_COUNTS[-2]
+
+
+# Overflow in float16
+
+
+@pytest.mark.parametrize("wrong", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize(
+    ("op", "inputs"),
+    [
+        ("mean", [[100] * 3]),
+        ("mean", [[100] * 1000]),
+        ("mean", [[4e4, 4e4]]),
+        ("var", [[200, -200]]),
+        ("multiply", [20, 20]),
+        ("exp", [6]),
+    ],
+)
+def test_a_number_far_from_overflow_is_no_infinity_in_float16(
+    op: str, inputs: list[Any], wrong: float
+) -> None:
+    judge = Judge(Case.of(op, "float16", inputs, {}, 1))
+    assert judge.judge_value(np.float16(judge.exact.value)).verdict == "agree"
+    assert judge.judge_value(np.float16(wrong)).verdict == "disagree"
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs"), [("sum", [[200] * 300]), ("prod", [[200, 200]]), ("multiply", [200, 200])]
+)
+def test_an_infinity_on_the_brink_of_overflow_tells_nothing(op: str, inputs: list[Any]) -> None:
+    judge = Judge(Case.of(op, "float16", inputs, {}, 1))
+    assert judge.judge_value(np.float16(np.inf)).verdict == "undecidable"

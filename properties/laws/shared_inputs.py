@@ -1,0 +1,50 @@
+"""Is each gradient right where one array is given for two arguments, as in x * x?
+
+A backend that tells its inputs apart by identity takes both for one leaf, and may give both the sum of their
+gradients, or the gradient of one of them twice.
+
+Does not see: the value, anything at kinks, second derivatives, one array for three arguments, or arrays that
+share memory without being the same.
+"""
+
+from dataclasses import replace
+from itertools import combinations
+
+from gradspec.backends import Backend
+from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.evaluate import call_backend_vjp
+from gradspec.properties.judging.judge import Judge, Judgement
+from gradspec.properties.judging.judgement import Severity
+
+SEVERITY: Severity = "wrong"
+
+
+def one_array_may_be_given_twice(backend: Backend, case: Case) -> Judgement:
+    """Judge the gradients of a case of which two inputs are equal, when they are one array of the backend."""
+    i, j = find_alike(case) or (0, 0)
+    arrays, _ = case.to_backend_arrays(backend)
+    shared = [arrays[i] if k == j else x for k, x in enumerate(arrays)]
+    _, pullback = call_backend_vjp(backend, case, shared, case.differentiable_inputs)
+    gradients = pullback(backend.from_numpy(case.cotangent))
+    names = [case.op.argument_name(k) for k in case.differentiable_inputs]
+    judgement = Judge(case).judge_gradients(
+        {name: backend.to_numpy(d) for name, d in zip(names, gradients, strict=True)}
+    )
+    both = f"{case.op.argument_name(i)} and {case.op.argument_name(j)}"
+    return replace(judgement, reason=f"with one array for {both}, {judgement.reason}")
+
+
+def share_input(case: Case) -> Case | None:
+    """Return the case with one of its inputs in place of another one, too; None if no two are of a kind."""
+    alike = find_alike(case)
+    if alike is None:
+        return None
+    shared = case.with_input(alike[1], case.inputs[alike[0]])
+    return shared if shared.is_smooth or not case.op.kinks else None
+
+
+def find_alike(case: Case) -> tuple[int, int] | None:
+    """Return the numbers of the first two differentiable inputs of one shape and domain; None without any."""
+    kinds = [(x.shape, x.dtype, case.op.domain(i)) for i, x in enumerate(case.inputs)]
+    pairs = combinations(case.differentiable_inputs, 2)
+    return next(((i, j) for i, j in pairs if kinds[i] == kinds[j]), None)
