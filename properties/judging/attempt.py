@@ -6,7 +6,7 @@ Needs neither pytest nor Hypothesis: the scripts that reproduce failures call `j
 import os
 import signal
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from typing import Any
@@ -55,6 +55,28 @@ def judge_case(law: Law, backend: Backend, case: Any) -> Judgement:
 
 class WrongKindError(TypeError):
     """A result of the backend is of a wrong kind: `wrap_in_checks` raises this, not the backend."""
+
+
+class WrongClassError(WrongKindError):
+    """A result of the backend is of another class than the arrays that its `from_numpy` gives.
+
+    Args:
+        what: The result, in words.
+        backend: The backend.
+        found: The class of the result.
+        expected: The classes of the arrays.
+    """
+
+    def __init__(self, what: str, backend: Backend, found: type, expected: Iterable[type]) -> None:
+        self.found, self.found_name = found, _name_class(found)
+        self.expected = " or ".join(sorted(map(_name_class, expected)))
+        super().__init__(f"{what} is no array of {backend.name}")
+
+
+def _name_class(cls: type) -> str:
+    """Return the name of a class with the package that it is of: numpy.ndarray, mygrad.Tensor, list."""
+    package = cls.__module__.split(".")[0]
+    return cls.__qualname__ if package == "builtins" else f"{package}.{cls.__qualname__}"
 
 
 @dataclass(frozen=True)
@@ -125,7 +147,7 @@ def _wrap_without_cache(backend: Backend) -> Backend:
     def to_numpy(x: Any) -> Any:
         is_numpy_number = isinstance(x, np.generic) and np.ndarray in array_classes
         if array_classes and not is_numpy_number and not is_array(x):
-            raise WrongKindError(f"{describe_object(x)} is no array of {backend.name}")
+            raise WrongClassError(describe_object(x), backend, type(x), array_classes)
         if other_devices := _get_device(x) - input_devices if input_devices else set():
             expected = " and ".join(sorted(input_devices))
             raise WrongKindError(f"a result is on {other_devices.pop()}, the inputs were on {expected}")
@@ -158,7 +180,7 @@ def _wrap_without_cache(backend: Backend) -> Backend:
                 for d in gradients:
                     if not is_array(d):
                         what = f"{describe_object(d)}, a gradient,"
-                        raise WrongKindError(f"{what} is no array of {backend.name}")
+                        raise WrongClassError(what, backend, type(d), array_classes)
             return gradients
 
         return value, checked_pullback
