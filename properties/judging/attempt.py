@@ -48,9 +48,9 @@ def judge_case(law: Law, backend: Backend, case: Any) -> Judgement:
     except NotImplementedError as error:
         return judge_declined(backend, case, error)
     except WrongKindError as error:
-        return Judgement("disagree", get_message_line(error), worst=np.inf)
+        return Judgement("disagree", get_message_line(error))
     except (Exception, SystemExit, GeneratorExit) as error:
-        return Judgement("disagree", describe_exception(error), worst=np.inf, raised=True)
+        return Judgement("disagree", describe_exception(error), raised=True)
 
 
 class WrongKindError(TypeError):
@@ -108,7 +108,7 @@ def judge_case_in_fork(law: Law, backend: Backend, case: Any, seconds: float = 6
 
 def judge_crash(reason: str, seconds: float) -> CrashOrTimeout:
     """Return the judgement of a check that ended its process or took more than `seconds`."""
-    return CrashOrTimeout("disagree", reason, worst=np.inf, time_limit=seconds)
+    return CrashOrTimeout("disagree", reason, time_limit=seconds)
 
 
 _checked_backends: dict[int, tuple[Backend, Backend]] = {}

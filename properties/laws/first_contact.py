@@ -69,11 +69,12 @@ def arrays_and_gradients_pass_the_adapter(backend: Backend, contact: FirstContac
 
     `to_numpy(from_numpy(x))` has the dtype, the shape and the elements of x, in every layout. What ops return
     has the class of what `from_numpy` returns. `vjp` returns a value and a pullback; that returns one
-    gradient per input, both of that class, too, with its shape and dtype, and the same ones when called again.
+    gradient per input, with its shape and dtype, and the same ones when called again. Value and gradients are
+    of that class, too.
     """
     find = _find_fault_of_gradients if contact.subject == "gradients" else _find_fault_of_arrays
     fault = find(backend, contact)
-    return Judgement("disagree", f"the adapter: {fault}", worst=np.inf) if fault else Judgement("agree")
+    return Judgement("disagree", f"the adapter: {fault}") if fault else Judgement("agree")
 
 
 def stops_the_rest(contact: FirstContact, judgement: Judgement) -> bool:
@@ -223,7 +224,7 @@ def _find_fault_of_pullback(
 
 
 def _find_wrong_class(backend: Backend, compute: Callable[[], Any]) -> WrongClassError | None:
-    """Return the error if a value is of another class than the backend's arrays; what else raises is the op's."""
+    """Return the error if a value is of another class than the backend's arrays; all others are the op's."""
     try:
         backend.to_numpy(compute())
     except WrongClassError as error:

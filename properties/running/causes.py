@@ -94,7 +94,7 @@ def group_by_cause(failures: Iterable[F]) -> list[list[F]]:
 
 
 def _split_by_op(alike: list[F]) -> list[list[F]]:
-    """Return failures that are alike in one group, if their cause lies below the ops; else a group for each op.
+    """Return failures that are alike: in one group if their cause lies below the ops, else in one by op.
 
     A program is in the group of the first op that it has in it.
     """

@@ -94,7 +94,7 @@ def refuse_negative_strides(x: Array) -> Array:
 
 
 def copy_what_is_not_contiguous(x: Array) -> Array:
-    """What `np.ascontiguousarray` does before a library that has no negative strides; one element it leaves."""
+    """What an adapter does before a library that has no negative strides; one element is left with them."""
     return refuse_negative_strides(np.ascontiguousarray(x) if x.ndim else x)
 
 
@@ -287,8 +287,10 @@ TENSOR_OPS = {name: give_record(OPS[name].apply) for name in ("multiply", "add",
             np.array,
             np.asarray,
             np.asarray,
-            "the adapter: from_numpy gives numpy.ndarray, the ops return tests.Tensor: let from_numpy return "
-            "what the ops take and give",
+            (
+                "the adapter: from_numpy gives numpy.ndarray, the ops return tests.Tensor: let from_numpy "
+                "return what the ops take and give"
+            ),
         ),
         (Tensor, np.asarray, Tensor, "vjp returns as the value numpy.ndarray"),
         (Tensor, Tensor, np.asarray, "the pullback returns as a gradient numpy.ndarray"),

@@ -157,7 +157,11 @@ def test_a_program_fails_with_the_op_that_it_has() -> None:
         ["programs", "where"],
     ]
     other = "v0 = nowhere(x0)"
-    assert group_targets(*failures, ("programs", RAISED, other)) == [["permute_dims"], ["programs"], ["where"]]
+    assert group_targets(*failures, ("programs", RAISED, other)) == [
+        ["permute_dims"],
+        ["programs"],
+        ["where"],
+    ]
 
 
 def test_many_ops_with_wrong_gradients_are_as_many_causes() -> None:
