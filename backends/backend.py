@@ -140,7 +140,8 @@ class Backend:
             input. It raises for a cotangent whose shape is not that of the value. A later write to an input,
             the value or a gradient does not change its result; it may raise instead.
         from_numpy: converts a NumPy array (floating-point, int64 or bool) to an array of the backend with the
-            same elements and, where possible, the same layout.
+            same elements and, where possible, the same layout. What the ops, `vjp` and pullbacks return must
+            have the class of what it returns, or one derived from that or the reverse.
         to_numpy: the inverse, for any array that the ops, `vjp` and pullbacks return.
         synchronize: waits until the device has done all its work.
         poisoned: a context within which newly allocated memory is full of NaN, so that an element which a

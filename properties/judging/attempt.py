@@ -4,7 +4,7 @@ Needs neither pytest nor Hypothesis: the scripts that reproduce failures call `j
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -46,13 +46,35 @@ def judge_case(law: Law, backend: Backend, case: Any) -> Judgement:
     except NotImplementedError as error:
         return judge_declined(backend, case, error)
     except WrongKindError as error:
-        return Judgement("disagree", get_message_line(error), worst=np.inf)
+        return Judgement("disagree", get_message_line(error))
     except BaseException as error:
-        return Judgement("disagree", describe_exception(error), worst=np.inf, raised=True)
+        return Judgement("disagree", describe_exception(error), raised=True)
 
 
 class WrongKindError(TypeError):
     """A result of the backend is of a wrong kind: `wrap_in_checks` raises this, not the backend."""
+
+
+class WrongClassError(WrongKindError):
+    """A result of the backend is of another class than the arrays that its `from_numpy` gives.
+
+    Args:
+        what: The result, in words.
+        backend: The backend.
+        found: The class of the result.
+        expected: The classes of the arrays.
+    """
+
+    def __init__(self, what: str, backend: Backend, found: type, expected: Iterable[type]) -> None:
+        self.found, self.found_name = found, _name_class(found)
+        self.expected = " or ".join(sorted(map(_name_class, expected)))
+        super().__init__(f"{what} is no array of {backend.name}")
+
+
+def _name_class(cls: type) -> str:
+    """Return the name of a class with the package that it is of: numpy.ndarray, mygrad.Tensor, list."""
+    package = cls.__module__.split(".")[0]
+    return cls.__qualname__ if package == "builtins" else f"{package}.{cls.__qualname__}"
 
 
 _checked_backends: dict[int, tuple[Backend, Backend]] = {}
@@ -91,7 +113,7 @@ def _wrap_without_cache(backend: Backend) -> Backend:
     def to_numpy(x: Any) -> Any:
         is_numpy_number = isinstance(x, np.generic) and np.ndarray in array_classes
         if array_classes and not is_numpy_number and not is_array(x):
-            raise WrongKindError(f"{describe_object(x)} is no array of {backend.name}")
+            raise WrongClassError(describe_object(x), backend, type(x), array_classes)
         if other_devices := _get_device(x) - input_devices if input_devices else set():
             expected = " and ".join(sorted(input_devices))
             raise WrongKindError(f"a result is on {other_devices.pop()}, the inputs were on {expected}")
@@ -124,7 +146,7 @@ def _wrap_without_cache(backend: Backend) -> Backend:
                 for d in gradients:
                     if not is_array(d):
                         what = f"{describe_object(d)}, a gradient,"
-                        raise WrongKindError(f"{what} is no array of {backend.name}")
+                        raise WrongClassError(what, backend, type(d), array_classes)
             return gradients
 
         return value, checked_pullback

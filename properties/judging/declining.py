@@ -7,8 +7,6 @@ a law unseen; what any other declines is counted and shown.
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from gradspec.backends import Backend
 from gradspec.backends.backend import get_declining_op
 from gradspec.properties.cases.case import Case
@@ -38,7 +36,7 @@ def judge_declined(backend: Backend, case: Any, error: NotImplementedError) -> J
         if fits_dtype and (names is None or declared.op in names):
             return Judgement("declined", declared.reason, informative=False)
     undeclared = f"declined what `declines` of {backend.name} does not name: it {describe_exception(error)}"
-    return Judgement("disagree", undeclared, worst=np.inf, raised=True)
+    return Judgement("disagree", undeclared, raised=True)
 
 
 def _find_ops(case: Any) -> set[str] | None:

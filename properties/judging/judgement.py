@@ -44,7 +44,8 @@ class Judgement:
         verdict: How the result stands to the spec.
         reason: Why the verdict is not "agree", or why an agreement says little.
         informative: Whether a result of all zeros would have been found wrong somewhere.
-        worst: The largest error, in units of what was allowed.
+        worst: The largest error, in units of what was allowed; 0 where no numbers were compared, as of what
+            raises or ends its process.
         loss: Of a lossy result the largest error, in units of what the noise of the stable formula allows.
         elements: How many elements were compared.
         undecidable_elements: Of how many of these nothing could be said: they overflow at this precision, or

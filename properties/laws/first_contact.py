@@ -22,6 +22,7 @@ from gradspec.properties.cases.layouts import lay_out
 from gradspec.properties.cases.observed.sample_cases import make_sample_cases
 from gradspec.properties.cases.program_ops import list_program_ops
 from gradspec.properties.cases.reproducible import ReprCase
+from gradspec.properties.judging.attempt import WrongClassError
 from gradspec.properties.judging.error_descriptions import describe_exception
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.judging.judgement import Severity
@@ -66,13 +67,14 @@ class FirstContact(ReprCase):
 def arrays_and_gradients_pass_the_adapter(backend: Backend, contact: FirstContact) -> Judgement:
     """Judge whether the adapter keeps arrays as they are, and gives gradients as its interface says.
 
-    `to_numpy(from_numpy(x))` has the dtype, the shape and the elements of x, in every layout. `vjp` returns a
-    value and a pullback; that returns one gradient per input, with its shape and dtype, and the same ones
-    when called again.
+    `to_numpy(from_numpy(x))` has the dtype, the shape and the elements of x, in every layout. What ops return
+    has the class of what `from_numpy` returns. `vjp` returns a value and a pullback; that returns one
+    gradient per input, with its shape and dtype, and the same ones when called again. Value and gradients are
+    of that class, too.
     """
     find = _find_fault_of_gradients if contact.subject == "gradients" else _find_fault_of_arrays
     fault = find(backend, contact)
-    return Judgement("disagree", f"the adapter: {fault}", worst=np.inf) if fault else Judgement("agree")
+    return Judgement("disagree", f"the adapter: {fault}") if fault else Judgement("agree")
 
 
 def stops_the_rest(contact: FirstContact, judgement: Judgement) -> bool:
@@ -125,10 +127,13 @@ def _iterate_arrays(contact: FirstContact) -> Iterator[tuple[str, Array]]:
     rows_alike = np.array(np.broadcast_to(x[:1], x.shape))
     for layout, words in LAYOUTS_AS_TOLD.items():
         yield f"a {contact.dtype} array {words}", lay_out(rows_alike if layout == "expanded" else x, layout)
+        # One element is contiguous in any layout, so that what copies others leaves it as it is.
+        yield f"a {contact.dtype} array of one element {words}", lay_out(x[0, :1], layout)
 
 
 def _iterate_shapes(x: Array) -> Iterator[tuple[str, Array]]:
     yield f"a {x.dtype} array", x
+    yield f"a {x.dtype} array of one element", x[0, :1].copy()
     yield f"a {x.dtype} array without axes", x[1, 1, ...].copy()
     yield f"a {x.dtype} array without elements", x[:0].copy()
 
@@ -189,7 +194,11 @@ def _find_fault_of_pullback(
     """Return the kind of the first fault that one function shows, and the fault in words; both "" if none."""
     try:
         arrays, cotangent = [backend.from_numpy(x) for x in inputs], backend.from_numpy(g)
-        _, pullback = backend.vjp(fn, *arrays)
+        if wrong_class := _find_wrong_class(backend, lambda: fn(*arrays)):
+            return _describe_class(wrong_class, "the ops return")
+        value, pullback = backend.vjp(fn, *arrays)
+        if wrong_class := _find_wrong_class(backend, lambda: value):
+            return _describe_class(wrong_class, "vjp returns as the value")
     except NotImplementedError:
         return "", ""  # it is not offered
     except Exception as error:
@@ -201,6 +210,8 @@ def _find_fault_of_pullback(
         except NotImplementedError:
             return "", ""
         except Exception as error:
+            if isinstance(error, WrongClassError) and not issubclass(error.found, np.generic):
+                return _describe_class(error, "the pullback returns as a gradient")
             return _describe(error, f"vjp: {what}")
     for x, d, again in zip(inputs, *results, strict=True):
         if d.shape != x.shape:
@@ -210,6 +221,25 @@ def _find_fault_of_pullback(
         if again.shape != d.shape or not _are_alike(d, again):
             return "again", f"vjp: the pullback gives {d.tolist()}, called again {again.tolist()}"
     return "", ""
+
+
+def _find_wrong_class(backend: Backend, compute: Callable[[], Any]) -> WrongClassError | None:
+    """Return the error if a value is of another class than the backend's arrays; all others are the op's."""
+    try:
+        backend.to_numpy(compute())
+    except WrongClassError as error:
+        return error
+    except Exception:
+        return None
+    return None
+
+
+def _describe_class(error: WrongClassError, who: str) -> tuple[str, str]:
+    """Return the kind of a fault of class, and the fault in words."""
+    advice = "let from_numpy return what the ops take and give"
+    if not who.startswith("the ops"):
+        advice = "let vjp return what from_numpy gives"
+    return f"class: {who}", f"from_numpy gives {error.expected}, {who} {error.found_name}: {advice}"
 
 
 def _describe(error: Exception, what: str) -> tuple[str, str]:

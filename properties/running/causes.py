@@ -1,47 +1,113 @@
 """The cause of a failure: what it has in common with all others that one edit would mend.
 
-- The same exception, but for numbers in its message, at the same place: whatever op or law met it.
-- A result that is no array, or gradients that are not as many as inputs: an adapter that returns them does so
-  for every op.
-- Else the op, and which of its results is wrong: a wrong gradient of x is wrong under many laws, in other
-  layouts and batches, for constants and for scaled cotangents, and its derivative by the cotangent, of which
-  it is a linear function, is as wrong. A wrong dtype is another cause than a number.
+- The op, and which of its results is wrong: a wrong gradient of x is wrong under many laws, in other layouts
+  and batches, for constants and for scaled cotangents, and its derivative by the cotangent, of which it is a
+  linear function, is as wrong. A wrong dtype is another cause than a number.
+- The op, and the same exception, but for numbers in its message, at the same place. Of one that shows where
+  the stack or the memory ran out, the place is chance.
+- The op, and that a result is no array, of whatever class, or that gradients are not as many as inputs.
+
+The last two kinds may have a cause that lies below the ops: in the adapter, or in what all ops of the library
+go through. Two ops with bugs of their own may raise at one place as well, say where an engine adds up
+gradients of different shapes. So failures that are alike are one cause if the adapter alone shows it, or if
+many ops do; those of few ops are as many causes as ops.
 """
 
 import re
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
+
+from gradspec.properties.laws.first_contact import ADAPTER
+from gradspec.properties.running.options import PROGRAMS
+
+MIN_OPS_OF_A_WALL = 3
+"""So many ops that raise the same at the same place have run into one wall, it is taken."""
 
 _RAISED = re.compile(r"\braised (\w+)(?:: (.*))?$")
+_EXHAUSTED = re.compile(r"RecursionError|\w*MemoryError")
 _KINDS_OF_RESULT = (
-    (re.compile(r"\((\w+)\), a gradient, is no array of"), "a gradient is no array but a {}"),
-    (re.compile(r"\((\w+)\) is no array of"), "a result is no array but a {}"),
+    (re.compile(r"\(\w+\), a gradient, is no array of"), "a gradient is no array"),
+    (re.compile(r"\(\w+\) is no array of"), "a result is no array"),
     (re.compile(r"the pullback returned .* and not \d+ gradients"), "the pullback returns another number"),
 )
+_MAY_LIE_BELOW_THE_OPS = ("raised ", *(words for _, words in _KINDS_OF_RESULT))
 _RESULT = re.compile(
     r"(?:with .* constant, )?(?:the derivative by cotangent of )?(?:the |a cotangent of zero gives a )?"
     r"(value|gradients? of [\w\[\]]+)\b(?! and )"
 )
 
 
+class Failure(Protocol):
+    """What is looked at of a failure: its signature, what was tried, and the text that shows its case."""
+
+    signature: tuple[str, ...]
+    target_name: str
+    text: str
+
+
+F = TypeVar("F", bound=Failure)
+
+
 def identify_cause(source: str, target_name: str, reason: str) -> tuple[str, ...]:
-    """Return what failures of one cause have in common, and no others.
+    """Return what failures of one cause, in one op, have in common, and no others.
 
     Args:
         source: The name that the backend was loaded by.
-        target_name: What was tried: the name of an op, or "programs".
+        target_name: What was tried: the name of an op, "programs" or "adapter".
         reason: Why a law is broken; below an exception lie the backend's own frames, the innermost last.
+
+    Returns:
+        The source, the target, and the cause in one or more parts.
     """
     first_line, *other_lines = reason.split("\n")
     frames = [line for line in other_lines if line.startswith("  at ")]
     raised = _RAISED.search(first_line)
+    if raised and _EXHAUSTED.fullmatch(raised[1]):
+        return source, target_name, f"raised {raised[1]}"
     if raised and frames:
-        return source, f"raised {raised[1]}", _remove_numbers(raised[2] or ""), frames[-1]
+        return source, target_name, f"raised {raised[1]}", _remove_numbers(raised[2] or ""), frames[-1]
     for pattern, words in _KINDS_OF_RESULT:
-        if found := pattern.search(first_line):
-            return source, words.format(*found.groups())
+        if pattern.search(first_line):
+            return source, target_name, words
     if result := _RESULT.match(first_line):
         name = result[1].replace("gradients of", "gradient of")
         return source, target_name, f"dtype of the {name}" if " has dtype " in first_line else name
     return source, target_name, _remove_numbers(re.split(r" at \(| is | has | from \[| to \[", first_line)[0])
+
+
+def group_by_cause(failures: Iterable[F]) -> list[list[F]]:
+    """Return groups of failures of one cause each.
+
+    Args:
+        failures: All of a run: what lies below the ops is seen by how many of them meet it.
+    """
+    alike: dict[tuple[str, ...], list[F]] = defaultdict(list)
+    groups: dict[tuple[str, ...], list[F]] = defaultdict(list)
+    for failure in failures:
+        source, *of_op = failure.signature
+        if len(of_op) > 1 and of_op[1].startswith(_MAY_LIE_BELOW_THE_OPS):
+            alike[source, *of_op[1:]].append(failure)
+        else:
+            groups[tuple(failure.signature)].append(failure)
+    return [*groups.values(), *(group for candidates in alike.values() for group in _split_by_op(candidates))]
+
+
+def _split_by_op(alike: list[F]) -> list[list[F]]:
+    """Return failures that are alike: in one group if their cause lies below the ops, else in one by op.
+
+    A program is in the group of the first op that it has in it.
+    """
+    targets = dict.fromkeys(failure.target_name for failure in alike)
+    ops = sorted(name for name in targets if name not in (PROGRAMS, ADAPTER))
+    if ADAPTER in targets or len(ops) >= MIN_OPS_OF_A_WALL:
+        return [alike]
+    groups: dict[str, list[F]] = defaultdict(list)
+    for failure in alike:
+        within = [op for op in ops if re.search(rf"\b{re.escape(op)}\(", failure.text)]
+        is_program = failure.target_name == PROGRAMS
+        groups[within[0] if is_program and within else failure.target_name].append(failure)
+    return [*groups.values()]
 
 
 def _remove_numbers(message: str) -> str:

@@ -90,7 +90,7 @@ class LawViolation(AssertionError):
 
     @property
     def signature(self) -> tuple[str, ...]:
-        """What failures of the same cause have in common."""
+        """What failures of the same op and cause have in common."""
         return identify_cause(self.backend.source, self.case.target_name, self.judgement.reason)
 
     def as_text(self) -> str:

@@ -16,6 +16,7 @@ from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.judging.severity import SEVERITIES, rank_severity
 from gradspec.properties.laws.first_contact import ADAPTER
 from gradspec.properties.running import tables
+from gradspec.properties.running.causes import group_by_cause
 from gradspec.properties.running.declined import format_declined, format_flushing
 from gradspec.properties.running.failure import collect_versions, format_command
 from gradspec.properties.running.files import write_atomically
@@ -35,7 +36,7 @@ class FailureRecord:
         title: The first line of its text.
         text: The failure as people read it.
         script: The path of the script that reproduces it; "" if there is none.
-        signature: What identical failures have in common.
+        signature: What failures of one op and cause have in common.
         law: The sentence of the law.
         target_name: The name of the op, or "programs".
         severity: What it does to a user; "" for a property that was not tested.
@@ -72,10 +73,7 @@ class RunResults:
 
     def group_failures(self) -> list[list[FailureRecord]]:
         """Return groups of failures of one cause: adapters first, then the worst, then the smallest."""
-        by_signature: dict[tuple[str, ...], list[FailureRecord]] = defaultdict(list)
-        for failure in self.failures:
-            by_signature[tuple(failure.signature)].append(failure)
-        groups = [sorted(group, key=_get_sort_key) for group in by_signature.values()]
+        groups = [sorted(group, key=_get_sort_key) for group in group_by_cause(self.failures)]
         return sorted(groups, key=lambda group: _get_sort_key(group[0]))
 
     def group_listed(self) -> list[list[FailureRecord]]:
@@ -154,16 +152,13 @@ def show_failures(report: RunResults, console: Console) -> None:
 
     The worst come first; below a line on each severity that they are of.
     """
-    groups, last_severity = report.group_failures(), ""
-    for group in groups[:MAX_FAILURES_IN_FULL]:
-        if (severity := group[0].severity) != last_severity:
-            last_severity = severity
-            _print(console, _format_severity(severity))
-        _print(console, _format_group(group))
-    for first, *_ in groups[MAX_FAILURES_IN_FULL:]:
-        _print(console, [Text(first.title, "red"), Text(f"  {first.reason}")])
-        if first.script:
-            _print(console, [Text(f"  reproduce: {format_command(first.script)}")])
+    last_severity = ""
+    for i, group in enumerate(report.group_failures()):
+        first, is_in_full = group[0], i < MAX_FAILURES_IN_FULL
+        if first.severity != last_severity:
+            last_severity = first.severity
+            _print(console, _format_severity(first.severity))
+        _print(console, _format_group(group) if is_in_full else _format_briefly(first))
 
 
 def _format_severity(severity: str) -> Iterator[Text]:
@@ -188,6 +183,13 @@ def _format_group(group: list[FailureRecord]) -> Iterator[Text]:
     if first.script:  # none for a property that was not tested
         yield Text(f"  reproduce: {format_command(first.script)}", "bold")
     yield Text()
+
+
+def _format_briefly(failure: FailureRecord) -> Iterator[Text]:
+    yield Text(failure.title, "red")
+    yield Text(f"  {failure.reason}")
+    if failure.script:
+        yield Text(f"  reproduce: {format_command(failure.script)}")
 
 
 def _join_names(names: list[str], max_names: int = 12) -> str:

@@ -3,6 +3,7 @@
 import sys
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from gradspec.backends import Backend, Unavailable, call, load, load_all, loading, ops_from
+from gradspec.backends import Backend, Declined, Unavailable, call, load, load_all, loading, ops_from
 from gradspec.backends.backend import Deviation
 from gradspec.backends.torch import from_numpy, to_numpy
 from gradspec.reference import OPS, Op
@@ -210,7 +211,8 @@ def test_the_example_agrees_with_the_spec(readme_backend: Backend) -> None:
         for seed in range(10):
             arguments = readme_backend, OPS[name], DTYPES["float64"], ShortAxisChoices(seed), 1e-10
             check = partial(assert_agrees_with_spec, *arguments)
-            check_allowing_known_deviation(readme_backend, OPS[name], check)
+            with suppress(Declined):  # where broadcasts
+                check_allowing_known_deviation(readme_backend, OPS[name], check)
 
 
 # Ops of an Array API namespace

@@ -201,13 +201,15 @@ def make_engine(traverse: Callable[[Node], None], *names: str) -> Backend:
             args = args[0] if OPS[name].variadic else args
             nodes = [x if isinstance(x, Node) else Node(x) for x in args]
             value, pull = apply_spec_rule(name, *(x.data for x in nodes), **keywords)
-            return Node(np.asarray(value), nodes, pull, name)
+            is_recorded = any(isinstance(x, Node) for x in args)
+            return Node(np.asarray(value), nodes, pull, name) if is_recorded else np.asarray(value)
 
         return op
 
     def vjp(fn: Callable[..., Any], *inputs: Array) -> Any:
         leaves = [Node(x) for x in inputs]
         root = fn(*leaves)
+        root = root if isinstance(root, Node) else Node(root)  # it does not depend on the inputs
 
         def pullback(g: Array) -> list[Array]:
             for node in iterate_newest_first(root):

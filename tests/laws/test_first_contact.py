@@ -93,6 +93,17 @@ def refuse_negative_strides(x: Array) -> Array:
     return x
 
 
+def copy_what_is_not_contiguous(x: Array) -> Array:
+    """What an adapter does before a library that has no negative strides; one element is left with them."""
+    return refuse_negative_strides(np.ascontiguousarray(x) if x.ndim else x)
+
+
+def refuse_one_element(x: Array) -> Array:
+    if x.shape == (1,):
+        raise ValueError("one element")
+    return x
+
+
 def refuse_what_is_read_only(x: Array) -> Array:
     if not x.flags.writeable:
         raise TypeError("the array is not writeable")
@@ -119,6 +130,10 @@ WRONG_CONVERSIONS: dict[Callable[[Array], Array], str] = {
     clear_the_sign_of_zero: "turns a float64 array from",
     replace_nan: "turns a float64 array from",
     refuse_negative_strides: "from_numpy of a float64 array with negative strides raised ValueError",
+    copy_what_is_not_contiguous: (
+        "from_numpy of a float64 array of one element with negative strides raised ValueError"
+    ),
+    refuse_one_element: "from_numpy of a float64 array of one element raised ValueError",
     refuse_what_is_read_only: "raised TypeError: the array is not writeable",
     refuse_what_is_empty: "from_numpy of a float64 array without elements raised ValueError",
 }
@@ -223,6 +238,81 @@ def test_a_wrong_vjp_is_told_as_the_adapters(name: str) -> None:
     assert contact.subject == "gradients"
     assert judgement.reason.startswith("the adapter: vjp")
     assert words in judgement.reason.split("\n")[0]
+
+
+# The class of arrays
+
+
+class Tensor:
+    """An array of a library that takes NumPy's arrays, too, and gives its own."""
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+
+
+def take_array(x: Any) -> Array:
+    return x.array if isinstance(x, Tensor) else x
+
+
+def make_vjp_of_tensors(wrap: Callable[[Any], Any], wrap_gradient: Callable[[Any], Any]) -> Vjp:
+    """Return the spec's vjp through ops that give tensors; it gives what it is told to make of arrays."""
+
+    def vjp(fn: Any, *inputs: Any) -> Any:
+        def unwrapped(*xs: Any) -> Any:
+            return take_array(fn(*xs))
+
+        value, pullback = RIGHT.vjp(unwrapped, *map(take_array, inputs))
+        return wrap(value), lambda g: [wrap_gradient(np.asarray(d)) for d in pullback(take_array(g))]
+
+    return vjp
+
+
+def give_record(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Return an op that gives a tensor outside of the spec's vjp, and within it what that records."""
+
+    def op(*xs: Any, **keywords: Any) -> Any:
+        value = fn(*map(take_array, xs), **keywords)
+        return Tensor(value) if isinstance(value, np.ndarray | np.generic) else value
+
+    return op
+
+
+TENSOR_OPS = {name: give_record(OPS[name].apply) for name in ("multiply", "add", "exp")}
+
+
+@pytest.mark.parametrize(
+    ("from_numpy", "value", "gradient", "words"),
+    [
+        (
+            np.array,
+            np.asarray,
+            np.asarray,
+            (
+                "the adapter: from_numpy gives numpy.ndarray, the ops return tests.Tensor: let from_numpy "
+                "return what the ops take and give"
+            ),
+        ),
+        (Tensor, np.asarray, Tensor, "vjp returns as the value numpy.ndarray"),
+        (Tensor, Tensor, np.asarray, "the pullback returns as a gradient numpy.ndarray"),
+        (Tensor, Tensor, Tensor, ""),
+    ],
+)
+def test_results_of_another_class_are_the_adapters(
+    from_numpy: Any, value: Any, gradient: Any, words: str
+) -> None:
+    vjp = make_vjp_of_tensors(value, gradient)
+    backend = Backend("tensors", TENSOR_OPS, vjp, from_numpy, lambda x: np.asarray(take_array(x)))
+    contact, judgement = judge_adapter(backend)
+    assert words in judgement.reason
+    assert (judgement.verdict == "disagree") == bool(words)
+    assert not words or stops_the_rest(contact, judgement)
+
+
+def test_a_result_of_another_class_of_one_op_is_not_the_adapters() -> None:
+    ops = {**make_backend_of_ops({"add": OPS["add"].apply, "exp": OPS["exp"].apply}).ops}
+    ops["multiply"] = give_record(OPS["multiply"].apply)
+    backend = replace(RIGHT, ops=ops, to_numpy=lambda x: np.asarray(take_array(x)))
+    assert judge_adapter(backend)[1].verdict == "agree"
 
 
 def tanh_of_narrow_gradients(x: Array) -> VJP:

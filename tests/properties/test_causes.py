@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from gradspec.properties.running.causes import identify_cause
+from gradspec.properties.running.causes import group_by_cause, identify_cause
 from gradspec.properties.running.report import (
     MAX_FAILURES_IN_FULL,
     FailureRecord,
@@ -31,6 +31,8 @@ WRONG_GRADIENT = (
 
 MINE = "\n  at mine.py:7 in multiply: return [d for d in x.tape.pull(g)]"
 
+YOURS = MINE.replace("mine", "yours")
+
 ALIKE = {
     "a wrong gradient": [
         *(("exp", reason) for reason in WRONG_GRADIENT),
@@ -41,20 +43,29 @@ ALIKE = {
         ("exp", "the value of the batch at (3,) is 1, expected 2, allowed to be off by 1e-9, is off by 1"),
         ("exp", "the value, which is unchanged by a shift, at (0,) is 1, expected 2"),
     ],
-    "an exception of any op": [
+    "an exception": [
         ("exp", f"raised ValueError: cannot pull (2, 3) to (3,){MINE}"),
-        ("multiply", f"raised ValueError: cannot pull () to (1,){MINE}"),
-        ("programs", f"raised ValueError: cannot pull (4,) to (1, 4){MINE}\n  but not when tried again"),
-        ("adapter", f"the adapter: vjp: the pullback raised ValueError: cannot pull (2,) to (3,){MINE}"),
+        ("exp", f"with y constant, raised ValueError: cannot pull () to (1,){MINE}"),
+        ("exp", f"raised ValueError: cannot pull (4,) to (1, 4){MINE}\n  but not when tried again"),
+    ],
+    "a stack that ran out": [
+        ("exp", f"raised RecursionError: maximum recursion depth exceeded{MINE}"),
+        ("exp", f"raised RecursionError: maximum recursion depth exceeded while calling{YOURS}"),
+        ("exp", "raised RecursionError: maximum recursion depth exceeded"),
+    ],
+    "memory that ran out": [
+        ("exp", f"raised _ArrayMemoryError: Unable to allocate 8 TiB for shape (2,){MINE}"),
+        ("exp", f"raised _ArrayMemoryError: Unable to allocate 9 TiB for an array of x{YOURS}"),
     ],
     "gradients that are not as many": [
-        ("exp", "raised TypeError: the pullback returned None (NoneType) and not 1 gradients"),
-        ("multiply", "raised TypeError: the pullback returned None (NoneType) and not 2 gradients"),
-        ("adapter", "the adapter: vjp: the pullback returned None (NoneType) and not 2 gradients"),
+        ("multiply", "the pullback returned None (NoneType) and not 1 gradients"),
+        ("multiply", "the pullback returned [] (list) and not 2 gradients"),
     ],
-    "results of another class": [
-        ("exp", "raised TypeError: [1.0, 2.0] (list) is no array of mine"),
-        ("multiply", "raised TypeError: [] (list) is no array of mine: no attribute shape"),
+    "results of other classes": [
+        ("exp", "[1.0, 2.0] (list) is no array of mine"),
+        ("exp", "np.True_ (bool) is no array of mine"),
+        ("exp", "np.float64(0.0) (float64) is no array of mine"),
+        ("exp", "[] (ndarray) is no array of mine: no attribute shape"),
     ],
     "what changes in numbers alone": [
         ("exp", "x was changed from [0.5, 1.0] to [2.5, 1.0]"),
@@ -101,6 +112,62 @@ def test_the_same_wrong_result_of_two_ops_or_backends_has_two_causes() -> None:
     assert len({identify_cause(*place, WRONG_GRADIENT[0]) for place in places}) == 3
 
 
+# What lies below the ops
+
+RAISED = f"raised ValueError: cannot add (2, 3) to (3,){MINE}"
+RECURSION = f"raised RecursionError: maximum recursion depth exceeded{MINE}"
+NO_ARRAY = "[1.0] (list) is no array of mine"
+NO_GRADIENTS = "the pullback returned None (NoneType) and not 2 gradients"
+OPS_OF_A_WALL = ("add", "exp", "tanh")
+
+
+def group_targets(*failures: tuple[str, str] | tuple[str, str, str]) -> list[list[str]]:
+    """Return the targets of each group, given target, reason and perhaps the case of each failure."""
+    records = []
+    for target_name, reason, *case in failures:
+        signature = identify_cause("mine:backend", target_name, reason)
+        text = "\n".join([f"{target_name} on mine breaks a law", *case, reason])
+        records.append(FailureRecord(target_name, text, "", signature, "value agrees", target_name))
+    return sorted(sorted(f.target_name for f in group) for group in group_by_cause(records))
+
+
+@pytest.mark.parametrize("reason", [RAISED, RECURSION, NO_ARRAY, NO_GRADIENTS])
+def test_what_many_ops_meet_is_one_wall(reason: str) -> None:
+    failures = [(name, reason) for name in (*OPS_OF_A_WALL, "exp", "programs")]
+    assert group_targets(*failures) == [["add", "exp", "exp", "programs", "tanh"]]
+
+
+@pytest.mark.parametrize("reason", [RAISED, RECURSION, NO_ARRAY, NO_GRADIENTS])
+def test_what_two_ops_meet_are_two_causes(reason: str) -> None:
+    failures = [("permute_dims", reason), ("where", reason), ("where", reason)]
+    assert group_targets(*failures) == [["permute_dims"], ["where", "where"]]
+
+
+@pytest.mark.parametrize("reason", [RAISED, NO_GRADIENTS])
+def test_what_the_adapter_shows_is_its_own_however_few_ops_meet_it(reason: str) -> None:
+    of_adapter = f"the adapter: vjp: the pullback {reason.removeprefix('the pullback ')}"
+    assert group_targets(("adapter", of_adapter), ("exp", reason)) == [["adapter", "exp"]]
+
+
+def test_a_program_fails_with_the_op_that_it_has() -> None:
+    failures = ("permute_dims", RAISED), ("where", RAISED)
+    program = "v0 = squeeze(x0)\nv1 = where(x1, v0, x2)"
+    assert group_targets(*failures, ("programs", RAISED, program)) == [
+        ["permute_dims"],
+        ["programs", "where"],
+    ]
+    other = "v0 = nowhere(x0)"
+    assert group_targets(*failures, ("programs", RAISED, other)) == [
+        ["permute_dims"],
+        ["programs"],
+        ["where"],
+    ]
+
+
+def test_many_ops_with_wrong_gradients_are_as_many_causes() -> None:
+    assert len(group_targets(*((name, WRONG_GRADIENT[0]) for name in OPS_OF_A_WALL))) == 3
+
+
 # The report
 
 
@@ -122,6 +189,19 @@ def test_every_failure_says_why_however_many_there_are(capsys: pytest.CaptureFix
         assert any(line.strip() == f"the value is {i}, expected 0" for line in lines), i
         assert any("  reproduce: " in line and line.endswith(f"f{i}.py") for line in lines), i
     assert sum("in float64" in line for line in lines) == MAX_FAILURES_IN_FULL
+
+
+def test_every_change_of_severity_has_a_heading(capsys: pytest.CaptureFixture[str]) -> None:
+    failures = [make_failure(i) for i in range(MAX_FAILURES_IN_FULL + 3)]
+    for failure in failures[:2]:
+        failure.severity = "unsafe"
+    for failure in failures[2:5]:
+        failure.severity = "edge"
+    show_failures(RunResults([], failures), Console(width=100))
+    text = re.sub(r"\n  .*", "", capsys.readouterr().out)
+    headings = re.findall(r"^--- (\w+)", text, flags=re.MULTILINE)
+    assert headings == ["wrong", "edge", "unsafe"]
+    assert text.index("--- unsafe") < text.index("op00 on mine") < text.index("op01 on mine")
 
 
 def test_an_adapter_is_told_before_all_that_fails_with_it() -> None:

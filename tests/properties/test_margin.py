@@ -1,5 +1,7 @@
 """`worst` says how near right results come to what is allowed, by all of the noise, and not near 1 anyway."""
 
+import os
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from gradspec.backends import Backend, load
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import run_spec
+from gradspec.properties.judging.attempt import judge_case_in_fork
 from gradspec.properties.judging.judge import (
     ALLOWED_FACTOR,
     JITTERED_COPY_COUNTS,
@@ -16,6 +19,7 @@ from gradspec.properties.judging.judge import (
     ulp,
 )
 from gradspec.properties.judging.noise_stages import measure_noise_fully
+from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.value import value_agrees
 from gradspec.properties.running.perform_property import measures_margin
 from gradspec.properties.running.tables import format_tables
@@ -117,16 +121,46 @@ def test_a_case_that_was_further_off_than_the_margin_is_not_judged_once_more() -
     assert calls == [0.5, 0.9, 0.9]
 
 
-def test_a_backend_that_is_wrong_the_second_time_has_no_margin_above_what_it_had() -> None:
-    worst = iter([0.5, np.inf])
+@pytest.mark.parametrize(
+    "again", [Judgement("agree", worst=np.inf), Judgement("disagree", "raised ValueError", raised=True)]
+)
+def test_a_backend_that_is_wrong_or_raises_the_second_time_has_the_margin_that_it_had(
+    again: Judgement,
+) -> None:
+    judgements = iter([Judgement("agree", worst=0.5), again])
 
     def judge_case(law: Any, backend: Backend, case: Any) -> Judgement:
-        return Judgement("agree", worst=next(worst))
+        return next(judgements)
 
     target = BackendUnderTest(backend=load("numpy"), dtypes=["float64"], judge_case=judge_case)
     target.check_law(value_agrees, None)
     target.measure_margin()
     assert target.tally.margin == 0.5
+
+
+def raise_always(*_: Any) -> Any:
+    raise ValueError
+
+
+def exit_always(*_: Any) -> Any:
+    os._exit(3)
+
+
+@pytest.mark.parametrize("vjp", [raise_always, exit_always, lambda fn, *xs: ("no array", raise_always)])
+def test_what_gives_no_numbers_has_no_worst(vjp: Any) -> None:
+    backend = replace(load("numpy"), vjp=vjp)
+    tally = Tally()
+    tally.add(judge_case_in_fork(every_gradient_agrees, backend, make_variance_case("float64")), "raises")
+    assert tally.largest_error is None
+    lines = format_tables([PropertyResult("test_x", "var", "mine", "failed", tally, "raises")], 100)
+    assert next(line.plain for line in lines if "var" in line.plain).split() == ["var", "↯", "1", "100%", "-"]
+
+
+def test_a_wrong_number_beside_exceptions_is_the_worst() -> None:
+    tally = Tally()
+    for judgement in (Judgement("disagree", "raised", raised=True), Judgement("disagree", worst=np.inf)):
+        tally.add(judgement, "wrong")
+    assert tally.largest_error == np.inf
 
 
 def test_the_margin_of_a_real_op_is_below_what_was_measured_at_first() -> None:
