@@ -52,8 +52,14 @@ def find_period(x: Array, longest: int = MAX_NUMBERS_LISTED) -> int | None:
 
 
 def get_bits(x: Array) -> Array:
-    """Return the elements in C order as integers that differ wherever the elements do, in the sign of 0 too."""
-    return np.ascontiguousarray(x).reshape(-1).view(f"u{x.dtype.itemsize}")
+    """Return the elements in C order as integers that differ wherever the elements do, in the sign of 0 too.
+
+    All NaNs are the same.
+    """
+    flat = np.ascontiguousarray(x).reshape(-1)
+    if x.dtype.kind not in "biu" and np.any(is_nan := flat != flat):
+        flat = np.where(is_nan, np.array(np.nan).astype(x.dtype), flat)
+    return flat.view(f"u{x.dtype.itemsize}")
 
 
 def _format_flat(flat: Array, format_values: FormatValues) -> str | None:
