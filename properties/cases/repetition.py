@@ -1,4 +1,4 @@
-"""Arrays of many numbers as short expressions: constant, evenly spaced, periodic, or in runs of equal numbers."""
+"""Arrays of many numbers as short expressions: constant, evenly spaced, periodic, or runs of equal ones."""
 
 import math
 from collections.abc import Callable
@@ -71,7 +71,9 @@ def _format_flat(flat: Array, format_values: FormatValues) -> str | None:
         return f"np.full({n}, {format_values(flat[0, ...])})"
     if even := _format_evenly_spaced(flat):
         return even
-    if flat.dtype.kind in "iu" and (even := _format_evenly_spaced(np.roll(flat, -(k := int(np.argmin(flat)))))):
+    if flat.dtype.kind in "iu" and (
+        even := _format_evenly_spaced(np.roll(flat, -(k := int(np.argmin(flat)))))
+    ):
         return f"np.roll({even}, {k})"
     if (period := find_period(flat, n // 2)) and (inner := _format_flat(flat[:period], format_values)):
         return f"np.resize({inner}, {n})"

@@ -29,6 +29,10 @@ TROUBLE = 2
 """The exit status of a script that could not judge its case."""
 
 
+class NoCrashError(Exception):
+    """What crashed or hung does so no longer, in as many tries as the message says."""
+
+
 def reproduce(
     law: Law,
     backend: Backend,
@@ -60,15 +64,16 @@ def reproduce(
         else:
             judgement, tries = judge_crash_repeatedly(law, backend, case, seconds)
             if judgement.verdict not in (*failing, "declined"):
-                print(
-                    f"undecidable: it crashed (or hung) when it was found, and did not in {tries} tries: "
+                raise NoCrashError(
+                    f"it crashed (or hung) when it was found, and did not in {tries} tries: "
                     "it does so by luck, unless it has been mended"
                 )
-                return
         for line in describe_wrong_results(law, backend, case, judgement):
             print(line)
         print(classify_severity(law, case, judgement) or judgement.verdict, judgement.reason, sep=": ")
         status = int(judgement.verdict in failing)
+    except NoCrashError as error:
+        print("undecidable", error, sep=": ")
     except BaseException:
         traceback.print_exc()
     finally:
@@ -125,7 +130,9 @@ def describe_wrong_results(law: Law, backend: Backend, case: Any, judgement: Jud
                 return [
                     line
                     for what, d, right in results
-                    for line in _format_result(what, d, _round(right, case.dtype), ("legal, e.g.,", "got          "))
+                    for line in _format_result(
+                        what, d, _round(right, case.dtype), ("legal, e.g.,", "got          ")
+                    )
                 ]
             return [
                 line

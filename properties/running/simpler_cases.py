@@ -137,7 +137,7 @@ def iterate_constant_arrays(case: Case) -> Iterator[Case]:
         yield all_ones
     for k in large:
         x = arrays[k]
-        for value in ((1, 2) if k in floats else ()):
+        for value in (1, 2) if k in floats else ():
             yield _replace_array(case, k, np.full_like(x, value))
         for period in (1, 2, 4):
             yield _replace_array(case, k, np.resize(x.reshape(-1)[:period], x.shape))

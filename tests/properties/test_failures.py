@@ -151,17 +151,18 @@ backend = replace(right, name="lucky", ops={"tanh": record(tanh)})
 """
 
 
+NO_CRASH = (
+    "undecidable: it crashed (or hung) when it was found, and did not in 10 tries: "
+    "it does so by luck, unless it has been mended"
+)
+
+
 @pytest.mark.parametrize(
     ("lucky", "status", "last_line"),
     [
         (1, 1, "unsafe: the process exited with status 3"),
         (9, 1, "unsafe: the process exited with status 3"),
-        (
-            10**9,
-            2,
-            "undecidable: it crashed (or hung) when it was found, and did not in 10 tries: "
-            "it does so by luck, unless it has been mended",
-        ),
+        (10**9, 2, NO_CRASH),
     ],
 )
 def test_a_crash_is_tried_again_and_never_cleared_by_luck(
@@ -241,7 +242,7 @@ def test_numbers_that_nobody_would_read_are_in_the_script_alone() -> None:
 
 
 LETTERS = np.array([1, 0.5, 0.625, 1.25])
-SHORT_ARRAYS = {
+SHORT_ARRAYS: dict[str, tuple[np.ndarray[Any, Any], str]] = {
     "constant": (np.full((2048, 1), 0.1, np.float16), "np.full((2048, 1), 0.1, np.float16)"),
     "negative zeros": (-np.zeros(300, np.float32), "np.full((300,), -0.0, np.float32)"),
     "nan": (np.full(200, np.nan), "np.full((200,), np.nan, np.float64)"),
