@@ -14,6 +14,7 @@ import pytest
 from gradspec.backends import Backend, load
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.many_elements import LARGE_SIZE, large
+from gradspec.properties.cases.repetition import find_period
 from gradspec.properties.judging.attempt import Law, judge_case
 from gradspec.properties.judging.function_names import find_function_name
 from gradspec.properties.judging.judge import Judgement
@@ -27,6 +28,7 @@ from gradspec.properties.laws.many_elements import cases_of_many_elements_agree
 from gradspec.properties.laws.purity import calls_leave_no_trace
 from gradspec.properties.laws.second_order import make_moderate, second_derivatives_agree
 from gradspec.properties.laws.value import value_agrees
+from gradspec.properties.running import simplify
 from gradspec.properties.running.explanations import explain
 from gradspec.properties.running.failure import BackendLabel, LawViolation, format_command
 from gradspec.properties.running.simpler_cases import count_characters_to_read, is_legal, list_telling_numbers
@@ -478,6 +480,20 @@ def test_a_wrong_sum_of_thousands_of_numbers_can_be_pasted() -> None:
         assert names[name].dtype == np.float16
         assert np.array_equal(names[name], x)
     assert lines[-2].startswith("# gradient of x: expected np.array([")
+
+
+def test_large_arrays_become_constant_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simplify, "MAX_SIMPLIFY_TRIES", 2)
+    x, g = RNG.uniform(1, 2, (2, 3000, 2))
+    case = Case.of("add", "float64", [x, x[:1]], {}, g)
+    shown = simplify_case(case, judge_by(lambda c: c.inputs[0].shape == (3000, 2)), smooth=False)
+    assert np.all(shown.inputs[0] == 1)
+    assert np.all(shown.cotangent == 1)
+    by_x = judge_by(lambda c: bool(c.inputs[0].shape == (3000, 2) and c.inputs[0][1, 0] == x[1, 0]))
+    monkeypatch.setattr(simplify, "MAX_SIMPLIFY_TRIES", 20)
+    shown = simplify_case(case, by_x, smooth=False)
+    assert find_period(shown.inputs[0]) == 4
+    assert np.all(shown.cotangent == 1)
 
 
 def exp_wrong_past_16_bits(x: Any) -> VJP:
