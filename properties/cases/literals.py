@@ -8,22 +8,29 @@ from typing import Any
 
 import numpy as np
 
+from gradspec.properties.cases.repetition import MAX_NUMBERS_LISTED, format_shortly
 from gradspec.reference.rule import Array
 
-MAX_NUMBERS_SHOWN = 100  # numbers of an array that a report repeats
+MAX_CHARACTERS_SHOWN = 100  # of an expression of a large array that a report repeats
 
 
 def format_briefly(x: Any) -> str:
-    """Return a literal, or only the count and shape of an array of more numbers than anybody reads."""
-    if isinstance(x, np.ndarray) and x.size > MAX_NUMBERS_SHOWN:
-        return f"{x.size} numbers of shape {x.shape}, which the script has in full"
+    """Return a literal, or only the count and shape of an array, in a key too, that has no short one."""
+    if isinstance(x, tuple):
+        parts = [format_briefly(k) if np.size(k) > MAX_NUMBERS_LISTED else _format_key_part(k) for k in x]
+        return f"({', '.join(parts)}{',' if len(x) == 1 else ''})"
+    if isinstance(x, np.ndarray) and x.size > MAX_NUMBERS_LISTED:
+        short = format_shortly(x, _format_nested)
+        if short is None or len(short) > MAX_CHARACTERS_SHOWN:
+            return f"{x.size} numbers of shape {x.shape}, which the script has in full"
     return literal(x)
 
 
 def literal(x: Any) -> str:
     """Return a short Python literal of exactly x.
 
-    An array becomes nested lists, a number has as few digits as identify it.
+    An array becomes nested lists, or a NumPy expression if there is a short one of so many numbers; a number
+    has as few digits as identify it.
     """
     if isinstance(x, tuple):
         return f"({', '.join(map(_format_key_part, x))}{',' if len(x) == 1 else ''})"
@@ -31,28 +38,40 @@ def literal(x: Any) -> str:
         return repr(x)
     if x.size == 0:
         return f"np.empty({x.shape}{f', np.{x.dtype}' if x.dtype.kind in 'biu' else ''})"
+    if short := _format_many_shortly(x):
+        return short
     nested = _format_nested(x)
     return f"np.array({nested})" if x.dtype.kind in "biu" else nested
 
 
-def format_as_numpy(x: Array) -> str:
-    """Return a NumPy literal of exactly x, with its dtype; of bfloat16 it needs `ml_dtypes`.
+def format_as_numpy(x: Array) -> str | None:
+    """Return a NumPy expression of exactly x, with its dtype; of bfloat16 it needs `ml_dtypes`.
 
-    Of an array of more numbers than anybody reads, it is zeros of its shape, with a comment that says so.
+    None for an array of more numbers than anybody reads that has no short expression.
     """
     x = np.asarray(x)
     dtype = f"ml_dtypes.{x.dtype}" if x.dtype == "bfloat16" else f"np.{x.dtype}"
-    if x.size > MAX_NUMBERS_SHOWN or not x.size:
-        omitted = f"  # in place of {format_briefly(x)}" if x.size else ""
-        return f"np.zeros({x.shape}, {dtype}){omitted}"
-    numbers = re.sub("inf|nan", r"np.\g<0>", _format_nested(x))
+    if not x.size:
+        return f"np.zeros({x.shape}, {dtype})"
+    short = _format_many_shortly(x)
+    if short is None and x.size > MAX_NUMBERS_LISTED:
+        return None
+    numbers = re.sub(r"\b(inf|nan)\b", r"np.\1", short or _format_nested(x))
+    if short and short.startswith("np.full("):
+        return f"{numbers[:-1]}, {dtype})"
     return f"np.array({numbers}, {dtype})"
+
+
+def _format_many_shortly(x: Array) -> str | None:
+    """Return a short expression of an array of many numbers; None if there is none, or they are few."""
+    return format_shortly(x, _format_nested) if x.size > MAX_NUMBERS_LISTED else None
 
 
 def _format_key_part(x: Any) -> str:
     """Return a literal of a part of a key, with the dtype of an array, which nothing else tells there."""
     floats = isinstance(x, np.ndarray) and x.dtype.kind not in "biu"
-    return f"np.array({_format_nested(x)}, np.{x.dtype})" if floats else literal(x)
+    numbers = (_format_many_shortly(x) or _format_nested(x)) if floats else ""
+    return f"np.array({numbers}, np.{x.dtype})" if floats else literal(x)
 
 
 def _format_nested(x: Array) -> str:

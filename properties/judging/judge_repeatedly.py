@@ -10,11 +10,13 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
 from gradspec.properties.judging.attempt import Law, judge_case
 from gradspec.properties.judging.judge import Judgement
+from gradspec.properties.judging.own_process import judge_case_in_own_process
 from gradspec.reference.domains import Interval
 from gradspec.reference.rule import Array
 
 REPRODUCE_SECONDS = 3.0
 MAX_REPRODUCE_TRIES = 300  # what goes wrong once in fifty calls is missed once in 400 times
+MAX_CRASH_TRIES = 10  # each takes a process of its own
 
 
 def judge_case_repeatedly(law: Law, backend: Backend, case: Any) -> Judgement:
@@ -35,6 +37,32 @@ def judge_case_repeatedly(law: Law, backend: Backend, case: Any) -> Judgement:
         if time.monotonic() > end:
             break
     return first
+
+
+def judge_crash_repeatedly(law: Law, source: str, case: Any, seconds: float) -> tuple[Judgement, int]:
+    """Judge a case that crashed or hung, each time in a process of its own, until the law is broken.
+
+    Args:
+        law: The law.
+        source: The name to load the backend by.
+        case: The case.
+        seconds: After how long a check is given up, and no other one is begun.
+
+    Returns:
+        The last judgement, and the number of tries.
+    """
+    end = time.monotonic() + seconds
+    judgement, tries = _judge_apart(law, source, case, seconds), 1
+    while judgement.verdict not in ("disagree", "declined") and tries < MAX_CRASH_TRIES:
+        if time.monotonic() > end:
+            break
+        judgement, tries = _judge_apart(law, source, case, seconds), tries + 1
+    return judgement, tries
+
+
+def _judge_apart(law: Law, source: str, case: Any, seconds: float) -> Judgement:
+    """Judge a case in a process of its own."""
+    return judge_case_in_own_process(law, source, case, seconds)
 
 
 def vary_case(case: Any, k: int) -> Any:

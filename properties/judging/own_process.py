@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import IO, Any, Literal
 
-import numpy as np
-
 from gradspec.backends import Unavailable
 from gradspec.properties.judging.attempt import Law
 from gradspec.properties.judging.error_descriptions import describe_exit, make_printable
@@ -271,7 +269,7 @@ def judge_case_in_own_process(law: Law, source: str, case: Any, seconds: float =
 
 def judge_lost_process(lost: Lost, seconds: float) -> CrashOrTimeout:
     """Return the judgement of a check that ended its process or took more than `seconds`."""
-    return CrashOrTimeout("disagree", lost.reason, worst=np.inf, time_limit=seconds)
+    return CrashOrTimeout("disagree", lost.reason, time_limit=seconds)
 
 
 def _require_judgement(answer: Any) -> Judgement:

@@ -177,7 +177,7 @@ class _Server:
         try:
             judgement = judge_case(law, backend, case)
         except KeyboardInterrupt as error:  # the backend's own: Ctrl-C does not reach this process
-            judgement = CrashOrTimeout("disagree", describe_exception(error), worst=np.inf)
+            judgement = CrashOrTimeout("disagree", describe_exception(error))
         self._end_if_forked((law, case, note))
         return judgement
 

@@ -16,16 +16,21 @@ import numpy as np
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.cases.evaluate import run_on_backend
-from gradspec.properties.cases.literals import format_as_numpy, literal
+from gradspec.properties.cases.literals import format_as_numpy, format_briefly
 from gradspec.properties.judging.attempt import Law
 from gradspec.properties.judging.function_names import find_function_name
 from gradspec.properties.judging.judge import Judge, Judgement
-from gradspec.properties.judging.judge_repeatedly import judge_case_repeatedly
-from gradspec.properties.judging.own_process import judge_case_in_own_process
+from gradspec.properties.judging.judge_repeatedly import judge_case_repeatedly, judge_crash_repeatedly
+from gradspec.properties.judging.judgement import WrongElement
+from gradspec.properties.judging.severity import classify_severity, get_declared_severity
 from gradspec.reference.rule import Array
 
 TROUBLE = 2
 """The exit status of a script that could not judge its case."""
+
+
+class NoCrashError(Exception):
+    """What crashed or hung does so no longer, in as many tries as the message says."""
 
 
 def reproduce(
@@ -38,7 +43,8 @@ def reproduce(
 ) -> NoReturn:
     """Judge a case by a law once more, print all about it, and end the process.
 
-    The exit status is 1 if the law is still broken, 0 if it is not, and 2 if there is no telling. The process
+    The exit status is 1 if the law is still broken, 0 if it is not, and 2 if there is no telling, as of a
+    crash that does not come again. The last line starts with the severity, or with the verdict. The process
     ends at once, whatever threads of the library are left.
 
     Args:
@@ -56,11 +62,18 @@ def reproduce(
         if isinstance(backend, Backend):
             judgement = judge_case_repeatedly(law, backend, case)
         else:
-            judgement = judge_case_in_own_process(law, backend, case, seconds)
-        for line in describe_wrong_results(backend, case, judgement):
+            judgement, tries = judge_crash_repeatedly(law, backend, case, seconds)
+            if judgement.verdict not in (*failing, "declined"):
+                raise NoCrashError(
+                    f"it crashed (or hung) when it was found, and did not in {tries} tries: "
+                    "it does so by luck, unless it has been mended"
+                )
+        for line in describe_wrong_results(law, backend, case, judgement):
             print(line)
-        print(judgement.verdict, judgement.reason, sep=": ")
+        print(classify_severity(law, case, judgement) or judgement.verdict, judgement.reason, sep=": ")
         status = int(judgement.verdict in failing)
+    except NoCrashError as error:
+        print("undecidable", error, sep=": ")
     except BaseException:
         traceback.print_exc()
     finally:
@@ -79,43 +92,63 @@ def describe_call(backend: Backend | str, case: Any) -> list[str]:
     names = [case.op.argument_name(i).replace("[", "_").rstrip("]") for i in range(len(case.inputs))]
     layouts = case.layouts or ("C",) * (len(names) + 1)
     lines = ["import numpy as np"] + ["import ml_dtypes"] * (case.dtype == "bfloat16")
-    for name, x, layout in zip([*names, "cotangent"], (*case.inputs, case.cotangent), layouts, strict=True):
-        lines.append(f"{name} = {format_as_numpy(x)}" + (f"  # {layout}" if layout != "C" else ""))
+    in_script = [*(f"case.inputs[{i}]" for i in range(len(names))), "case.cotangent"]
+    for name, x, layout, place in zip(
+        [*names, "cotangent"], (*case.inputs, case.cotangent), layouts, in_script, strict=True
+    ):
+        expression = format_as_numpy(x) or f"{place}  # {x.size} numbers, which the script has in full"
+        lines.append(f"{name} = {expression}" + (f"  # {layout}" if layout != "C" else ""))
     function, name = "", str(backend)
     if isinstance(backend, Backend):
-        name = backend.name
-        function = find_function_name(backend.ops[case.op.name], type(backend.from_numpy(np.zeros(()))))
+        name, array_class = backend.name, type(backend.from_numpy(np.zeros(())))
+        function = find_function_name(backend.ops[case.op.name], array_class, case.op.name)
     arrays = f"({', '.join(names)}{',' * (len(names) == 1)})" if case.op.variadic else ", ".join(names)
-    keywords = [f"{k}={literal(v)}" for k, v in case.keywords.items()]
+    keywords = [f"{k}={format_briefly(v)}" for k, v in case.keywords.items()]
     call = f"{function or case.op.name}({', '.join([arrays, *keywords])})"
     where = "" if function else f", the {case.op.name} of {name}"
     return [*lines, f"# {call}{where}"]
 
 
-def describe_wrong_results(backend: Backend | str, case: Any, judgement: Judgement) -> list[str]:
+def describe_wrong_results(law: Law, backend: Backend | str, case: Any, judgement: Judgement) -> list[str]:
     """Return what was expected and got of each result that is not the spec's, as NumPy literals.
 
     Where what breaks a law is no result of this one call, such as a second derivative, or the backend is not
-    loaded here, it is the element that the judgement is about; nothing where it is not about one.
+    loaded here, it is the element that the judgement is about. At a kink, where more than one gradient is
+    right, it is what all are, and one that is right. Else, where the judgement is about no element, it is
+    nothing.
     """
     wrong = judgement.wrong
-    if not isinstance(case, Case) or wrong is None:
+    if not isinstance(case, Case) or judgement.raised:
         return []
     of_call = ["value", *(f"gradient of {case.op.argument_name(i)}" for i in case.differentiable_inputs)]
-    if wrong.what not in of_call or not isinstance(backend, Backend):
+    if not isinstance(backend, Backend) and wrong is None:
+        return []
+    if wrong is not None and (wrong.what not in of_call or not isinstance(backend, Backend)):
         place = f" at {wrong.at}" if wrong.at else ""
         return [f"# {wrong.what}{place}: expected {wrong.expected:.9g}, got {wrong.got:.9g}"]
+    is_at_kink = judgement.verdict == "disagree" and get_declared_severity(law) in ("wrong", "edge")
+    if isinstance(backend, str) or (wrong is None and not is_at_kink):
+        return []
+    if wrong is None and (case.is_smooth or not case.op.differentiable):
+        return []
     try:
         with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"), backend.poisoned():
             got, judge = run_on_backend(backend, case), Judge(case)
             exact = judge.exact
-            results = [("value", got.value, exact.value)]
-            results += [(f"gradient of {n}", d, exact.gradients[n]) for n, d in got.gradients.items()]
+            results = [(f"gradient of {n}", d, exact.gradients[n]) for n, d in got.gradients.items()]
+            if wrong is None:
+                return [
+                    line
+                    for what, d, right in results
+                    for line in _format_result(
+                        what, d, _round(right, case.dtype), ("legal, e.g.,", "got          ")
+                    )
+                ]
             return [
                 line
-                for what, x, expected in results
+                for what, x, expected in [("value", got.value, exact.value), *results]
                 if what == wrong.what or _is_wrong(judge, what, x)
-                for line in _format_result(what, x, _round(expected, case.dtype))
+                for line in _format_result(what, x, _round(expected, case.dtype), wrong=wrong)
             ]
     except Exception:  # then the reason says it
         return []
@@ -131,9 +164,25 @@ def _round(exact: Array, dtype: str) -> Array:
     return exact if exact.dtype.kind in "biu" else exact.astype(dtype_of(dtype))
 
 
-def _format_result(what: str, got: Array, expected: Array) -> list[str]:
+def _format_result(
+    what: str,
+    got: Array,
+    expected: Array,
+    words: tuple[str, str] = ("expected", "got     "),
+    wrong: WrongElement | None = None,
+) -> list[str]:
+    """Return two lines, with both arrays, or with one element of them if they are too long to be written."""
+    texts = format_as_numpy(expected), format_as_numpy(got)
+    if None in texts:
+        if got.shape != expected.shape:
+            return []
+        if wrong is not None and wrong.what == what:
+            at = wrong.at
+        else:
+            off = np.abs(got.astype(np.float64) - expected.astype(np.float64))
+            worst = np.argmax(np.where(np.isnan(off), np.inf, off))
+            at = tuple(map(int, np.unravel_index(worst, off.shape)))
+        what = f"{what} at {at}"
+        texts = format_as_numpy(expected[at]), format_as_numpy(got[at])
     head = f"# {what}: "
-    return [
-        f"{head}expected {format_as_numpy(expected)}",
-        f"#{' ' * (len(head) - 1)}got      {format_as_numpy(got)}",
-    ]
+    return [f"{head}{words[0]} {texts[0]}", f"#{' ' * (len(head) - 1)}{words[1]} {texts[1]}"]

@@ -57,7 +57,7 @@ SEVERITY: Severity = "edge"
 
 GetResultPart = Callable[[Result], Array]
 FINITE, PLUS_INF, MINUS_INF, NAN = range(4)
-_KIND_NAMES = ("finite", "inf", "-inf", "NaN")
+_KIND_NAMES = ("finite", "inf", "-inf", "nan")
 
 
 class ExtremesJudge(Judge):
@@ -139,9 +139,10 @@ def _judge_part(
             break
     else:
         at = tuple(map(int, np.argwhere(wrong)[0]))
+        expected = f"{exact[at]:.9g}" if kinds[at] == FINITE else _KIND_NAMES[kinds[at]]
         return Judgement(
             "disagree",
-            f"the {what}{f' at {at}' if at else ''} is {got[at]}, the spec's is {_KIND_NAMES[kinds[at]]}"
+            f"the {what}{f' at {at}' if at else ''} is {got[at]}, expected {expected}"
             + (_describe_lost_nan(judge.case, float(got[at]), at) if kinds[at] == NAN else ""),
             wrong=WrongElement(what, at, float(got[at]), float(exact[at])),
         )

@@ -173,12 +173,29 @@ class GradientHull:
             at = int(np.argmax(np.abs(across)))
             return Judgement(
                 "disagree",
-                f"{self._name_element(at)} is {float(got[at]):.9g}, which does not make up for the gradients "
-                f"it shares a tie with: together they are {float(np.sum(got)):.9g}, on a side of the kink "
-                f"{float(np.sum(self.side_gradients[0])):.9g}",
+                f"{self._name_element(at)} is {float(got[at]):.9g}: {self._describe_tie(at, got)}",
                 worst=ratio,
             )
         return replace(within_range, worst=max(ratio, within_range.worst))
+
+    def _describe_tie(self, at: int, got: Array) -> str:
+        """Return in words what the gradients at a tie must do, of which one is that at a place of a row."""
+        moves = np.zeros_like(got)
+        for direction in self._flat_basis:
+            moves += direction[at] * direction
+        together = np.flatnonzero(np.abs(moves) > 1e-9)  # the elements that the flat lets move with this one
+        sums = np.array([np.sum(side[together]) for side in self.side_gradients])
+        if len(together) < 2 or np.ptp(sums) > 1e-6 * np.sum(np.abs(self.side_gradients[0])):
+            return "with the other gradients, it is no mixture of those on the sides of the kink"
+        total = float(sums[0])
+        of_cotangent = "the cotangent " if np.any(self.case.cotangent.astype(sums.dtype) == sums[0]) else ""
+        places = [self._name_place(int(k)) for k in together[:4]]
+        many = len(together) > len(places)
+        tied = f"{len(together)} elements" if many else f"{', '.join(places[:-1])} and {places[-1]}"
+        return (
+            f"at a tie of {tied} the gradients must sum to {of_cotangent}{total:.9g}, "
+            f"they sum to {float(np.sum(got[together])):.9g}"
+        )
 
     def _get_orthogonal_part(self, row: Array) -> Array:
         """Return the part of a row, less the first side, that is orthogonal to the flat through all sides."""
@@ -200,12 +217,15 @@ class GradientHull:
         return across
 
     def _name_element(self, at: int) -> str:
-        """Return the argument and the place that an element of a row belongs to, in words."""
+        return f"the gradient of {self._name_place(at)}"
+
+    def _name_place(self, at: int) -> str:
+        """Return the argument and the place there that an element of a row is the gradient of, in words."""
         for i in self.case.differentiable_inputs:
             x = self.case.inputs[i]
             if at < x.size:
                 place = tuple(map(int, np.unravel_index(at, x.shape)))
-                return f"the gradient of {self.case.op.argument_name(i)}{f' at {place}' if place else ''}"
+                return f"{self.case.op.argument_name(i)}{f' at {place}' if place else ''}"
             at -= x.size
         raise IndexError(at)
 

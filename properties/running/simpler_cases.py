@@ -14,6 +14,7 @@ import numpy as np
 
 from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.cases.evaluate import Result
+from gradspec.properties.cases.repetition import MAX_NUMBERS_LISTED, find_period, get_bits, is_constant
 from gradspec.properties.judging.judge import Judge
 from gradspec.properties.judging.judgement import WrongElement
 from gradspec.properties.running.cuts import find_loop_shape, take_member
@@ -121,6 +122,27 @@ def _is_telling(case: Case, wrong: WrongElement | None) -> bool:
 # Numbers that are short
 
 
+def iterate_constant_arrays(case: Case) -> Iterator[Case]:
+    """Yield the case with its large arrays constant, all of them at 1 or one by one, then with short periods.
+
+    What many numbers do together seldom depends on what they are.
+    """
+    arrays = (*case.inputs, case.cotangent)
+    large = [k for k, x in enumerate(arrays) if x.size > MAX_NUMBERS_LISTED and not is_constant(x)]
+    floats = [k for k in large if arrays[k].dtype.kind not in "biu"]
+    if len(floats) > 1:
+        all_ones = case
+        for k in floats:
+            all_ones = _replace_array(all_ones, k, np.ones_like(arrays[k]))
+        yield all_ones
+    for k in large:
+        x = arrays[k]
+        for value in (1, 2) if k in floats else ():
+            yield _replace_array(case, k, np.full_like(x, value))
+        for period in (1, 2, 4):
+            yield _replace_array(case, k, np.resize(x.reshape(-1)[:period], x.shape))
+
+
 def iterate_simpler_blocks(case: Case) -> Iterator[Case]:
     """Yield the case with a block of one array replaced, large blocks and simple numbers first."""
     characters = count_characters_to_read(case)
@@ -147,8 +169,20 @@ def _iterate_simpler_values(values: Array) -> Iterator[Any]:
 
 
 def count_characters_to_read(case: Case) -> int:
-    """Return how much there is to read in the values of a case: 0 for 0, 1 for 1, else the length."""
-    return sum(_count_digits(v) for x in (*case.inputs, case.cotangent) for v in x.reshape(-1).tolist())
+    """Return how much there is to read in the values of a case: 0 for 0, 1 for 1, else the length.
+
+    Of many numbers that repeat it is that of one period, since that is how they are written down.
+    """
+    return sum(map(_count_characters_of, (*case.inputs, case.cotangent)))
+
+
+def _count_characters_of(x: Array) -> int:
+    flat = x.reshape(-1)
+    if x.size <= MAX_NUMBERS_LISTED:
+        return sum(map(_count_digits, flat.tolist()))
+    period = find_period(x)
+    _, first, counts = np.unique(get_bits(flat[:period]), return_index=True, return_counts=True)
+    return sum(_count_digits(v) * n for v, n in zip(flat[first].tolist(), counts.tolist(), strict=True))
 
 
 def _count_digits(value: Any) -> int:

@@ -3,9 +3,10 @@
 Hypothesis shrinks the call and the values of the first case of an example; the values of the other cases come
 from a seed, and rare cases are not drawn at all: both stay as they are. So the case that Hypothesis ends with
 is simplified once more, greedily, by the steps of `cuts` and `simpler_cases`, for as long as it still fails,
-and fails in the same way. Of two cases the one is better that leaves less to doubt: a wrong number where the
-right one is finite and not zero, from finite numbers and a cotangent that is not zero, rather than a
-convention on 0 times infinity. Among equals it is the one with less to read.
+and fails in the same way. Large arrays are made constant first: then they can be written down. Of two cases
+the one is better that leaves less to doubt: a wrong number where the right one is finite and not zero, from
+finite numbers and a cotangent that is not zero, rather than a convention on 0 times infinity. Among equals it
+is the one with less to read.
 """
 
 import itertools
@@ -22,6 +23,7 @@ from gradspec.properties.running.cuts import find_cotangent_of, iterate_cuts
 from gradspec.properties.running.simpler_cases import (
     count_characters_to_read,
     is_legal,
+    iterate_constant_arrays,
     iterate_plain_layouts,
     iterate_simple_cotangents,
     iterate_simpler_blocks,
@@ -75,6 +77,7 @@ class _Search:
         self.tries, self.end = MAX_SIMPLIFY_TRIES, time.monotonic() + SIMPLIFY_SECONDS
         self.seen: set[tuple[object, ...]] = set()
         self.stages = (
+            lambda: iterate_constant_arrays(self.case),
             self._cut,
             lambda: iterate_plain_layouts(self.case),
             lambda: iterate_simple_cotangents(self.case, self.judgement.wrong),

@@ -11,12 +11,15 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from gradspec.backends import load
 from gradspec.properties.cases.case import Case
-from gradspec.properties.cases.literals import literal
+from gradspec.properties.cases.literals import format_as_numpy, literal
+from gradspec.properties.cases.repetition import get_bits
 from gradspec.properties.judging.attempt import judge_case
 from gradspec.properties.judging.error_descriptions import describe_exception, make_printable
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.judging.process_server import CrashOrTimeout
+from gradspec.properties.judging.reproduce import describe_call
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.value import value_agrees
 from gradspec.properties.running.failure import BackendLabel, LawViolation
@@ -124,10 +127,59 @@ def make_violation(case: Case, judgement: Judgement | None = None) -> LawViolati
 
 
 def test_a_script_of_a_right_backend_says_so(tmp_path: Path) -> None:
-    for judgement in (None, CrashOrTimeout("disagree", "was not done after 9 s", time_limit=9)):
-        script = make_violation(CASES["bfloat16"], judgement).save(tmp_path)
-        finished = run_script(script, tmp_path)
-        assert (finished.returncode, finished.stderr) == (0, "")
+    finished = run_script(make_violation(CASES["bfloat16"]).save(tmp_path), tmp_path)
+    assert (finished.returncode, finished.stderr) == (0, "")
+
+
+CRASHING_BACKEND_SOURCE = """
+import os
+from dataclasses import replace
+from pathlib import Path
+from gradspec.backends import load
+from gradspec.reference import record
+
+COUNTER = Path(__file__).with_name("calls")
+
+def tanh(x):
+    with COUNTER.open("a") as file:
+        file.write(".")
+    if COUNTER.stat().st_size >= LUCKY:
+        os._exit(3)
+    return right.ops["tanh"].rule(x)
+
+right = load("numpy")
+backend = replace(right, name="lucky", ops={"tanh": record(tanh)})
+"""
+
+
+NO_CRASH = (
+    "undecidable: it crashed (or hung) when it was found, and did not in 10 tries: "
+    "it does so by luck, unless it has been mended"
+)
+
+
+@pytest.mark.parametrize(
+    ("lucky", "status", "last_line"),
+    [
+        (1, 1, "unsafe: the process exited with status 3"),
+        (9, 1, "unsafe: the process exited with status 3"),
+        (10**9, 2, NO_CRASH),
+    ],
+)
+def test_a_crash_is_tried_again_and_never_cleared_by_luck(
+    tmp_path: Path, lucky: int, status: int, last_line: str
+) -> None:
+    source = CRASHING_BACKEND_SOURCE.replace("LUCKY", str(lucky))
+    (tmp_path / "lucky_kernels.py").write_text(source, encoding="utf-8")
+    label = BackendLabel("lucky", "cpu", "lucky_kernels:backend")
+    crash = CrashOrTimeout("disagree", "the process exited with status 3", time_limit=30)
+    case = Case.of("tanh", "float64", [[0.5]], {}, [1])
+    script = LawViolation(value_agrees, label, case, crash).save(tmp_path)
+    path = f"import sys; sys.path[:0] = [{str(tmp_path)!r}]\nfrom"
+    script.write_text(script.read_text(encoding="utf-8").replace("from", path, 1), encoding="utf-8")
+    finished = run_script(script, tmp_path)
+    assert finished.stderr == ""
+    assert (finished.returncode, finished.stdout.splitlines()[-1]) == (status, last_line)
 
 
 def test_failures_are_saved_whole_and_leave_nothing_else(tmp_path: Path) -> None:
@@ -179,9 +231,81 @@ def test_a_script_needs_no_hypothesis(tmp_path: Path) -> None:
 
 
 def test_numbers_that_nobody_would_read_are_in_the_script_alone() -> None:
-    case = Case.of("exp", "float64", [np.linspace(0, 1, 400)], {}, np.ones(400))
-    assert max(map(len, case.as_lines())) < 100
-    assert case.as_python().count(",") > 400
+    places = np.random.default_rng(0).integers(0, 400, 300)
+    numbers = np.random.default_rng(0).random(400)
+    for case in (
+        Case.of("exp", "float64", [numbers], {}, np.ones(400)),
+        Case.of("getitem", "float64", [[1, 2]], {"key": (places, 0)}, np.ones(300)),
+        Case.of("getitem", "float64", [[1, 2]], {"key": places}, np.ones(300)),
+    ):
+        assert max(map(len, case.as_lines())) < 100
+        assert case.as_python().count(",") > 300
+
+
+LETTERS = np.array([1, 0.5, 0.625, 1.25])
+SHORT_ARRAYS: dict[str, tuple[np.ndarray[Any, Any], str]] = {
+    "constant": (np.full((2048, 1), 0.1, np.float16), "np.full((2048, 1), 0.1, np.float16)"),
+    "negative zeros": (-np.zeros(300, np.float32), "np.full((300,), -0.0, np.float32)"),
+    "nan": (np.full(200, np.nan), "np.full((200,), np.nan, np.float64)"),
+    "labels": (np.full(200, 3), "np.full((200,), 3, np.int64)"),
+    "mask": (np.arange(300) < 299, "np.array(np.repeat([True, False], [299, 1]), np.bool)"),
+    "periodic": (
+        np.resize(LETTERS, (4096, 2)).astype(ml_dtypes.bfloat16),
+        "np.array(np.resize([1, 0.5, 0.625, 1.25], (4096, 2)), ml_dtypes.bfloat16)",
+    ),
+    "periodic with zeros of both signs": (
+        np.resize([0, -0.0, np.inf], 400),
+        "np.array(np.resize([0, -0.0, np.inf], (400,)), np.float64)",
+    ),
+    "range": (np.arange(9, 309), "np.array(np.arange(9, 309), np.int64)"),
+    "reversed range": (np.arange(300, 0, -1.0), "np.array(np.arange(300, 0, -1), np.float64)"),
+    "rolled range": (np.roll(np.arange(300), 1), "np.array(np.roll(np.arange(300), 1), np.int64)"),
+    "steps": (np.arange(200) * 0.5 + 3, "np.array((np.arange(200) * 0.5 + 3.0), np.float64)"),
+    "a range, repeated": (
+        np.resize(np.arange(61), 66049).astype(np.float32),
+        "np.array(np.resize(np.arange(61), (66049,)), np.float32)",
+    ),
+    "equal rows": (
+        np.repeat(np.arange(150.0), 2).reshape(150, 2),
+        "np.array(np.repeat(np.arange(150), 2).reshape((150, 2)), np.float64)",
+    ),
+    "one hot": (
+        np.eye(1, 500, 3),
+        "np.array(np.repeat([0, 1, 0], [3, 1, 496]).reshape((1, 500)), np.float64)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("array", "expression"), SHORT_ARRAYS.values(), ids=SHORT_ARRAYS)
+def test_many_numbers_are_written_as_what_they_are(array: np.ndarray[Any, Any], expression: str) -> None:
+    assert format_as_numpy(array) == expression
+    names = {"np": np, "ml_dtypes": ml_dtypes, "nan": np.nan, "inf": np.inf}
+    (in_key,) = eval(literal((array,)), names) if array.dtype != "bfloat16" else (array,)
+    for copy in (eval(expression, names), in_key, np.array(eval(literal(array), names), array.dtype)):
+        assert (copy.dtype, copy.shape, copy.tobytes()) == (array.dtype, array.shape, array.tobytes())
+
+
+@pytest.mark.parametrize("change", [lambda x: x * 3, lambda x: -x, lambda x: x + 1])
+@pytest.mark.parametrize("name", SHORT_ARRAYS)
+def test_one_other_number_is_never_lost(name: str, change: Any) -> None:
+    array = SHORT_ARRAYS[name][0]
+    for position in (0, 1, array.size // 2, array.size - 1):
+        other = array.copy()
+        old = other.reshape(-1)[position]
+        other.reshape(-1)[position] = ~old if array.dtype == np.bool_ else change(old)
+        expression = format_as_numpy(other)
+        if expression is not None:
+            copy = eval(expression, {"np": np, "ml_dtypes": ml_dtypes})
+            assert np.array_equal(get_bits(copy), get_bits(other))
+
+
+def test_what_has_no_short_expression_is_not_printed_as_other_numbers() -> None:
+    numbers = np.random.default_rng(0).random(400)
+    assert format_as_numpy(numbers) is None
+    case = Case.of("exp", "float64", [numbers], {}, np.ones(400))
+    x, cotangent = describe_call(load("numpy"), case)[1:3]
+    assert x == "x = case.inputs[0]  # 400 numbers, which the script has in full"
+    assert cotangent == "cotangent = np.full((400,), 1, np.float64)"
 
 
 @pytest.mark.parametrize("array", [np.array(0.0), np.array([1.0, 0.0]), np.array([True]), np.array(2)])

@@ -1,6 +1,5 @@
 """`worst` says how near right results come to what is allowed, by all of the noise, and not near 1 anyway."""
 
-import os
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 from gradspec.backends import Backend, load
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import run_spec
-from gradspec.properties.judging.attempt import judge_case_in_fork
+from gradspec.properties.judging.attempt import judge_case
 from gradspec.properties.judging.judge import (
     ALLOWED_FACTOR,
     JITTERED_COPY_COUNTS,
@@ -19,6 +18,7 @@ from gradspec.properties.judging.judge import (
     ulp,
 )
 from gradspec.properties.judging.noise_stages import measure_noise_fully
+from gradspec.properties.judging.own_process import Lost, judge_lost_process
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.value import value_agrees
 from gradspec.properties.running.perform_property import measures_margin
@@ -142,15 +142,22 @@ def raise_always(*_: Any) -> Any:
     raise ValueError
 
 
-def exit_always(*_: Any) -> Any:
-    os._exit(3)
-
-
-@pytest.mark.parametrize("vjp", [raise_always, exit_always, lambda fn, *xs: ("no array", raise_always)])
-def test_what_gives_no_numbers_has_no_worst(vjp: Any) -> None:
+def judge_variance_by(vjp: Any) -> Judgement:
     backend = replace(load("numpy"), vjp=vjp)
+    return judge_case(every_gradient_agrees, backend, make_variance_case("float64"))
+
+
+@pytest.mark.parametrize(
+    "judgement",
+    [
+        judge_variance_by(raise_always),
+        judge_variance_by(lambda fn, *xs: ("no array", raise_always)),
+        judge_lost_process(Lost("exited with status 3", "died"), 1.0),
+    ],
+)
+def test_what_gives_no_numbers_has_no_worst(judgement: Judgement) -> None:
     tally = Tally()
-    tally.add(judge_case_in_fork(every_gradient_agrees, backend, make_variance_case("float64")), "raises")
+    tally.add(judgement, "raises")
     assert tally.largest_error is None
     lines = format_tables([PropertyResult("test_x", "var", "mine", "failed", tally, "raises")], 100)
     assert next(line.plain for line in lines if "var" in line.plain).split() == ["var", "↯", "1", "100%", "-"]

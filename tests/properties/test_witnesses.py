@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,22 @@ import pytest
 
 from gradspec.backends import Backend, load
 from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.many_elements import LARGE_SIZE, large
+from gradspec.properties.cases.repetition import find_period
 from gradspec.properties.judging.attempt import Law, judge_case
+from gradspec.properties.judging.function_names import find_function_name
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.judging.judgement import WrongElement
+from gradspec.properties.judging.reproduce import describe_call, describe_wrong_results
 from gradspec.properties.laws.extremes import extremes_go_where_the_spec_says
 from gradspec.properties.laws.gradient import every_gradient_agrees
+from gradspec.properties.laws.kinks import gradient_at_kinks_is_a_legal_subgradient
 from gradspec.properties.laws.layouts import layout_makes_no_difference
+from gradspec.properties.laws.many_elements import cases_of_many_elements_agree
 from gradspec.properties.laws.purity import calls_leave_no_trace
 from gradspec.properties.laws.second_order import make_moderate, second_derivatives_agree
 from gradspec.properties.laws.value import value_agrees
+from gradspec.properties.running import simplify
 from gradspec.properties.running.explanations import explain
 from gradspec.properties.running.failure import BackendLabel, LawViolation, format_command
 from gradspec.properties.running.simpler_cases import count_characters_to_read, is_legal, list_telling_numbers
@@ -28,7 +36,7 @@ from gradspec.properties.running.simplify import fails_alike, simplify_case
 from gradspec.properties.running.targets import OpUnderTest
 from gradspec.reference import OPS, VJP
 from tests.helpers.planting import make_backend_of_rules
-from tests.helpers.pytest_runs import make_environment
+from tests.helpers.pytest_runs import make_environment, run_script
 
 RNG = np.random.default_rng(0)
 
@@ -434,10 +442,198 @@ def test_a_script_shows_the_call_and_ends_by_itself(tmp_path: Path) -> None:
     ]
     assert shown[4].startswith("# gradient of x: expected np.array([")
     assert shown[5].startswith("#                got      np.array([")
-    assert shown[6].startswith("disagree: the gradient of x at")
+    assert shown[6].startswith("wrong: the gradient of x at")
     names: dict[str, Any] = {}
     exec("\n".join(shown[:6]), names)  # it can be pasted
     assert names["x"].dtype == np.float32
+
+
+def run_printed_lines(law: Law, backend: Backend, case: Case) -> tuple[list[str], dict[str, Any]]:
+    """Return the lines that a script prints of a case, and the names that running them defines."""
+    judgement = judge_case(law, backend, case)
+    assert judgement.verdict == "disagree"
+    lines = [*describe_call(backend, case), *describe_wrong_results(law, backend, case, judgement)]
+    names: dict[str, Any] = {}
+    exec("\n".join(lines), names)
+    return lines, names
+
+
+def add_whose_float16_sums_stop(x: Any, y: Any) -> VJP:
+    def pull_x(g: Any) -> Any:
+        total = np.sum(g.astype(np.float64), axis=0)
+        return np.minimum(total, 2048).astype(g.dtype)
+
+    return x + y, (pull_x, lambda g: np.sum(g, axis=1, keepdims=True).astype(g.dtype))
+
+
+def test_a_wrong_sum_of_thousands_of_numbers_can_be_pasted() -> None:
+    letters = RNG.choice([1, 0.5, 0.625, 1.25], (4096, 2))
+    case = Case.of("add", "float16", [[1.25, 0.5], letters[:, :1]], {}, letters)
+    backend = make_backend_of_rules(add=add_whose_float16_sums_stop)
+    shown = show_failure(cases_of_many_elements_agree, backend, case)
+    assert isinstance(shown.case, Case)
+    assert max(map(len, shown.as_text().splitlines())) < 120
+    assert len(shown.as_script()) < 1200
+    lines, names = run_printed_lines(cases_of_many_elements_agree, backend, shown.case)
+    assert max(map(len, lines)) < 100
+    for name, x in zip(("x", "y", "cotangent"), (*shown.case.inputs, shown.case.cotangent), strict=True):
+        assert names[name].dtype == np.float16
+        assert np.array_equal(names[name], x)
+    assert lines[-2].startswith("# gradient of x: expected np.array([")
+
+
+def test_large_arrays_become_constant_before_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simplify, "MAX_SIMPLIFY_TRIES", 2)
+    x, g = RNG.uniform(1, 2, (2, 3000, 2))
+    case = Case.of("add", "float64", [x, x[:1]], {}, g)
+    shown = simplify_case(case, judge_by(lambda c: c.inputs[0].shape == (3000, 2)), smooth=False)
+    assert np.all(shown.inputs[0] == 1)
+    assert np.all(shown.cotangent == 1)
+    by_x = judge_by(lambda c: bool(c.inputs[0].shape == (3000, 2) and c.inputs[0][1, 0] == x[1, 0]))
+    monkeypatch.setattr(simplify, "MAX_SIMPLIFY_TRIES", 20)
+    shown = simplify_case(case, by_x, smooth=False)
+    assert find_period(shown.inputs[0]) == 4
+    assert np.all(shown.cotangent == 1)
+
+
+def exp_wrong_past_16_bits(x: Any) -> VJP:
+    y = np.exp(x)
+    wrong = np.roll(y, 1) if y.size > 65536 else y
+    return wrong, (lambda g: g * y,)
+
+
+def test_a_large_case_whose_numbers_matter_is_not_broken_by_making_it_short() -> None:
+    (case,) = large(OPS["exp"], ["float32"])
+    backend = make_backend_of_rules(exp=exp_wrong_past_16_bits)
+    shown = show_failure(cases_of_many_elements_agree, backend, case)
+    assert isinstance(shown.case, Case)
+    assert len(shown.as_script()) < 2500
+    assert judge_case(cases_of_many_elements_agree, load("numpy"), shown.case).verdict == "agree"
+
+
+def test_a_law_of_many_elements_judges_large_arrays_that_do_not_repeat() -> None:
+    x = np.resize([0.5, 1], LARGE_SIZE).astype(np.float32)
+    case = Case.of("exp", "float32", [x], {}, np.ones(LARGE_SIZE))
+    assert judge_case(cases_of_many_elements_agree, load("numpy"), case).verdict == "agree"
+
+
+def test_results_of_too_many_numbers_are_shown_by_one() -> None:
+    x = RNG.uniform(0.5, 1, 300)
+    backend = make_backend_of_rules(exp=lambda x: (2 * np.exp(x), (lambda g: g * np.exp(x),)))
+    case = Case.of("exp", "float64", [x], {}, np.ones(300))
+    judgement = judge_case(value_agrees, backend, case)
+    expected, got = describe_wrong_results(value_agrees, backend, case, judgement)
+    assert judgement.wrong is not None
+    assert expected.startswith(f"# value at {judgement.wrong.at}: expected np.array(")
+    assert "got      np.array(" in got
+    assert "zeros" not in expected + got
+
+
+def maximum_of_no_gradient_at_ties(x: Any, y: Any) -> VJP:
+    return np.maximum(x, y), (lambda g: g * (x > y), lambda g: g * (y > x))
+
+
+def test_a_tie_is_told_in_plain_words_with_what_was_got() -> None:
+    law, backend = (
+        gradient_at_kinks_is_a_legal_subgradient,
+        make_backend_of_rules(maximum=maximum_of_no_gradient_at_ties),
+    )
+    case = Case.of("maximum", "float64", [0.5, 0.5], {}, 3)
+    assert judge_case(law, backend, case).reason == (
+        "the gradient of x is 0: at a tie of x and y the gradients must sum to the cotangent 3, they sum to 0"
+    )
+    lines, _ = run_printed_lines(law, backend, case)
+    assert lines[-4:] == [
+        "# gradient of x: legal, e.g., np.array(1.5, np.float64)",
+        "#                got           np.array(0, np.float64)",
+        "# gradient of y: legal, e.g., np.array(1.5, np.float64)",
+        "#                got           np.array(0, np.float64)",
+    ]
+    two = Case.of("maximum", "float64", [[0.5, 1, 7], [0.5, 1, 2]], {}, [2, 5, 1])
+    assert judge_case(law, backend, two).reason == (
+        "the gradient of x at (1,) is 0: at a tie of x at (1,) and y at (1,) "
+        "the gradients must sum to the cotangent 5, they sum to 0"
+    )
+
+
+def test_a_tie_within_one_array_names_its_elements() -> None:
+    def max_of_smaller_gradients(x: Any, *, axis: Any = None, keepdims: bool = False) -> VJP:
+        value, (pull,) = OPS["max"].rule(x, axis=axis, keepdims=keepdims)  # type: ignore[misc]
+        return value, (lambda g: pull(g) * 0.75,)  # type: ignore[misc]
+
+    backend = make_backend_of_rules(max=max_of_smaller_gradients)
+    case = Case.of("max", "float64", [[1, 3, 3]], {"axis": 0}, 4)
+    assert judge_case(gradient_at_kinks_is_a_legal_subgradient, backend, case).reason == (
+        "the gradient of x at (1,) is 1.5: at a tie of x at (1,) and x at (2,) "
+        "the gradients must sum to the cotangent 4, they sum to 3"
+    )
+
+
+def test_what_should_be_a_number_and_is_nan_is_told_with_the_number() -> None:
+    case = Case.of("exp", "float64", [[-np.inf, 0.5]], {}, [1, 1])
+    for wrong, reason in [
+        (np.nan, "the value at (1,) is nan, expected 1.64872127"),
+        (np.inf, "the value at (1,) is inf, expected 1.64872127"),
+    ]:
+
+        def exp(x: Any, wrong: float = wrong) -> VJP:
+            return np.where(x == np.float64(0.5), wrong, np.exp(x)), (lambda g: g * np.exp(x),)
+
+        backend = make_backend_of_rules(exp=exp)
+        assert judge_case(extremes_go_where_the_spec_says, backend, case).reason == reason
+
+
+def test_a_function_is_called_by_its_public_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def custom_where() -> None: ...
+
+    def hidden() -> None: ...
+
+    custom_where.__module__, custom_where.__qualname__ = "lib.arrays", "custom_where"
+    hidden.__module__, hidden.__qualname__ = "lib._core", "hidden"
+    modules = {
+        "lib": {},
+        "lib._core": {"hidden": hidden, "gelu": hidden},
+        "lib.arrays": {"custom_where": custom_where, "where": custom_where},
+        "lib.nn.functional": {"gelu": hidden},
+        "lib.nn": {"_gelu": hidden},
+        "other.arrays": {"where": custom_where},
+    }
+    for name, attributes in modules.items():
+        module = ModuleType(name)
+        vars(module).update(attributes)
+        monkeypatch.setitem(sys.modules, name, module)
+    assert find_function_name(custom_where, np.ndarray, "where") == "lib.arrays.where"
+    assert find_function_name(custom_where, np.ndarray, "select") == "lib.arrays.where"
+    assert find_function_name(hidden, np.ndarray, "gelu") == "lib.nn.functional.gelu"
+    monkeypatch.delitem(sys.modules, "lib.nn.functional")
+    assert find_function_name(hidden, np.ndarray, "gelu") == "lib._core.hidden"
+
+
+def test_torch_functions_have_the_names_of_its_documentation() -> None:
+    torch = pytest.importorskip("torch")
+    gelu, tanh = torch.nn.functional.gelu, torch.tanh
+    assert find_function_name(gelu, torch.Tensor, "gelu") == "torch.nn.functional.gelu"
+    assert find_function_name(tanh, torch.Tensor, "tanh") == "torch.tanh"
+
+
+def test_a_script_ends_with_the_severity(tmp_path: Path) -> None:
+    (tmp_path / "lax_kernels.py").write_text(
+        "from gradspec.backends import load\n"
+        "import numpy as np\nfrom dataclasses import replace\nfrom gradspec.reference import record\n"
+        "right = load('numpy')\n"
+        "def exp(x):\n    y, pulls = right.ops['exp'].rule(x)\n    return 2 * y, pulls\n"
+        "backend = replace(right, ops={'exp': record(exp)})\n",
+        encoding="utf-8",
+    )
+    for x, severity in ((0.5, "wrong"), (1e-300, "edge")):
+        case = Case.of("exp", "float64", [x], {}, 1)
+        label = BackendLabel("lax", "cpu", "lax_kernels:backend")
+        script = LawViolation(value_agrees, label, case, Judgement("disagree", "...")).save(tmp_path)
+        path = f"import sys; sys.path[:0] = [{str(tmp_path)!r}]\nfrom"
+        script.write_text(script.read_text(encoding="utf-8").replace("from", path, 1), encoding="utf-8")
+        finished = run_script(script, tmp_path)
+        assert (finished.returncode, finished.stderr) == (1, "")
+        assert finished.stdout.splitlines()[-1].startswith(f"{severity}: the value is ")
 
 
 def test_a_script_is_run_by_the_interpreter_that_made_it(monkeypatch: pytest.MonkeyPatch) -> None:
