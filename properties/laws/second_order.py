@@ -2,9 +2,11 @@
 
 Does not see: anything at kinks; in ops that combine elements, numbers other than 0 and those of sizes from
 1/2 to 2, in others numbers whose squares over- or underflow; an error that vanishes along the one direction v
-that each shape is tried with, or that is no larger than roundings of the first derivative; third derivatives.
+that each shape is tried with, or that is no larger than roundings of the first derivative, which near a kink and
+near a pole are large; third derivatives.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from gradspec.backends import Backend
-from gradspec.properties.cases.case import Case, exact_dtype
+from gradspec.properties.cases.case import Case, dtype_of, exact_dtype
 from gradspec.properties.cases.evaluate import bind_constants
 from gradspec.properties.cases.filling import fill_case, fill_cotangent
+from gradspec.properties.cases.literals import format_as_numpy, format_briefly
 from gradspec.properties.judging.judge import (
     SPEC_BACKEND,
     Judge,
@@ -30,6 +33,8 @@ from gradspec.reference.domains import Interval
 from gradspec.reference.rule import Array
 
 SEVERITY: Severity = "wrong"
+ORDINARY_POWER = 4
+"""Sizes are ordinary here if this power of them is a number: 1/x differentiated as -1/x^2 divides by x^4."""
 
 COTANGENT_NAME = "cotangent"
 ZERO_THRESHOLD = 1 / 64  # `make_moderate` turns smaller numbers into zeros
@@ -49,12 +54,12 @@ class SecondDerivatives:
 def second_derivatives_agree(backend: Backend, case: Case) -> Judgement:
     """Judge whether the derivatives of <pullback(g), v> by every input and by g are the spec's.
 
-    The direction v looks random. The judgement is informative if the derivative by an input is not zero
-    throughout; for an op that has no such derivatives, if the derivative by the cotangent is not. By symmetry
-    a derivative by x is the derivative along v of the gradient of x, g P / x^2 v for instance, and is allowed
-    the rounding of a number of the size of g P / x times v / x even where such numbers cancel. In float16 an
-    elementwise op is allowed that of g v, too: noise would be measured from numbers that nearly vanish there,
-    and tell nothing.
+    The direction v looks random; for one element it is 1. The judgement is informative if the derivative by
+    an input is not zero throughout; for an op that has no such derivatives, if the derivative by the cotangent
+    is not. By symmetry a derivative by x is the derivative along v of the gradient of x, g P / x^2 v for
+    instance, and is allowed the rounding of a number of the size of g P / x times v / x even where such numbers
+    cancel, as they do in g x / |x|, the gradient of |x|. In float16 an elementwise op is allowed that of g v,
+    too: noise would be measured from numbers that nearly vanish there, and tell nothing.
     """
     exact = make_spec_judge(
         case.dtype,
@@ -62,16 +67,19 @@ def second_derivatives_agree(backend: Backend, case: Case) -> Judgement:
         [case.op.name],
     )
     got, first = compute_second_derivatives(backend, case), Judge(case).exact.gradients
+    wrt = case.differentiable_inputs
     by_inputs: list[Judgement] = []
     by_cotangent: list[Judgement] = []
     for k, second in enumerate(got):
+        direction = make_direction(case.dtype, case.inputs[wrt[k]].shape)
+        along = " along v" if direction.size > 1 else ""
         for name, d in second.derivatives.items():
-            what = f"derivative by {name} of the gradient of {second.argument}"
+            what = f"derivative by {name} of the gradient of {second.argument}{along}"
             part = lambda e, k=k, name=name: e[k].derivatives[name]
-            scale = _bound_ratios(case, name) * np.abs(first[name]) if name in first else 0
+            scale = _bound_ratios(case, wrt[k], d.shape) * np.abs(first[name]) if name in first else 0
             if case.dtype == "float16" and case.op.elementwise and d.shape == case.cotangent.shape:
                 scale = np.maximum(scale, np.abs(case.cotangent * make_direction(case.dtype, d.shape)))
-            judgement = exact.judge(what, d, part, scale=scale)
+            judgement = _name_direction(exact.judge(what, d, part, scale=scale), direction)
             (by_cotangent if name == COTANGENT_NAME else by_inputs).append(judgement)
     whole = combine_judgements(by_inputs + by_cotangent)
     deciding = combine_judgements(by_inputs if has_second_derivatives(case.op) else by_cotangent)
@@ -102,20 +110,54 @@ def compute_second_derivatives(
     return seconds
 
 
-def _bound_ratios(case: Case, name: str) -> Array | float:
-    """Return how large v / x may be: of large numbers in an elementwise op, how large it is."""
+def _bound_ratios(case: Case, i: int, shape: tuple[int, ...]) -> Array | float:
+    """Return how large v / x may be, x and v those of an input: how large it is, where numbers are not moderate.
+
+    In an elementwise op it is that of large numbers; and of small ones, if there is no derivative at 0. Where
+    there is one, a right formula does not divide by x. Near other kinks x counts from the nearest.
+
+    Args:
+        case: The case.
+        i: The number of the input.
+        shape: The shape of what is bounded, which broadcasts with the input as another one of the op does.
+    """
     if not case.op.elementwise:
         return MAX_DIRECTION_TO_INPUT_RATIO
-    (x,) = (x for i, x in enumerate(case.inputs) if case.op.argument_name(i) == name)
-    size = np.abs(x.astype(exact_dtype(case.dtype)))
-    v = np.abs(make_direction(case.dtype, x.shape).astype(size.dtype))
-    return np.where(size > LARGE_INPUT, v / np.maximum(size, LARGE_INPUT), MAX_DIRECTION_TO_INPUT_RATIO)
+    size = np.abs(case.inputs[i].astype(exact_dtype(case.dtype)))
+    v = np.abs(make_direction(case.dtype, size.shape).astype(size.dtype))
+    domain = case.op.domain(i)
+    has_pole = isinstance(domain, Interval) and 0.0 not in domain
+    distance = np.minimum(case.compute_kink_distances()[i], size if has_pole else np.inf)
+    ratios = np.where(size > LARGE_INPUT, v / np.maximum(size, LARGE_INPUT), MAX_DIRECTION_TO_INPUT_RATIO)
+    with np.errstate(over="ignore"):
+        ratios = np.maximum(ratios, np.where(distance > 0, v / np.where(distance > 0, distance, 1), 0))
+    ratios = np.broadcast_to(ratios, np.broadcast_shapes(ratios.shape, case.cotangent.shape))
+    padded = (1,) * (ratios.ndim - len(shape)) + shape
+    summed = tuple(k for k, n in enumerate(padded) if n == 1)
+    bound: Array = np.max(ratios, axis=summed, keepdims=True, initial=0).reshape(shape)
+    return bound
 
 
 def make_direction(dtype: str, shape: tuple[int, ...]) -> Array:
-    """Return a direction that looks random and is always the same, so that a case need not hold it."""
+    """Return a direction that looks random and is always the same, so that a case need not hold it.
+
+    That of one element is 1: the derivative along it is what anybody computes by hand.
+    """
+    if math.prod(shape) == 1:
+        return np.ones(shape, dtype_of(dtype))
     block = np.random.default_rng(len(shape)).integers(0, 256, 64, np.uint8)
     return fill_cotangent(dtype, shape, block)
+
+
+def _name_direction(judgement: Judgement, v: Array) -> Judgement:
+    """Return a judgement that says along which direction a wrong element is wrong, unless that is 1."""
+    if judgement.wrong is None or v.size == 1:
+        return judgement
+    reason = judgement.reason
+    if judgement.verdict == "disagree":  # of what is lossy only a line is shown
+        reason = f"{reason}\nv = {format_briefly(v)}"
+    wrong = replace(judgement.wrong, direction=format_as_numpy(v))
+    return replace(judgement, reason=reason, wrong=wrong)
 
 
 def make_moderate(case: Case) -> Case:
