@@ -20,9 +20,9 @@ refine it, in this order:
 5. Else it is what the law declares: memory that is written to is so with whatever numbers.
 
 A case is ordinary if none of its arrays is empty, all its numbers are finite, within their domains, and zero
-or of a size whose square neither overflows nor underflows, and the spec's value and gradients are finite, which
-those of a variance of n elements with a correction of n are not. A law whose usual formulas have higher powers
-than squares declares which as `ORDINARY_POWER`. Programs, chains and networks are ordinary.
+or of a size whose square neither overflows nor underflows, and the spec's value and gradients are finite:
+those of a variance of n elements with a correction of n are not. A law whose usual formulas have higher
+powers than squares declares which as `ORDINARY_POWER`. Programs, chains and networks are ordinary.
 """
 
 from collections.abc import Mapping
@@ -134,10 +134,11 @@ def _has_ordinary_numbers(x: Array, domain: Any, power: int) -> bool:
 
 
 def _has_finite_results(case: Case) -> bool:
-    """Return whether the spec's value and gradients are finite in the dtype of the case, or it refuses the call."""
+    """Return whether the value and gradients of the spec are finite in the dtype, or it refuses the call."""
     try:
         exact = compute_quietly(
-            lambda convert: run_spec(case.map_float_arrays(convert)), lambda x: x.astype(exact_dtype(case.dtype))
+            lambda convert: run_spec(case.map_float_arrays(convert)),
+            lambda x: x.astype(exact_dtype(case.dtype)),
         )
     except Exception:  # then the case is about what is refused, not about numbers
         return True

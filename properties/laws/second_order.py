@@ -2,8 +2,8 @@
 
 Does not see: anything at kinks; in ops that combine elements, numbers other than 0 and those of sizes from
 1/2 to 2, in others numbers whose squares over- or underflow; an error that vanishes along the one direction v
-that each shape is tried with, or that is no larger than roundings of the first derivative, which near a kink and
-near a pole are large; third derivatives.
+that each shape is tried with, or that is no larger than roundings of the first derivative, which weigh more
+next to a kink; third derivatives.
 """
 
 import math
@@ -28,6 +28,7 @@ from gradspec.properties.judging.judge import (
 )
 from gradspec.properties.judging.judgement import Severity
 from gradspec.reference import Op
+from gradspec.reference.arrays import unbroadcast
 from gradspec.reference.calls import SeededChoices
 from gradspec.reference.domains import Interval
 from gradspec.reference.rule import Array
@@ -55,10 +56,11 @@ def second_derivatives_agree(backend: Backend, case: Case) -> Judgement:
     """Judge whether the derivatives of <pullback(g), v> by every input and by g are the spec's.
 
     The direction v looks random; for one element it is 1. The judgement is informative if the derivative by
-    an input is not zero throughout; for an op that has no such derivatives, if the derivative by the cotangent
-    is not. By symmetry a derivative by x is the derivative along v of the gradient of x, g P / x^2 v for
-    instance, and is allowed the rounding of a number of the size of g P / x times v / x even where such numbers
-    cancel, as they do in g x / |x|, the gradient of |x|. In float16 an elementwise op is allowed that of g v,
+    an input is not zero throughout; for an op that has no such derivatives, if the derivative by the
+    cotangent is not. By symmetry a derivative by x is the derivative along v of the gradient of x,
+    g P / x^2 v for instance, and is allowed the rounding of a number of the size of g P / x times v / x even
+    where such numbers cancel, as they do in that of g x / |x|, the gradient of |x|. Next to a kink x may be
+    small; elsewhere such a number is taken for moderate. In float16 an elementwise op is allowed that of g v,
     too: noise would be measured from numbers that nearly vanish there, and tell nothing.
     """
     exact = make_spec_judge(
@@ -76,7 +78,7 @@ def second_derivatives_agree(backend: Backend, case: Case) -> Judgement:
         for name, d in second.derivatives.items():
             what = f"derivative by {name} of the gradient of {second.argument}{along}"
             part = lambda e, k=k, name=name: e[k].derivatives[name]
-            scale = _bound_ratios(case, wrt[k], d.shape) * np.abs(first[name]) if name in first else 0
+            scale = _bound_cancelled(case, wrt[k], first[name]) if name in first else 0
             if case.dtype == "float16" and case.op.elementwise and d.shape == case.cotangent.shape:
                 scale = np.maximum(scale, np.abs(case.cotangent * make_direction(case.dtype, d.shape)))
             judgement = _name_direction(exact.judge(what, d, part, scale=scale), direction)
@@ -110,32 +112,41 @@ def compute_second_derivatives(
     return seconds
 
 
-def _bound_ratios(case: Case, i: int, shape: tuple[int, ...]) -> Array | float:
-    """Return how large v / x may be, x and v those of an input: how large it is, where numbers are not moderate.
+def _bound_cancelled(case: Case, i: int, first: Array) -> Array:
+    """Return how large numbers may be that cancel in the derivative of a first derivative along v.
 
-    In an elementwise op it is that of large numbers; and of small ones, if there is no derivative at 0. Where
-    there is one, a right formula does not divide by x. Near other kinks x counts from the nearest.
+    They are of the size of the first derivative times v / x, x and v those of an input; in an elementwise op
+    v / x is counted as it is for large numbers. At a distance d from a kink there is g v / d as well, however
+    small d is: relu may be (x + |x|) / 2, of which the gradient is 0 where g and g x / |x| cancel. Where an
+    op is smooth, tiny numbers are allowed no more than others: if it is so at 0, no right formula divides by
+    them, and near a pole the noise of the spec's own formula says what is lost.
 
     Args:
         case: The case.
         i: The number of the input.
-        shape: The shape of what is bounded, which broadcasts with the input as another one of the op does.
+        first: The first derivative, by this input or another one.
     """
     if not case.op.elementwise:
-        return MAX_DIRECTION_TO_INPUT_RATIO
+        return MAX_DIRECTION_TO_INPUT_RATIO * np.abs(first)
     size = np.abs(case.inputs[i].astype(exact_dtype(case.dtype)))
     v = np.abs(make_direction(case.dtype, size.shape).astype(size.dtype))
-    domain = case.op.domain(i)
-    has_pole = isinstance(domain, Interval) and 0.0 not in domain
-    distance = np.minimum(case.compute_kink_distances()[i], size if has_pole else np.inf)
-    ratios = np.where(size > LARGE_INPUT, v / np.maximum(size, LARGE_INPUT), MAX_DIRECTION_TO_INPUT_RATIO)
-    with np.errstate(over="ignore"):
-        ratios = np.maximum(ratios, np.where(distance > 0, v / np.where(distance > 0, distance, 1), 0))
-    ratios = np.broadcast_to(ratios, np.broadcast_shapes(ratios.shape, case.cotangent.shape))
-    padded = (1,) * (ratios.ndim - len(shape)) + shape
-    summed = tuple(k for k, n in enumerate(padded) if n == 1)
-    bound: Array = np.max(ratios, axis=summed, keepdims=True, initial=0).reshape(shape)
+    with np.errstate(all="ignore"):
+        ratios = np.where(size > LARGE_INPUT, v / size, MAX_DIRECTION_TO_INPUT_RATIO)
+        bound: Array = _take_largest(ratios, case.cotangent.shape, first.shape) * np.abs(first)
+        if case.op.kinks is not None:
+            distance = case.compute_kink_distances()[i]
+            terms = np.where(distance > 0, np.abs(case.cotangent.astype(size.dtype)) * v / distance, 0)
+            bound = np.maximum(bound, unbroadcast(terms, first.shape))
     return bound
+
+
+def _take_largest(x: Array, whole: tuple[int, ...], shape: tuple[int, ...]) -> Array:
+    """Return the largest elements of what is broadcast to the shape `whole`, in another shape that is so."""
+    wide = np.broadcast_to(x, whole)
+    padded = (1,) * (wide.ndim - len(shape)) + shape
+    stretched = tuple(k for k, n in enumerate(padded) if n == 1)
+    largest: Array = np.max(wide, axis=stretched, keepdims=True, initial=0).reshape(shape)
+    return largest
 
 
 def make_direction(dtype: str, shape: tuple[int, ...]) -> Array:
