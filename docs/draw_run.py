@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 TERMINAL_COLUMNS = 100
-OPS_SHOWN = ("getitem", "layer_norm", "relu", "softmax")  # one of each family
+OPS_SHOWN = ("getitem", "layer_norm", "relu", "softmax", "programs")  # one of each family
 COMMAND = ["pytest", "properties/", *(part for op in OPS_SHOWN for part in ("--op", op))]
 
 

@@ -125,7 +125,8 @@ def describe_wrong_results(law: Law, backend: Backend | str, case: Any, judgemen
         return []
     if wrong is not None and (wrong.what not in of_call or not isinstance(backend, Backend)):
         place = f" at {wrong.at}" if wrong.at else ""
-        return [f"# {wrong.what}{place}: expected {wrong.expected:.9g}, got {wrong.got:.9g}"]
+        direction = [f"v = {wrong.direction}"] if wrong.direction else []
+        return [*direction, f"# {wrong.what}{place}: expected {wrong.expected:.9g}, got {wrong.got:.9g}"]
     is_at_kink = judgement.verdict == "disagree" and get_declared_severity(law) in ("wrong", "edge")
     if isinstance(backend, str) or (wrong is None and not is_at_kink):
         return []
