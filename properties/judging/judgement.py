@@ -28,12 +28,14 @@ class WrongElement:
         at: Where it stands there.
         got: What it is.
         expected: What it should be, rounded to a double.
+        direction: Of a derivative along a direction v, v as a NumPy literal.
     """
 
     what: str
     at: tuple[int, ...]
     got: float
     expected: float
+    direction: str = ""
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,8 @@ def describe_wrong_results(backend: Backend, case: Any, judgement: Judgement) ->
     of_call = ["value", *(f"gradient of {case.op.argument_name(i)}" for i in case.differentiable_inputs)]
     if wrong.what not in of_call:
         place = f" at {wrong.at}" if wrong.at else ""
-        return [f"# {wrong.what}{place}: expected {wrong.expected:.9g}, got {wrong.got:.9g}"]
+        direction = [f"v = {wrong.direction}"] if wrong.direction else []
+        return [*direction, f"# {wrong.what}{place}: expected {wrong.expected:.9g}, got {wrong.got:.9g}"]
     try:
         with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"), backend.poisoned():
             got, judge = run_on_backend(backend, case), Judge(case)

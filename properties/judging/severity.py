@@ -19,8 +19,10 @@ refine it, in this order:
    other. For one that declares "edge", a case on a kink is not ordinary.
 5. Else it is what the law declares: memory that is written to is so with whatever numbers.
 
-A case is ordinary if none of its arrays is empty and all its numbers are finite, within their domains, and
-zero or of a size whose square neither overflows nor underflows. Programs, chains and networks are ordinary.
+A case is ordinary if none of its arrays is empty, all its numbers are finite, within their domains, and zero
+or of a size whose square neither overflows nor underflows, and the spec's value and gradients are finite:
+those of a variance of n elements with a correction of n are not. A law whose usual formulas have higher
+powers than squares declares which as `ORDINARY_POWER`. Programs, chains and networks are ordinary.
 """
 
 from collections.abc import Mapping
@@ -30,9 +32,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.case import Case, dtype_of, exact_dtype
+from gradspec.properties.cases.evaluate import run_spec
 from gradspec.properties.cases.programs import is_inside
 from gradspec.properties.judging.attempt import CrashOrTimeout, Law
+from gradspec.properties.judging.formula_samples import compute_quietly
 from gradspec.properties.judging.judgement import Judgement, Severity
 from gradspec.reference.domains import Interval
 from gradspec.reference.rule import Array
@@ -72,7 +76,7 @@ def classify_severity(law: Law, case: Any, judgement: Judgement) -> Severity | N
         return judgement.severity
     declared = get_declared_severity(law)
     if judgement.raised or declared in ("wrong", "edge"):
-        is_edge = not is_ordinary(case) or (declared == "edge" and _is_on_kink(case))
+        is_edge = not is_ordinary(case, get_ordinary_power(law)) or (declared == "edge" and _is_on_kink(case))
         return "edge" if is_edge else "raises" if judgement.raised else "wrong"
     return declared
 
@@ -94,26 +98,56 @@ def explains(
     return raised == other_raised and (severity == other_severity or is_upgraded)
 
 
-def is_ordinary(case: Any) -> bool:
-    """Return whether a case has ordinary numbers alone, and no empty array."""
+def get_ordinary_power(law: Law) -> int:
+    """Return the `ORDINARY_POWER` of the module of a law; 2 for a law whose module has none."""
+    power: int = getattr(law, "__globals__", {}).get("ORDINARY_POWER", 2)
+    return power
+
+
+def is_ordinary(case: Any, power: int = 2) -> bool:
+    """Return whether a case has ordinary numbers and finite results alone, and no empty array.
+
+    Args:
+        case: The case.
+        power: Which power of a size must neither overflow nor underflow.
+    """
     if not isinstance(case, Case):
         return True
     domains = [case.op.domain(i) for i in range(len(case.inputs))]
     return all(
-        _has_ordinary_numbers(x, domain)
+        _has_ordinary_numbers(x, domain, power)
         for x, domain in zip((*case.inputs, case.cotangent), (*domains, Interval()), strict=True)
-    )
+    ) and _has_finite_results(case)
 
 
-def _has_ordinary_numbers(x: Array, domain: Any) -> bool:
+def _has_ordinary_numbers(x: Array, domain: Any, power: int) -> bool:
     if x.dtype.kind in "biu" or not x.size:
         return bool(x.size)
     info = ml_dtypes.finfo(x.dtype)
     size = np.abs(x.astype(np.longdouble))
-    squares = (size == 0) | ((size**2 >= float(info.smallest_normal)) & (size**2 <= float(info.max)))
-    return bool(np.all(squares)) and (
+    with np.errstate(all="ignore"):
+        powers = size**power
+    ordinary = (size == 0) | ((powers >= float(info.smallest_normal)) & (powers <= float(info.max)))
+    return bool(np.all(ordinary)) and (
         not isinstance(domain, Interval) or bool(np.all(is_inside(domain, x.astype(np.float64))))
     )
+
+
+def _has_finite_results(case: Case) -> bool:
+    """Return whether the value and gradients of the spec are finite in the dtype, or it refuses the call."""
+    try:
+        exact = compute_quietly(
+            lambda convert: run_spec(case.map_float_arrays(convert)),
+            lambda x: x.astype(exact_dtype(case.dtype)),
+        )
+    except Exception:  # then the case is about what is refused, not about numbers
+        return True
+    with np.errstate(all="ignore"):
+        return all(
+            bool(np.all(np.isfinite(x.astype(dtype_of(case.dtype)).astype(np.float64))))
+            for x in (exact.value, *exact.gradients.values())
+            if x.dtype.kind not in "biu"
+        )
 
 
 def _is_on_kink(case: Any) -> bool:

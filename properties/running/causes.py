@@ -41,7 +41,8 @@ def identify_cause(source: str, target_name: str, reason: str) -> tuple[str, ...
     if result := _RESULT.match(first_line):
         name = result[1].replace("gradients of", "gradient of")
         return source, target_name, f"dtype of the {name}" if " has dtype " in first_line else name
-    return source, target_name, _remove_numbers(re.split(r" at \(| is | has | from \[| to \[", first_line)[0])
+    what = re.split(r" along v | at \(| is | has | from \[| to \[", first_line)[0]
+    return source, target_name, _remove_numbers(what)
 
 
 def _remove_numbers(message: str) -> str:

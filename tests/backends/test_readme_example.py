@@ -10,9 +10,13 @@ import pytest
 
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
+from gradspec.properties.cases.rare import of_every_size
 from gradspec.properties.judging.attempt import Law, judge_case
 from gradspec.properties.laws.bad_input import what_the_spec_refuses_raises
 from gradspec.properties.laws.purity import calls_leave_no_trace
+from gradspec.properties.laws.second_order import second_derivatives_agree
+from gradspec.properties.test_second_order import EXPONENTS_OF_SECOND_DERIVATIVES
+from gradspec.reference import OPS
 from tests.helpers.pytest_runs import PytestRun, read_example_backend, run_properties
 
 OPS_THAT_AGREE = ("exp", "getitem", "matrix_transpose")
@@ -72,6 +76,19 @@ def test_the_example_deviates_where_it_declares_to(example_run: ExampleRun) -> N
         "test_second_derivatives_agree",
         "test_extremes_of_elementwise_ops_go_where_the_spec_says",
     }
+
+
+def test_second_derivatives_of_every_size_deviate_where_the_example_declares_it() -> None:
+    backend = exec_backend(read_example_backend())
+    deviating = {
+        name
+        for name in backend.ops
+        if name != "pow"  # declared as a whole, for moderate numbers too
+        for case in of_every_size(OPS[name], ["float64"], EXPONENTS_OF_SECOND_DERIVATIVES)
+        if judge_case(second_derivatives_agree, backend, case).verdict == "disagree"
+    }
+    assert deviating == {"divide", "reciprocal", "tanh"}
+    assert {f"{name}: second derivatives of every size agree" for name in deviating} <= {*backend.known}
 
 
 @pytest.mark.parametrize(

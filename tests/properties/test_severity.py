@@ -31,6 +31,7 @@ from gradspec.properties.laws.extremes import extremes_go_where_the_spec_says
 from gradspec.properties.laws.kinks import gradient_at_kinks_is_a_legal_subgradient
 from gradspec.properties.laws.layouts import layout_makes_no_difference
 from gradspec.properties.laws.purity import calls_leave_no_trace
+from gradspec.properties.laws.second_order import second_derivatives_agree
 from gradspec.properties.laws.value import value_agrees
 from gradspec.properties.running import options
 from gradspec.properties.running.failure import Law, LawViolation
@@ -65,6 +66,10 @@ EDGES = {
     "outside the domain": Case.of("log", "float64", [[-1.0]], {}, [1]),
     "a hole of the domain": Case.of("divide", "float64", [[1.0], [0.0]], {}, [1]),
     "cotangent": Case.of("exp", "float64", [[1.0]], {}, [np.inf]),
+    "a value that overflows": Case.of("exp", "float32", [[1.0, 200.0]], {}, [1, 1]),
+    "a value that overflows in float16": Case.of("prod", "float16", [[200, 200, 200]], {}, 1),
+    "a gradient of NaN": Case.of("var", "float64", [[1.0, 1.0]], {"correction": 2}, 1),
+    "an infinite gradient": Case.of("var", "float64", [[1.0, 2.0]], {"correction": 2.5}, 1),
 }
 
 
@@ -79,13 +84,18 @@ def test_a_case_with_an_extreme_number_or_an_empty_array_is_at_the_edge(case: Ca
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
 def test_a_case_of_usual_numbers_is_ordinary(dtype: str) -> None:
     for numbers in ([0.0, 1.0, -3.5], [200.0, 0.01], [-0.0]):
-        assert is_ordinary(Case.of("exp", dtype, [numbers], {}, np.ones(len(numbers))))
+        assert is_ordinary(Case.of("tanh", dtype, [numbers], {}, np.ones(len(numbers))))
+    assert is_ordinary(Case.of("var", dtype, [[1.0, 2.0]], {"correction": 1.5}, 1))
     assert is_ordinary(Program(dtype, 0, (((1, 1), "real", 0),), (("sin", (-1,), {}),)))
     target = Case.of("cross_entropy", dtype, [[[1.0, 2.0]], [1]], {}, 1.0)
     assert is_ordinary(target)
 
 
 ON_KINK = Case.of("relu", "float64", [[0.0, 1.0]], {}, [1, 1])
+
+
+def square_of(x: float) -> Case:
+    return Case.of("square", "float64", [[x]], {}, [1])
 
 
 @pytest.mark.parametrize(
@@ -110,6 +120,10 @@ ON_KINK = Case.of("relu", "float64", [[0.0, 1.0]], {}, [1, 1])
         (a_chain_of_any_length_is_differentiated, Chain("float64"), WRONG, "wrong"),
         (what_the_spec_refuses_raises, ORDINARY, RAISED, "raises"),
         (what_the_spec_refuses_raises, EDGES["empty"], RAISED, "edge"),
+        *((second_derivatives_agree, square_of(x), WRONG, "edge") for x in (3e77, -1.3e-121)),
+        *((second_derivatives_agree, square_of(x), RAISED, "edge") for x in (3e77, -1.3e-121)),
+        *((second_derivatives_agree, square_of(x), WRONG, "wrong") for x in (3e76, -1e-76, 0.0)),
+        *((value_agrees, square_of(x), WRONG, "wrong") for x in (3e77, -1.3e-121)),
         (lambda _, case: WRONG, ORDINARY, WRONG, "wrong"),  # a law of somebody else's
     ],
 )
