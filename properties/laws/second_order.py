@@ -167,7 +167,7 @@ def _name_direction(judgement: Judgement, v: Array) -> Judgement:
     reason = judgement.reason
     if judgement.verdict == "disagree":  # of what is lossy only a line is shown
         reason = f"{reason}\nv = {format_briefly(v)}"
-    wrong = replace(judgement.wrong, direction=format_as_numpy(v))
+    wrong = replace(judgement.wrong, direction=format_as_numpy(v) or "")
     return replace(judgement, reason=reason, wrong=wrong)
 
 

@@ -179,7 +179,7 @@ def test_the_direction_is_told_unless_it_is_1() -> None:
     assert judgement.reason.startswith(
         "the derivative by y of the gradient of x at (0,) is -0.5, expected -0.25, "
     )
-    assert describe_wrong_results(backend, one, judgement) == [
+    assert describe_wrong_results(second_derivatives_agree, backend, one, judgement) == [
         "# derivative by y of the gradient of x at (0,): expected -0.25, got -0.5"
     ]
     cause = identify_cause("", "divide", judgement.reason)
@@ -188,7 +188,7 @@ def test_the_direction_is_told_unless_it_is_1() -> None:
     judgement = judge_case(second_derivatives_agree, backend, two)
     told, literal = judgement.reason.split("\nv = ")
     assert told.startswith("the derivative by y of the gradient of x along v at ")
-    script = describe_wrong_results(backend, two, judgement)
+    script = describe_wrong_results(second_derivatives_agree, backend, two, judgement)
     assert script[0] == f"v = np.array({literal}, np.float64)"
     names: dict[str, Any] = {"np": np}
     exec("\n".join(script), names)  # it can be pasted
