@@ -16,7 +16,7 @@ from gradspec.properties.cases.infinities import find_ordinary_infinities, ignor
 from gradspec.properties.judging.attempt import judge_case
 from gradspec.properties.laws.extremes import extremes_go_where_the_spec_says
 from gradspec.properties.running.profiles import PROFILES
-from gradspec.reference import OPS, VJP
+from gradspec.reference import OPS, VJP, record
 from tests.faults.fault import apply_spec_rule, unbroadcast_like
 from tests.helpers.planting import GENERATE_ONLY_SETTINGS, find_violation, make_backend_of_rules
 from tests.laws.test_extremes import draw_extreme_cases
@@ -261,7 +261,7 @@ def test_an_op_that_moves_nan_to_the_end_of_its_row_touches_that_row() -> None:
             lambda g: np.take_along_axis(g, np.argsort(order, axis=-1), -1),
         )
 
-    op = replace(OPS["softmax"], name="sort", rule=sort)
+    op = replace(OPS["softmax"], name="sort", rule=sort, apply=record(sort))
     inputs = (np.array([[3, nan, 2], [3, 1, 2]]),)
     outcome = FirmElements(Case(op, "float64", inputs, {}, np.array([[1.0, 2, 3], [4, 5, 6]]))).outcome
     assert outcome.gradients["x"].tolist() == [[False] * 3, [True] * 3]
