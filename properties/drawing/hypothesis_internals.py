@@ -30,8 +30,11 @@ def set_settings(test: Test, chosen: settings) -> None:
     test._hypothesis_internal_use_settings = chosen
 
 
-def set_seed(test: Test, seed: int) -> None:
-    """Draw the examples of a test from this seed, as `@seed` does, which can be applied only once."""
+def set_seed(test: Test, seed: int | None) -> None:
+    """Draw the examples of a test from this seed, as `@seed` does, which can be applied only once.
+
+    None: from no seed of its own.
+    """
     test._hypothesis_internal_use_seed = seed
 
 

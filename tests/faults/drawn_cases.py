@@ -79,4 +79,5 @@ def _draw_cases_uncached(
             perform_property(test, arguments, recorder, f"{name}{seed}", profile=SETTINGS_OVERRIDES)
     finally:
         set_inner_test(test, inner)
+        set_seed(test, None)  # which would outweigh the global one
     return cases

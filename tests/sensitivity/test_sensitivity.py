@@ -16,6 +16,7 @@ from gradspec.properties.judging.judge import ComputationJudge, Judge
 from gradspec.properties.laws import batches, extremes, kinks, tensor_like_torch
 from gradspec.reference import no_grad
 from tests.faults import drawn_cases, judge_cache, measurement, tolerance_curves
+from tests.faults.collected_properties import properties
 from tests.faults.detection import detect_fault
 from tests.faults.engines import make_engine_faults
 from tests.faults.fault import Fault
@@ -132,3 +133,9 @@ def test_the_command_measures_what_it_is_asked_for(tmp_path: Path) -> None:
     assert {fault["op"] for fault in summary["by fault"]} == {"sign"}
     assert 0 < summary["judged cases of unmodified backends"] < 2_000
     assert summary["false alarms"] == []
+
+
+def test_a_trial_leaves_no_seed_behind() -> None:
+    assert detect_fault(faults()["tanh: gradients of float32 are float64"], 1)
+    tests = [test for test in properties().values() if hasattr(test, "hypothesis")]
+    assert not any(getattr(test, "_hypothesis_internal_use_seed", None) for test in tests)
