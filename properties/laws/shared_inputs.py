@@ -3,8 +3,8 @@
 A backend that tells its inputs apart by identity takes both for one leaf, and may give both the sum of their
 gradients, or the gradient of one of them twice.
 
-Does not see: the value, anything at kinks, second derivatives, one array for three arguments, or arrays that
-share memory without being the same.
+Does not see: the value, ops with kinks (equal numbers may tie there), second derivatives, one array for three
+arguments, or arrays that share memory without being the same.
 """
 
 from dataclasses import replace
@@ -20,11 +20,15 @@ SEVERITY: Severity = "wrong"
 
 
 def one_array_may_be_given_twice(backend: Backend, case: Case) -> Judgement:
-    """Judge the gradients of a case of which two inputs are equal, when they are one array of the backend."""
-    i, j = find_alike(case) or (0, 0)
+    """Judge the gradients of a case when one array of the backend stands for the first two alike inputs."""
+    alike = find_alike(case)
+    if alike is None:
+        return Judgement("agree", "no two inputs are alike", informative=False)
+    i, j = alike
+    case = case.with_input(j, case.inputs[i])
     arrays, _ = case.to_backend_arrays(backend)
-    shared = [arrays[i] if k == j else x for k, x in enumerate(arrays)]
-    _, pullback = call_backend_vjp(backend, case, shared, case.differentiable_inputs)
+    arrays = [arrays[i] if k == j else x for k, x in enumerate(arrays)]
+    _, pullback = call_backend_vjp(backend, case, arrays)
     gradients = pullback(backend.from_numpy(case.cotangent))
     names = [case.op.argument_name(k) for k in case.differentiable_inputs]
     judgement = Judge(case).judge_gradients(
@@ -32,15 +36,6 @@ def one_array_may_be_given_twice(backend: Backend, case: Case) -> Judgement:
     )
     both = f"{case.op.argument_name(i)} and {case.op.argument_name(j)}"
     return replace(judgement, reason=f"with one array for {both}, {judgement.reason}")
-
-
-def share_input(case: Case) -> Case | None:
-    """Return the case with one of its inputs in place of another one, too; None if no two are of a kind."""
-    alike = find_alike(case)
-    if alike is None:
-        return None
-    shared = case.with_input(alike[1], case.inputs[alike[0]])
-    return shared if shared.is_smooth or not case.op.kinks else None
 
 
 def find_alike(case: Case) -> tuple[int, int] | None:

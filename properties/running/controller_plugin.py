@@ -114,7 +114,7 @@ class ControllerPlugin:
 
     def _restore_files(self) -> None:
         """Write again the scripts that are shown, where another run in this folder has deleted them."""
-        shown = {group[0].script for group in self.report.group_failures()}
+        shown = self.report.shown_scripts
         for path, text in self._files.items():
             if str(Path(path).with_suffix(".py")) in shown and not Path(path).exists():
                 try:

@@ -84,16 +84,18 @@ class RunResults:
         groups = [sorted(group, key=_get_sort_key) for group in by_place.values()]
         return sorted(groups, key=lambda group: _get_sort_key(group[0]))
 
+    @property
+    def shown_scripts(self) -> set[str]:
+        """The scripts that are shown: of the first of each group of failures, and of what is only listed."""
+        return {group[0].script for group in [*self.group_failures(), *self.group_listed()]}
+
     def delete_duplicate_files(self) -> None:
-        """Delete the files of all failures but one of each group, and of what is only listed likewise."""
-        groups = [*self.group_failures(), *self.group_listed()]
-        kept = {group[0].script for group in groups}
-        for _, *others in groups:
-            for other in others:
-                if other.script and other.script not in kept:  # "" where it could not be written
-                    with suppress(OSError):
-                        Path(other.script).unlink(missing_ok=True)
-                        Path(other.script).with_suffix(".json").unlink(missing_ok=True)
+        """Delete the files of all failures, and of what is only listed, whose scripts are not shown."""
+        for script in {record.script for record in [*self.failures, *self.listed]} - self.shown_scripts:
+            if script:  # "" where it could not be written
+                with suppress(OSError):
+                    Path(script).unlink(missing_ok=True)
+                    Path(script).with_suffix(".json").unlink(missing_ok=True)
 
     def find_stale_deviations(self, known: Mapping[str, Sequence[Deviation]]) -> list[str]:
         """Return a complaint for each declared deviation that never showed.

@@ -1,13 +1,14 @@
 """One array for two arguments: cases that are judged so, and the faults that they show."""
 
-import numpy as np
 import pytest
 
 from gradspec.backends import load
 from gradspec.properties.cases.case import Case
 from gradspec.properties.judging.attempt import judge_case
-from gradspec.properties.laws.shared_inputs import one_array_may_be_given_twice, share_input
+from gradspec.properties.laws.shared_inputs import find_alike, one_array_may_be_given_twice
 from tests.faults.caught_by_one_property import an_array_given_twice_is_one_leaf
+from tests.faults.detection import list_applicable_properties, make_under_test
+from tests.faults.fault import SHARED_INPUTS_PROPERTY
 
 SQUARE = [[1.0, 2.0], [3.0, 5.0]]
 CASES = [
@@ -20,22 +21,24 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.op.name)
 def test_what_takes_both_for_one_leaf_is_found(case: Case) -> None:
-    shared = share_input(case)
-    assert shared is not None
-    wrong = judge_case(one_array_may_be_given_twice, an_array_given_twice_is_one_leaf(), shared)
+    wrong = judge_case(one_array_may_be_given_twice, an_array_given_twice_is_one_leaf(), case)
     assert wrong.verdict == "disagree"
     assert wrong.reason.startswith("with one array for ")
     for name in ("numpy", "torch"):
-        right = judge_case(one_array_may_be_given_twice, load(name), shared)
+        right = judge_case(one_array_may_be_given_twice, load(name), case)  # whose inputs may differ
         assert right.verdict in ("agree", "lossy")
 
 
-def test_arguments_of_other_shapes_or_at_a_tie_are_not_shared() -> None:
-    assert share_input(Case.of("add", "float64", [[1.0, 2.0], [3.0]], {}, [1.0, 1.0])) is None
-    assert share_input(Case.of("maximum", "float64", [[1.0], [3.0]], {}, [1.0])) is None
+def test_arguments_of_other_shapes_are_not_shared() -> None:
+    case = Case.of("add", "float64", [[1.0, 2.0], [3.0]], {}, [1.0, 1.0])
+    assert find_alike(case) is None
+    judgement = judge_case(one_array_may_be_given_twice, load("numpy"), case)
+    assert (judgement.verdict, judgement.informative) == ("agree", False)
 
 
-def test_the_case_has_equal_arrays() -> None:
-    shared = share_input(CASES[0])
-    assert shared is not None
-    assert np.array_equal(*shared.inputs)
+@pytest.mark.parametrize(
+    ("op", "is_tried"), [("maximum", False), ("clip", False), ("add", True), ("stack", True)]
+)
+def test_ops_whose_arguments_would_tie_are_not_tried(op: str, is_tried: bool) -> None:
+    names = [name for name, _ in list_applicable_properties(make_under_test(op, load("numpy"), None))]
+    assert (SHARED_INPUTS_PROPERTY in names) == is_tried

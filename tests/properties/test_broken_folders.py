@@ -102,11 +102,15 @@ def pytest_runtest_logreport(report):
 
 
 @pytest.mark.rotating
-def test_what_another_run_deletes_is_there_again_at_the_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("fail_on", "status"), [("wrong", 1), ("edge", 0)], ids=["failures", "only listed"])
+def test_what_another_run_deletes_is_there_again_at_the_end(
+    tmp_path: Path, fail_on: str, status: int
+) -> None:
     properties = write_wrong_backend(tmp_path)
     (tmp_path / "deleting.py").write_text(DELETING_PLUGIN_SOURCE, encoding="utf-8")
-    run = run_properties(tmp_path, *OPTIONS, "-p", "deleting", properties=properties)
-    assert run.status == 1
+    options = (*OPTIONS, f"--fail-on={fail_on}", "-p", "deleting")
+    run = run_properties(tmp_path, *options, properties=properties)
+    assert run.status == status
     assert sorted(p.suffix for p in (tmp_path / "failures").iterdir()) == [".json", ".py"]
     assert str(run.failure_scripts[0].relative_to(tmp_path)) in run.output
 
