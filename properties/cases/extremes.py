@@ -13,7 +13,11 @@ import numpy as np
 from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.cases.evaluate import run_spec
 from gradspec.properties.cases.filling import fill_cotangent
-from gradspec.properties.cases.infinities import find_ordinary_infinities
+from gradspec.properties.cases.infinities import (
+    find_ordinary_infinities,
+    list_float_inputs,
+    list_infinite_ends,
+)
 from gradspec.reference.domains import Interval
 from gradspec.reference.op import Op
 from gradspec.reference.rule import Array
@@ -98,14 +102,12 @@ def make_extreme(case: Case, rng: np.random.Generator) -> Case:
 
 def put_one_infinity(case: Case, rng: np.random.Generator) -> Case:
     """Return the case with an infinity in the place of one float, if it has any: all others stay ordinary."""
-    floats = [i for i, x in enumerate(case.inputs) if isinstance(case.op.domain(i), Interval) and x.size]
+    floats = list_float_inputs(case)
     if not floats:
         return case
     i = int(rng.choice(floats))
-    domain, x = case.op.domain(i), case.inputs[i].copy()
-    assert isinstance(domain, Interval)
-    ends = [end for end in (-np.inf, np.inf) if domain.low <= end <= domain.high]
-    if ends:
+    x = case.inputs[i].copy()
+    if ends := list_infinite_ends(case, i):
         x.flat[rng.integers(x.size)] = rng.choice(ends)
     return case.with_input(i, x)
 

@@ -65,6 +65,18 @@ def compute_value(case: Case) -> Array:
         return np.asarray(case.op.compute_value(*case.inputs, **case.keywords))
 
 
+def list_float_inputs(case: Case) -> list[int]:
+    """Return the numbers of the inputs that are floats, and have elements."""
+    return [i for i, x in enumerate(case.inputs) if isinstance(case.op.domain(i), Interval) and x.size]
+
+
+def list_infinite_ends(case: Case, i: int) -> list[float]:
+    """Return the infinities that the domain of the i-th input, of floats, has at its ends, -inf first."""
+    domain = case.op.domain(i)
+    assert isinstance(domain, Interval)
+    return [end for end in INFINITIES if domain.low <= end <= domain.high]
+
+
 @cache
 def _observe_infinities(op: Op, i: int) -> tuple[float, ...]:
     if not isinstance(op.domain(i), Interval):

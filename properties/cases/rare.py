@@ -16,6 +16,7 @@ import numpy as np
 
 from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.cases.filling import fill_cotangent
+from gradspec.properties.cases.infinities import list_float_inputs, list_infinite_ends
 from gradspec.properties.cases.regular_cases import fill_call, fill_call_apart, list_keywords
 from gradspec.properties.cases.regular_choices import compute_value_shape, draw_largest_call, list_shapes
 from gradspec.reference.calls import Call, SeededChoices
@@ -226,13 +227,11 @@ def one_infinity(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
     """
     for k, call in enumerate(() if op.elementwise else _list_calls_of_rows(op)):
         case = fill_call(op, call, dtypes[k % len(dtypes)], k)
-        floats = [i for i, x in enumerate(case.inputs) if isinstance(op.domain(i), Interval) and x.size]
+        floats = list_float_inputs(case)
         i = floats[k // 2 % len(floats)]
-        domain, x = op.domain(i), case.inputs[i].copy()
-        assert isinstance(domain, Interval)
-        ends = [end for end in (np.inf, -np.inf) if domain.low <= end <= domain.high]
-        if ends:
-            x.flat[-(k % 2)] = ends[k // 4 % len(ends)]
+        x = case.inputs[i].copy()
+        if ends := list_infinite_ends(case, i):
+            x.flat[-(k % 2)] = ends[-1 - k // 4 % len(ends)]
             yield case.with_input(i, x)
 
 
@@ -257,16 +256,10 @@ def one_uniform_array(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
     domains = [domain for domain in op.domains if isinstance(domain, Interval)]
     if not op.elementwise or len(domains) < 2 or len(domains) < len(op.domains):
         return
-    turns = itertools.count()
-    for i, number in itertools.product(range(len(domains)), UNIFORM_NUMBERS):
-        k = next(turns)
-        call = Call(((6,),) * len(domains), _pick_keywords(op, k))
+    choices_of_keywords = list_keywords(op)
+    for k, (i, number) in enumerate(itertools.product(range(len(domains)), UNIFORM_NUMBERS)):
+        call = Call(((6,),) * len(domains), choices_of_keywords[k % len(choices_of_keywords)])
         case = fill_call_apart(op, call, dtypes[k % len(dtypes)], k)
         uniform = case.with_input(i, np.full_like(case.inputs[i], number))
         if number in domains[i] and (uniform.is_smooth or not op.differentiable):
             yield uniform
-
-
-def _pick_keywords(op: Op, k: int) -> dict[str, Any]:
-    choices = list_keywords(op)
-    return choices[k % len(choices)]

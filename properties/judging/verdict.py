@@ -30,16 +30,16 @@ def reach_verdict(
         "undecidable_elements": exact.size - int(np.count_nonzero(is_told)),
     }
     if worst > 1:
-        where = _describe_element(what, got, exact, ratio)
-        at = np.unravel_index(np.argmax(ratio), ratio.shape)
-        off = f"allowed to be off by {float(usually_allowed[at]):.3g}, is off by {float(error[at]):.3g}"
         wrong = _find_wrong_element(what, got, exact, ratio)
-        return Judgement("disagree", f"{where}, {off}", **{**counts, "informative": True}, wrong=wrong)
+        allowed_there, off_by = float(usually_allowed[wrong.at]), float(error[wrong.at])
+        reason = (
+            f"{_describe_element(wrong)}, allowed to be off by {allowed_there:.3g}, is off by {off_by:.3g}"
+        )
+        return Judgement("disagree", reason, **{**counts, "informative": True}, wrong=wrong)
     if loss > 1:
-        where = _describe_element(what, got, exact, losses)
-        off = f"off by {loss:.3g} times what the stable formula allows, as a usual one may be"
         wrong = _find_wrong_element(what, got, exact, losses)
-        return Judgement("lossy", f"{where}, {off}", loss=loss, **counts, wrong=wrong)
+        off = f"off by {loss:.3g} times what the stable formula allows, as a usual one may be"
+        return Judgement("lossy", f"{_describe_element(wrong)}, {off}", loss=loss, **counts, wrong=wrong)
     if counts["informative"]:
         return Judgement("agree", **counts)
     if not np.all(decidable):
@@ -49,12 +49,9 @@ def reach_verdict(
     return Judgement("agree", f"the {what} is zero throughout", **counts)
 
 
-def _describe_element(what: str, got: Array, exact: Array, ratio: Array) -> str:
-    """Return in words what the result and the exact number are where the ratio is largest."""
-    wrong = _find_wrong_element(what, got, exact, ratio)
-    return (
-        f"the {what}{f' at {wrong.at}' if wrong.at else ''} is {wrong.got:.9g}, expected {wrong.expected:.9g}"
-    )
+def _describe_element(wrong: WrongElement) -> str:
+    where = f" at {wrong.at}" if wrong.at else ""
+    return f"the {wrong.what}{where} is {wrong.got:.9g}, expected {wrong.expected:.9g}"
 
 
 def _find_wrong_element(what: str, got: Array, exact: Array, ratio: Array) -> WrongElement:

@@ -210,7 +210,7 @@ def put_pairs_of_zeros(case: Case, axis: int) -> Case:
             np.moveaxis(x, axis % x.ndim, 0)[[0, -1]] = 0
         return x
 
-    return replace(case, inputs=tuple(put(x) if x.dtype.kind not in "biu" else x for x in case.inputs))
+    return replace(case.map_float_arrays(put), cotangent=case.cotangent)
 
 
 def _takes_zeros_smoothly(op: Op) -> bool:

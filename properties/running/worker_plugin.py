@@ -160,12 +160,11 @@ class WorkerPlugin:
             outcome = "declined" if outcome == "passed" and target.tally.is_not_offered else outcome
             entry = PropertyResult(item.originalname, target.name, target.backend.name, outcome, target.tally)
             entry.severity = min(target.tally.violations, key=rank_severity, default="")
-            result: dict[str, Any] = {"entry": entry.as_json(), "whole": self.selection.is_whole_run}
+            result: dict[str, Any] = {"whole": self.selection.is_whole_run}
             if test_report.failed and call.excinfo:
                 error = call.excinfo.value
                 result["failures"] = self._save_and_describe_failures(item, target, error, test_report)
                 entry.severity = result["failures"][0]["severity"]
-                result["entry"] = entry.as_json()
             if not is_xfail:
                 result["listed"] = [
                     asdict(self._save_violation(item, target, violation, test_report, severity))
@@ -173,7 +172,7 @@ class WorkerPlugin:
                 ]
             if entry.severity:  # JUnit's properties of the test
                 item.user_properties.append(("severity", entry.severity))
-            vars(test_report)["gradspec"] = result
+            vars(test_report)["gradspec"] = {**result, "entry": entry.as_json()}
         return test_report
 
     def _save_violation(

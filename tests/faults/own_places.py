@@ -39,6 +39,11 @@ def stop_gradient_stops_what_is_positive_alone(x: Array) -> RuleResult:
 # Sums so far
 
 
+def drop_initial(g: Array, axis: int, include_initial: bool) -> Array:
+    """Return the cotangent of a cumulative sum without that of the zero it may begin with."""
+    return np.take(g, range(1, g.shape[axis]), axis) if include_initial else g
+
+
 def pull_sums(g: Array, axis: int) -> Array:
     return np.flip(np.cumsum(np.flip(g, axis), axis, g.dtype), axis)
 
@@ -51,7 +56,7 @@ def cumulative_sum_adds_up_its_cotangent_in_the_same_direction(
     axis = axis or 0
 
     def pull(g: Array) -> Array:
-        g = np.take(g, range(1, g.shape[axis]), axis) if include_initial else g
+        g = drop_initial(g, axis, include_initial)
         return np.cumsum(g, axis, g.dtype)
 
     return y, (pull,)
@@ -112,7 +117,7 @@ def cumulative_sum_starts_anew_every_four(
     axis = axis or 0
 
     def pull(g: Array) -> Array:
-        g = np.take(g, range(1, g.shape[axis]), axis) if include_initial else g
+        g = drop_initial(g, axis, include_initial)
         starts = range(0, max(g.shape[axis], 1), 4)
         blocks = [np.take(g, range(k, min(k + 4, g.shape[axis])), axis) for k in starts]
         return np.concatenate([pull_sums(block, axis) for block in blocks], axis)

@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 
 from gradspec.backends import Backend
-from gradspec.properties import test_value
-from gradspec.properties.running.perform_property import extract_settings
-from gradspec.properties.running.places import Task, ThisProcess
-from gradspec.properties.running.targets import OpUnderTest
+from gradspec.properties.running.places import ThisProcess
 from gradspec.reference import OPS
 from tests.helpers.planting import make_backend_of_ops
 from tests.helpers.pytest_runs import PytestRun, run_properties
+from tests.helpers.tasks import make_value_task
 
 SOURCE = """
 import os
@@ -96,21 +94,7 @@ def make_wrong_backend() -> Backend:
 
 @pytest.mark.parametrize("seconds", [None, 0.3])
 def test_all_kinds_of_failures_share_the_time(seconds: float | None) -> None:
-    target = OpUnderTest(
-        name="exp", op=OPS["exp"], backend=make_wrong_backend(), source="wrong", dtypes=["float64"]
-    )
-    test = test_value.test_value_agrees
-    task = Task(
-        function=test,
-        path=Path(test_value.__file__),
-        module=test_value.__name__,
-        key="key",
-        arguments={"op_under_test": target},
-        profile=extract_settings(test) | {"max_examples": 1000, "database": None},
-        seed=1,
-        seconds=seconds,
-        max_seconds=2.0,
-    )
+    task = make_value_task("exp", make_wrong_backend(), "wrong", 1000, seconds=seconds, max_seconds=2.0)
     begin = time.monotonic()
     outcome = ThisProcess().perform(task)
     assert time.monotonic() - begin < 3

@@ -12,7 +12,6 @@ import pytest
 
 import gradspec.properties.judging.process_clock as process_clock
 from gradspec.backends import Backend, Unavailable, load
-from gradspec.properties import test_value
 from gradspec.properties.cases.case import Case
 from gradspec.properties.judging import own_process
 from gradspec.properties.judging.attempt import judge_case
@@ -22,10 +21,8 @@ from gradspec.properties.judging.process_clock import ProcessClock
 from gradspec.properties.judging.process_server import Here, LoadFailure
 from gradspec.properties.laws.value import value_agrees
 from gradspec.properties.running.isolation import OwnProcessPlace
-from gradspec.properties.running.perform_property import extract_settings
 from gradspec.properties.running.places import Task, TaskOutcome, ThisProcess
-from gradspec.properties.running.targets import OpUnderTest
-from gradspec.reference import OPS
+from tests.helpers.tasks import make_value_task
 
 CASE = Case.of("tanh", "float64", [[0.5, -1]], {}, [1, 2])
 
@@ -177,20 +174,7 @@ def test_a_backend_that_hangs_when_it_is_imported_is_tried_once_more(
 
 
 def make_task(**more: float) -> Task:
-    target = OpUnderTest(
-        name="tanh", op=OPS["tanh"], backend=load("numpy"), source="numpy", dtypes=["float64"]
-    )
-    test = test_value.test_value_agrees
-    return Task(
-        function=test,
-        path=Path(test_value.__file__),
-        module=test_value.__name__,
-        key="key",
-        arguments={"op_under_test": target},
-        profile=extract_settings(test) | {"max_examples": 3, "database": None},
-        seed=1,
-        **more,
-    )
+    return make_value_task("tanh", load("numpy"), "numpy", 3, **more)
 
 
 def test_a_task_comes_to_the_same_in_both_places() -> None:
