@@ -141,13 +141,13 @@ class Backend:
             the value or a gradient does not change its result; it may raise instead.
         from_numpy: converts a NumPy array (floating-point, int64 or bool) to an array of the backend with the
             same elements and, where possible, the same layout. What the ops, `vjp` and pullbacks return must
-            have the class of what it returns, or one derived from that or the reverse.
+            have the class of what it returns, a subclass or a superclass of it.
         to_numpy: the inverse, for any array that the ops, `vjp` and pullbacks return.
         synchronize: waits until the device has done all its work.
         poisoned: a context within which newly allocated memory is full of NaN, so that an element which a
             kernel leaves unwritten cannot pass for the right one left there by an earlier call. By default it
-            does nothing. It may take a number to fill with in place of NaN: a NaN that is another number then
-            is told to be of unwritten memory.
+            does nothing. It may take a number to fill with in place of NaN: a NaN that changes with it is
+            reported as memory that was never written.
         dtypes: which of the `DTYPES` it is verified in.
         known: known deviations from the spec, each with the reason and a link. They are expected to fail, and
             reported once they pass. "pow: second derivatives agree" in place of "pow" excuses one law alone;

@@ -35,10 +35,10 @@ def load(name: str) -> Backend:
         ValueError: if no backend has this name.
         TypeError: if the attribute is something else.
     """
-    references = list_references()
+    references = list_import_paths()
     if name in references:
         return _load(name, references[name])
-    if not is_reference(name):
+    if not is_import_path(name):
         suggestion = suggest_nearest(name, references)
         raise ValueError(f"no backend {name!r}; {suggestion}; name one of your own as module:attribute.")
     return _load(name, name)
@@ -49,7 +49,7 @@ def load_all() -> dict[str, Backend | Unavailable]:
 
     For a backend that cannot run here, return the reason instead. This imports the libraries of all of them.
     """
-    return {name: _try_to_load(name, reference) for name, reference in list_references().items()}
+    return {name: _try_to_load(name, reference) for name, reference in list_import_paths().items()}
 
 
 def _try_to_load(name: str, reference: str) -> Backend | Unavailable:
@@ -61,12 +61,12 @@ def _try_to_load(name: str, reference: str) -> Backend | Unavailable:
         return Unavailable(f"{name}: {_first_line(error).removeprefix(f'no backend {name!r}: ')}")
 
 
-def is_reference(name: str) -> bool:
+def is_import_path(name: str) -> bool:
     """Return whether a name is of the form `module:attribute`."""
     return re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", name) is not None
 
 
-def list_references() -> dict[str, str]:
+def list_import_paths() -> dict[str, str]:
     """Return where each backend is that is built in or offered by an installed package, by name."""
     return {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)} | BUILT_IN
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812 (the name everyone gives it)
 
 from gradspec.backends.array_api import ops_from
 from gradspec.backends.backend import Backend, Unavailable
-from gradspec.backends.torch_composing import COMPOSING_OPS
+from gradspec.backends.torch_composing import OPS_FOR_FORMULAS
 from gradspec.backends.torch_indexing import getitem
 from gradspec.backends.torch_memory import poison_memory
 from gradspec.reference.axes import fit_axes
@@ -217,7 +217,7 @@ _standard_ops = ops_from(xp)
 
 OPS: dict[str, Callable[..., Any]] = {
     **_standard_ops,
-    **COMPOSING_OPS,
+    **OPS_FOR_FORMULAS,
     "clip": _clip,
     "cross_entropy": _cross_entropy,
     "gelu": F.gelu,

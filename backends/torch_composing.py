@@ -23,7 +23,7 @@ def take_along_axis(x: torch.Tensor, indices: torch.Tensor, *, axis: int = -1) -
     return torch.take_along_dim(x, indices, axis)
 
 
-COMPOSING_OPS: Mapping[str, Callable[..., Any]] = {
+OPS_FOR_FORMULAS: Mapping[str, Callable[..., Any]] = {
     "einsum": einsum,
     "index_add": index_add,
     "pad": pad,

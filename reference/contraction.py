@@ -49,7 +49,8 @@ def parse_subscripts(subscripts: str, ranks: Sequence[int]) -> tuple[list[Names]
     result = (*before, *(of_dots if dots else ()), *after)
     if len(set(result)) < len(result) or not set(before + after) <= set(counts) or (of_dots and not dots):
         raise ValueError(
-            f"einsum: the result of {subscripts!r} names an axis twice, or one that no array has"
+            f"einsum: the result of {subscripts!r} names an axis twice, or one that no array has, or "
+            "leaves out the dots"
         )
     return names, result
 

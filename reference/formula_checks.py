@@ -17,7 +17,7 @@ from gradspec.reference.rule import Array, Rule
 from gradspec.reference.tape import Variable
 
 RELATIVE_DIFFERENCE = 1e-9
-"""By which arrays and tensors may differ in float64: both run the same operations, in whatever order."""
+"""By which arrays and tensors may differ in float64, besides 1e-8: both run the same operations."""
 
 HOW_TO_WRITE = (
     "methods of tensors are torch's; write NumPy's functions, such as np.mean(x, axis=-1, keepdims=True) for "
@@ -33,7 +33,7 @@ HOW_TO_DECLARE_KINKS = (
 def check_formula(
     name: str, formula: Formula, call: Call, inputs: Sequence[Array], wrt: Sequence[int]
 ) -> Array:
-    """Return the value of a formula on arrays; TypeError unless it is the same, in dtype too, on tensors.
+    """Return the value of a formula on arrays; TypeError unless tensors give the same, and float32 float32.
 
     Args:
         name: the name of the op.

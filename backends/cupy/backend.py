@@ -47,7 +47,7 @@ def _make_backend(name: str, variable_class: type[CuPyVariable]) -> Backend:
         synchronize=synchronize,
         poisoned=poison_memory,
         dtypes=_find_dtypes(),
-        declines={},  # it offers every call of every op in every dtype
+        declines={},  # it offers every call of the ops that it has, in every dtype
         device="cuda",
         nests=True,
     )

@@ -27,7 +27,7 @@ def exact_dtype(dtype: str) -> np.dtype[Any]:
     return np.dtype(np.longdouble if dtype == "float64" else np.float64)
 
 
-def widen(op: Op, i: int, x: Array) -> Array:
+def widen_where_declared(op: Op, i: int, x: Array) -> Array:
     """Return the i-th array of a call in float32, if it is of 16 bits and its domain asks for that."""
     domain = op.domain(i)
     is_narrow = isinstance(domain, Interval) and domain.at_least_float32 and x.dtype.itemsize == 2
@@ -57,7 +57,7 @@ class Case:
 
     def __post_init__(self) -> None:
         if self.op.has_mixed_dtypes:
-            inputs = tuple(widen(self.op, i, x) for i, x in enumerate(self.inputs))
+            inputs = tuple(widen_where_declared(self.op, i, x) for i, x in enumerate(self.inputs))
             object.__setattr__(self, "inputs", inputs)
 
     @property

@@ -17,12 +17,9 @@ from gradspec.reference.rule import Array
 
 AXIS_LENGTHS_IN_ORDERS = (2, 3, 4, 5)  # no two alike, so that no order of axes looks like another
 N_CASES_IN_EVERY_LAYOUT = 30  # as many as an array of four axes has layouts: 24 orders of axes, six others
-LAYOUT_STEPS = (
-    1,
-    7,
-    11,
-    13,
-)  # how far each array moves on, the cotangent least: prime to 30, to meet all layouts
+LAYOUT_INDEX_STEPS = 1, 7, 11, 13
+"""How far each array moves on in the list of its layouts, the cotangent least: coprime to 30, to meet all."""
+
 LAYOUTS_THAT_ORDER_AXES = {"C", "fortran", "transposed"}
 
 
@@ -86,7 +83,7 @@ def _plan_layouts(op: Op) -> list[list[str]]:
         layouts = []
         for place, rank in enumerate(ranks):
             names = _list_all_layouts(rank)
-            steps = turns[place, rank] * LAYOUT_STEPS[place % len(LAYOUT_STEPS)]
+            steps = turns[place, rank] * LAYOUT_INDEX_STEPS[place % len(LAYOUT_INDEX_STEPS)]
             layouts.append(names[(steps + place) % len(names)])
             turns[place, rank] += 1
         plan.append(layouts[::-1])

@@ -23,7 +23,7 @@ from gradspec.reference.rule import Array
 LARGE_SIZE = 66_049
 """Of the longest axis: past 65,535, where an index of 16 bits and a grid of blocks end, and past any tile.
 
-It is 257 squared, so that every tile of a power of two leaves one element behind; float16 cannot hold it.
+It is 257 squared, so that tiles of 2 to 512 elements leave one behind; float16 cannot hold it.
 """
 
 LARGE_SIDE = 300
@@ -32,7 +32,7 @@ LARGE_SIDE = 300
 MAX_LARGE_ELEMENTS = 3 * LARGE_SIZE  # of all arrays of a large case of an op that combines elements
 
 PERIOD = 61
-"""After how many elements large arrays repeat: a prime, so that no wrong index hits an equal element."""
+"""After how many elements large arrays repeat: a prime, which no index off by a power of two falls into."""
 
 TILE_REMAINDER_LENGTHS = (192, 320, LARGE_SIDE)
 """None is a multiple of 128, and the first two are multiples of 64: half a tile is left behind, or less."""
@@ -93,8 +93,8 @@ def large(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
 def long_sums(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
     """Yield cases in 16 bits in which many numbers of one sign are added up, forwards or backwards.
 
-    In other dtypes only numbers that add up exactly are, of an index that recurs: how far the order of a sum
-    may move it there, nothing tells.
+    In other dtypes only what an index that recurs picks is, in numbers that add up exactly: how far another
+    order may move other sums, nothing tells there.
     """
     if not op.differentiable or op.kinks or (op.elementwise and len(op.arguments) < 2):
         return
@@ -139,9 +139,9 @@ def _fill_with_letters(case: Case, letters: Array) -> Case:
 
 
 def _repeat_along_long_axes(case: Case, letters: Array) -> Case:
-    """Return the case with the same numbers all along its long axis: what is subtracted leaves one sign.
+    """Return the case with one row repeated along its long axis.
 
-    So do all rows of a gradient with respect to them, of which none then nearly vanishes by chance.
+    So differences keep one sign, and no row of a gradient nearly vanishes by chance.
     """
     turns = itertools.count()
 

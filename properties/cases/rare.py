@@ -251,7 +251,7 @@ def _list_calls_of_rows(op: Op) -> list[Call]:
 def one_uniform_array(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
     """Yield cases of an elementwise op in which one of several arrays has the same number throughout.
 
-    Such a number tempts to a formula of its own, as an exponent of 2 does.
+    Such a number invites a formula of its own, as an exponent of 2 does.
     """
     domains = [domain for domain in op.domains if isinstance(domain, Interval)]
     if not op.elementwise or len(domains) < 2 or len(domains) < len(op.domains):

@@ -56,7 +56,7 @@ from gradspec.reference.rule import Array
 ALLOWED_FACTOR = 4.0  # the worst of torch's right results needed 1.5, over all ops and four dtypes
 JITTERED_COPY_COUNTS = (2, 8, 64)  # so many are tried, in turn, before a result is found wrong
 
-CLEARLY_LOSSY = 16.0  # so many times off by the first few copies, a result is not right by more of them
+CLEARLY_LOSSY = 16.0  # what is so many times off by the first few copies is not saved by more of them
 
 T = TypeVar("T")
 

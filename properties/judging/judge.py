@@ -34,13 +34,13 @@ __all__ = [
     "Judge", "Judgement", "Verdict", "combine_judgements", "get_spec_backend", "make_spec_judge", "ulp",
 ]  # fmt: skip
 
-FLOAT16_HEADROOM = 4  # within this factor of its overflow, float16 may overflow in another order
-FLOAT16_HEADROOM_OF_SUMS = 1.25  # and a sum that is added up at more precision by its roundings
+FLOAT16_HEADROOM = 4  # within this factor of overflow, another order of operations may overflow
+FLOAT16_HEADROOM_OF_SUMS = 1.25  # of sums, which are added up at more precision
 
 NEIGHBOURS = 64  # inputs near those of a case on which the signs of a usual formula are looked at
 NEIGHBOUR_DISTANCE = 2.0**-10  # relative: far enough that its roundings differ, near enough to be alike
 
-SIDES_OF_FLUSHED = 8  # of a kink on which inputs lie that count as zero
+MAX_KINK_SIDES_OF_FLUSHED = 8  # that are tried, where inputs lie on a kink once they are flushed
 
 
 class Judge(ComputationJudge[Result]):
@@ -88,7 +88,7 @@ class Judge(ComputationJudge[Result]):
         distances = zip(flushed.compute_kink_distances(), self.case.compute_kink_distances(), strict=True)
         if not any(np.any((now == 0) & (before != 0)) for now, before in distances):
             return []
-        return [run_spec(side) for side in islice(iterate_kink_sides(flushed), SIDES_OF_FLUSHED)]
+        return [run_spec(side) for side in islice(iterate_kink_sides(flushed), MAX_KINK_SIDES_OF_FLUSHED)]
 
     def _find_strange_signs(
         self, part: Callable[[Result], Array], got: Array, exact: Array, lossy: Array

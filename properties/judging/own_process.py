@@ -203,7 +203,7 @@ class OwnProcess:
         self._printed = _LastWords(self._process.stdout)
 
     def _describe_end(self) -> str:
-        """End the process, and return how it ended if it did so by itself."""
+        """End the process, and return how it had ended, or that it closed the connection."""
         assert self._process is not None
         try:
             status = self._process.wait(timeout=EXIT_SECONDS)

@@ -13,8 +13,8 @@ refine it, in this order:
 
 1. A lossy verdict is lossy, and a process that was lost is unsafe, whatever the law.
 2. What the judgement itself says counts, where a law asks several questions at once (`laws.bad_input`).
-3. An exception of the backend raises, whatever the law: its question was not even answered. On a case that
-   is not ordinary it is at the edge.
+3. An exception of the backend counts as "raises", whatever the law: its question was not even answered. On a
+   case that is not ordinary it is at the edge.
 4. A law that declares "wrong" or "edge" is about results: wrong on an ordinary case, at the edge on any
    other. For one that declares "edge", a case on a kink is not ordinary.
 5. Else it is what the law declares: memory that is written to is so with whatever numbers.
@@ -91,7 +91,7 @@ def get_declared_severity(law: Law) -> Severity:
 def explains(
     severity: Severity | None, raised: bool, other_severity: Severity | None, other_raised: bool
 ) -> bool:
-    """Return whether a failure stands for another one: of the same kind, it is as severe or no mere edge.
+    """Return whether a failure stands for another one: as severe, or an edge beside "wrong" or "raises".
 
     A wrong number never stands for an exception, nor an exception for a wrong number.
     """

@@ -30,7 +30,7 @@ SEVERITY: Severity = "lax"
 
 
 def what_the_spec_refuses_raises(backend: Backend, case: Case) -> Judgement:
-    """Judge whether the backend raises where the spec raises, and only there."""
+    """Judge whether the backend raises where the spec does, only there, and leaves nothing behind."""
     good = make_smallest_case(case.op, case.dtype)
     refusal = _catch_error(get_spec_backend(), case)
     before = _run_or_none(backend, good)

@@ -1,7 +1,7 @@
 """Are value and gradients right in cases of many elements?
 
 Lengths that tiles leave behind, more elements than 16 bits can index, sums longer than 16 bits can hold and
-ties more than they can count: `cases.many_elements` has them.
+more ties than they can count: `cases.many_elements` has them.
 
 Where more elements are tied than can be moved off the kink one by one, only what is the same on all its sides
 is asked for: the sum of all gradients, and that none of their signs is another.
@@ -107,7 +107,7 @@ def _judge_by_period(backend: Backend, case: Case) -> Judgement:
 
 
 def _judge_shares(case: Case, gradients: dict[str, Array]) -> Judgement:
-    """Judge whether the gradients of ties sum to the cotangents, of one sign, and none has the other."""
+    """Judge whether the gradients of ties sum to what the spec's do, and none has the other sign."""
     wide = exact_dtype(case.dtype)
     shares = np.concatenate([d.astype(wide).reshape(-1) for d in gradients.values()])
     exact = np.concatenate([d.astype(wide).reshape(-1) for d in run_spec_exactly(case)])

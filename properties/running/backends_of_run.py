@@ -17,7 +17,7 @@ import pytest
 
 from gradspec.backends import Backend, Unavailable, load
 from gradspec.backends.backend import suggest_nearest
-from gradspec.backends.loading import BUILT_IN, is_reference, list_references
+from gradspec.backends.loading import BUILT_IN, is_import_path, list_import_paths
 from gradspec.properties.judging.error_descriptions import describe_exception, make_printable
 from gradspec.properties.judging.process_server import Here, LoadFailure
 from gradspec.properties.running import options
@@ -109,7 +109,7 @@ class BackendsOfRun:
         if any(":" in name for name in self._names) and here not in sys.path:
             sys.path.insert(0, here)  # as `python -m pytest` does
         exported = pickle.loads(getattr(self._config, "workerinput", {}).get(EXPORT_KEY, pickle.dumps({})))
-        names = self._names or list_references()
+        names = self._names or list_import_paths()
         loaded = {name: exported[name].restore() if name in exported else self._load(name) for name in names}
         if self._names and all(isinstance(b, Unavailable) for b in loaded.values()):
             raise pytest.UsageError("\n".join(self._complaints.values()))
@@ -205,4 +205,4 @@ class BackendsOfRun:
 
 def _names_a_module(name: str) -> bool:
     """Return whether this is the name of a backend, as far as can be told before anything is imported."""
-    return name in list_references() or is_reference(name)
+    return name in list_import_paths() or is_import_path(name)

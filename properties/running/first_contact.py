@@ -1,4 +1,4 @@
-"""What becomes of a run whose adapter fails: nothing else is tried in a dtype that no array comes through.
+"""What becomes of a run whose adapter fails: where every op would fail with it, nothing else is tried.
 
 The failure is told once, as the adapter's, by the property that asks for it. So that no other property runs
 into the same wall, each process of a run asks it once more, of each backend, before it tries anything else.

@@ -54,7 +54,7 @@ MIN_CASES = 100
 """With fewer cases it passes: they come from a handful of examples, which may be uninformative by chance."""
 
 
-NEAREST_CASES = 2
+N_NEAREST_CASES = 2
 """So many cases of a property, those that came nearest to what is allowed, are judged by all of the noise."""
 
 
@@ -121,7 +121,7 @@ class BackendUnderTest:
         self.tally.add(judgement, severity)
         if 0 < judgement.worst <= 1:
             nearest = [*self._nearest_cases, (judgement.worst, law, case)]
-            self._nearest_cases = sorted(nearest, key=lambda near: -near[0])[:NEAREST_CASES]
+            self._nearest_cases = sorted(nearest, key=lambda near: -near[0])[:N_NEAREST_CASES]
         if severity is None:
             return
         if severity not in self.failing_severities and not (self.search and self.search.any_severity):

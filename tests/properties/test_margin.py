@@ -24,7 +24,7 @@ from gradspec.properties.laws.value import value_agrees
 from gradspec.properties.running.perform_property import measures_margin
 from gradspec.properties.running.tables import format_tables
 from gradspec.properties.running.tally import PropertyResult, Tally
-from gradspec.properties.running.targets import NEAREST_CASES, BackendUnderTest, OpUnderTest
+from gradspec.properties.running.targets import N_NEAREST_CASES, BackendUnderTest, OpUnderTest
 from gradspec.reference import OPS
 from tests.faults.collected_properties import properties
 from tests.helpers.planting import make_backend_of_ops
@@ -102,7 +102,7 @@ def test_the_nearest_cases_alone_are_judged_once_more() -> None:
     for case in (0.5, 0.0, 0.9, 0.25, 0.75, 0.625):
         target.check_law(value_agrees, case)
     target.measure_margin()
-    assert seen[6:] == [0.9, 0.75][:NEAREST_CASES]
+    assert seen[6:] == [0.9, 0.75][:N_NEAREST_CASES]
     assert target.tally.margin == pytest.approx(0.09)
     assert target.tally.judged == 6
 
