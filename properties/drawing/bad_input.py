@@ -34,11 +34,14 @@ def bad_input_cases(draw: Draw, op: Op, dtypes: Sequence[str], allow_bad_indices
     Args:
         draw: Given by Hypothesis.
         op: The op.
-        dtypes: The dtypes to choose from; only float64 and float32 are used.
+        dtypes: The dtypes to choose from; only float64 and float32 are used, and without any of them there
+            are no cases.
         allow_bad_indices: Whether indices may be out of range. On CUDA these make the device unusable for the
             rest of the process instead of raising.
     """
     wide_dtypes = [d for d in dtypes if d in ("float64", "float32")]
+    if not wide_dtypes:
+        return []
     good = draw(cases(op, wide_dtypes, GOOD_CASES_PER_EXAMPLE, False, MAX_ELEMENTS_BAD_INPUT))
     choose = SeededChoices(draw(st.integers(0, 2**16 - 1)))
     corruptions = [f for f in CORRUPTIONS if allow_bad_indices or f not in INDEX_CORRUPTIONS]

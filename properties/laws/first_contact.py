@@ -26,6 +26,7 @@ from gradspec.properties.judging.attempt import WrongClassError
 from gradspec.properties.judging.error_descriptions import describe_exception
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.judging.judgement import Severity
+from gradspec.properties.judging.process_server import CrashOrTimeout
 from gradspec.reference import OPS
 from gradspec.reference.rule import Array
 
@@ -81,9 +82,9 @@ def stops_the_rest(contact: FirstContact, judgement: Judgement) -> bool:
     """Return whether nothing else can be told of the backend in this dtype, as all of it would fail alike.
 
     What raises is told once, wherever it is met, and lets values be tried, unless no array of the dtype is
-    taken at all. Labels and masks are of few ops.
+    taken at all. Labels and masks are of few ops, and what ends its process may be one op's alone.
     """
-    is_refusal = " raised " in judgement.reason.split("\n")[0]
+    is_refusal = " raised " in judgement.reason.split("\n")[0] or isinstance(judgement, CrashOrTimeout)
     return contact.subject == "arrays" or (contact.subject != "labels and masks" and not is_refusal)
 
 

@@ -27,7 +27,7 @@ NO_SECOND_DERIVATIVES = (
 )
 
 MODERATE = 1e-4, 1e4
-"""Between these sizes numbers are moderate: what should be one, and is made of such alone, is not subnormal."""
+"""Between these sizes numbers are moderate: what should be one and is made of such alone is not subnormal."""
 
 OTHER_FILL = 1.0
 """What new memory is filled with, in place of NaN, to see whether a NaN was never written."""

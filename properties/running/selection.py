@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gradspec.backends import Backend, Unavailable, load
+from gradspec.properties.cases.program_ops import classify_ops, list_program_ops
 from gradspec.properties.laws.first_contact import ADAPTER
 from gradspec.properties.running import options
 from gradspec.properties.running.backends_of_run import BackendsOfRun
@@ -74,8 +75,13 @@ class Selection:
             yield from self._iterate_whole_backends(options.PROGRAMS)
 
     def iterate_adapters_under_test(self) -> Iterator[BackendUnderTest]:
-        """Yield the backends whose adapters are tried: all, since whatever is tried goes through them."""
-        yield from self._iterate_whole_backends(ADAPTER)
+        """Yield the backends whose adapters are tried: those that are tried at all."""
+        ops = options.get_selected_ops(self.config)
+        for adapter in self._iterate_whole_backends(ADAPTER):
+            has_programs = classify_ops(list_program_ops(adapter.backend)).of_several
+            tries_programs = options.selects_programs(self.config) and has_programs
+            if tries_programs or any(op in adapter.backend.ops for op in ops):
+                yield adapter
 
     def _iterate_whole_backends(self, name: str) -> Iterator[BackendUnderTest]:
         for source, backend in self.available_backends:

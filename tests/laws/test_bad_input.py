@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import find, settings
 
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
@@ -160,3 +160,8 @@ def test_a_refusal_leaves_nothing_behind() -> None:
     assert "from then on" in judgement.reason
     right = make_backend_of_ops({"matmul": OPS["matmul"].apply})
     assert what_the_spec_refuses_raises(right, case).verdict == "agree"
+
+
+def test_there_are_no_cases_without_a_wide_dtype() -> None:
+    strategy = bad_input_cases(OPS["exp"], ["bfloat16", "float16"], allow_bad_indices=True)
+    assert find(strategy, lambda _: True, settings=settings(database=None)) == []

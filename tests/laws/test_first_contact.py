@@ -10,6 +10,7 @@ import pytest
 from gradspec.backends import Backend, load
 from gradspec.properties.judging.attempt import judge_case
 from gradspec.properties.judging.judge import Judgement
+from gradspec.properties.judging.process_server import CrashOrTimeout
 from gradspec.properties.laws.first_contact import (
     SUBJECTS,
     FirstContact,
@@ -369,3 +370,10 @@ def test_what_every_op_would_meet_silently_stops_the_rest(change: dict[str, Any]
     contact, judgement = judge_adapter(replace(RIGHT, **change))
     assert judgement.verdict == "disagree"
     assert stops_the_rest(contact, judgement) == stops
+
+
+def test_what_ends_its_process_may_be_one_ops_alone_unless_no_array_is_taken() -> None:
+    crash = CrashOrTimeout("disagree", "exited with status 3")
+    assert not stops_the_rest(FirstContact("float64", "gradients"), crash)
+    assert not stops_the_rest(FirstContact("float64", "layouts"), crash)
+    assert stops_the_rest(FirstContact("float64", "arrays"), crash)

@@ -213,6 +213,7 @@ def test_an_adapter_is_told_before_all_that_fails_with_it() -> None:
 # Whole runs
 
 BACKENDS_SOURCE = """
+import os
 from dataclasses import replace
 import numpy as np
 from gradspec.backends import load
@@ -242,6 +243,11 @@ def wrong_vjp(fn, *inputs):
 
 narrowing = make("narrowing", from_numpy=narrow)
 refusing = make("refusing", from_numpy=refuse_negative_strides)
+def exit_on_matrices(x):
+    return os._exit(3) if np.ndim(x) == 2 else right.ops["tanh"](x)
+
+
+dying = make("dying", ops={"tanh": exit_on_matrices, "exp": right.ops["exp"]})
 wrong_tanh = make("wrong_tanh", ops={"tanh": right.ops["tanh"]}, vjp=wrong_vjp)
 """
 
@@ -307,3 +313,12 @@ def test_one_wrong_gradient_under_many_laws_is_one_entry(tmp_path: Path) -> None
     (entry,) = read_entries(run)
     assert "breaks likewise: " in entry
     assert entry.count(";") >= 1, entry  # of laws that are broken likewise
+
+
+@pytest.mark.rotating
+def test_an_op_that_crashes_in_first_contact_keeps_no_other_from_being_tried(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(BACKENDS_SOURCE, encoding="utf-8")
+    run = run_properties(tmp_path, "--backend=mine:dying", "--dtype=float64", "--op=tanh", "--op=exp")
+    assert "unsafe  tanh on dying (cpu) breaks a law" in run.output
+    assert "nothing else is tried" not in run.output
+    assert re.search(r"^exp +✓", run.output, re.MULTILINE)

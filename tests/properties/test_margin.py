@@ -107,6 +107,12 @@ def test_the_nearest_cases_alone_are_judged_once_more() -> None:
     assert target.tally.judged == 6
 
 
+def test_what_is_not_offered_has_no_margin() -> None:
+    target = BackendUnderTest(backend=load("numpy"), dtypes=["float64"], tally=Tally(judged=9, declined=9))
+    target.measure_margin()
+    assert target.tally.margin is None
+
+
 def test_a_case_that_was_further_off_than_the_margin_is_not_judged_once_more() -> None:
     calls: list[float] = []
 

@@ -75,6 +75,15 @@ def test_programs_are_tried_by_name_or_with_everything(
     assert [place for place in missing if place in run.output] == []
 
 
+@pytest.mark.parametrize("op", ["silu", "programs"])
+def test_the_adapter_alone_is_no_run(op: str, tmp_path: Path) -> None:
+    source = "from gradspec.backends import load\nright = load('numpy')\n"
+    source += "backend = right.with_ops(name='mine', tanh=right.ops['tanh'])\n"
+    (tmp_path / "mine.py").write_text(source, encoding="utf-8")
+    run = run_properties(tmp_path, "--backend=mine:backend", f"--op={op}", "--no-isolate")
+    assert run.status == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
 def test_the_adapter_is_tried_first(tmp_path: Path) -> None:
     run = run_properties(tmp_path, "--backend=numpy", "--op=exp", "--collect-only", "-q")
     assert "test_arrays_and_gradients_pass_the_adapter[adapter-numpy]" in run.output.split("\n")[0]
