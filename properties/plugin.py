@@ -22,7 +22,10 @@ from gradspec.properties.running.list_laws import format_laws
 from gradspec.properties.running.worker_plugin import WorkerPlugin
 
 profiles.register_profiles()
-pytest_addoption = options.add_options
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    options.add_options(parser.getgroup("gradspec").addoption)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,6 +1,6 @@
 """Which module may import which, checked in the source.
 
-src/gradspec  the standard library, until someone asks for more; its command prints what the properties say
+src/gradspec  the standard library; what else it offers is imported once someone asks for it
 reference     the standard library and NumPy, without circular imports
 backends      reference, and the library that each backend wraps, once that backend is asked for
 properties    reference and backends, whose interface is the only way to a library; inside, each folder
@@ -65,7 +65,9 @@ IMPORT_RULE_BY_FOLDER: dict[str, ImportRule] = {
         )
         for i, layer in enumerate(PROPERTIES_LAYERS)
     },
-    "src/gradspec": allow_only(*sys.stdlib_module_names, "gradspec.properties.running.list_laws"),
+    "src/gradspec": require_all(
+        allow_only(*sys.stdlib_module_names, "gradspec"), forbid("gradspec.backends", "gradspec.properties")
+    ),
     "asv_bench": require_all(
         forbid("tests", "hypothesis", "pytest"),
         require_any(forbid("gradspec.properties"), allow_only(*LAYERS_WITHOUT_HYPOTHESIS)),

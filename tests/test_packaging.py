@@ -80,7 +80,7 @@ def _is_cache(name: str) -> bool:
 def test_the_wheel_holds_the_folders_and_nothing_else(archives: BuiltArchives) -> None:
     package = {
         f"gradspec/{file}"
-        for file in ("__init__.py", "__main__.py", "py.typed", *_list_files(*SHIPPED_FOLDERS))
+        for file in ("__init__.py", "__main__.py", "command.py", "py.typed", *_list_files(*SHIPPED_FOLDERS))
     }
     assert {file for file in _list_members(archives.wheel) if ".dist-info/" not in file} == package
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -22,48 +22,46 @@ PROGRAMS = "programs"
 DEFAULT_TIME_LIMIT_SECONDS = 60.0  # a first call may compile kernels
 
 
-def add_options(parser: pytest.Parser) -> None:
-    group = parser.getgroup("gradspec")
+def add_options(add: Callable[..., None]) -> None:
+    """Add the options of a run by a function that takes what `ArgumentParser.add_argument` does."""
     several = {"action": "append", "default": []}
-    group.addoption("--backend", **several, help="a backend by name or module:attribute; repeatable")
-    group.addoption("--op", **several, help="an op of the spec, or programs: those and networks; repeatable")
-    group.addoption("--dtype", **several, help=f"one of {', '.join(DTYPES)}; repeatable")
-    group.addoption("--shard", metavar="I/N", help="the I-th of N parts of the run, by backend and op")
-    group.addoption(
+    add("--backend", **several, help="a backend by name or module:attribute; repeatable")
+    add("--op", **several, help="an op of the spec, or programs: those and networks; repeatable")
+    add("--dtype", **several, help=f"one of {', '.join(DTYPES)}; repeatable")
+    add("--shard", metavar="I/N", help="the I-th of N parts of the run, by backend and op")
+    add(
         "--budget",
         metavar="TIME",
         help="repeat with fresh examples for this long, e.g. 90s, 10m or 1h30m; most of it goes to the "
         "properties with the fewest informative cases in this and earlier runs",
     )
-    group.addoption(
+    add(
         "--laws",
         action="store_true",
         help="print what each law asks, does not see, and alone catches; then exit",
     )
-    group.addoption("--matrix", metavar="FILE", help="write the results of the run as JSON")
-    group.addoption(
+    add("--matrix", metavar="FILE", help="write the results of the run as JSON")
+    add(
         "--fail-on",
         metavar="SEVERITIES",
         default="wrong,edge,unsafe",
         help=f"which severities fail, separated by commas, of {', '.join(SEVERITIES)}; wrong covers raises, "
         "and what does not fail is listed (default: %(default)s)",
     )
-    group.addoption(
+    add(
         "--time-limit",
         metavar="SECONDS",
         type=float,
         default=DEFAULT_TIME_LIMIT_SECONDS,
         help="for one check of a backend that runs in a process of its own (default: %(default)g)",
     )
-    group.addoption(
+    add(
         "--isolate",
         action="store_true",
         default=None,
         help="run every backend in a process of its own (default: all but the built-in ones)",
     )
-    group.addoption(
-        "--no-isolate", dest="isolate", action="store_false", help="run every backend in this process"
-    )
+    add("--no-isolate", dest="isolate", action="store_false", help="run every backend in this process")
 
 
 def select_allowed_names(option: str, names: list[str], allowed: Iterable[str]) -> list[str]:
