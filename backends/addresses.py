@@ -127,6 +127,6 @@ def _find_address(key: Any, maker: Mapping[str, Any], owner: str) -> str:
     if found := _list_own(key):
         return found[-1].address
     raise ValueError(
-        f"{owner}: there is no op {key!r}; {suggest_nearest(str(key), {op.name for op in OPS.values()})}; "
-        "declare one of your own by `gradspec.op`, before the backend is made"
+        f"{owner}: there is no op {key!r}, unless you declare it by `gradspec.op` before; "
+        + suggest_nearest(str(key), {op.name for op in OPS.values()})
     )

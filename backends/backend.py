@@ -297,7 +297,7 @@ _DECLINING_OP = "_gradspec_op"
 
 
 def get_declining_op(error: NotImplementedError) -> str | None:
-    """Return the address of the op whose forward declined a call; None if that is unknown, as of a pullback."""
+    """Return the address of the op whose forward declined a call; None if unknown, as of pullbacks."""
     name: str | None = vars(error).get(_DECLINING_OP)
     return name
 

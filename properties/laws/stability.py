@@ -128,8 +128,8 @@ class _StabilityJudge(ComputationJudge[T]):
                     return Judgement("agree", informative=bool(np.any(ratio > 0)), worst=worst)
         at = np.unravel_index(np.argmax(ratio), ratio.shape)
         place = f" at {tuple(map(int, at))}" if at else ""
-        # An op declared elsewhere may be as plain as its authors like: then it excuses what loses as many digits,
-        # and accuses nothing.
+        # An op declared elsewhere may be as plain as its authors like: it then excuses what loses as many
+        # digits, and accuses nothing.
         verdict: Verdict = "lossy" if self.case.op.module else "disagree"
         return Judgement(
             verdict,
