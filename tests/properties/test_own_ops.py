@@ -66,7 +66,10 @@ from gradspec.reference import OPS, record
 def cube(x: Real) -> VJP:
     return x * x * x, (lambda g: g * (2 * x * x),)
 
-backend = load("numpy").with_ops(name="right", cube=record(lambda x: (x * x * x, (lambda g: g * (3 * x * x),))))
+def right(x):
+    return x * x * x, (lambda g: g * (3 * x * x),)
+
+backend = load("numpy").with_ops(name="right", cube=record(right))
 """
 
 
@@ -122,7 +125,7 @@ def test_a_crash_is_blamed_on_its_case_and_reproduced(folder: Path) -> None:
 
 @pytest.mark.rotating
 def test_what_is_declared_of_an_own_op_counts(folder: Path) -> None:
-    """By its name or by its address; the property that is not broken is told, since the run is a whole one."""
+    """By its name or its address; a law that is declared and not broken is told after a whole run."""
     selected = ("--hypothesis-profile=default", "--backend=mine:deviating", "--backend=mine:declining")
     run = run_properties(folder, *selected, "--op=rms_norm", "--matrix=matrix.json")
     outcomes = read_entries(run)
@@ -176,7 +179,7 @@ def test_a_wrong_declaration_is_told_before_a_kernel_is_blamed(folder: Path) -> 
         (["--op=nowhere:cube"], "--op: no op 'nowhere:cube': there is no module 'nowhere'; is its folder on"),
         (
             ["--op=mine:rms"],
-            "--op: no op 'mine:rms': module mine does not declare it; did you mean 'rms_norm'?",
+            "--op: no op 'mine:rms': module mine does not declare it; did you mean ",
         ),
         (["--backend=mine:both", "--op=rms_norm"], "--op rms_norm: no such op; did you mean "),
         (["--backend=mine:right", "--op=rms_nom"], "--op rms_nom: no such op; did you mean 'rms_norm' or "),
