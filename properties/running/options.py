@@ -19,7 +19,7 @@ from gradspec.properties.running.profiles import PROFILES
 DEFAULT_TIME_LIMIT_SECONDS = 60.0  # a first call may compile kernels
 
 
-def add_options(add: Callable[..., None]) -> None:
+def add_options(add: Callable[..., object]) -> None:
     """Add the options of a run by a function that takes what `ArgumentParser.add_argument` does."""
     several = {"action": "append", "default": []}
     add("--backend", **several, help="a backend by name or module:attribute; repeatable")
