@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -157,6 +158,14 @@ def get_failing_severities(config: pytest.Config) -> frozenset[str]:
 def get_matrix_file(config: pytest.Config) -> Path | None:
     file = config.getoption("matrix")
     return Path(config.invocation_params.dir, file) if file else None
+
+
+def make_own_modules_importable(config: pytest.Config) -> None:
+    """Put the folder that the run starts in on the path, as `python -m pytest` does, if it may be needed."""
+    here = str(config.invocation_params.dir)
+    names = [*config.getoption("backend"), *config.getoption("op")]
+    if any(":" in name for name in names) and here not in sys.path:
+        sys.path.insert(0, here)
 
 
 def check_options(config: pytest.Config) -> None:
