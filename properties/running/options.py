@@ -163,7 +163,7 @@ def get_matrix_file(config: pytest.Config) -> Path | None:
 def make_own_modules_importable(config: pytest.Config) -> None:
     """Put the folder that the run starts in on the path, as `python -m pytest` does, if it may be needed."""
     here = str(config.invocation_params.dir)
-    names = [*config.getoption("backend"), *config.getoption("op")]
+    names = [*(config.getoption("backend") or []), *(config.getoption("op") or [])]
     if any(":" in name for name in names) and here not in sys.path:
         sys.path.insert(0, here)
 
