@@ -20,6 +20,7 @@ from gradspec.backends.backend import suggest_nearest
 from gradspec.backends.loading import BUILT_IN, is_import_path, list_import_paths
 from gradspec.properties.judging.error_descriptions import describe_exception, make_printable
 from gradspec.properties.judging.process_server import Here, LoadFailure
+from gradspec.properties.judging.shared_samples import SharedSamples
 from gradspec.properties.running import options
 from gradspec.properties.running.isolation import OwnProcessPlace
 from gradspec.properties.running.places import Place, ThisProcess
@@ -95,7 +96,7 @@ class BackendsOfRun:
         self._names: list[str] = config.getoption("backend") or []
         self._isolate: bool | None = config.getoption("isolate")
         self._own_processes: dict[str, OwnProcessPlace] = {}
-        self._this_process = ThisProcess()
+        self._this_process = ThisProcess(SharedSamples())
         self._complaints: dict[str, str] = {}
 
     @cached_property

@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from gradspec.properties.judging.attempt import Law
 from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.judging.judgement import Judgement
 from gradspec.properties.judging.process_server import import_test_module, load_once
+from gradspec.properties.judging.shared_samples import SharedSamples
 from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.perform_property import perform_property
 from gradspec.properties.running.tally import Tally
@@ -38,7 +39,7 @@ class Task:
         key: The database key of its examples.
         arguments: What to call it with, the target among them.
         profile: Its settings, as `extract_settings` returns them.
-        seed: That of --hypothesis-seed.
+        seed: What its cases are drawn from; None for one of each test's own.
         seconds: How long to repeat it with fresh examples; None for one run.
         max_seconds: How long it may take in all.
     """
@@ -107,7 +108,14 @@ class Place(Protocol):
 
 
 class ThisProcess:
-    """This process, for backends that are trusted."""
+    """This process, for backends that are trusted.
+
+    Args:
+        shared: What keeps the spec's samples of equal cases, where several backends are tried.
+    """
+
+    def __init__(self, shared: SharedSamples | None = None) -> None:
+        self._shared = shared
 
     def start(self) -> None:
         pass
@@ -124,7 +132,8 @@ class ThisProcess:
 
         target.judge_case = judge_in_one_process
         try:
-            with _use_seed(task.seed):
+            subject = task.function.__name__, target.name
+            with _use_seed(task.seed), self._shared.use_for(subject) if self._shared else nullcontext():
                 is_complete = perform_property(
                     task.function,
                     task.arguments,

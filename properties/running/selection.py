@@ -95,8 +95,10 @@ class Selection:
                 )
 
     def iterate_ops_under_test(self) -> Iterator[OpUnderTest]:
-        for whole in self._iterate_whole_backends(options.PROGRAMS):
-            for name in options.get_selected_ops(self.config):
+        """Yield each op with each backend that offers it: those of an op in turn, as they share samples."""
+        wholes = [*self._iterate_whole_backends(options.PROGRAMS)]
+        for name in options.get_selected_ops(self.config):
+            for whole in wholes:
                 if name in whole.backend.ops:
                     yield OpUnderTest(
                         name=name,

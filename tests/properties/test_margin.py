@@ -59,9 +59,9 @@ def test_a_right_result_lies_near_1_only_as_long_as_little_noise_is_measured() -
     got = np.float32(judge.exact.value) + 3 * unit
     staged = judge.judge_value(np.asarray(got)).worst
     assert 0.6 < staged <= 1
-    assert len(judge.samples._samples) == 0
+    assert len(judge.formulas.sampler._samples) == 0
     assert judge_fully(judge, got).worst < staged / 3
-    assert len(judge.samples._samples) == 1 + ALL_COPIES
+    assert len(judge.formulas.sampler._samples) == 1 + ALL_COPIES
 
 
 def test_verdicts_are_the_same_by_all_of_the_noise() -> None:
