@@ -11,7 +11,7 @@ from gradspec.properties.drawing.extreme import extreme_cases
 from gradspec.properties.laws.extremes import extremes_go_where_the_spec_says
 from gradspec.properties.running.targets import OpUnderTest, limit_cases_to_profile
 
-EXTREME_CASES_PER_EXAMPLE = 8
+EXTREME_CASES_PER_EXAMPLE = 6
 
 N_PARTS_OF_CASES = 2
 """Into how many parts the rows are split, one per example.

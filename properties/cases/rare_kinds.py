@@ -10,6 +10,7 @@ from gradspec.properties.cases.rare import (
     five_axes,
     metadata_as_numpy_numbers,
     of_every_size,
+    one_infinite_cotangent,
     one_infinity,
     one_uniform_array,
     unusual_cotangents,
@@ -26,6 +27,7 @@ RARE_KINDS: tuple[RareKind, ...] = (
     metadata_as_numpy_numbers,
     axes_all_alike,
     one_infinity,
+    one_infinite_cotangent,
     five_axes,
     one_uniform_array,
 )

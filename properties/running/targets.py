@@ -42,7 +42,7 @@ from gradspec.reference.op import Op
 DISAGREEMENTS = frozenset(SEVERITIES) - {"lossy"}
 """The severities that fail where no command line says otherwise, as for whoever calls a law directly."""
 
-CASES_PER_EXAMPLE = 12
+CASES_PER_EXAMPLE = 9
 """An example has several cases, since a draw from Hypothesis costs as much as judging several."""
 
 CASES_PER_EXAMPLE_QUICK = 2
@@ -54,7 +54,7 @@ MIN_CASES = 100
 """With fewer cases it passes: they come from a handful of examples, which may be uninformative by chance."""
 
 
-N_NEAREST_CASES = 2
+N_NEAREST_CASES = 1
 """So many cases of a property, those that came nearest to what is allowed, are judged by all of the noise."""
 
 

@@ -26,6 +26,7 @@ from gradspec.properties.cases.rare import (
     keywords_at_their_ends,
     metadata_as_numpy_numbers,
     of_every_size,
+    one_infinite_cotangent,
     one_infinity,
     one_uniform_array,
     unusual_cotangents,
@@ -295,6 +296,36 @@ def launch_no_more_than_a_grid_holds(d: Any, g: Any) -> Any:
     return np.where(np.arange(d.size).reshape(d.shape) < 65_535, d, 0)
 
 
+def pad_by_a_mask_times_the_value(x: Any, *, pad_width: Any, value: float = 0.0) -> VJP:
+    y, pull = apply("pad", x, pad_width=pad_width, value=0.0)
+    edges = apply("pad", np.zeros_like(x), pad_width=pad_width, value=1.0)[0]
+    return y + x.dtype.type(value) * edges, pull
+
+
+# Infinite cotangents
+
+
+def where_by_products_with_the_condition(condition: Any, x: Any, y: Any) -> VJP:
+    """The gradient of the branch that is not taken is 0 times the cotangent."""
+    on = condition.astype(x.dtype)
+    return np.where(condition, x, y), (None, lambda g: g * on, lambda g: g * (1 - on))
+
+
+def cumulative_sum_by_what_is_left_of_all(x: Any, *, axis: int, include_initial: bool = False) -> VJP:
+    """The gradient is the sum of all cotangents less those before; no rounding shows that."""
+    y, pull = apply("cumulative_sum", x, axis=axis, include_initial=include_initial)
+    return y, (lambda g: pull(g)[0] + 0 * np.sum(g, axis=axis, keepdims=True),)
+
+
+def concat_by_products_with_one_hot_rows(*xs: Any, axis: int) -> VJP:
+    y, pull = apply("concat", *xs, axis=axis)
+    return y, lambda g: tuple(d + 0 * np.sum(g, axis=axis, keepdims=True) for d in pull(g))
+
+
+def poison_where_any_cotangent_is_infinite(d: Any, g: Any) -> Any:
+    return d + 0 * np.sum(g)
+
+
 FAULTS: list[tuple[RareKind, str, Rule]] = [
     (far_from_zero, "layer_norm", layer_norm_in_one_pass),
     (far_from_zero, "layer_norm", layer_norm_with_a_gradient_in_one_pass),
@@ -308,6 +339,7 @@ FAULTS: list[tuple[RareKind, str, Rule]] = [
     (keywords_at_their_ends, "var", var_with_a_negative_degree_of_freedom),
     (keywords_at_their_ends, "var", var_bounds_its_degrees_of_freedom),
     (keywords_at_their_ends, "layer_norm", layer_norm_with_an_eps_of_its_own),
+    (keywords_at_their_ends, "pad", pad_by_a_mask_times_the_value),
     (unusual_cotangents, "tanh", spoil_gradient("tanh", halve_where_the_cotangent_is_uniform)),
     (unusual_cotangents, "softmax", spoil_gradient("softmax", drop_where_the_cotangent_is_mostly_zero)),
     (unusual_cotangents, "exp", spoil_gradient("exp", drop_where_no_cotangent_is_positive)),
@@ -323,6 +355,10 @@ FAULTS: list[tuple[RareKind, str, Rule]] = [
     (five_axes, "permute_dims", permute_dims_of_no_more_than_four_axes),
     (one_infinity, "var", var_by_one_cumulative_sum),
     (one_infinity, "max", max_over_all_rows),
+    (one_infinite_cotangent, "where", where_by_products_with_the_condition),
+    (one_infinite_cotangent, "cumulative_sum", cumulative_sum_by_what_is_left_of_all),
+    (one_infinite_cotangent, "concat", concat_by_products_with_one_hot_rows),
+    (one_infinite_cotangent, "sum", spoil_gradient("sum", poison_where_any_cotangent_is_infinite)),
     (axes_all_alike, "add", add_that_counts_axes_from_the_left),
     (large, "exp", spoil_gradient("exp", index_with_16_bits)),
     (large, "softmax", spoil_gradient("softmax", launch_no_more_than_a_grid_holds)),
