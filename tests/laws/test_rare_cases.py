@@ -302,6 +302,39 @@ def pad_by_a_mask_times_the_value(x: Any, *, pad_width: Any, value: float = 0.0)
     return y + x.dtype.type(value) * edges, pull
 
 
+def matmul_of_no_more_products_than_a_grid_holds(x: Any, y: Any) -> VJP:
+    z, (pull_x, pull_y) = OPS["matmul"].rule(x, y)
+
+    def pull_y_in_part(g: Any) -> Any:
+        dy = pull_y(g)
+        if dy.ndim > 2 and dy.size > 2**16:
+            dy = dy.copy()
+            dy.reshape(-1, *dy.shape[-2:])[2**16 :] = 0
+        return dy
+
+    return z, (pull_x, pull_y_in_part)
+
+
+def cross_entropy_of_no_more_classes_than_16_bits_count(
+    x: Any, target: Any, *, reduction: Any = "mean"
+) -> VJP:
+    """In the gradient the 1 is not subtracted from the probability of a target beyond."""
+    loss, pull = apply("cross_entropy", x, target, reduction=reduction)
+    axis = min(1, x.ndim - 1)
+    at = np.expand_dims(target, axis)
+
+    def pull_x(g: Any) -> Any:
+        d = pull(g)[0]
+        if not np.any(at >= 2**16):
+            return d
+        scale = g / x.dtype.type(target.size) if reduction == "mean" else g
+        ones = np.zeros_like(d)
+        np.put_along_axis(ones, at, (at >= 2**16) * np.expand_dims(scale * np.ones_like(target), axis), axis)
+        return d + ones
+
+    return loss, (pull_x, None)
+
+
 # Infinite cotangents
 
 
@@ -348,6 +381,8 @@ FAULTS: list[tuple[RareKind, str, Rule]] = [
     (left_behind_by_tiles, "matmul", matmul_over_one_tile_of_columns),
     (large, "matrix_transpose", spoil_gradient("matrix_transpose", leave_the_last_corner_of_a_square)),
     (large, "cross_entropy", cross_entropy_with_flat_indices_of_16_bits),
+    (large, "matmul", matmul_of_no_more_products_than_a_grid_holds),
+    (large, "cross_entropy", cross_entropy_of_no_more_classes_than_16_bits_count),
     (long_sums, "getitem", getitem_that_counts_to_1024),
     (many_ties, "max", max_that_takes_from_one_tie_what_it_gives_another),
     (many_ties, "min", min_of_ties_counted_in_16_bits),
