@@ -19,7 +19,9 @@ from gradspec.backends import Backend, Unavailable, load
 from gradspec.backends.backend import suggest_nearest
 from gradspec.backends.loading import BUILT_IN, is_import_path, list_import_paths
 from gradspec.properties.judging.error_descriptions import describe_exception, make_printable
-from gradspec.properties.judging.process_server import Here, LoadFailure
+from gradspec.properties.judging.own_process import Lost
+from gradspec.properties.judging.process_server import Here, LoadFailure, RequestFailure
+from gradspec.properties.judging.shared_state import FORKED, ForkWatch
 from gradspec.properties.running import options
 from gradspec.properties.running.isolation import OwnProcessPlace
 from gradspec.properties.running.places import Place, ThisProcess
@@ -168,11 +170,13 @@ class BackendsOfRun:
         return loaded
 
     def _load_here(self, name: str) -> Backend | LoadFailure:
+        forks = ForkWatch()
         try:
             if name in BUILT_IN:
                 return load(name)
-            with warnings.catch_warnings(action="ignore"):
-                return load(name)
+            with forks, warnings.catch_warnings(action="ignore"):
+                loaded = load(name)
+            return LoadFailure(FORKED) if forks.has_child_come_back else loaded
         except (Unavailable, ValueError, TypeError) as error:
             if not _names_a_module(name):
                 message = f"--backend: {' '.join(str(error).split())}"
@@ -191,16 +195,23 @@ class BackendsOfRun:
         place.stop()
         if isinstance(answer, LoadFailure):
             return answer
-        return LoadFailure(f"{answer.reason} when it was loaded")
+        return LoadFailure(_describe_loss(answer))
 
     def _explain(self, name: str, failure: LoadFailure) -> Unavailable:
         """Return the reason in one line, and note it as it reads where the option is at fault."""
         lines = failure.text.split("\n")
         text = " ".join(" ".join(dict.fromkeys((lines[0], lines[-1]))).split())  # of the frames the last
-        complaint = f"--backend: {text}" if failure.is_refusal else f"--backend {name} {text}"
+        complaint = f"--backend: {text}" if failure.is_refusal else f"--backend {name}: {text}"
         self._complaints[name] = make_printable(complaint)
         reason = text.removeprefix(f"{name}: ").removeprefix(f"no backend {name!r}: ")
         return Unavailable(make_printable(f"{name}: {reason}"))
+
+
+def _describe_loss(lost: Lost | RequestFailure) -> str:
+    """Return in a line how a process was lost that loaded a backend."""
+    first, *rest = lost.reason.split("\n")
+    again = ", nor when tried again; --time-limit allows more" if isinstance(lost, Lost) and lost.kind == "late" else ""
+    return "; ".join([f"{first} when it was loaded{again}", *(line.strip() for line in rest)])
 
 
 def _names_a_module(name: str) -> bool:

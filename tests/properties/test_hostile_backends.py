@@ -46,9 +46,9 @@ def is_fickle(x): return right.ops["sin"](x) * random.choice([1, 1.5, 2, 3, 4])
 def raises(x, y): raise RuntimeError("[bold]no\x1b[31m \x00kernel & <for> ]]> this\nsecond line")
 def closes(x): os.closerange(3, 1000)
 
-def forks(x):
+def forks(x, **keywords):
     os.fork()
-    return right.ops["gelu"](x)
+    return right.ops["gelu"](x, **keywords)
 
 def is_loud(x):
     print("\x1b[31mloud" * 300_000, flush=True)
@@ -257,7 +257,6 @@ def test_a_machine_that_stands_still_accuses_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.rotating
-@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
 def test_a_run_that_is_killed_leaves_whole_files_and_no_process(tmp_path: Path) -> None:
     source = HOSTILE_BACKEND_SOURCE + NOTE_PID_SOURCE
     (tmp_path / "mine.py").write_text(source, encoding="utf-8")
