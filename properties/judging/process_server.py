@@ -26,7 +26,7 @@ from gradspec.backends import Backend, Unavailable, load
 from gradspec.properties.judging.attempt import Law, judge_case
 from gradspec.properties.judging.error_descriptions import describe_exception, get_message_line
 from gradspec.properties.judging.judgement import Judgement
-from gradspec.properties.judging.shared_state import FORKED, ForkWatch
+from gradspec.properties.judging.shared_state import FORKED_ON_IMPORT, ForkWatch
 from gradspec.reference import OPS, Op
 
 READY, CHECK, FOUND, ANSWER = b"r", b"c", b"v", b"a"
@@ -146,7 +146,7 @@ class _Server:
         except BaseException as error:
             failure = LoadFailure(describe_exception(error))
         if forks.has_child_come_back:
-            backend, failure = None, LoadFailure(FORKED)
+            backend, failure = None, LoadFailure(FORKED_ON_IMPORT)
         self._send(ANSWER, failure)
         return backend
 

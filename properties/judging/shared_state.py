@@ -21,6 +21,8 @@ FORK_GRACE_SECONDS = 0.5
 
 FORKED = "forked, and a second process came back from the call"
 
+FORKED_ON_IMPORT = "forked when it was imported, and a second process went on"
+
 _NUMPY_NAMES = tuple(
     "abs all allclose any arange argmax argsort array array_equal asarray ascontiguousarray broadcast_to "
     "concatenate copysign cos divide einsum empty errstate exp expm1 finfo full full_like isfinite isinf isnan "

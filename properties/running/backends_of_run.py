@@ -21,7 +21,7 @@ from gradspec.backends.loading import BUILT_IN, is_import_path, list_import_path
 from gradspec.properties.judging.error_descriptions import describe_exception, make_printable
 from gradspec.properties.judging.own_process import Lost
 from gradspec.properties.judging.process_server import Here, LoadFailure, RequestFailure
-from gradspec.properties.judging.shared_state import FORKED, ForkWatch
+from gradspec.properties.judging.shared_state import FORKED_ON_IMPORT, ForkWatch
 from gradspec.properties.running import options
 from gradspec.properties.running.isolation import OwnProcessPlace
 from gradspec.properties.running.places import Place, ThisProcess
@@ -95,7 +95,7 @@ class BackendsOfRun:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._names: list[str] = config.getoption("backend") or []
-        self._isolate: bool | None = config.getoption("isolate")
+        self._isolate = options.get_isolation(config)
         self._own_processes: dict[str, OwnProcessPlace] = {}
         self._this_process = ThisProcess()
         self._complaints: dict[str, str] = {}
@@ -171,12 +171,16 @@ class BackendsOfRun:
 
     def _load_here(self, name: str) -> Backend | LoadFailure:
         forks = ForkWatch()
+        with forks:
+            loaded = self._load_whatever_it_raises(name)
+        return LoadFailure(FORKED_ON_IMPORT) if forks.has_child_come_back else loaded
+
+    def _load_whatever_it_raises(self, name: str) -> Backend | LoadFailure:
         try:
             if name in BUILT_IN:
                 return load(name)
-            with forks, warnings.catch_warnings(action="ignore"):
-                loaded = load(name)
-            return LoadFailure(FORKED) if forks.has_child_come_back else loaded
+            with warnings.catch_warnings(action="ignore"):
+                return load(name)
         except (Unavailable, ValueError, TypeError) as error:
             if not _names_a_module(name):
                 message = f"--backend: {' '.join(str(error).split())}"
@@ -211,7 +215,7 @@ def _describe_loss(lost: Lost | RequestFailure) -> str:
     """Return in a line how a process was lost that loaded a backend."""
     first, *rest = lost.reason.split("\n")
     again = ", nor when tried again; --time-limit allows more" if isinstance(lost, Lost) and lost.kind == "late" else ""
-    return "; ".join([f"{first} when it was loaded{again}", *(line.strip() for line in rest)])
+    return "; ".join([f"{first} when it was imported{again}", *(line.strip() for line in rest)])
 
 
 def _names_a_module(name: str) -> bool:

@@ -298,6 +298,10 @@ UNLOADABLE_SOURCES = {
     "crashes": "import ctypes; ctypes.string_at(0)",
     "forks": "import os; os.fork()",
     "raises": "raise BaseException('\x1b[31m\u202e')",
+    "speaks": "import os; print('no driver\\n', flush=True); os._exit(3)",
+    "hangs": "import time; time.sleep(1000)",
+    "is_silent": "class Silent(Exception):\n    def __str__(self): raise SystemExit\nraise Silent",
+    "is_number": "backend = 7",
 }
 
 
@@ -310,20 +314,35 @@ def test_a_backend_that_cannot_be_imported_is_a_line_and_the_others_are_tried(tm
     source += "backend = replace(load('numpy'), name='warns')"
     (tmp_path / "warns.py").write_text(warning + source, encoding="utf-8")
     backends = [f"--backend={name}:backend" for name in (*UNLOADABLE_SOURCES, "warns")]
-    options = (*backends, "--op=tanh", "-Werror")
+    options = (*backends, "--op=tanh", "-Werror", "--time-limit=2")
     run = run_properties(tmp_path, *options, properties=copy_one_property(tmp_path))
     assert run.status == 1
     assert "1 passed" in run.output
     for line in (
-        "unavailable  leaves:backend: the process exited with status 3 when it was loaded",
-        "unavailable  interrupts:backend: raised KeyboardInterrupt at interrupts.py:1 in <module>",
-        "unavailable  crashes:backend: the process was killed by SIGSEGV when it was loaded",
-        "unavailable  forks:backend: forked, and a second process came back from the call when it was loaded",
-        r"unavailable  raises:backend: raised BaseException: \x1b[31m\u202e at raises.py:1 in <module>",
+        "leaves:backend: the process exited with status 3 when it was imported",
+        "interrupts:backend: raised KeyboardInterrupt at interrupts.py:1 in <module>: raise KeyboardInterrupt",
+        "crashes:backend: the process was killed by SIGSEGV when it was imported",
+        "forks:backend: forked when it was imported, and a second process went on",
+        r"raises:backend: raised BaseException: \x1b[31m\u202e at raises.py:1 in <module>: raise BaseException"
+        r"('\x1b[31m\u202e')",
+        "speaks:backend: the process exited with status 3 when it was imported; its last words: no driver",
+        "hangs:backend: was not done after 2 s when it was imported, nor when tried again; --time-limit allows "
+        "more",
+        "is_silent:backend: raised Silent: (its message raised SystemExit) at is_silent.py:3 in <module>: raise "
+        "Silent",
+        "is_number:backend: expected a `Backend` or a function that returns one, not 7",
     ):
-        assert line in run.output
+        assert f"unavailable  {line}\n" in run.output
     assert "Traceback" not in run.output
     assert not {*"\x1b\u202e"} & {*run.output}
+
+
+def test_a_fork_on_import_is_told_in_this_process_too(tmp_path: Path) -> None:
+    (tmp_path / "forks.py").write_text(UNLOADABLE_SOURCES["forks"], encoding="utf-8")
+    run = run_properties(tmp_path, "--backend=forks:backend", "--no-isolate", "--collect-only")
+    assert run.status == 4
+    told = "ERROR: --backend forks:backend: forked when it was imported, and a second process went on\n"
+    assert run.output.count("\n") == 2 * run.output.count(told) == 2
 
 
 CRASHES_FROM_TWO_SOURCE = """
