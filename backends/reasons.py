@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 _OP_AND_DTYPES = r"[\w.]+(?::\w+)?(?:\[\w+(?:, *\w+)*\])?"
-_PATTERNS = {"known": rf"{_OP_AND_DTYPES}(?: *\(.*)?(?:: .+)?", "declines": _OP_AND_DTYPES}
+_PATTERNS = {
+    "known": rf"{_OP_AND_DTYPES}(?: *\(.*)?(?:: .+)?",
+    "declines": _OP_AND_DTYPES,
+}
 _EXAMPLES = {
     "known": "'exp', 'exp[bfloat16]', 'exp (torch<2.13)' or 'exp: value agrees'",
-    "declines": "'matmul' or 'matmul[bfloat16, float16]'; it names neither laws nor versions, as `known` does",
+    "declines": "'matmul' or 'matmul[bfloat16, float16]'; neither laws nor versions, as in `known`",
 }
 
 
@@ -35,6 +38,8 @@ def check_reasons(backend: str, name: str, reasons: Any) -> None:
         if not re.fullmatch(_PATTERNS[name], where):
             raise ValueError(f"{backend}: `{name}` names {where!r}; expected {_EXAMPLES[name]}")
         if not isinstance(why, str):
-            raise TypeError(f"{backend}: `{name}` gives {why!r} as the reason for {where!r}; expected a string")
+            raise TypeError(
+                f"{backend}: `{name}` gives {why!r} as the reason for {where!r}; expected a string"
+            )
         if not why.strip():
             raise ValueError(f"{backend}: `{name}` gives no reason for {where!r}; reports show it")

@@ -97,7 +97,10 @@ def _is_visible(character: str) -> bool:
 
 
 def describe_internal_error(error: BaseException) -> str:
-    """Return an exception that is no result of the backend, in a few lines: its innermost frames, anyone's."""
+    """Return in a few lines why a property could not be tested: an exception, and its innermost frames.
+
+    It is not one that a law met, but may follow from what the backend has changed. The frames are anyone's.
+    """
     lines = [f"could not be tested: {get_class_name(error)}: {get_message_line(error)}".rstrip(": ")]
     for frame, line in [*traceback.walk_tb(error.__traceback__)][-MAX_INTERNAL_FRAMES_SHOWN:]:
         lines.append(f"  at {_shorten_path(frame.f_code.co_filename)}:{line} in {frame.f_code.co_name}")

@@ -24,15 +24,16 @@ from gradspec.backends import Unavailable
 from gradspec.properties.judging.attempt import Law
 from gradspec.properties.judging.error_descriptions import describe_exit, make_printable
 from gradspec.properties.judging.judgement import Judgement
+from gradspec.properties.judging.lifeline import Lifeline
 from gradspec.properties.judging.process_clock import ProcessClock
 from gradspec.properties.judging.process_server import (
     ANSWER,
     CHECK,
     CONNECTION_LOST_STATUS,
     FOUND,
+    READY,
     CrashOrTimeout,
     JudgeCase,
-    READY,
     LoadFailure,
     Request,
     RequestFailure,
@@ -104,7 +105,7 @@ class OwnProcess:
         self.source, self.time_limit = source, time_limit
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection
-        self._lifeline: _Lifeline
+        self._lifeline: Lifeline
         self._printed: _LastWords
         _all_processes.add(self)
 
@@ -199,7 +200,7 @@ class OwnProcess:
                 process_group=0,  # its own, so that it ends with all that it starts
             )
         self._connection = Connection(here.detach())
-        self._lifeline = _Lifeline(self._process.pid)
+        self._lifeline = Lifeline(self._process.pid)
         self._printed = _LastWords(self._process.stdout)
 
     def _describe_end(self) -> str:
@@ -225,27 +226,6 @@ class OwnProcess:
         process.wait()
         self._connection.close()
         self._lifeline.end()
-
-
-class _Lifeline:
-    """Ends a process and its group as soon as this process has ended, however that ends.
-
-    A shell waits for the other end of a pipe, which closes by itself, and does it then.
-    """
-
-    def __init__(self, pid: int) -> None:
-        self._shell = subprocess.Popen(
-            ["/bin/sh", "-c", f"read _; kill -s KILL -- -{pid} {pid}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            process_group=0,  # Ctrl-C is not for it
-        )
-
-    def end(self) -> None:
-        """Let the shell do nothing: the process has ended, and its id may become that of another one."""
-        self._shell.kill()
-        self._shell.communicate()
 
 
 class _LastWords:

@@ -23,12 +23,16 @@ FORKED = "forked, and a second process came back from the call"
 
 FORKED_ON_IMPORT = "forked when it was imported, and a second process went on"
 
-_NUMPY_NAMES = tuple(
-    "abs all allclose any arange argmax argsort array array_equal asarray ascontiguousarray broadcast_to "
-    "concatenate copysign cos divide einsum empty errstate exp expm1 finfo full full_like isfinite isinf isnan "
-    "log log1p matmul max maximum mean min minimum multiply nextafter ones ones_like prod reshape sign sin "
-    "sqrt subtract sum tanh where zeros zeros_like".split()
-)  # all 500 would take twenty times as long
+# Those that judging rests on: all 500 would take twenty times as long at every check.
+# fmt: off
+_NUMPY_NAMES = (
+    "abs", "all", "allclose", "any", "arange", "argmax", "argsort", "array", "array_equal", "asarray",
+    "ascontiguousarray", "broadcast_to", "concatenate", "copysign", "cos", "divide", "einsum", "empty",
+    "errstate", "exp", "expm1", "finfo", "full", "full_like", "isfinite", "isinf", "isnan", "log", "log1p",
+    "matmul", "max", "maximum", "mean", "min", "minimum", "multiply", "nextafter", "ones", "ones_like",
+    "prod", "reshape", "sign", "sin", "sqrt", "subtract", "sum", "tanh", "where", "zeros", "zeros_like",
+)
+# fmt: on
 _get_numpy_functions = attrgetter(*_NUMPY_NAMES)
 
 
@@ -47,7 +51,8 @@ class _SharedState:
             yield "lowered the recursion limit"
         if (now := _get_numpy_functions(np)) != (before := self._numpy_functions):
             replaced = [k for k, x in enumerate(now) if x is not before[k]]
-            vars(np).update({_NUMPY_NAMES[k]: before[k] for k in replaced})
+            for k in replaced:
+                setattr(np, _NUMPY_NAMES[k], before[k])
             yield f"replaced {', '.join(f'numpy.{_NUMPY_NAMES[k]}' for k in replaced)}"
         if self._folder and _find_current_folder() != self._folder:
             with suppress(OSError):
@@ -57,7 +62,7 @@ class _SharedState:
 
 def _find_current_folder() -> str | None:
     try:
-        return os.getcwd()
+        return os.getcwd()  # noqa: PTH109 - a path takes three times as long, at every check
     except OSError:  # it has been deleted
         return None
 
@@ -104,7 +109,8 @@ class ForkWatch:
             with suppress(OSError, TypeError):
                 os.write(self._writer, b"x")  # type: ignore[arg-type]
             os._exit(1)
-        self.has_child_come_back = any([_has_been_written_to(reader) for reader in self._readers])
+        answers = [_has_been_written_to(reader) for reader in self._readers]  # which closes each
+        self.has_child_come_back = any(answers)
 
     def open_pipe(self) -> None:
         reader, self._writer = os.pipe()

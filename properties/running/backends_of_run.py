@@ -214,7 +214,8 @@ class BackendsOfRun:
 def _describe_loss(lost: Lost | RequestFailure) -> str:
     """Return in a line how a process was lost that loaded a backend."""
     first, *rest = lost.reason.split("\n")
-    again = ", nor when tried again; --time-limit allows more" if isinstance(lost, Lost) and lost.kind == "late" else ""
+    is_late = isinstance(lost, Lost) and lost.kind == "late"
+    again = ", nor when tried again; --time-limit allows more" if is_late else ""
     return "; ".join([f"{first} when it was imported{again}", *(line.strip() for line in rest)])
 
 

@@ -106,7 +106,7 @@ class OwnProcessPlace:
         outcome = self._perform_to_the_end(task, found)
         if outcome.error:
             self.stop()  # whatever went wrong there must not go wrong for the next task
-        return _add_found(outcome, found, task.target.failing_severities)
+        return _add_found(task, outcome, found)
 
     def _perform_to_the_end(self, task: Task, found: list[LawViolation]) -> TaskOutcome:
         """Perform a task, and add to a list what was found in every process that was lost."""
@@ -227,12 +227,15 @@ def _blame(task: Task, lost: Lost, violation: LawViolation) -> TaskOutcome:
     return TaskOutcome(tally, listed={severity or "": violation})
 
 
-def _add_found(
-    outcome: TaskOutcome, found: list[LawViolation], failing_severities: frozenset[str]
-) -> TaskOutcome:
+def _add_found(task: Task, outcome: TaskOutcome, found: list[LawViolation]) -> TaskOutcome:
     """Return the outcome with what else was found; of the same kind, what was found last is shown."""
-    failing = [v for v in found if v.severity in failing_severities]
-    listed = {v.severity or "": v for v in found if v.severity not in failing_severities}
+    failing: list[LawViolation] = []
+    listed: dict[str, LawViolation] = {}
+    for violation in found:
+        if violation.severity in task.target.failing_severities or _is_expected(task, violation.case):
+            failing.append(violation)
+        else:
+            listed[violation.severity or ""] = violation
     for violation in found:
         outcome.tally.violations.setdefault(violation.severity or "", 1)
     outcome = replace(outcome, listed={**listed, **outcome.listed})

@@ -54,7 +54,10 @@ def test_a_file_in_the_place_of_the_folder_costs_the_scripts_alone(tmp_path: Pat
     run = run_properties(tmp_path, *OPTIONS, "--matrix=mine.py/x.json", properties=properties)
     check_all_is_shown(run)
     assert "error  failures/ could not be written: a file is in the place of a folder\n" in run.output
-    assert "error  --matrix mine.py/x.json could not be written: a file is in the place of a folder\n" in run.output
+    assert (
+        "error  --matrix mine.py/x.json could not be written: a file is in the place of a folder\n"
+        in run.output
+    )
     assert "reproduce" not in run.output
 
 
@@ -116,7 +119,9 @@ def test_a_folder_that_is_read_only_costs_the_files_alone(is_there: bool, tmp_pa
     tmp_path.chmod(0o555)
     try:
         finished = subprocess.run(
-            make_command(*OPTIONS, "-Werror", "--matrix=out.json", "--junitxml=out.xml", properties=properties),
+            make_command(
+                *OPTIONS, "-Werror", "--matrix=out.json", "--junitxml=out.xml", properties=properties
+            ),
             cwd=tmp_path,
             env=make_environment(),
             stdout=subprocess.PIPE,

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -193,9 +192,16 @@ def test_an_interrupted_run_tells_what_it_had(interruption: signal.Signals, tmp_
     ET.parse(tmp_path / "junit.xml")
 
 
-NOTE_PID_SOURCE = """
-import os
-open("pid", "w").write(str(os.getpid()))
+NOTE_PIDS_SOURCE = """
+import subprocess
+from pathlib import Path
+
+if not (forked := os.fork()):
+    time.sleep(1000)
+started = subprocess.Popen(["sleep", "1000"])
+note = Path(f"{os.getpid()}.txt")
+note.write_text(f"{os.getpid()} {forked} {started.pid} {os.getppid()}")
+note.rename("pids")
 """
 
 HANGS_ONCE_SOURCE = """
@@ -257,10 +263,13 @@ def test_a_machine_that_stands_still_accuses_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.rotating
-def test_a_run_that_is_killed_leaves_whole_files_and_no_process(tmp_path: Path) -> None:
-    source = HOSTILE_BACKEND_SOURCE + NOTE_PID_SOURCE
+@pytest.mark.parametrize("place", [(), ("-n", "1")], ids=["alone", "xdist"])
+def test_a_run_that_is_killed_leaves_whole_files_and_no_process(
+    place: tuple[str, ...], tmp_path: Path
+) -> None:
+    source = HOSTILE_BACKEND_SOURCE + NOTE_PIDS_SOURCE
     (tmp_path / "mine.py").write_text(source, encoding="utf-8")
-    options = ("--backend=mine:backend", "--op=abs", "--op=tanh")
+    options = ("--backend=mine:backend", "--op=abs", "--op=tanh", *place)
     process = subprocess.Popen(
         make_command(*options, "-v", properties=copy_one_property(tmp_path)),
         cwd=tmp_path,
@@ -270,12 +279,12 @@ def test_a_run_that_is_killed_leaves_whole_files_and_no_process(tmp_path: Path) 
     )
     try:
         wait_for_text(tmp_path / "failures" / "value_agrees-abs-hostile.py")
-        pid = int(wait_for_text(tmp_path / "pid"))
+        pids = [int(pid) for pid in wait_for_text(tmp_path / "pids").split()]
     finally:
         process.kill()
         process.communicate()
     assert sorted(p.suffix for p in (tmp_path / "failures").iterdir()) == [".json", ".py"]
-    assert wait_until(lambda: read_process_state(pid)[0] in ("", "Z"))
+    assert wait_until(lambda: all(read_process_state(pid)[0] in ("", "Z") for pid in pids))
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
@@ -318,18 +327,19 @@ def test_a_backend_that_cannot_be_imported_is_a_line_and_the_others_are_tried(tm
     run = run_properties(tmp_path, *options, properties=copy_one_property(tmp_path))
     assert run.status == 1
     assert "1 passed" in run.output
+    was_raised = "raise BaseException('\\x1b[31m\\u202e')"
+    interrupt = "KeyboardInterrupt"
+    late = "was not done after 2 s when it was imported, nor when tried again; --time-limit allows more"
+    silent = "(its message raised SystemExit) at is_silent.py:3 in <module>: raise Silent"
     for line in (
         "leaves:backend: the process exited with status 3 when it was imported",
-        "interrupts:backend: raised KeyboardInterrupt at interrupts.py:1 in <module>: raise KeyboardInterrupt",
+        f"interrupts:backend: raised {interrupt} at interrupts.py:1 in <module>: raise {interrupt}",
         "crashes:backend: the process was killed by SIGSEGV when it was imported",
         "forks:backend: forked when it was imported, and a second process went on",
-        r"raises:backend: raised BaseException: \x1b[31m\u202e at raises.py:1 in <module>: raise BaseException"
-        r"('\x1b[31m\u202e')",
+        rf"raises:backend: raised BaseException: \x1b[31m\u202e at raises.py:1 in <module>: {was_raised}",
         "speaks:backend: the process exited with status 3 when it was imported; its last words: no driver",
-        "hangs:backend: was not done after 2 s when it was imported, nor when tried again; --time-limit allows "
-        "more",
-        "is_silent:backend: raised Silent: (its message raised SystemExit) at is_silent.py:3 in <module>: raise "
-        "Silent",
+        f"hangs:backend: {late}",
+        f"is_silent:backend: raised Silent: {silent}",
         "is_number:backend: expected a `Backend` or a function that returns one, not 7",
     ):
         assert f"unavailable  {line}\n" in run.output

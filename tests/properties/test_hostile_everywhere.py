@@ -56,7 +56,8 @@ def make(name, actions):
             return right.ops[name](x) if result is None else result
         return op
 
-    return replace(right, name=name, known={}, ops={name: make_op(name, act) for name, act in actions.items()})
+    ops = {op: make_op(op, act) for op, act in actions.items()}
+    return replace(right, name=name, known={}, ops=ops)
 
 survivable = make("survivable", SURVIVABLE)
 """
@@ -82,13 +83,22 @@ def check_reasons(run: PytestRun, reasons: dict[str, str], backend: str) -> None
     for op, reason in reasons.items():
         title = f"{op} on {backend} (cpu) breaks a law: value agrees\n"
         assert reason in run.output.split(title)[1].split("reproduce: ")[0], op
-    for trace in ("Traceback", "INTERNALERROR", "During handling", "ResourceWarning", "not tested", "_process.py"):
+    for trace in (
+        "Traceback",
+        "INTERNALERROR",
+        "During handling",
+        "ResourceWarning",
+        "not tested",
+        "_process.py",
+    ):
         assert trace not in run.output
     assert len(run.failure_scripts) == len(reasons)
 
 
 @pytest.mark.rotating
-@pytest.mark.parametrize("place", [(), ("-n", "2"), ("--no-isolate",), ("--no-isolate", "-n", "2")], ids=" ".join)
+@pytest.mark.parametrize(
+    "place", [(), ("-n", "2"), ("--no-isolate",), ("--no-isolate", "-n", "2")], ids=" ".join
+)
 def test_what_can_be_survived_is_told_in_every_place(place: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(SURVIVABLE_SOURCE, encoding="utf-8")
     options = ("--backend=mine:survivable", "--dtype=float64", *place)

@@ -13,7 +13,6 @@ import pytest
 import gradspec.properties.judging.process_clock as process_clock
 from gradspec.backends import Backend, Unavailable, load
 from gradspec.properties.cases.case import Case
-from gradspec.properties.judging import own_process
 from gradspec.properties.judging.attempt import judge_case
 from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.judging.own_process import Lost, OwnProcess, judge_case_in_own_process

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +36,7 @@ def judge_with(change: Callable[[], object]) -> Judgement:
 
 
 def replace_functions() -> None:
-    np.asarray = np.zeros = lambda *_, **__: 1 / 0  # type: ignore[assignment]
+    np.asarray = np.zeros = lambda *_, **__: 1 / 0  # type: ignore[assignment,misc]
 
 
 def accept_anything() -> None:
@@ -50,10 +51,9 @@ def lower_the_recursion_limit() -> None:
 
 
 def visit_a_deleted_folder() -> None:
-    folder = f"/tmp/deleted-{os.getpid()}"
-    os.mkdir(folder)
+    folder = Path(tempfile.mkdtemp())
     os.chdir(folder)
-    os.rmdir(folder)
+    folder.rmdir()
 
 
 @pytest.mark.parametrize(
@@ -97,14 +97,14 @@ children: list[int] = []
         lambda: None,
         fork_and_end,
         fork_and_stay,
-        lambda: subprocess.run([sys.executable, "-c", ""], check=True, preexec_fn=os.getpid),  # noqa: PLW1509
+        lambda: subprocess.run([sys.executable, "-c", ""], check=True, preexec_fn=os.getpid),
         lambda: __import__("numpy.f2py"),
         lambda: np.seterr(all="raise"),
         lambda: np.random.seed(3),  # noqa: NPY002
     ],
 )
 def test_what_is_nobodys_else_is_no_change(change: Callable[[], object]) -> None:
-    descriptors = len(os.listdir("/dev/fd"))
+    descriptors = len([*Path("/dev/fd").iterdir()])
     before = np.geterr()
     try:
         assert judge_with(change).verdict == "agree"
@@ -113,4 +113,4 @@ def test_what_is_nobodys_else_is_no_change(change: Callable[[], object]) -> None
             os.kill(children[-1], signal.SIGKILL)
             os.waitpid(children.pop(), 0)
     assert np.geterr() == before
-    assert len(os.listdir("/dev/fd")) == descriptors
+    assert len([*Path("/dev/fd").iterdir()]) == descriptors
