@@ -11,6 +11,7 @@ from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from gradspec.backends.reasons import check_reasons
 from gradspec.reference import OPS, Op
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -165,10 +166,11 @@ class Backend:
             over what the outer one computes from its inputs.
 
     Raises:
-        TypeError: for one string where a collection of names belongs.
-        ValueError: for an op or dtype that does not exist, for an entry of `known` or `declines` whose op or
-            dtype is not among the backend's, and for one of `known` whose versions are malformed or of no
-            installed library.
+        TypeError: for one string where a collection of names belongs, and for `known` or `declines` that
+            does not map strings to strings.
+        ValueError: for an op or dtype that does not exist, for an entry of `known` or `declines` without a
+            reason, or whose op or dtype is not among the backend's, and for one of `known` whose versions are
+            malformed or of no installed library.
     """
 
     name: str
@@ -187,6 +189,9 @@ class Backend:
     def __post_init__(self) -> None:
         backend = f"backend {self.name!r}"
         _check_names(backend, "the spec has no op {}", self.ops, OPS)
+        check_reasons(backend, "known", self.known)
+        if self.declines is not None:
+            check_reasons(backend, "declines", self.declines)
         declared = [Deviation.parse(where, why) for where, why in self.known.items()]
         for name, entries in ("known", declared), ("declines", self.declared_declines):
             ops, dtypes = [e.op for e in entries], [dtype for e in entries for dtype in sorted(e.dtypes)]

@@ -5,20 +5,15 @@ That is in this process, or in one of the backend's own (`isolation`). What trie
 """
 
 import copyreg
-import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from gradspec.backends import Backend
 from gradspec.properties.drawing.hypothesis_internals import get_global_seed, set_global_seed
-from gradspec.properties.judging.attempt import Law
-from gradspec.properties.judging.error_descriptions import make_printable
-from gradspec.properties.judging.judgement import Judgement
+from gradspec.properties.judging.error_descriptions import describe_internal_error, make_printable
 from gradspec.properties.judging.process_server import import_test_module, load_once
 from gradspec.properties.judging.shared_samples import SharedSamples
 from gradspec.properties.running.failure import LawViolation
@@ -122,15 +117,6 @@ class ThisProcess:
 
     def perform(self, task: Task) -> TaskOutcome:
         target = task.target
-        judge, pid = target.judge_case, os.getpid()
-
-        def judge_in_one_process(law: Law, backend: Backend, case: Any) -> Judgement:
-            judgement = judge(law, backend, case)
-            if os.getpid() != pid:  # the backend has forked: there must not be two of this run
-                os._exit(1)
-            return judgement
-
-        target.judge_case = judge_in_one_process
         try:
             subject = task.function.__name__, target.name
             with _use_seed(task.seed), self._shared.use_for(subject) if self._shared else nullcontext():
@@ -147,11 +133,8 @@ class ThisProcess:
             return TaskOutcome(target.tally, failure, target.listed)
         except AssertionError as error:
             return TaskOutcome(target.tally, None, target.listed, make_text_printable(str(error)))
-        except Exception:
-            text = make_text_printable(traceback.format_exc())
-            return TaskOutcome(target.tally, None, target.listed, text)
-        finally:
-            target.judge_case = judge
+        except Exception as error:
+            return TaskOutcome(target.tally, None, target.listed, describe_internal_error(error))
         return TaskOutcome(target.tally, listed=target.listed, is_complete=is_complete)
 
     def stop(self) -> None:

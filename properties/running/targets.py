@@ -144,6 +144,7 @@ class BackendUnderTest:
         new = self.make_violation(law, case, judgement)
         if before is None or severity == "lossy" or len(str(new)) < len(str(before)):
             self.listed[severity] = new
+            self.announce(new)
 
     def _judge_if_alike(self, violation: LawViolation, case: Any) -> Judgement:
         """Judge a simpler case by the law of a violation; it agrees if it breaks the law in another way.

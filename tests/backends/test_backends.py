@@ -316,6 +316,39 @@ def test_an_entry_of_known_is_parsed(where: str, parts: tuple[str, set[str], str
     assert deviation.is_of_this_version
 
 
+@pytest.mark.parametrize("name", ["known", "declines"])
+@pytest.mark.parametrize(
+    ("reasons", "error", "message"),
+    [
+        (["log"], TypeError, "is a list, ['log']; expected a mapping from ops to reasons, as in {'matmul'"),
+        ("log", TypeError, "is a str, 'log'; expected a mapping"),
+        ({OPS["log"]: "why"}, TypeError, "has the key <op log>; expected '"),
+        ({"log": None}, TypeError, "gives None as the reason for 'log'; expected a string"),
+        ({"log": " \n"}, ValueError, "gives no reason for 'log'; reports show it"),
+        ({"": "why"}, ValueError, "names ''; expected '"),
+        ({"log[float32": "why"}, ValueError, "names 'log[float32'; expected '"),
+        ({"log[]": "why"}, ValueError, "names 'log[]'; expected '"),
+        ({"log[float32] log": "why"}, ValueError, "names 'log[float32] log'; expected '"),
+    ],
+)
+def test_known_and_declines_map_places_to_reasons(
+    name: str, reasons: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=r"^[^\n]+$") as caught:
+        make_backend(**{name: reasons})
+    assert f"backend 'mine': `{name}` {message}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "where", ["log: value agrees", "log (numpy<2)", "log[float32] (numpy<2): value agrees"]
+)
+def test_declines_names_neither_laws_nor_versions(where: str) -> None:
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as caught:
+        make_backend(declines={where: "why"})
+    assert f"`declines` names {where!r}; expected 'matmul' or " in str(caught.value)
+    assert str(caught.value).endswith("; neither laws nor versions, as in `known`")
+
+
 @pytest.mark.parametrize("versions", ["numpy<2", "numpy>=100", "numpy==1.*", "numpy>=2,<2"])
 def test_an_entry_of_other_versions_is_as_if_it_were_not_there(versions: str) -> None:
     known = {f"log ({versions})": "fixed since", "log[float32]": "still there"}

@@ -18,7 +18,7 @@ from gradspec.properties.judging.judge import (
     ulp,
 )
 from gradspec.properties.judging.noise_stages import measure_noise_fully
-from gradspec.properties.judging.own_process import Lost, judge_lost_process
+from gradspec.properties.judging.own_process import Lost, judge_lost_check
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.value import value_agrees
 from gradspec.properties.running.perform_property import measures_margin
@@ -158,7 +158,7 @@ def judge_variance_by(vjp: Any) -> Judgement:
     [
         judge_variance_by(raise_always),
         judge_variance_by(lambda fn, *xs: ("no array", raise_always)),
-        judge_lost_process(Lost("exited with status 3", "died"), 1.0),
+        judge_lost_check(Lost("exited with status 3", "died", b"a check"), 1.0),
     ],
 )
 def test_what_gives_no_numbers_has_no_worst(judgement: Judgement) -> None:
