@@ -143,6 +143,19 @@ def run_backward(
     return gradients
 
 
+def depends_on_older(value: RecordedVariable, oldest: int) -> bool:
+    """Return whether a value was computed from a variable that requires grad and is older than this number."""
+    waiting, seen = [value], set[int]()
+    while waiting:
+        x = waiting.pop()
+        if x._sequence_nr < oldest and x._parents is not None:
+            return True
+        if x._sequence_nr > oldest and x._sequence_nr not in seen:
+            seen.add(x._sequence_nr)
+            waiting.extend(parent for parent in x._parents or () if parent is not None)
+    return False
+
+
 def _get_rule(variable: RecordedVariable) -> Any:
     call = variable._rule_call
     return call[0] if isinstance(call, tuple) else call

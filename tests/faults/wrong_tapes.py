@@ -68,7 +68,7 @@ def an_inner_variable_is_the_outer_one() -> Backend:
 
 
 def what_an_inner_function_closes_over_is_constant() -> Backend:
-    return _with_tape("detached", _depends_on_older=lambda value, leaves: False)
+    return _with_tape("detached", depends_on_older=lambda value, oldest: False)
 
 
 def an_inner_pass_pays_the_outer_variables_too() -> Backend:
