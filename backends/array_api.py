@@ -24,12 +24,15 @@ STANDARD_OPS = frozenset(OPS) - {
 def ops_from(namespace: Any) -> dict[str, Callable[..., Any]]:
     """Return every op of the spec that an Array API namespace has, by name.
 
-    `getitem`, which the standard spells x[key], is always among them.
+    `getitem`, which the standard spells x[key], is always among them; `sort` returns the indices, too, which
+    in the standard `argsort` does.
 
     Args:
         namespace: a module, or any other object with the standard's functions as attributes.
     """
     ops = {name: getattr(namespace, name) for name in sorted(STANDARD_OPS) if hasattr(namespace, name)}
+    if "sort" in ops:
+        ops["sort"] = _make_sort(namespace)
     if "expand_dims" in ops:
         ops["expand_dims"] = _accept_several_axes(ops["expand_dims"])
     return {**ops, "getitem": _make_getitem(namespace)}
@@ -48,6 +51,15 @@ def _accept_several_axes(expand_dims: Callable[..., Any]) -> Callable[..., Any]:
         return x
 
     return expand_dims_one_by_one
+
+
+def _make_sort(namespace: Any) -> Callable[..., Any]:
+    def sort(x: Any, *, axis: int = -1, descending: bool = False) -> Any:
+        """Return the sorted elements and their indices, of what the standard sorts by."""
+        indices = namespace.argsort(x, axis=axis, descending=descending)
+        return namespace.take_along_axis(x, indices, axis=axis), indices
+
+    return sort
 
 
 def _make_getitem(namespace: Any) -> Callable[..., Any]:

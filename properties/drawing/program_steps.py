@@ -74,7 +74,7 @@ def try_op(
     op, before = OPS[name], len(builder.inputs)
     drawn = _draw_elementwise(builder, op, choose, first, hub) if op.elementwise else None
     drawn = drawn or _draw_call(builder, op, choose, first, same, anywhere)
-    if drawn and builder.try_step(op, *drawn):
+    if drawn and builder.try_step(op, *drawn) and (not op.has_several_values or builder.try_picks()):
         return True
     builder.drop_inputs(before)
     return False

@@ -8,7 +8,7 @@ import copyreg
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.perform_property import perform_property
 from gradspec.properties.running.tally import Tally
 from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
-from gradspec.reference import OPS
+from gradspec.reference import OPS, Op
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,9 @@ def _make_target(
     source: str,
     dtypes: list[str],
     failing_severities: frozenset[str],
+    picks: Sequence[Op],
 ) -> BackendUnderTest:
-    op: dict[str, Any] = {"op": OPS[name]} if kind is OpUnderTest else {}
+    op: dict[str, Any] = {"op": OPS[name], "picks": picks} if kind is OpUnderTest else {}
     return kind(
         name=name,
         backend=load_once(source),
@@ -192,7 +193,7 @@ def _make_target(
 
 def _reduce_target(target: BackendUnderTest) -> Any:
     plain = target.name, target.source, list(target.dtypes), target.failing_severities
-    return _make_target, (type(target), *plain)
+    return _make_target, (type(target), *plain, list(getattr(target, "picks", ())))
 
 
 copyreg.pickle(BackendUnderTest, _reduce_target)

@@ -247,9 +247,19 @@ class BackendUnderTest:
 
 @dataclass(kw_only=True, repr=False)
 class OpUnderTest(BackendUnderTest):
-    """One op of a backend, tried with cases of this op alone: a `BackendUnderTest` with the op's name."""
+    """One op of a backend, tried with cases of this op alone: a `BackendUnderTest` with the op's name.
+
+    Attributes:
+        op: The op.
+        picks: The op itself; or, if it has several values, the op with each of those picked that the property
+            applies to.
+    """
 
     op: Op
+    picks: Sequence[Op] = ()
+
+    def __post_init__(self) -> None:
+        self.picks = self.picks or self.op.picks
 
     def check_law(
         self, law: Law, case: Case, *, smooth: bool = False, adapt: Callable[[Case], Case] = lambda case: case
@@ -286,7 +296,7 @@ class OpUnderTest(BackendUnderTest):
         The arguments are those of `strategies.cases`, except that `quick` draws fewer cases per example.
         """
         return cases(
-            self.op,
+            self.picks,
             self.dtypes,
             limit_cases_to_profile(cases_per_example),
             smooth,

@@ -70,7 +70,9 @@ def _draw_cases_uncached(
         cases.append(DrawnCase(example, law, case))
         return Judgement("agree")
 
-    recorder = replace(under_test, judge_case=note_case, tally=Tally(), failure=None)
+    restricted = restrict_to(name, under_test)
+    assert restricted is not None
+    recorder = replace(restricted, judge_case=note_case, tally=Tally(), failure=None)
     arguments = {argument: recorder, **parameters}
     set_seed(test, seed)
     set_inner_test(test, count_examples)
