@@ -247,7 +247,7 @@ def _add_usual_rules(op: Op, also: Sequence[Callable[..., Any]]) -> Op:
         call = op.draw_call(SeededChoices(seed, COMPARED_LENGTHS))
         arrays = range(len(call.shapes))
         domains, names = [op.domain(i) for i in arrays], [op.argument_name(i) for i in arrays]
-        for form in replace(op, usual_rules=tuple(rules)).picks:
+        for form in replace(op, usual_rules=tuple(rules)).value_forms:
             check_agreement(op.name, (form.rule, *form.usual_rules), call, domains, names, seed)
     return replace(op, usual_rules=tuple(rules))
 

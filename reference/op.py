@@ -91,7 +91,7 @@ class Op:
         return bool(self.float_values) and self.picked is None
 
     @cached_property
-    def picks(self) -> tuple["Op", ...]:
+    def value_forms(self) -> tuple["Op", ...]:
         """The op with each of its values picked in turn, the op itself if it has one.
 
         If it depends on the call how many there are, these are the first and the last.

@@ -93,7 +93,7 @@ def _takes_what_programs_lack(op: Op) -> bool:
 @cache
 def compares(op: Op) -> bool:
     """Return whether the op's values are truth values, on its smallest call; of several, the first."""
-    op = op.picks[0]
+    op = op.value_forms[0]
     call = op.draw_call(SmallestChoices())
     inputs = [fill_from_domain(op.domain(i), s) for i, s in enumerate(call.shapes)]
     return np.asarray(op.compute_value(*inputs, **call.keywords)).dtype.kind == "b"
@@ -105,7 +105,7 @@ def only_moves(op: Op) -> bool:
 
     Seen on a few small calls, of several values on the first.
     """
-    op = op.picks[0]
+    op = op.value_forms[0]
     if op.kinks is not None or not op.differentiable:
         return False
     for seed in range(4):

@@ -178,9 +178,9 @@ def _make_target(
     source: str,
     dtypes: list[str],
     failing_severities: frozenset[str],
-    picks: Sequence[Op],
+    forms: Sequence[Op],
 ) -> BackendUnderTest:
-    op: dict[str, Any] = {"op": OPS[name], "picks": picks} if kind is OpUnderTest else {}
+    op: dict[str, Any] = {"op": OPS[name], "forms": forms} if kind is OpUnderTest else {}
     return kind(
         name=name,
         backend=load_once(source),
@@ -193,7 +193,7 @@ def _make_target(
 
 def _reduce_target(target: BackendUnderTest) -> Any:
     plain = target.name, target.source, list(target.dtypes), target.failing_severities
-    return _make_target, (type(target), *plain, list(getattr(target, "picks", ())))
+    return _make_target, (type(target), *plain, list(getattr(target, "forms", ())))
 
 
 copyreg.pickle(BackendUnderTest, _reduce_target)

@@ -192,5 +192,5 @@ def restrict_to_property(
 
     if not isinstance(target, OpUnderTest):
         return target if applies(target) else None
-    picks = [pick for pick in target.picks if applies(replace(target, op=pick, picks=(pick,)))]
-    return replace(target, picks=picks) if picks else None
+    forms = [form for form in target.forms if applies(replace(target, op=form, forms=(form,)))]
+    return replace(target, forms=forms) if forms else None

@@ -251,15 +251,15 @@ class OpUnderTest(BackendUnderTest):
 
     Attributes:
         op: The op.
-        picks: The op itself; or, if it has several values, the op with each of those picked that the property
+        forms: The op itself; or, if it has several values, the op with each of those picked that the property
             applies to.
     """
 
     op: Op
-    picks: Sequence[Op] = ()
+    forms: Sequence[Op] = ()
 
     def __post_init__(self) -> None:
-        self.picks = self.picks or self.op.picks
+        self.forms = self.forms or self.op.value_forms
 
     def check_law(
         self, law: Law, case: Case, *, smooth: bool = False, adapt: Callable[[Case], Case] = lambda case: case
@@ -296,7 +296,7 @@ class OpUnderTest(BackendUnderTest):
         The arguments are those of `strategies.cases`, except that `quick` draws fewer cases per example.
         """
         return cases(
-            self.picks,
+            self.forms,
             self.dtypes,
             limit_cases_to_profile(cases_per_example),
             smooth,

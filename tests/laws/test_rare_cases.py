@@ -332,7 +332,7 @@ FAULTS: list[tuple[RareKind, str, Rule]] = [
 
 def iterate_cases(backend: Backend, op: str, kind: RareKind) -> Iterator[Case]:
     dtypes = [dtype for dtype in DTYPES_WIDEST_FIRST if dtype in backend.dtypes]
-    return iterate_rare_cases(OPS[op].picks, kind, dtypes)
+    return iterate_rare_cases(OPS[op].value_forms, kind, dtypes)
 
 
 def finds(backend: Backend, op: str, kind: RareKind) -> bool:
