@@ -123,7 +123,7 @@ def test_an_unknown_fact_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "signature", ["", "()", "n->n", "(n)->", "(n)->(n),(n)", "(n,)->(n)", "(n) (n)->(n)"]
+    "signature", ["", "()", "n->n", "(n)->", "(n)->(n),", "(n,)->(n)", "(n) (n)->(n)"]
 )
 def test_a_string_that_is_no_gufunc_signature_is_refused(signature: str) -> None:
     assert "gufunc signature" in catch_refusal_message(double, signature)
