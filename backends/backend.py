@@ -256,7 +256,7 @@ def call(op: Op, fn: Callable[..., Any], arrays: Sequence[Any], keywords: Mappin
         keywords: the metadata.
 
     Raises:
-        TypeError: if fn returns no tuple or list where the op has several values.
+        TypeError: if the op has several values, and fn returns no tuple or list, or one without the value.
     """
     try:
         result = fn(tuple(arrays), **keywords) if op.variadic else fn(*arrays, **keywords)
@@ -269,7 +269,11 @@ def call(op: Op, fn: Callable[..., Any], arrays: Sequence[Any], keywords: Mappin
         raise TypeError(
             f"{op.name} returned one {type(result).__name__}; an op of several values returns a tuple of them"
         )
-    return tuple(result) if op.picked is None else result[op.picked]
+    if op.picked is None:
+        return tuple(result)
+    if not -len(result) <= op.picked < len(result):
+        raise TypeError(f"{op.name} returned {len(result)} values, and so none numbered {op.picked}")
+    return result[op.picked]
 
 
 _DECLINING_OP = "_gradspec_op"

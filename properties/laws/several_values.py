@@ -28,6 +28,8 @@ from gradspec.reference.rule import Array
 
 SEVERITY: Severity = "wrong"
 
+MAX_COTANGENTS_SHOWN = 4  # of those of many values
+
 
 def all_cotangents_count_together(backend: Backend, case: Case) -> Judgement:
     """Judge the gradients for cotangents of all values at once, and whether there are as many values.
@@ -93,5 +95,6 @@ def _name_cotangents(judgement: Judgement, cotangents: Sequence[Array | None]) -
     """Return a judgement that says which cotangents there are, where something is wrong."""
     if judgement.verdict != "disagree":
         return judgement
-    lines = [f"cotangent of value {k} = {format_briefly(g)}" for k, g in enumerate(cotangents) if g is not None]
-    return replace(judgement, reason="\n".join([judgement.reason, *lines]))
+    named = [f"{format_briefly(g)} of value {k}" for k, g in enumerate(cotangents) if g is not None]
+    shown = ", ".join([*named[:MAX_COTANGENTS_SHOWN], *["..."] * (len(named) > MAX_COTANGENTS_SHOWN)])
+    return replace(judgement, reason=f"{judgement.reason}\nthe cotangents: {shown}")

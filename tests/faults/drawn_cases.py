@@ -15,7 +15,7 @@ from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.running.perform_property import perform_property
 from gradspec.properties.running.tally import Tally
 from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
-from tests.faults.collected_properties import properties
+from tests.faults.collected_properties import properties, restrict_to
 
 SETTINGS_OVERRIDES = {"phases": [Phase.generate], "database": None}
 """How the settings differ from those of a run: no example is remembered, and none is shrunk."""
