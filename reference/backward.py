@@ -1,5 +1,6 @@
 """The backward pass: carrying a cotangent back along the record, from the youngest variable to the oldest."""
 
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Any, Protocol
 
@@ -143,8 +144,9 @@ def run_backward(
     return gradients
 
 
-def depends_on_older(value: RecordedVariable, oldest: int) -> bool:
-    """Return whether a value was computed from a variable that requires grad and is older than this number."""
+def depends_on_older(value: RecordedVariable, leaves: Sequence[RecordedVariable]) -> bool:
+    """Return whether a value was computed from a variable that requires grad and is older than the leaves."""
+    oldest = min((x._sequence_nr for x in leaves), default=0)
     waiting, seen = [value], set[int]()
     while waiting:
         x = waiting.pop()

@@ -116,20 +116,26 @@ def make_picking_rule(number: int) -> Rule:
 
 
 def join_values(values: Sequence[Any], sequence_number: int) -> Any:
-    """Return a variable to start a backward pass from whose cotangent is a list of those of the values.
+    """Return a variable to start a backward pass from, whose cotangent is a list of those of the values.
 
     Args:
-        values: variables that require grad.
-        sequence_number: its number, above theirs.
+        values: variables and constants; only the variables that require grad have a place in that list.
+        sequence_number: the number of the new variable, above theirs.
+
+    Returns:
+        The variable; None if no value requires grad.
     """
+    recorded = [v for v in values if getattr(v, "requires_grad", False)]
+    if not recorded:
+        return None
 
     def join(*_: Any) -> VJP:
-        return None, tuple([lambda gs, k=k: gs[k] for k in range(len(values))])
+        return None, tuple([lambda gs, k=k: gs[k] for k in range(len(recorded))])
 
-    root = _new(type(values[0]))
+    root = _new(type(recorded[0]))
     root._data = root._shape_dtype = None
     root._sequence_nr = sequence_number
-    root._parents = tuple(values)
+    root._parents = tuple(recorded)
     root._pullbacks = join()[1]
     root._gradient_shape_dtype = UNKNOWN_SHAPE_DTYPE
     root._rule_call = join

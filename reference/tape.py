@@ -216,39 +216,37 @@ def vjp(
             value = fn(*leaves)
     finally:
         _is_within_vjp.reset(token)
-    if isinstance(value, list | dict):
-        raise TypeError(f"fn returned a {type(value).__name__} of values; vjp differentiates an array or a tuple")
-    values = value if isinstance(value, tuple) else (value,)
-    recorded = [k for k, v in enumerate(values) if isinstance(v, Variable) and v.requires_grad]
-    oldest = min((x._sequence_nr for x in leaves), default=0)
-    closes_over = _is_within_vjp.get() and any(depends_on_older(values[k], oldest) for k in recorded)
-    nested = nested or closes_over
+    several = isinstance(value, tuple)
+    root = join_values(value, next(sequence_numbers)) if several else value
+    has_root = isinstance(root, Variable)
+    if not has_root and isinstance(value, list | dict):
+        raise TypeError(f"fn returned a {type(value).__name__}; vjp differentiates an array or a tuple of arrays")
+    closes_over = _is_within_vjp.get() and has_root and depends_on_older(root, leaves)
+    nested, count = nested or closes_over, len(value) if several else 1
     for x, leaf in zip(inputs, leaves, strict=True):
         if not isinstance(x, Variable) and is_changed(leaf.data, x):
             raise RuntimeError(f"{getattr(fn, '__name__', fn)} or one of its ops wrote to an input")
 
-    def pullback(*cotangents: Array) -> tuple[Array, ...]:
-        if len(cotangents) != len(values):
-            raise TypeError(f"the pullback takes {len(values)} cotangents, one per value; got {len(cotangents)}")
-        has_variables = any(isinstance(g, Variable) for g in cotangents)
+    def pullback(*gs: Array) -> tuple[Array, ...]:
+        if len(gs) != count:
+            raise TypeError(f"the pullback takes one cotangent per value, {count} in all; it got {len(gs)}")
+        has_variables = any(map(_is_variable, gs)) if several else isinstance(gs[0], Variable)
         create_graph = closes_over or has_variables or any(x._parents for x in leaves)
         gradients: dict[int, tuple[Variable, Array]] = {}
-        used = [k for k in recorded if len(values) == 1 or cotangents[k] is not None]
-        if used:
+        if has_root and root.requires_grad:
             keys = frozenset(x._sequence_nr for x in leaves)
-            roots = [values[k] for k in used]
-            gs = [_prepare_cotangent(values[k], cotangents[k], create_graph) for k in used]
-            if len(used) > 1:
-                roots, gs = [join_values(roots, next(sequence_numbers))], [gs]
-            gradients = _compute_owned_gradients(roots[0], gs[0], create_graph, keys)
+            prepare: Any = _prepare_cotangents if several else _prepare_cotangent
+            g = prepare(value, gs if several else gs[0], create_graph)
+            gradients = _compute_owned_gradients(root, g, create_graph, keys)
 
         def get_gradient(x: Variable) -> Array:
             return gradients[x._sequence_nr][1] if x._sequence_nr in gradients else np.zeros_like(x.data)
 
         return tuple(_wrap(variable_class, get_gradient(x)) if nested else get_gradient(x) for x in leaves)
 
-    returned = [copy_writable(v.data) if isinstance(v, Variable) and not nested else v for v in values]
-    return (tuple(returned) if isinstance(value, tuple) else returned[0]), pullback
+    if nested:
+        return value, pullback
+    return (tuple(map(_copy_value, value)) if several else _copy_value(value)), pullback
 
 
 def _compute_owned_gradients(
@@ -273,9 +271,23 @@ def _prepare_cotangent(root: Variable, g: Array, create_graph: bool) -> Array:
     return type(root)(g) if create_graph and not isinstance(g, Variable) else g
 
 
+def _prepare_cotangents(values: tuple[Any, ...], gs: tuple[Array, ...], create_graph: bool) -> list[Array]:
+    """Return the cotangents to start from of those values that require grad; zeros where one is None."""
+    pairs = [(v, g) for v, g in zip(values, gs, strict=True) if isinstance(v, Variable) and v.requires_grad]
+    return [_prepare_cotangent(v, np.zeros_like(v.data) if g is None else g, create_graph) for v, g in pairs]
+
+
+def _copy_value(x: Any) -> Array:
+    return copy_writable(x.data) if isinstance(x, Variable) else x
+
+
 def _unwrap(x: Any) -> Any:
     """Return the array of a variable; return anything else as it is."""
     return x.data if isinstance(x, Variable) else x
+
+
+def _is_variable(x: Any) -> bool:
+    return isinstance(x, Variable)
 
 
 def _make_alias(x: Variable) -> Variable:

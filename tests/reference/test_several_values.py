@@ -191,7 +191,7 @@ def test_vjp_takes_functions_that_return_tuples() -> None:
 @pytest.mark.parametrize("cotangents", [(), (G,), (G, H, G)])
 def test_a_pullback_refuses_another_number_of_cotangents(cotangents: Any) -> None:
     _, pullback = vjp(product_and_sum_by_formula, X, Y)
-    with pytest.raises(TypeError, match=f"takes 2 cotangents.*got {len(cotangents)}"):
+    with pytest.raises(TypeError, match=f"one cotangent per value, 2 in all; it got {len(cotangents)}"):
         pullback(*cotangents)
 
 
