@@ -77,7 +77,11 @@ def _record_general(rule: Callable[..., VJP], variadic: bool = False) -> Callabl
 
 
 def _record_values(
-    rule: Callable[..., VJP], args: tuple[Any, ...], kwargs: dict[str, Any], values: tuple[Any, ...], pull: Any
+    rule: Callable[..., VJP],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    values: tuple[Any, ...],
+    pull: Any,
 ) -> tuple[Any, ...]:
     """Return the values of a call as variables; those of integers do not require grad."""
     variables = [x for x in args if isinstance(x, Variable)]

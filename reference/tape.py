@@ -220,7 +220,9 @@ def vjp(
     root = join_values(value, next(sequence_numbers)) if several else value
     has_root = isinstance(root, Variable)
     if not has_root and isinstance(value, list | dict):
-        raise TypeError(f"fn returned a {type(value).__name__}; vjp differentiates an array or a tuple of arrays")
+        raise TypeError(
+            f"fn returned a {type(value).__name__}; vjp differentiates an array or a tuple of arrays"
+        )
     closes_over = _is_within_vjp.get() and has_root and depends_on_older(root, leaves)
     nested, count = nested or closes_over, len(value) if several else 1
     for x, leaf in zip(inputs, leaves, strict=True):

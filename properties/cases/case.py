@@ -172,7 +172,10 @@ class Case:
         arguments["cotangent"] = self.cotangent
         width = max(map(len, arguments))
         of_value = "" if self.op.picked is None else f", value {self.op.picked}"
-        lines = [f"in {self.dtype}{of_value}", *(f"{k:{width}} = {format_briefly(x)}" for k, x in arguments.items())]
+        lines = [
+            f"in {self.dtype}{of_value}",
+            *(f"{k:{width}} = {format_briefly(x)}" for k, x in arguments.items()),
+        ]
         names = [*(self.op.argument_name(i) for i in range(len(self.inputs))), "cotangent"]
         others = [(n, layout) for n, layout in zip(names, self.layouts, strict=False) if layout != "C"]
         return [*lines, *(f"layout of {name}: {layout}" for name, layout in others)]

@@ -188,7 +188,9 @@ def restrict_to_property(
     """Return the target with those values of its op that a property applies to, None if there are none."""
 
     def applies(target: BackendUnderTest) -> bool:
-        return all(mark.kwargs["when"](target) for mark in iterate_markers("property") if "when" in mark.kwargs)
+        return all(
+            mark.kwargs["when"](target) for mark in iterate_markers("property") if "when" in mark.kwargs
+        )
 
     if not isinstance(target, OpUnderTest):
         return target if applies(target) else None

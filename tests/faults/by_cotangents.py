@@ -131,7 +131,9 @@ def register_value_fault(name: str, change: Callable[[tuple[Array, ...]], Any]) 
 
         return planted_backends.plant_rule(op, rule)
 
-    GENERAL_FAULTS.append(GeneralFault(KIND_COTANGENTS, name, plant, has_several_values, likely=VALUE_PROPERTY))
+    GENERAL_FAULTS.append(
+        GeneralFault(KIND_COTANGENTS, name, plant, has_several_values, likely=VALUE_PROPERTY)
+    )
 
 
 register_value_fault("values come in the reverse order", lambda values: values[::-1])

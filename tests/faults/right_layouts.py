@@ -22,9 +22,7 @@ NEXT_WIDER_DTYPE = {
     "bfloat16": np.float32,
 }
 
-OPS_GIVING_VIEWS = {
-    name for name, op in OPS.items() if moves_elements(op.value_forms[0]) and not op.variadic
-}
+OPS_GIVING_VIEWS = {name for name, op in OPS.items() if moves_elements(op.value_forms[0]) and not op.variadic}
 """Ops whose value may be a view of their array."""
 
 OPS_BY_RESULT_LAYOUT: dict[str, Sequence[str]] = {

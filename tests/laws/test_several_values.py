@@ -79,7 +79,12 @@ def lstm_cell_as_kernels_differentiate_it(
 
     def pull(to_h: Any, to_c: Any) -> Any:
         to_c = to_c + to_h * o * (1 - bent * bent)
-        to_gates = [to_c * g * i * (1 - i), to_c * c * f * (1 - f), to_c * i * (1 - g * g), to_h * bent * o * (1 - o)]
+        to_gates = [
+            to_c * g * i * (1 - i),
+            to_c * c * f * (1 - f),
+            to_c * i * (1 - g * g),
+            to_h * bent * o * (1 - o),
+        ]
         d = np.concat(to_gates, axis=-1)
         turned = np.matrix_transpose(d)
         return d @ weight_x, d @ weight_h, to_c * f, turned @ x, turned @ h, np.sum(d, axis=0)
@@ -178,7 +183,9 @@ def test_another_number_of_values_is_found() -> None:
         return (*values, values[0])
 
     backend = make_backend_of_ops({"unstack": one_more})
-    assert find_violation(value_agrees, replace(backend, ops={"unstack": lambda x, axis: one_more(x, axis=axis)}))
+    assert find_violation(
+        value_agrees, replace(backend, ops={"unstack": lambda x, axis: one_more(x, axis=axis)})
+    )
     case = Case.of("unstack", "float64", [[1, 2]], {"axis": 0}, 1.0, picked=0)
     judgement = judge_case(all_cotangents_count_together, backend, case)
     assert (judgement.verdict, judgement.reason) == ("disagree", "unstack returns 3 values, not 2")
