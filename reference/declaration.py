@@ -151,8 +151,8 @@ def _complete_by_smallest_call(op: Op) -> Op:
     op = replace(op, differentiable=pullbacks is not None, has_zero_gradient=has_zero_gradient)
     if op.signature and len(values) != count_values(op.signature):
         raise ValueError(
-            f"op {op.name!r}: signature {op.signature!r} has {count_values(op.signature)} values, its rule or "
-            f"formula {len(values)}; they must be as many"
+            f"op {op.name!r}: signature {op.signature!r} has {count_values(op.signature)} values, its rule "
+            f"or formula {len(values)}; they must be as many"
         )
     if isinstance(value, tuple):
         op = replace(op, float_values=are_floats, value_count_varies=_varies_in_count(op, are_floats))
@@ -177,8 +177,8 @@ def _varies_in_count(op: Op, are_floats: tuple[bool, ...]) -> bool:
     counts = {len(op.compute_value(*inputs, **call.keywords)) for call, inputs in _make_calls(op)}
     if len(counts) > 1 and len(set(are_floats)) > 1:
         raise ValueError(
-            f"op {op.name!r}: the number of its values depends on the call, and some are of floats, some not; "
-            "all must be of one kind then"
+            f"op {op.name!r}: the number of its values depends on the call, and some are of floats, some "
+            "not; all must be of one kind then"
         )
     return len(counts) > 1
 

@@ -5,7 +5,8 @@
         return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True)) * weight
 
 A formula is written in NumPy's functions and operators, and returns an array, or a tuple of arrays for
-several values, where a rule returns a value and pullbacks. On variables it is recorded op by op; as a rule it is the `vjp` of itself.
+several values, where a rule returns a value and pullbacks. On variables it is recorded op by op; as a rule
+it is the `vjp` of itself.
 """
 
 from collections.abc import Callable, Sequence

@@ -53,8 +53,8 @@ def check_formula(
     for value in map(np.asarray, list_values(formula(*narrow, **call.keywords))):
         if value.dtype.kind == "f" and value.dtype != np.float32 and wrt:
             raise TypeError(
-                f"op {name!r}: its formula returns {value.dtype} for arrays of float32; make constants in the "
-                "dtype of an argument, as in np.ones(n, x.dtype) or np.arange(n).astype(x.dtype)"
+                f"op {name!r}: its formula returns {value.dtype} for arrays of float32; make constants in "
+                "the dtype of an argument, as in np.ones(n, x.dtype) or np.arange(n).astype(x.dtype)"
             )
     tensors = [get_formula_class()(x, requires_grad=i in wrt) for i, x in enumerate(inputs)]
     try:

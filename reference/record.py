@@ -25,9 +25,9 @@ def record(rule: Callable[..., VJP], *, elementwise: bool = False) -> Callable[.
     """Make an op of a rule.
 
     Given arrays, the op returns an array; with a `Variable` among them, it returns a `Variable` that
-    remembers the rule. Of a rule of several values it returns a tuple of them. Positional arguments are array data or Python numbers, keywords are metadata. A rule
-    written `def rule(*xs)` makes an op that takes its arrays as one sequence, as `concat` does in the Array
-    API standard.
+    remembers the rule. Of a rule of several values it returns a tuple of them. Positional arguments are array
+    data or Python numbers, keywords are metadata. A rule written `def rule(*xs)` makes an op that takes its
+    arrays as one sequence, as `concat` does in the Array API standard.
 
     Args:
         rule: the rule; if it wraps another function (`functools.wraps`), that one says which arguments it
@@ -102,7 +102,7 @@ def _record_values(
         bundle._rule_call = gather_cotangents(rule), tuple(inputs), kwargs
     results = []
     for number, value in enumerate(values):
-        result = kind(as_array(value))
+        result: Any = kind(as_array(value))
         if bundle is not None and result._data.dtype.kind not in "biu":
             result._parents = (bundle,)
             result._rule_call = make_picking_rule(number)

@@ -1,11 +1,11 @@
-"""Several values of one call on the tape.
+r"""Several values of one call on the tape.
 
 A variable without an array, the bundle, stands for all values of a call; each value is computed from it:
 
         x    y
-         \\  /
+         \  /
         bundle      its pullbacks take one cotangent per value and give that of x or y
-         /  \\
+         /  \
        v0    v1     their pullbacks give the bundle `Cotangents`: their own, by their number
 
 The bundle is older than the values, so all cotangents have reached it when its turn comes in the backward
@@ -26,7 +26,7 @@ _new = object.__new__
 
 
 class Cotangents:
-    """The cotangents of some of the values of a call, by number; added to those of others, it has them too."""
+    """The cotangents of some of the values of a call, by number; their sum with those of others has both."""
 
     __slots__ = ("by_number",)
 

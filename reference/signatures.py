@@ -50,7 +50,7 @@ def count_values(signature: str) -> int:
 
 
 def is_elementwise(signature: str) -> bool:
-    """Return whether each element of every value depends on one element of every argument, by broadcasting."""
+    """Return whether each element of a value depends on one element of every argument, by broadcasting."""
     return broadcasts(signature) and not any(parse_core_dimensions(signature))
 
 

@@ -33,7 +33,7 @@ __all__ = [
 
 
 def pick_first_value(op: Op) -> Op:
-    """Return the op, or if it has several values the op with the first of them, which older ops never have."""
+    """Return the op, or if it has several values, as no older op has, the op with the first of them."""
     first: Op = getattr(op, "value_forms", (op,))[0]
     return first
 

@@ -48,7 +48,7 @@ def _is_op_decorator(decorator: ast.expr) -> bool:
 
 
 def get_op(name: str) -> Op:
-    """Return the op of the commit under test, of several values with the first picked; n/a where it has none."""
+    """Return the op of the commit under test, of several values with the first; n/a where there is none."""
     if name not in OPS:
         raise SkipNotImplemented(f"the spec has no {name} at this commit")
     return pick_first_value(OPS[name])

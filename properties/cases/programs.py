@@ -48,11 +48,11 @@ Step = tuple[str, tuple[int, ...], dict[str, Any]]
 """The name of an op, the values it takes and its keywords.
 
 The numbers 0, 1, ... stand for the results of the steps, -1, -2, ... for the inputs. The result of an op of
-several values is taken by steps "pick" alone, each of which gives the value of its keyword `number`. The step "vjp" is the
-gradient, by the one value it takes, of a function: of its keyword `steps`, whose result has the `shape`; and
-"value of vjp" is the value that vjp returns of such a function. In these steps the next number stands for the
-variable of the function, and all values before it are constants that it closes over, that by which it is
-differentiated among them.
+several values is taken by steps "pick" alone, each of which gives the value of its keyword `number`. The
+step "vjp" is the gradient, by the one value it takes, of a function: of its keyword `steps`, whose result has
+the `shape`; and "value of vjp" is the value that vjp returns of such a function. In these steps the next
+number stands for the variable of the function, and all values before it are constants that it closes over,
+that by which it is differentiated among them.
 """
 
 

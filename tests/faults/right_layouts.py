@@ -77,7 +77,9 @@ def plant_wider_rule(op: str, dtypes: Sequence[str] = ("float64", "float32")) ->
                 for d, x in zip(gradients, xs, strict=False)
             ]
 
-        narrow = lambda v: np.asarray(v) if v.dtype.kind in "biu" else np.asarray(v).astype(dtype)
+        def narrow(v: Array) -> Array:
+            return np.asarray(v) if v.dtype.kind in "biu" else np.asarray(v).astype(dtype)
+
         return tuple(map(narrow, y)) if isinstance(y, tuple) else narrow(y), pull
 
     return planted_backends.plant_rule(op, rule, dtypes)

@@ -110,7 +110,7 @@ def on_torch(declared: Op) -> Backend:
 
 
 def draw_moderate(target: OpUnderTest) -> Any:
-    """Draw cases of ordinary numbers: the others underflow in other places if they are multiplied otherwise."""
+    """Draw cases of ordinary numbers: small ones underflow elsewhere, multiplied in another order."""
     return target.cases(cases_per_example=2).map(lambda cases: list(map(make_moderate, cases)))
 
 

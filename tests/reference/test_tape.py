@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from gradspec.reference import Tensor, no_grad, ops, record, tape, vjp
+from gradspec.reference import Tensor, no_grad, ops, record, vjp
 from gradspec.reference.arrays import intern_shape_dtype, unbroadcast
 from gradspec.reference.rule import VJP, Array
 from gradspec.reference.tape import Variable
