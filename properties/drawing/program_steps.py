@@ -7,7 +7,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gradspec.properties.cases.program_ops import ProgramOps
-from gradspec.properties.cases.programs import INNER_GRADIENT, INNER_VALUE, MASK, MIXED, REAL, Numbers, Shape
+from gradspec.properties.cases.programs import (
+    INNER_GRADIENT,
+    INNER_VALUE,
+    MASK,
+    MIXED,
+    PICK,
+    REAL,
+    Numbers,
+    Shape,
+)
 from gradspec.properties.drawing.program_builder import MAX_PROGRAM_ELEMENTS, MAX_SIZE, ProgramBuilder
 from gradspec.reference import OPS, Op
 from gradspec.reference.calls import Call, Choices, IntegerArrayBelow, draw_broadcastable_shape
@@ -249,12 +258,13 @@ def add_random_step(
         return try_op(builder, "where", choose, builder.choose_value(choose, hub), hub)
     if 28 <= kind <= 30 and ops.mixing:
         return try_op(builder, choose.of(ops.mixing), choose, choose_square(builder, first), same=True)
-    if 25 <= kind <= 27 and builder.steps and builder.steps[-1][2] and builder.steps[-1][0] in OPS:
-        name, operands, _ = builder.steps[-1]
+    name, operands, keywords = next((s for s in reversed(builder.steps) if s[0] != PICK), ("", (), {}))
+    if 25 <= kind <= 27 and keywords and name in OPS:
+        before = builder.usable[-1]
         return (
             try_op(builder, name, choose, operands[0])
             and bool(ops.pairing)
-            and try_op(builder, choose.of(ops.pairing), choose, builder.usable[-1], len(builder.steps) - 2)
+            and try_op(builder, choose.of(ops.pairing), choose, builder.usable[-1], before)
         )
     groups = [ops.pairing, ops.moving, ops.combining, ops.moving, ops.pairing, ops.mixing, ops.others]
     if hub is not None:
