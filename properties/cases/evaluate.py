@@ -37,7 +37,7 @@ def pull_to_inputs(case: Case, pullbacks: Any, gs: Sequence[Array]) -> dict[str,
         pullbacks: The pullbacks, as the rule of the op returned them.
         gs: The cotangents that they take.
     """
-    by_input: Sequence[Array] = pullbacks(*gs) if callable(pullbacks) else [p and p(*gs) for p in pullbacks]
+    by_input: Any = pullbacks(*gs) if callable(pullbacks) else [p and p(*gs) for p in pullbacks]
     gradients = {}
     for i in case.differentiable_inputs:
         x, d = case.inputs[i], by_input[i]

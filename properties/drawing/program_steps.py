@@ -258,8 +258,9 @@ def add_random_step(
         return try_op(builder, "where", choose, builder.choose_value(choose, hub), hub)
     if 28 <= kind <= 30 and ops.mixing:
         return try_op(builder, choose.of(ops.mixing), choose, choose_square(builder, first), same=True)
-    name, operands, keywords = next((s for s in reversed(builder.steps) if s[0] != PICK), ("", (), {}))
-    if 25 <= kind <= 27 and keywords and name in OPS:
+    last = next((step for step in reversed(builder.steps) if step[0] != PICK), None)
+    if 25 <= kind <= 27 and last and last[2] and last[0] in OPS:
+        name, operands, _ = last
         before = builder.usable[-1]
         return (
             try_op(builder, name, choose, operands[0])
