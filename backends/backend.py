@@ -133,8 +133,9 @@ class Backend:
         name: its name, such as "torch" or "my-kernels".
         ops: for each op of the spec that it offers, by name, the function that computes it on arrays of the
             backend. Arrays are positional, metadata goes by the spec's keywords, and ops that take a sequence
-            of arrays (concat, stack) take exactly one; see `call`. An absent op is not offered: nothing falls
-            back to another implementation.
+            of arrays (concat, stack) take exactly one; an op of several values (unstack, sort) returns a
+            tuple or list of them; see `call`. An absent op is not offered: nothing falls back to another
+            implementation.
         vjp: `vjp(fn, *inputs) -> (value, pullback)` for any composition fn of the ops at floating-point
             inputs. `pullback(g)` may be called several times. It returns one gradient per input, with the
             input's shape and dtype and in memory of its own, zeros where the value does not depend on the
@@ -252,12 +253,32 @@ def call(op: Op, fn: Callable[..., Any], arrays: Sequence[Any], keywords: Mappin
     """Call fn, an implementation of the op, as the op is called: with arrays, or one sequence of them.
 
     If it declines the call, the exception gets the name of the op, which `get_declining_op` returns.
+
+    Args:
+        op: the op; one with a value picked from several gives that value.
+        fn: the implementation, which returns all values.
+        arrays: the arrays.
+        keywords: the metadata.
+
+    Raises:
+        TypeError: if the op has several values, and fn returns no tuple or list, or one without the value.
     """
     try:
-        return fn(tuple(arrays), **keywords) if op.variadic else fn(*arrays, **keywords)
+        result = fn(tuple(arrays), **keywords) if op.variadic else fn(*arrays, **keywords)
     except NotImplementedError as error:
         vars(error).setdefault(_DECLINING_OP, op.name)
         raise
+    if not op.float_values:
+        return result
+    if not isinstance(result, tuple | list):
+        raise TypeError(
+            f"{op.name} returned one {type(result).__name__}; an op of several values returns a tuple of them"
+        )
+    if op.picked is None:
+        return tuple(result)
+    if not -len(result) <= op.picked < len(result):
+        raise TypeError(f"{op.name} returned {len(result)} values, and so none numbered {op.picked}")
+    return result[op.picked]
 
 
 _DECLINING_OP = "_gradspec_op"

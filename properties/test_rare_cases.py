@@ -14,7 +14,7 @@ from gradspec.properties.running.targets import OpUnderTest
 def test_rare_cases_agree(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: var ignores a correction that is a numpy number."""
     kind = data.draw(st.sampled_from(RARE_KINDS))
-    for case in iterate_rare_cases(op_under_test.op, kind, op_under_test.dtypes):
+    for case in iterate_rare_cases(op_under_test.forms, kind, op_under_test.dtypes):
         op_under_test.check_law(rare_cases_agree, case)
 
 
@@ -23,5 +23,5 @@ def test_rare_cases_agree(op_under_test: OpUnderTest, data: st.DataObject) -> No
 def test_keywords_at_their_ends_agree(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: var has a finite gradient of too few numbers."""
     kind = data.draw(st.just(keywords_at_their_ends))
-    for case in iterate_rare_cases(op_under_test.op, kind, op_under_test.dtypes):
+    for case in iterate_rare_cases(op_under_test.forms, kind, op_under_test.dtypes):
         op_under_test.check_law(rare_cases_agree, case)

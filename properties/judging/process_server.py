@@ -98,12 +98,12 @@ class JudgeCase:
 load_once = cache(load)
 
 
-def _load_op(name: str) -> Op:
-    return OPS[name]
+def _load_op(name: str, picked: int | None) -> Op:
+    return OPS[name] if picked is None else OPS[name].pick(picked)
 
 
 def _reduce_op(op: Op) -> Any:
-    return _load_op, (op.name,)
+    return _load_op, (op.name, op.picked)
 
 
 copyreg.pickle(Op, _reduce_op)  # by name: the functions of a rule cannot be pickled

@@ -105,6 +105,7 @@ def describe_call(backend: Backend | str, case: Any) -> list[str]:
     arrays = f"({', '.join(names)}{',' * (len(names) == 1)})" if case.op.variadic else ", ".join(names)
     keywords = [f"{k}={format_briefly(v)}" for k, v in case.keywords.items()]
     call = f"{function or case.op.name}({', '.join([arrays, *keywords])})"
+    call += "" if case.op.picked is None else f"[{case.op.picked}]"
     where = "" if function else f", the {case.op.name} of {name}"
     return [*lines, f"# {call}{where}"]
 

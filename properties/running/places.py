@@ -6,7 +6,7 @@ That is in this process, or in one of the backend's own (`isolation`). What trie
 
 import copyreg
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.perform_property import perform_property
 from gradspec.properties.running.tally import Tally
 from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
-from gradspec.reference import OPS
+from gradspec.reference import OPS, Op
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,9 @@ def _make_target(
     source: str,
     dtypes: list[str],
     failing_severities: frozenset[str],
+    forms: Sequence[Op],
 ) -> BackendUnderTest:
-    op: dict[str, Any] = {"op": OPS[name]} if kind is OpUnderTest else {}
+    op: dict[str, Any] = {"op": OPS[name], "forms": forms} if kind is OpUnderTest else {}
     return kind(
         name=name,
         backend=load_once(source),
@@ -184,7 +185,7 @@ def _make_target(
 
 def _reduce_target(target: BackendUnderTest) -> Any:
     plain = target.name, target.source, list(target.dtypes), target.failing_severities
-    return _make_target, (type(target), *plain)
+    return _make_target, (type(target), *plain, list(getattr(target, "forms", ())))
 
 
 copyreg.pickle(BackendUnderTest, _reduce_target)

@@ -248,9 +248,19 @@ class BackendUnderTest:
 
 @dataclass(kw_only=True, repr=False)
 class OpUnderTest(BackendUnderTest):
-    """One op of a backend, tried with cases of this op alone: a `BackendUnderTest` with the op's name."""
+    """One op of a backend, tried with cases of this op alone: a `BackendUnderTest` with the op's name.
+
+    Attributes:
+        op: The op.
+        forms: The op itself; or, if it has several values, the op with each of those picked that the property
+            applies to.
+    """
 
     op: Op
+    forms: Sequence[Op] = ()
+
+    def __post_init__(self) -> None:
+        self.forms = self.forms or self.op.value_forms
 
     def check_law(
         self, law: Law, case: Case, *, smooth: bool = False, adapt: Callable[[Case], Case] = lambda case: case
@@ -287,7 +297,7 @@ class OpUnderTest(BackendUnderTest):
         The arguments are those of `strategies.cases`, except that `quick` draws fewer cases per example.
         """
         return cases(
-            self.op,
+            self.forms,
             self.dtypes,
             limit_cases_to_profile(cases_per_example),
             smooth,

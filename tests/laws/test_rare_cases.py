@@ -48,6 +48,7 @@ from gradspec.properties.running.profiles import PROFILES
 from gradspec.properties.test_second_order import EXPONENTS_OF_SECOND_DERIVATIVES
 from gradspec.reference import OPS, VJP
 from gradspec.reference.dispatch import unwrap
+from tests.helpers.forms import FORMS
 from tests.helpers.planting import find_violation, make_backend_of_ops, make_backend_of_rules
 
 ALL_KINDS = (*RARE_KINDS, *MANY_ELEMENTS_KINDS, keywords_at_their_ends)
@@ -403,7 +404,7 @@ FAULTS: list[tuple[RareKind, str, Rule]] = [
 
 def iterate_cases(backend: Backend, op: str, kind: RareKind) -> Iterator[Case]:
     dtypes = [dtype for dtype in DTYPES_WIDEST_FIRST if dtype in backend.dtypes]
-    return iterate_rare_cases(OPS[op], kind, dtypes)
+    return iterate_rare_cases(OPS[op].value_forms, kind, dtypes)
 
 
 def finds(backend: Backend, op: str, kind: RareKind) -> bool:
@@ -615,7 +616,7 @@ def test_large_arrays_repeat_at_no_power_of_two() -> None:
 
 
 def test_every_op_that_is_differentiable_has_rare_cases() -> None:
-    for op in OPS.values():
+    for op in FORMS.values():
         kinds = [kind for kind in ALL_KINDS if next(kind(op, DTYPES_WIDEST_FIRST), None)]
         assert {left_behind_by_tiles, large} <= {*kinds}, op
         assert unusual_cotangents in kinds or not op.differentiable, op
