@@ -24,12 +24,16 @@ STANDARD_OPS = frozenset(OPS) - {
 def ops_from(namespace: Any) -> dict[str, Callable[..., Any]]:
     """Return every op of the spec that an Array API namespace has, by name.
 
-    `getitem`, which the standard spells x[key], is always among them.
+    `getitem`, which the standard spells x[key], is always among them. `sort`, which returns values and
+    indices, is made of `argsort`, `flip` and `take_along_axis`.
 
     Args:
         namespace: a module, or any other object with the standard's functions as attributes.
     """
     ops = {name: getattr(namespace, name) for name in sorted(STANDARD_OPS) if hasattr(namespace, name)}
+    ops.pop("sort", None)  # of the standard, the values alone
+    if all(hasattr(namespace, name) for name in ("argsort", "flip", "take_along_axis")):
+        ops["sort"] = _make_sort(namespace)
     if "expand_dims" in ops:
         ops["expand_dims"] = _accept_several_axes(ops["expand_dims"])
     return {**ops, "getitem": _make_getitem(namespace)}
@@ -48,6 +52,19 @@ def _accept_several_axes(expand_dims: Callable[..., Any]) -> Callable[..., Any]:
         return x
 
     return expand_dims_one_by_one
+
+
+def _make_sort(namespace: Any) -> Callable[..., Any]:
+    def sort(x: Any, *, axis: int = -1, descending: bool = False) -> Any:
+        """Return the elements in a stable order, and their indices; descending, x is sorted from its end."""
+        if descending:
+            from_the_end = namespace.argsort(namespace.flip(x, axis=axis), axis=axis, stable=True)
+            indices = x.shape[axis] - 1 - namespace.flip(from_the_end, axis=axis)
+        else:
+            indices = namespace.argsort(x, axis=axis, stable=True)
+        return namespace.take_along_axis(x, indices, axis=axis), indices
+
+    return sort
 
 
 def _make_getitem(namespace: Any) -> Callable[..., Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 
 from gradspec.backends.addresses import OpTable, suggest_nearest
+from gradspec.backends.reasons import check_reasons
 from gradspec.reference import Op
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
@@ -133,7 +134,8 @@ class Backend:
         ops: for each op that it offers, by its name or address or the op itself, the function that computes
             it on arrays of the backend; as an attribute, by address (see `OpTable`). Arrays are positional,
             metadata goes by the spec's keywords, and ops that take a sequence of arrays (concat, stack) take
-            exactly one; see `call`. An absent op is not offered: nothing falls back to another
+            exactly one; an op of several values (unstack, sort) returns a tuple or list of them; see `call`.
+            An absent op is not offered: nothing falls back to another
             implementation.
         vjp: `vjp(fn, *inputs) -> (value, pullback)` for any composition fn of the ops at floating-point
             inputs. `pullback(g)` may be called several times. It returns one gradient per input, with the
@@ -166,10 +168,11 @@ class Backend:
             over what the outer one computes from its inputs.
 
     Raises:
-        TypeError: for one string where a collection of names belongs.
-        ValueError: for an op or dtype that does not exist, for an entry of `known` or `declines` whose op or
-            dtype is not among the backend's, and for one of `known` whose versions are malformed or of no
-            installed library.
+        TypeError: for one string where a collection of names belongs, and for `known` or `declines` that
+            does not map strings to strings.
+        ValueError: for an op or dtype that does not exist, for an entry of `known` or `declines` without a
+            reason, or whose op or dtype is not among the backend's, and for one of `known` whose versions are
+            malformed or of no installed library.
     """
 
     name: str
@@ -190,6 +193,9 @@ class Backend:
         _refuse_one_name(backend, self.ops)
         if not isinstance(self.ops, OpTable):
             object.__setattr__(self, "ops", OpTable(self.ops, backend))
+        check_reasons(backend, "known", self.known)
+        if self.declines is not None:
+            check_reasons(backend, "declines", self.declines)
         for name, entries in ("known", self._declared_deviations), ("declines", self.declared_declines):
             ops, dtypes = [e.op for e in entries], [dtype for e in entries for dtype in sorted(e.dtypes)]
             _check_names(backend, f"`{name}` names op {{}}, which is not in `ops`", ops, self.ops)
@@ -267,12 +273,32 @@ def call(op: Op, fn: Callable[..., Any], arrays: Sequence[Any], keywords: Mappin
     """Call fn, an implementation of the op, as the op is called: with arrays, or one sequence of them.
 
     If it declines the call, the exception gets the name of the op, which `get_declining_op` returns.
+
+    Args:
+        op: the op; one with a value picked from several gives that value.
+        fn: the implementation, which returns all values.
+        arrays: the arrays.
+        keywords: the metadata.
+
+    Raises:
+        TypeError: if the op has several values, and fn returns no tuple or list, or one without the value.
     """
     try:
-        return fn(tuple(arrays), **keywords) if op.variadic else fn(*arrays, **keywords)
+        result = fn(tuple(arrays), **keywords) if op.variadic else fn(*arrays, **keywords)
     except NotImplementedError as error:
         vars(error).setdefault(_DECLINING_OP, op.address)
         raise
+    if not op.float_values:
+        return result
+    if not isinstance(result, tuple | list):
+        raise TypeError(
+            f"{op.name} returned one {type(result).__name__}; an op of several values returns a tuple of them"
+        )
+    if op.picked is None:
+        return tuple(result)
+    if not -len(result) <= op.picked < len(result):
+        raise TypeError(f"{op.name} returned {len(result)} values, and so none numbered {op.picked}")
+    return result[op.picked]
 
 
 _DECLINING_OP = "_gradspec_op"

@@ -19,14 +19,24 @@ def pad(x: torch.Tensor, *, pad_width: Sequence[tuple[int, int]], value: float =
     return F.pad(x, [n for pair in reversed(pad_width) for n in pair], value=value)
 
 
+def sort(x: torch.Tensor, *, axis: int = -1, descending: bool = False) -> Any:
+    return torch.sort(x, stable=True, dim=axis, descending=descending)
+
+
 def take_along_axis(x: torch.Tensor, indices: torch.Tensor, *, axis: int = -1) -> Any:
     return torch.take_along_dim(x, indices, axis)
+
+
+def unstack(x: torch.Tensor, *, axis: int = 0) -> Any:
+    return torch.unbind(x, axis)
 
 
 OPS_FOR_FORMULAS: Mapping[str, Callable[..., Any]] = {
     "einsum": einsum,
     "index_add": index_add,
     "pad": pad,
+    "sort": sort,
     "stop_gradient": torch.Tensor.detach,
     "take_along_axis": take_along_axis,
+    "unstack": unstack,
 }

@@ -16,6 +16,7 @@ from gradspec.properties.running.targets import OpUnderTest
 def test_what_the_spec_refuses_raises(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: linear broadcasts its bias."""
     is_on_cpu = op_under_test.backend.device == "cpu"
-    strategy = bad_input_cases(op_under_test.op, op_under_test.dtypes, allow_bad_indices=is_on_cpu)
-    for case in data.draw(strategy):
-        op_under_test.check_law(what_the_spec_refuses_raises, case)
+    for op in op_under_test.forms:
+        strategy = bad_input_cases(op, op_under_test.dtypes, allow_bad_indices=is_on_cpu)
+        for case in data.draw(strategy):
+            op_under_test.check_law(what_the_spec_refuses_raises, case)

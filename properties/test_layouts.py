@@ -11,7 +11,7 @@ from gradspec.properties.cases.layouts import LAYOUTS_OF_ANY_RANK, list_layout_n
 from gradspec.properties.laws.layouts import layout_makes_no_difference
 from gradspec.properties.running.targets import OpUnderTest
 
-LAYOUT_CASES_PER_EXAMPLE = 12  # each array meets each of the nine layouts
+LAYOUT_CASES_PER_EXAMPLE = 10  # each array meets each of the nine layouts
 LAYOUT_NUMBER_STEPS = 11, 13, 17, 19, 23, 29
 """How far each array's layout moves from case to case: primes, so that it meets all its 3, 6 or 9 layouts."""
 
@@ -54,7 +54,6 @@ def test_layout_makes_no_difference(op_under_test: OpUnderTest, data: st.DataObj
 def test_every_layout_in_turn_makes_no_difference(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: tanh takes a cotangent that is channels last for one in c order."""
     part = data.draw(st.sampled_from(range(N_PARTS_OF_LAYOUTS)))
-    for case in iterate_cases_in_every_layout(
-        op_under_test.op, op_under_test.dtypes, part, N_PARTS_OF_LAYOUTS
-    ):
-        op_under_test.check_law(layout_makes_no_difference, case, smooth=op_under_test.op.differentiable)
+    for op in op_under_test.forms:
+        for case in iterate_cases_in_every_layout(op, op_under_test.dtypes, part, N_PARTS_OF_LAYOUTS):
+            op_under_test.check_law(layout_makes_no_difference, case, smooth=op.differentiable)

@@ -12,5 +12,5 @@ from gradspec.properties.running.targets import OpUnderTest
 def test_cases_of_many_elements_agree(op_under_test: OpUnderTest, data: st.DataObject) -> None:
     """Its own fault: exp has indices of 16 bits."""
     kind = data.draw(st.sampled_from(MANY_ELEMENTS_KINDS))
-    for case in iterate_rare_cases(op_under_test.op, kind, op_under_test.dtypes):
+    for case in iterate_rare_cases(op_under_test.forms, kind, op_under_test.dtypes):
         op_under_test.check_law(cases_of_many_elements_agree, case)

@@ -1,6 +1,7 @@
 """What the tape does with arrays: fitting cotangents to shapes, and copies that nobody else writes to."""
 
 import sys
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,14 @@ def as_cotangent(g: Any, y: Array) -> Array:
             f"the cotangent has shape {g.shape}, the value it belongs to {y.shape}; they must be the same"
         )
     return g if g.dtype == y.dtype else g.astype(y.dtype)
+
+
+# One that the cache has dropped is made again; the tape then takes the two for different and fits the
+# gradient, which changes nothing.
+@lru_cache(maxsize=1024)
+def intern_shape_dtype(shape: tuple[int, ...], dtype: Any) -> object:
+    """Return a shape and dtype as one object, to be compared by identity."""
+    return shape, dtype
 
 
 def as_array(x: Any) -> Array:

@@ -1,5 +1,6 @@
 """The backward pass: carrying a cotangent back along the record, from the youngest variable to the oldest."""
 
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Any, Protocol
 
@@ -141,6 +142,20 @@ def run_backward(
             break
         variable, g, _ = pending.pop(-heappop(heap))
     return gradients
+
+
+def depends_on_older(value: RecordedVariable, leaves: Sequence[RecordedVariable]) -> bool:
+    """Return whether a value was computed from a variable that requires grad and is older than the leaves."""
+    oldest = min((x._sequence_nr for x in leaves), default=0)
+    waiting, seen = [value], set[int]()
+    while waiting:
+        x = waiting.pop()
+        if x._sequence_nr < oldest and x._parents is not None:
+            return True
+        if x._sequence_nr > oldest and x._sequence_nr not in seen:
+            seen.add(x._sequence_nr)
+            waiting.extend(parent for parent in x._parents or () if parent is not None)
+    return False
 
 
 def _get_rule(variable: RecordedVariable) -> Any:

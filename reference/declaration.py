@@ -22,12 +22,13 @@ from gradspec.reference.formula_checks import (
     check_formula,
     find_hidden_kinks,
     is_on_tape,
+    list_values,
 )
 from gradspec.reference.kink_distances import KinkDistanceFunction, smooth
 from gradspec.reference.op import OPS, Op, fill_from_domain
 from gradspec.reference.record import record
 from gradspec.reference.rule import Array
-from gradspec.reference.signatures import broadcasts, from_signature, is_elementwise, refuse_misfits
+from gradspec.reference.signatures import broadcasts, count_values, from_signature, refuse_misfits
 from gradspec.reference.usual_formulas import check_agreement, check_same_parameters, fill_moderately
 
 CALLS_TO_COMPARE = 8
@@ -50,7 +51,8 @@ def op(
     that runs again may declare the same op again.
 
     A rule returns a value and pullbacks, a formula an array; its smallest call tells which it is. A formula
-    is written with NumPy's functions and operators, and the tape gives its pullbacks.
+    is written with NumPy's functions and operators, and the tape gives its pullbacks. In place of the value
+    either may return a tuple of several.
 
     Args:
         cases: a signature (see `signatures`), or a function of a `Choices` for ops whose arguments constrain
@@ -87,7 +89,7 @@ def op(
         new_op = Op(
             name=name,
             rule=rule,
-            apply=record(rule, elementwise=signature is not None and is_elementwise(signature)),
+            apply=record(rule),
             arguments=arguments,
             domains=domains,
             keywords=tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY),
@@ -106,6 +108,8 @@ def op(
             )
         with np.errstate(all="ignore"):
             new_op = _complete_by_smallest_call(new_op)
+            if new_op.formula is None and not new_op.float_values:
+                new_op = new_op.with_rule(rule)
             if new_op.formula is not None and kinks is None:
                 _check_hidden_kinks(new_op)
             if also:
@@ -130,7 +134,8 @@ def _read_domains(rule: Callable[..., Any], arguments: Sequence[str]) -> tuple[D
 def _complete_by_smallest_call(op: Op) -> Op:
     """Check on the op's smallest call that facts and pullbacks agree, and return the completed op.
 
-    What the call shows of it is `differentiable` and `has_zero_gradient`.
+    What the call shows of it is `differentiable` and `has_zero_gradient`, and which of several values are of
+    floats.
     """
     call, kinks = op.draw_call(SmallestChoices()), op.kinks
     if not op.variadic and len(call.shapes) != len(op.arguments):
@@ -148,8 +153,17 @@ def _complete_by_smallest_call(op: Op) -> Op:
         op = _derive(op)
         outcome = op.rule(*inputs, **call.keywords)
     value, pullbacks = outcome
-    has_zero_gradient = pullbacks is None and np.asarray(value).dtype.kind == "f"
+    values = [np.asarray(v) for v in list_values(value)]
+    are_floats = tuple(v.dtype.kind == "f" for v in values)
+    has_zero_gradient = pullbacks is None and any(are_floats)
     op = replace(op, differentiable=pullbacks is not None, has_zero_gradient=has_zero_gradient)
+    if op.signature and len(values) != count_values(op.signature):
+        raise ValueError(
+            f"op {op.name!r}: signature {op.signature!r} has {count_values(op.signature)} values, its rule "
+            f"or formula {len(values)}; they must be as many"
+        )
+    if isinstance(value, tuple):
+        op = replace(op, float_values=are_floats, value_count_varies=_varies_in_count(op, are_floats))
     shapes = [x.shape for x in inputs]
     distances = shapes if kinks is None else [np.shape(d) for d in kinks(*inputs, **call.keywords)]
     if distances != shapes:
@@ -158,8 +172,23 @@ def _complete_by_smallest_call(op: Op) -> Op:
             "they must be the same"
         )
     if pullbacks is not None:
-        _check_pullbacks(op, inputs, value, pullbacks)
+        _check_pullbacks(op, inputs, values, pullbacks)
     return op
+
+
+def _varies_in_count(op: Op, are_floats: tuple[bool, ...]) -> bool:
+    """Return whether it depends on the call how many values an op has.
+
+    Raises:
+        ValueError: if so, unless they are all of floats or none is.
+    """
+    counts = {len(op.compute_value(*inputs, **call.keywords)) for call, inputs in _make_calls(op)}
+    if len(counts) > 1 and len(set(are_floats)) > 1:
+        raise ValueError(
+            f"op {op.name!r}: the number of its values depends on the call, and some are of floats, some "
+            "not; all must be of one kind then"
+        )
+    return len(counts) > 1
 
 
 def _derive(op: Op) -> Op:
@@ -171,16 +200,17 @@ def _derive(op: Op) -> Op:
     formula, on_tape = op.rule, False
     for call, inputs in _make_calls(op):
         wrt = [i for i in range(len(inputs)) if op.has_gradient[0 if op.variadic else i]]
-        value = check_formula(op.name, formula, call, inputs, wrt)
-        on_tape |= value.dtype.kind == "f" and is_on_tape(formula, call, inputs, wrt)
+        values = check_formula(op.name, formula, call, inputs, wrt)
+        on_tape |= any(v.dtype.kind == "f" for v in values) and is_on_tape(formula, call, inputs, wrt)
     return op.with_rule(derive_rule(formula, [on_tape and has for has in op.has_gradient], op.variadic))
 
 
 def _check_hidden_kinks(op: Op) -> None:
     """Raise ValueError if the formula of an op that declares no kinks has some."""
     assert op.formula is not None
-    kinked = {o.rule: o.name for o in OPS.values() if o.kinks is not None and o.differentiable}
-    constant = {o.rule: o.name for o in OPS.values() if o.kinks is not None and not o.differentiable}
+    with_kinks = [o for o in OPS.values() if o.kinks is not None]
+    kinked = {o.rule: o.name for o in with_kinks if o.differentiable}
+    constant = {o.rule: o.name for o in with_kinks if not o.differentiable or not all(o.float_values)}
     found = set[str]()
     for call, inputs in _make_calls(op):
         wrt = [i for i in range(len(inputs)) if op.has_gradient[0 if op.variadic else i]]
@@ -225,15 +255,16 @@ def _add_usual_rules(op: Op, also: Sequence[Callable[..., Any]]) -> Op:
         call = op.draw_call(SeededChoices(seed, COMPARED_LENGTHS))
         arrays = range(len(call.shapes))
         domains, names = [op.domain(i) for i in arrays], [op.argument_name(i) for i in arrays]
-        check_agreement(op.name, (op.rule, *rules), call, domains, names, seed)
+        for form in replace(op, usual_rules=tuple(rules)).value_forms:
+            check_agreement(op.name, (form.rule, *form.usual_rules), call, domains, names, seed)
     return replace(op, usual_rules=tuple(rules))
 
 
-def _check_pullbacks(op: Op, inputs: list[Array], value: Array, pullbacks: Any) -> None:
+def _check_pullbacks(op: Op, inputs: list[Array], values: list[Array], pullbacks: Any) -> None:
     """Raise ValueError unless exactly the differentiable arguments have a pullback."""
     differentiable = op.differentiable_arguments(len(inputs))
     expected = ["pullback" if i in differentiable else "None" for i in range(len(inputs))]
-    results: Any = pullbacks(np.ones_like(value)) if callable(pullbacks) else pullbacks
+    results: Any = pullbacks(*map(np.ones_like, values)) if callable(pullbacks) else pullbacks
     actual = ["None" if p is None else "pullback" for p in results]
     if actual != expected:
         form = "" if op.rule.__name__ == op.name else f", usual formula {op.rule.__name__!r}"

@@ -4,8 +4,9 @@
     def rms_norm(x: Real, weight: Real) -> Array:
         return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True)) * weight
 
-A formula is written in NumPy's functions and operators, and returns an array where a rule returns a value and
-pullbacks. On variables it is recorded op by op; as a rule it is the `vjp` of itself.
+A formula is written in NumPy's functions and operators, and returns an array, or a tuple of arrays for
+several values, where a rule returns a value and pullbacks. On variables it is recorded op by op; as a rule
+it is the `vjp` of itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,8 +19,8 @@ from gradspec.reference.arrays import as_array
 from gradspec.reference.rule import Array, Rule
 from gradspec.reference.tape import Variable, vjp
 
-Formula = Callable[..., Array]
-"""A function from arrays to an array, made of ops."""
+Formula = Callable[..., Array | tuple[Array, ...]]
+"""A function from arrays to an array or a tuple of arrays, made of ops."""
 
 V = TypeVar("V", bound=type[Variable])
 
@@ -46,7 +47,7 @@ def get_formula_class() -> type[Variable]:
 
 
 def is_vjp(outcome: Any) -> bool:
-    """Return whether an outcome is a rule's: a value and its pullbacks; a formula's is an array."""
+    """Return whether an outcome is a rule's: a value and its pullbacks; a formula's is an array, or some."""
     if not (isinstance(outcome, tuple) and len(outcome) == 2):
         return False
     pullbacks = outcome[1]
@@ -80,8 +81,8 @@ def derive_rule(formula: Formula, has_gradient: Sequence[bool], variadic: bool =
 
         value, pull = vjp(fn, *[args[i] for i in wrt], variable_class=get_formula_class())
 
-        def pull_all(g: Array) -> tuple[Array, ...]:
-            gradients = dict(zip(wrt, pull(g), strict=True))
+        def pull_all(*gs: Array) -> tuple[Array, ...]:
+            gradients = dict(zip(wrt, pull(*gs), strict=True))
             return tuple(gradients.get(i) for i in range(len(args)))
 
         return value, pull_all
@@ -93,7 +94,7 @@ def derive_rule(formula: Formula, has_gradient: Sequence[bool], variadic: bool =
 def apply_formula(
     formula: Formula, has_gradient: Sequence[bool], variadic: bool = False
 ) -> Callable[..., Any]:
-    """Return the formula as an op: given arrays it returns an array, given variables a variable.
+    """Return the formula as an op: given arrays it returns arrays, given variables variables.
 
     Args:
         formula: the formula.
@@ -114,11 +115,15 @@ def apply_formula(
             for i, x in enumerate(args)
         ]
         value = formula(*xs, **keywords)
-        if isinstance(value, Variable):
-            return value
-        return type(variable)(np.asarray(as_array(value)))
+        if isinstance(value, tuple):
+            return tuple(_as_variable(v, type(variable)) for v in value)
+        return _as_variable(value, type(variable))
 
     return op
+
+
+def _as_variable(x: Any, kind: type[Variable]) -> Variable:
+    return x if isinstance(x, Variable) else kind(np.asarray(as_array(x)))
 
 
 def _is_float_array(x: Any) -> bool:

@@ -32,8 +32,8 @@ HOW_TO_DECLARE_KINKS = (
 
 def check_formula(
     name: str, formula: Formula, call: Call, inputs: Sequence[Array], wrt: Sequence[int]
-) -> Array:
-    """Return the value of a formula on arrays; TypeError unless tensors give the same, and float32 float32.
+) -> list[Array]:
+    """Return the values of a formula on arrays; TypeError unless tensors give the same, and float32 float32.
 
     Args:
         name: the name of the op.
@@ -43,19 +43,19 @@ def check_formula(
         wrt: the numbers of those that have a gradient.
     """
     outcome = formula(*inputs, **call.keywords)
-    if isinstance(outcome, tuple | list | dict) or outcome is None:
+    values = list_values(outcome)
+    if not values or any(isinstance(v, tuple | list | dict) or v is None for v in values):
         raise TypeError(
-            f"op {name!r}: it returns {outcome!r:.80}; a formula returns one array, a rule a value and a "
-            "tuple of pullbacks"
+            f"op {name!r}: it returns {outcome!r:.80}; a formula returns an array, or a tuple of them for "
+            "several values, a rule a value and a tuple of pullbacks"
         )
-    value = np.asarray(outcome)
     narrow = [x.astype(np.float32) if x.dtype == np.float64 else x for x in inputs]
-    dtype = np.asarray(formula(*narrow, **call.keywords)).dtype
-    if dtype.kind == "f" and dtype != np.float32 and wrt:
-        raise TypeError(
-            f"op {name!r}: its formula returns {dtype} for arrays of float32; make constants in the dtype of "
-            "an argument, as in np.ones(n, x.dtype) or np.arange(n).astype(x.dtype)"
-        )
+    for value in map(np.asarray, list_values(formula(*narrow, **call.keywords))):
+        if value.dtype.kind == "f" and value.dtype != np.float32 and wrt:
+            raise TypeError(
+                f"op {name!r}: its formula returns {value.dtype} for arrays of float32; make constants in "
+                "the dtype of an argument, as in np.ones(n, x.dtype) or np.arange(n).astype(x.dtype)"
+            )
     tensors = [get_formula_class()(x, requires_grad=i in wrt) for i, x in enumerate(inputs)]
     try:
         on_tensors = formula(*[tensors[i] if i in wrt else x for i, x in enumerate(inputs)], **call.keywords)
@@ -64,22 +64,32 @@ def check_formula(
             f"op {name!r}: its formula works on arrays and not on tensors, which give it its pullbacks: "
             f"{error}; {HOW_TO_WRITE}"
         ) from error
-    got = on_tensors.data if isinstance(on_tensors, Variable) else np.asarray(on_tensors)
-    if got.shape != value.shape or not np.allclose(got, value, RELATIVE_DIFFERENCE, equal_nan=True):
+    expected = list(map(np.asarray, values))
+    got = [v.data if isinstance(v, Variable) else np.asarray(v) for v in list_values(on_tensors)]
+    if len(got) != len(expected) or not all(map(_are_alike, got, expected)):
         raise TypeError(
             f"op {name!r}: its formula gives another value on tensors than on arrays, in a call with shapes "
             f"{call.shapes} and keywords {call.keywords}; {HOW_TO_WRITE}, np.var(x) for x.var()"
         )
-    return value
+    return expected
+
+
+def list_values(outcome: Any) -> list[Any]:
+    """Return the values of a formula, of which there may be one."""
+    return list(outcome) if isinstance(outcome, tuple) else [outcome]
+
+
+def _are_alike(got: Array, value: Array) -> bool:
+    return got.shape == value.shape and np.allclose(got, value, RELATIVE_DIFFERENCE, equal_nan=True)
 
 
 def is_on_tape(formula: Formula, call: Call, inputs: Sequence[Array], wrt: Sequence[int]) -> bool:
-    """Return whether the value of a formula has a gradient with respect to any of its arguments."""
+    """Return whether a value of a formula has a gradient with respect to any of its arguments."""
     kind = get_formula_class()
-    value = formula(
+    outcome = formula(
         *[kind(x, requires_grad=True) if i in wrt else x for i, x in enumerate(inputs)], **call.keywords
     )
-    return isinstance(value, Variable) and value.requires_grad
+    return any(isinstance(v, Variable) and v.requires_grad for v in list_values(outcome))
 
 
 def find_hidden_kinks(
@@ -111,18 +121,19 @@ def find_hidden_kinks(
         "NotingTensor", (get_formula_class(),), {"__slots__": (), "note_constant": staticmethod(note)}
     )
     xs = [kind(x, requires_grad=True) if i in wrt else x for i, x in enumerate(inputs)]
-    value = formula(*xs, **call.keywords)
-    return notes | {kinked_rules[r] for r in _list_rules(value) if r in kinked_rules}
+    values = list_values(formula(*xs, **call.keywords))
+    return notes | {kinked_rules[r] for r in _list_rules(values) if r in kinked_rules}
 
 
-def _list_rules(value: Any) -> set[Rule]:
-    """Return the rules of all ops that a value was computed by, as far as the tape leads to leaves."""
-    waiting, seen, rules = [value] if isinstance(value, Variable) else [], set[int](), set[Rule]()
+def _list_rules(values: Sequence[Any]) -> set[Rule]:
+    """Return the rules of all ops that values were computed by, as far as the tape leads to leaves."""
+    waiting, seen, rules = [v for v in values if isinstance(v, Variable)], set[int](), set[Rule]()
     while waiting:
         x = waiting.pop()
         if x._parents and x._sequence_nr not in seen:
             seen.add(x._sequence_nr)
             call = x._rule_call
-            rules.add(call[0] if isinstance(call, tuple) else call)
+            rule = call[0] if isinstance(call, tuple) else call
+            rules.add(getattr(rule, "of", rule))  # of several values, the bundle's rule is made of the op's
             waiting.extend(parent for parent in x._parents if parent is not None)
     return rules

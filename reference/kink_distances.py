@@ -61,6 +61,16 @@ def extreme_ties(sign: int) -> KinkDistanceFunction:
     return distance
 
 
+def ties_along_axis(x: Array, *, axis: int = -1, **_: Any) -> tuple[Array, ...]:
+    """Return the distances of an op that orders the elements along an axis, with kinks at ties."""
+    order = np.argsort(x, axis=axis, kind="stable")
+    gaps = np.diff(np.take_along_axis(x, order, axis), axis=axis)
+    shape = tuple(1 if i == axis % x.ndim else n for i, n in enumerate(x.shape))
+    end = np.full(shape, np.inf, x.dtype)
+    nearest = np.minimum(np.concat([end, gaps], axis=axis), np.concat([gaps, end], axis=axis))
+    return (np.take_along_axis(nearest, np.argsort(order, axis=axis), axis),)
+
+
 def _min_over_broadcast(distances: list[Array], shape: tuple[int, ...], full_shape: tuple[int, ...]) -> Array:
     """Return the least of the distances over all elements that each element of this shape is broadcast to."""
     least = np.min([np.broadcast_to(d, full_shape) for d in distances], axis=0)

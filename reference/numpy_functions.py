@@ -69,10 +69,6 @@ def split(x: Array, indices_or_sections: Any, axis: int = 0) -> list[Array]:
     return [x[(*before, slice(a, b))] for a, b in itertools.pairwise(cuts)]
 
 
-def unstack(x: Array, /, *, axis: int = 0) -> tuple[Array, ...]:
-    return tuple(take(x, i, axis) for i in range(x.shape[axis]))
-
-
 def repeat(x: Array, repeats: Any, axis: int | None = None) -> Array:
     y = ravel(x) if axis is None else x
     along = 0 if axis is None else axis
@@ -191,6 +187,15 @@ def einsum(subscripts: str, *xs: Array) -> Array:
     return OPS["einsum"](xs, subscripts=subscripts)
 
 
+def sort(x: Array, axis: int | None = -1, kind: str | None = None, *, stable: bool | None = None) -> Array:
+    """Return the sorted elements; the order is stable, which no other kind forbids."""
+    return OPS["sort"](ravel(x), axis=-1)[0] if axis is None else OPS["sort"](x, axis=axis)[0]
+
+
+def argsort(x: Array, axis: int | None = -1, kind: str | None = None, *, stable: bool | None = None) -> Array:
+    return OPS["sort"](ravel(x), axis=-1)[1] if axis is None else OPS["sort"](x, axis=axis)[1]
+
+
 def sinh(x: Array) -> Array:
     e = np.expm1(x)
     return (e + e / (e + 1)) / 2
@@ -214,6 +219,8 @@ MADE_OF_OPS: dict[Any, Callable[..., Any]] = {
     np.cumsum: cumsum,
     np.pad: pad,
     np.einsum: einsum,
+    np.sort: sort,
+    np.argsort: argsort,
     np.outer: outer,
     np.dot: dot,
     np.inner: inner,
@@ -240,6 +247,3 @@ MADE_OF_OPS: dict[Any, Callable[..., Any]] = {
     np.tan: lambda x: np.sin(x) / np.cos(x),
 }
 """By a function of NumPy, the one of the same arguments that is made of ops."""
-
-if hasattr(np, "unstack"):
-    MADE_OF_OPS[np.unstack] = unstack

@@ -15,6 +15,7 @@ from gradspec.reference.domains import Booleans, Domain, Integers, Interval
 from gradspec.reference.kink_distances import KinkDistanceFunction
 from gradspec.reference.record import record
 from gradspec.reference.rule import VJP, Array, Rule
+from gradspec.reference.several_values import pick_value
 from gradspec.reference.signatures import broadcasts, is_elementwise, parse_core_dimensions
 
 OPS: dict[str, "Op"] = {}
@@ -27,7 +28,8 @@ class Op:
 
     Attributes:
         name: its name; of an op of the spec that in the Array API standard, or torch's where that has none.
-        rule: the function from arrays to value and pullbacks; of a derived op, the vjp of its formula.
+        rule: the function from arrays to value and pullbacks; of a derived op, the vjp of its formula. An op
+            of several values has a tuple of them, and pullbacks that take one cotangent for each.
         apply: the rule made an op by `record`, or the formula itself; it takes the arrays by position.
         arguments: the names of its array arguments.
         domains: the domain of each of them.
@@ -43,6 +45,11 @@ class Op:
             digits where `rule` does not.
         module: the name of the module that declares it; "" for an op of the spec.
         definition: what it is declared by, as `describe_definition` returns it.
+        float_values: for each value of an op of several values, whether it is of floats; empty for one value.
+        value_count_varies: whether it depends on the call how many values there are; `float_values` is then
+            that of the smallest call.
+        whole: of an op that has only a picked one of several values, the op that has them all, else None.
+        picked: the number of the picked value, -1 for the last; None if none is picked.
     """
 
     name: str
@@ -61,6 +68,10 @@ class Op:
     usual_rules: tuple[Rule, ...] = ()
     module: str = ""
     definition: Any = None
+    float_values: tuple[bool, ...] = ()
+    value_count_varies: bool = False
+    whole: "Op | None" = None
+    picked: int | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # Arrays may be passed by name.
@@ -71,7 +82,7 @@ class Op:
         return self.apply(*args, **kwargs)
 
     def __repr__(self) -> str:
-        return f"<op {self.address}>"
+        return f"<op {self.address}>" if self.picked is None else f"<op {self.address}, value {self.picked}>"
 
     @property
     def address(self) -> str:
@@ -86,8 +97,55 @@ class Op:
         """The formula of a derived op; None for one whose rule is written by hand."""
         return get_formula(self.rule)
 
-    def compute_value(self, *arrays: Array, **keywords: Any) -> Array:
-        """Return the value for arrays, each a positional argument; nothing is made ready for pullbacks."""
+    @property
+    def has_several_values(self) -> bool:
+        """Whether its value is a tuple; not if one of them is picked."""
+        return bool(self.float_values) and self.picked is None
+
+    @cached_property
+    def value_forms(self) -> tuple["Op", ...]:
+        """The op with each of its values picked in turn, the op itself if it has one.
+
+        If it depends on the call how many there are, these are the first and the last.
+        """
+        if not self.has_several_values:
+            return (self,)
+        return tuple(map(self.pick, (0, -1) if self.value_count_varies else range(len(self.float_values))))
+
+    def pick(self, number: int) -> "Op":
+        """Return the op with one of its several values picked: an op of one value, of the same name.
+
+        Raises:
+            ValueError: for an op of one value, or the number of a value that it does not have.
+        """
+        if not self.has_several_values or not (self.value_count_varies or self._has_value(number)):
+            raise ValueError(f"op {self.name!r} has no value {number} to be picked from several")
+        if number not in self._by_picked:
+            is_float = self.float_values[0 if self.value_count_varies else number]
+            self._by_picked[number] = replace(
+                self,
+                rule=pick_value(self.rule, number),
+                apply=lambda *args, **keywords: self.apply(*args, **keywords)[number],
+                usual_rules=tuple(pick_value(rule, number) for rule in self.usual_rules),
+                differentiable=self.differentiable and is_float,
+                has_zero_gradient=self.has_zero_gradient and is_float,
+                whole=self,
+                picked=number,
+            )
+        return self._by_picked[number]
+
+    def _has_value(self, number: int) -> bool:
+        return number in range(len(self.float_values))
+
+    @cached_property
+    def _by_picked(self) -> dict[int, "Op"]:
+        return {}
+
+    def compute_value(self, *arrays: Array, **keywords: Any) -> Any:
+        """Return the value for arrays, each a positional argument; nothing is made ready for pullbacks.
+
+        It is a tuple of arrays if the op has several values.
+        """
         return self.apply(arrays, **keywords) if self.variadic else self.apply(*arrays, **keywords)
 
     def domain(self, i: int) -> Domain:
@@ -103,13 +161,15 @@ class Op:
     @cached_property
     def usual_forms(self) -> tuple["Op", ...]:
         """The op by each of its usual rules, for whatever runs the op; only the first form is in `OPS`."""
+        if self.whole is not None and self.picked is not None:
+            return tuple(form.pick(self.picked) for form in self.whole.usual_forms)
         return tuple(replace(self.with_rule(rule), usual_rules=()) for rule in self.usual_rules)
 
     def with_rule(self, rule: Rule) -> "Op":
         """Return the op by another rule, which may be that of a formula."""
         formula = get_formula(rule)
         apply = (
-            record(rule, elementwise=self.elementwise)
+            record(rule, elementwise=self.elementwise and not self.float_values)
             if formula is None
             else apply_formula(formula, self.has_gradient, self.variadic)
         )

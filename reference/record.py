@@ -11,6 +11,11 @@ from gradspec.reference import grad_mode
 from gradspec.reference.arrays import as_array
 from gradspec.reference.backward import UNKNOWN_SHAPE_DTYPE
 from gradspec.reference.rule import VJP
+from gradspec.reference.several_values import (
+    gather_cotangents,
+    make_gathering_pullbacks,
+    make_picking_rule,
+)
 from gradspec.reference.tape import Variable, get_shape_dtype, sequence_numbers
 
 _new = object.__new__
@@ -20,15 +25,15 @@ def record(rule: Callable[..., VJP], *, elementwise: bool = False) -> Callable[.
     """Make an op of a rule.
 
     Given arrays, the op returns an array; with a `Variable` among them, it returns a `Variable` that
-    remembers the rule. Positional arguments are array data or Python numbers, keywords are metadata. A rule
-    written `def rule(*xs)` makes an op that takes its arrays as one sequence, as `concat` does in the Array
-    API standard.
+    remembers the rule. Of a rule of several values it returns a tuple of them. Positional arguments are array
+    data or Python numbers, keywords are metadata. A rule written `def rule(*xs)` makes an op that takes its
+    arrays as one sequence, as `concat` does in the Array API standard.
 
     Args:
         rule: the rule; if it wraps another function (`functools.wraps`), that one says which arguments it
             takes.
-        elementwise: a promise that for arguments of the same shape and dtype the value and the gradients have
-            this shape and dtype, too. The backward pass then need not check.
+        elementwise: a promise that for arguments of the same shape and dtype the one value and the gradients
+            have this shape and dtype, too. The backward pass then need not check.
     """
     function: Any = unwrap(rule)
     code = function.__code__
@@ -51,6 +56,8 @@ def _record_general(rule: Callable[..., VJP], variadic: bool = False) -> Callabl
         value, pullbacks = rule(*[x._data if isinstance(x, Variable) else x for x in args], **kwargs)
         if not variables:
             return value
+        if isinstance(value, tuple):
+            return _record_values(rule, args, kwargs, value, pullbacks)
         result = _new(type(variables[0]))
         result._data = as_array(value)
         result._sequence_nr = next(sequence_numbers)
@@ -67,6 +74,42 @@ def _record_general(rule: Callable[..., VJP], variadic: bool = False) -> Callabl
         return result
 
     return op
+
+
+def _record_values(
+    rule: Callable[..., VJP],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    values: tuple[Any, ...],
+    pull: Any,
+) -> tuple[Any, ...]:
+    """Return the values of a call as variables; those of integers do not require grad."""
+    variables = [x for x in args if isinstance(x, Variable)]
+    kind = type(variables[0])
+    if kind.note_constant is not None and (pull is None or any(v.dtype.kind in "biu" for v in values)):
+        kind.note_constant(rule)
+    requires_grad = any(x._parents is not None for x in variables)
+    bundle = None
+    if pull is not None and requires_grad and grad_mode.is_grad_enabled():
+        inputs = [x._data if isinstance(x, Variable) and x._parents is None else x for x in args]
+        bundle = _new(kind)
+        bundle._data = None
+        bundle._sequence_nr = next(sequence_numbers)
+        bundle._shape_dtype = object()  # that of `Cotangents`, which nothing need be fitted to
+        bundle._parents = tuple([x if isinstance(x, Variable) else None for x in inputs])
+        bundle._pullbacks = make_gathering_pullbacks(values, pull)
+        bundle._gradient_shape_dtype = UNKNOWN_SHAPE_DTYPE
+        bundle._rule_call = gather_cotangents(rule), tuple(inputs), kwargs
+    results = []
+    for number, value in enumerate(values):
+        result: Any = kind(as_array(value))
+        if bundle is not None and result._data.dtype.kind not in "biu":
+            result._parents = (bundle,)
+            result._rule_call = make_picking_rule(number)
+            result._pullbacks = result._rule_call(bundle)[1]
+            result._gradient_shape_dtype = bundle._shape_dtype
+        results.append(result)
+    return tuple(results)
 
 
 def _copy_index(x: Any) -> Any:

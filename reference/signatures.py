@@ -3,6 +3,7 @@
 "(m?,n),(n,p?)->(m?,p?)"    a gufunc's: m and p may be absent, and whatever comes before them is broadcast
 "(*b,n),(n)->(*b,n)"        b is any number of axes; where a name has a star, nothing broadcasts,
                                 and names without one have at least length 1
+"(m),(m)->(m),(m)"          two values
 """
 
 import itertools
@@ -43,8 +44,13 @@ def broadcasts(signature: str) -> bool:
     return "*" not in signature
 
 
+def count_values(signature: str) -> int:
+    """Return how many values an op with this signature has."""
+    return signature.split("->")[1].count("(")
+
+
 def is_elementwise(signature: str) -> bool:
-    """Return whether each element of the value depends on one element of every argument, by broadcasting."""
+    """Return whether each element of a value depends on one element of every argument, by broadcasting."""
     return broadcasts(signature) and not any(parse_core_dimensions(signature))
 
 
@@ -59,12 +65,13 @@ def from_signature(
         domains: the domains of the arguments; integers below the length of a dimension are drawn as such.
 
     Raises:
-        ValueError: if it is not a signature of one output.
+        ValueError: if it is not a signature.
     """
-    if not re.fullmatch(rf"{_ARGUMENT_PATTERN}(,{_ARGUMENT_PATTERN})*->{_ARGUMENT_PATTERN}", signature):
+    several = rf"{_ARGUMENT_PATTERN}(,{_ARGUMENT_PATTERN})*"
+    if not re.fullmatch(f"{several}->{several}", signature):
         raise ValueError(
-            f"{signature!r} is not a gufunc signature of one output, such as '(m?,n),(n,p?)->(m?,p?)', nor "
-            "one in which nothing broadcasts, such as '(*b,n),(n)->(*b,n)'"
+            f"{signature!r} is not a gufunc signature, such as '(m?,n),(n,p?)->(m?,p?)', nor one in which "
+            "nothing broadcasts, such as '(*b,n),(n)->(*b,n)'; several values are written '(m),(m)->(m),(m)'"
         )
     draw_shapes = _draw_broadcasting if broadcasts(signature) else _draw_literally
     arguments = parse_dimensions(signature)

@@ -8,7 +8,6 @@ and must be accepted by NumPy's `sum`, `ones_like` and `zeros_like`.
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from functools import lru_cache
 from itertools import count
 from typing import Any, Self
 
@@ -19,28 +18,30 @@ from gradspec.reference.arrays import (
     as_cotangent,
     copy_with_layout,
     copy_writable,
+    intern_shape_dtype,
     is_changed,
     is_sole_reference,
 )
-from gradspec.reference.backward import COTANGENT, IS_OWN, UNKNOWN_SHAPE_DTYPE, VARIABLE, run_backward
+from gradspec.reference.backward import (
+    COTANGENT,
+    IS_OWN,
+    UNKNOWN_SHAPE_DTYPE,
+    VARIABLE,
+    depends_on_older,
+    run_backward,
+)
 from gradspec.reference.grad_mode import set_grad_enabled
 from gradspec.reference.rule import Array, Pullback, Rule
+from gradspec.reference.several_values import join_values
 
 sequence_numbers = count(1)
 
 _is_within_vjp: ContextVar[bool] = ContextVar("is_within_vjp", default=False)
 
 
-# One that the cache has dropped is made again; the tape then takes the two for different and fits the
-# gradient, which changes nothing.
-@lru_cache(maxsize=1024)
-def _intern_shape_dtype(shape: tuple[int, ...], dtype: Any) -> object:
-    return shape, dtype
-
-
 def get_shape_dtype(x: "Variable") -> object:
     """Return the shape and dtype of x as one object, to be compared by identity."""
-    x._shape_dtype = _intern_shape_dtype(x._data.shape, x._data.dtype)
+    x._shape_dtype = intern_shape_dtype(x._data.shape, x._data.dtype)
     return x._shape_dtype
 
 
@@ -178,7 +179,7 @@ class Variable:
 
 def vjp(
     fn: Callable[..., Any], *inputs: Array, variable_class: type[Variable] = Variable
-) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
+) -> tuple[Any, Callable[..., tuple[Array, ...]]]:
     """Return the value of `fn` at `inputs` and its pullback.
 
     `pullback(g)` returns a tuple with one gradient per input. Each gradient has the shape and dtype of its
@@ -188,13 +189,17 @@ def vjp(
     be differentiated again. So they can within the `fn` of another `vjp`, by whatever variables of it this
     `fn` closes over: of x * y at y, the gradient by y is x, and its derivative by x is 1.
 
+    Where `fn` returns a tuple, so does `vjp` for the value, and `pullback(g, h, ...)` takes one cotangent for
+    each of them, or None for one that plays no part.
+
     Args:
         fn: any composition of recorded ops.
         *inputs: arrays or variables.
         variable_class: the class of the variables that `fn` is called with.
 
     Raises:
-        TypeError: for an input that is not of floating point.
+        TypeError: for an input that is not of floating point, for values in a list or dictionary, or by the
+            pullback, for another number of cotangents than there are values.
         RuntimeError: if fn wrote to an input.
         ValueError: by the pullback, if g does not have the shape of the value.
     """
@@ -211,40 +216,39 @@ def vjp(
             value = fn(*leaves)
     finally:
         _is_within_vjp.reset(token)
-    closes_over = _is_within_vjp.get() and isinstance(value, Variable) and _depends_on_older(value, leaves)
-    nested = nested or closes_over
+    several = isinstance(value, tuple)
+    root = join_values(value, next(sequence_numbers)) if several else value
+    has_root = isinstance(root, Variable)
+    if not has_root and isinstance(value, list | dict):
+        raise TypeError(
+            f"fn returned a {type(value).__name__}; vjp differentiates an array or a tuple of arrays"
+        )
+    closes_over = _is_within_vjp.get() and has_root and depends_on_older(root, leaves)
+    nested, count = nested or closes_over, len(value) if several else 1
     for x, leaf in zip(inputs, leaves, strict=True):
         if not isinstance(x, Variable) and is_changed(leaf.data, x):
             raise RuntimeError(f"{getattr(fn, '__name__', fn)} or one of its ops wrote to an input")
 
-    def pullback(g: Array) -> tuple[Array, ...]:
-        create_graph = closes_over or isinstance(g, Variable) or any(x._parents for x in leaves)
+    def pullback(*gs: Array) -> tuple[Array, ...]:
+        if len(gs) != count:
+            raise TypeError(f"the pullback takes one cotangent per value, {count} in all; it got {len(gs)}")
+        has_variables = any(map(_is_variable, gs)) if several else isinstance(gs[0], Variable)
+        create_graph = closes_over or has_variables or any(x._parents for x in leaves)
         gradients: dict[int, tuple[Variable, Array]] = {}
-        if isinstance(value, Variable) and value.requires_grad:
+        if has_root and root.requires_grad:
             keys = frozenset(x._sequence_nr for x in leaves)
-            g = _prepare_cotangent(value, g, create_graph)
-            gradients = _compute_owned_gradients(value, g, create_graph, keys)
+            prepare: Any = _prepare_cotangents if several else _prepare_cotangent
+            g = prepare(value, gs if several else gs[0], create_graph)
+            gradients = _compute_owned_gradients(root, g, create_graph, keys)
 
         def get_gradient(x: Variable) -> Array:
             return gradients[x._sequence_nr][1] if x._sequence_nr in gradients else np.zeros_like(x.data)
 
         return tuple(_wrap(variable_class, get_gradient(x)) if nested else get_gradient(x) for x in leaves)
 
-    return (copy_writable(value.data) if isinstance(value, Variable) and not nested else value), pullback
-
-
-def _depends_on_older(value: Variable, leaves: list[Variable]) -> bool:
-    """Return whether a value was computed from a variable that requires grad and is older than the leaves."""
-    oldest = min((x._sequence_nr for x in leaves), default=0)
-    waiting, seen = [value], set[int]()
-    while waiting:
-        x = waiting.pop()
-        if x._sequence_nr < oldest and x.requires_grad:
-            return True
-        if x._sequence_nr > oldest and x._sequence_nr not in seen:
-            seen.add(x._sequence_nr)
-            waiting.extend(parent for parent in x._parents or () if parent is not None)
-    return False
+    if nested:
+        return value, pullback
+    return (tuple(map(_copy_value, value)) if several else _copy_value(value)), pullback
 
 
 def _compute_owned_gradients(
@@ -269,9 +273,23 @@ def _prepare_cotangent(root: Variable, g: Array, create_graph: bool) -> Array:
     return type(root)(g) if create_graph and not isinstance(g, Variable) else g
 
 
+def _prepare_cotangents(values: tuple[Any, ...], gs: tuple[Array, ...], create_graph: bool) -> list[Array]:
+    """Return the cotangents to start from of those values that require grad; zeros where one is None."""
+    pairs = [(v, g) for v, g in zip(values, gs, strict=True) if isinstance(v, Variable) and v.requires_grad]
+    return [_prepare_cotangent(v, np.zeros_like(v.data) if g is None else g, create_graph) for v, g in pairs]
+
+
+def _copy_value(x: Any) -> Array:
+    return copy_writable(x.data) if isinstance(x, Variable) else x
+
+
 def _unwrap(x: Any) -> Any:
     """Return the array of a variable; return anything else as it is."""
     return x.data if isinstance(x, Variable) else x
+
+
+def _is_variable(x: Any) -> bool:
+    return isinstance(x, Variable)
 
 
 def _make_alias(x: Variable) -> Variable:

@@ -1,7 +1,7 @@
 """`Tensor`: the spec's arrays with torch's names, so that the same program runs on both."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from gradspec.reference.derived import run_formulas_on
 from gradspec.reference.dispatch import NumPyVariable, unwrap
 from gradspec.reference.grad_mode import is_grad_enabled
 from gradspec.reference.op import Op
-from gradspec.reference.ops import activations, linalg, nn, shapes
+from gradspec.reference.ops import activations, linalg, nn, places, shapes
 from gradspec.reference.ops import elementwise as e
 from gradspec.reference.ops import reductions as r
 from gradspec.reference.random_numbers import generator
@@ -44,6 +44,13 @@ def _cast(x: Array, *, dtype: Any) -> VJP:
 @record
 def _clone(x: Array) -> VJP:
     return x.copy(), (lambda g: g,)
+
+
+class Sorted(NamedTuple):
+    """The values and indices that `Tensor.sort` returns."""
+
+    values: "Tensor"
+    indices: "Tensor"
 
 
 @run_formulas_on
@@ -185,6 +192,17 @@ class Tensor(NumPyVariable):
         full = tuple(m if n == -1 else n for n, m in zip(lengths, own_lengths, strict=True))
         return shapes.broadcast_to(self, shape=full)  # type: ignore[no-any-return]
 
+    def unbind(self, dim: int = 0) -> tuple[Self, ...]:
+        """Return the slices along an axis, each without it."""
+        return shapes.unstack(self, axis=dim)  # type: ignore[no-any-return]
+
+    def sort(self, dim: int = -1, descending: bool = False) -> "Sorted":
+        """Return the elements in order along an axis, and their indices; the order is stable."""
+        return Sorted(*places.sort(self, axis=dim, descending=descending))
+
+    def argsort(self, dim: int = -1, descending: bool = False) -> Self:
+        return self.sort(dim, descending).indices  # type: ignore[return-value]
+
     def flatten(self) -> Self:
         return self.reshape(-1)
 
@@ -319,6 +337,6 @@ class Tensor(NumPyVariable):
     __iadd__, __isub__, __imul__ = add_, sub_, mul_
 
 
-def vjp(fn: Callable[..., Any], *inputs: Array) -> tuple[Array, Callable[[Array], tuple[Array, ...]]]:
+def vjp(fn: Callable[..., Any], *inputs: Array) -> tuple[Any, Callable[..., tuple[Array, ...]]]:
     """Return what `tape.vjp` returns, with tensors: fn may use operators and methods besides ops."""
     return tape.vjp(fn, *inputs, variable_class=Tensor)

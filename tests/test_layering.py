@@ -250,7 +250,7 @@ def test_a_planted_circle_is_found() -> None:
     assert find_circle({"a": ["b"], "b": ["c"], "c": ["b", "d"], "d": []}) == ["b", "c"]
     graph = map_imports("reference")
     graph["gradspec.reference.backward"].add("gradspec.reference.tape")  # as it once was, for types only
-    assert {*find_circle(graph)} == {"gradspec.reference.tape", "gradspec.reference.backward"}
+    assert {"gradspec.reference.tape", "gradspec.reference.backward"} <= {*find_circle(graph)}
 
 
 @pytest.mark.parametrize("package", ["gradspec.reference", *LAYERS_WITHOUT_HYPOTHESIS])

@@ -28,7 +28,14 @@ except ImportError:
 
 __all__ = [
     "AXIS_LENGTHS", "MAX_ELEMENTS", "Call", "IntegerArrayBelow", "SeededChoices", "draw_call", "load_judging",
+    "pick_first_value",
 ]  # fmt: skip
+
+
+def pick_first_value(op: Op) -> Op:
+    """Return the op, or if it has several values, as no older op has, the op with the first of them."""
+    first: Op = getattr(op, "value_forms", (op,))[0]
+    return first
 
 
 def draw_call(op: Op, choices: Any) -> Call:

@@ -18,6 +18,7 @@ from typing import Any
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
+from asv_bench.measuring.any_commit import pick_first_value
 from gradspec.backends import Backend, Unavailable, load, loading
 from gradspec.reference import OPS, Op
 
@@ -47,10 +48,10 @@ def _is_op_decorator(decorator: ast.expr) -> bool:
 
 
 def get_op(name: str) -> Op:
-    """Return the op of the commit under test; n/a where it has none of this name."""
+    """Return the op of the commit under test, of several values with the first; n/a where there is none."""
     if name not in OPS:
         raise SkipNotImplemented(f"the spec has no {name} at this commit")
-    return OPS[name]
+    return pick_first_value(OPS[name])
 
 
 def get_backend(name: str) -> Backend:

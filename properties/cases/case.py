@@ -40,7 +40,7 @@ class Case:
     """A call of an op with concrete arrays and keywords, and a cotangent.
 
     Attributes:
-        op: The op.
+        op: The op; if it has several values, with one of them picked, which the case is about.
         dtype: The name of the dtype of all floats among the arrays; but where it is one of 16 bits, those
             arguments are float32 whose domain says so.
         inputs: Arrays of floats, int64 or bool, as the op's domains demand.
@@ -81,6 +81,8 @@ class Case:
         keywords: dict[str, Any],
         cotangent: Any,
         layouts: tuple[str, ...] = (),
+        *,
+        picked: int | None = None,
     ) -> "Case":
         """Build a case from nested lists or arrays, as a script writes it.
 
@@ -93,8 +95,9 @@ class Case:
             keywords: The keyword arguments.
             cotangent: The cotangent of the value.
             layouts: As of the class.
+            picked: Of an op of several values, the number of the one that the case is about.
         """
-        spec = find_op(op)
+        spec = find_op(op) if picked is None else find_op(op).pick(picked)
         kinds = {Integers: np.dtype(np.int64), Booleans: np.dtype(np.bool_), Interval: dtype_of(dtype)}
 
         def convert(i: int, x: Any) -> Array:
@@ -153,9 +156,10 @@ class Case:
         inputs = "".join(f"        {self._format_input(i, x)},\n" for i, x in enumerate(self.inputs))
         keywords = ", ".join(f"{k!r}: {literal(v)}" for k, v in self.keywords.items())
         layouts = f" {self.layouts!r}," if self.layouts else ""
+        picked = "" if self.op.picked is None else f" picked={self.op.picked},"
         return (
             f"Case.of(\n    {self.op.address!r}, {self.dtype!r}, [\n{inputs}    ],\n"
-            f"    {{{keywords}}}, {literal(self.cotangent)},{layouts}\n)"
+            f"    {{{keywords}}}, {literal(self.cotangent)},{layouts}{picked}\n)"
         )
 
     def _format_input(self, i: int, x: Array) -> str:
@@ -168,7 +172,11 @@ class Case:
         arguments = {self.op.argument_name(i): x for i, x in enumerate(self.inputs)} | self.keywords
         arguments["cotangent"] = self.cotangent
         width = max(map(len, arguments))
-        lines = [f"in {self.dtype}", *(f"{k:{width}} = {format_briefly(x)}" for k, x in arguments.items())]
+        of_value = "" if self.op.picked is None else f", value {self.op.picked}"
+        lines = [
+            f"in {self.dtype}{of_value}",
+            *(f"{k:{width}} = {format_briefly(x)}" for k, x in arguments.items()),
+        ]
         names = [*(self.op.argument_name(i) for i in range(len(self.inputs))), "cotangent"]
         others = [(n, layout) for n, layout in zip(names, self.layouts, strict=False) if layout != "C"]
         return [*lines, *(f"layout of {name}: {layout}" for name, layout in others)]
@@ -186,6 +194,7 @@ class Case:
             },
             "keywords": {k: literal(v) for k, v in self.keywords.items()},
             "layouts": self.layouts,
+            **({} if self.op.picked is None else {"picked": self.op.picked}),
         }
 
     def __repr__(self) -> str:

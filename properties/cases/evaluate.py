@@ -26,15 +26,25 @@ def run_spec(case: Case) -> Result:
     value, pullbacks = case.op.rule(*case.inputs, **case.keywords)
     if pullbacks is None:
         return Result(np.asarray(value), {})
-    g = case.cotangent
-    by_input: Sequence[Array] = pullbacks(g) if callable(pullbacks) else [p and p(g) for p in pullbacks]
+    return Result(np.asarray(value), pull_to_inputs(case, pullbacks, [case.cotangent]))
+
+
+def pull_to_inputs(case: Case, pullbacks: Any, gs: Sequence[Array]) -> dict[str, Array]:
+    """Return the gradients that a rule's pullbacks give, by argument, summed to the shapes of the inputs.
+
+    Args:
+        case: The case.
+        pullbacks: The pullbacks, as the rule of the op returned them.
+        gs: The cotangents that they take.
+    """
+    by_input: Any = pullbacks(*gs) if callable(pullbacks) else [p and p(*gs) for p in pullbacks]
     gradients = {}
     for i in case.differentiable_inputs:
         x, d = case.inputs[i], by_input[i]
         gradients[case.op.argument_name(i)] = np.asarray(
             d if d.shape == x.shape else unbroadcast(d, x.shape)
         ).astype(x.dtype)
-    return Result(np.asarray(value), gradients)
+    return gradients
 
 
 def forward(backend: Backend, case: Case) -> Array:

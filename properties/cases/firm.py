@@ -8,7 +8,8 @@ infinities alone, as that of a row of -inf throughout does, gets a cotangent of 
 counts as touched. Where the op lets no such cotangent through, as a maximum does where another element wins,
 what goes into it is observed: each number in turn is made NaN, to see whether that element changes.
 
-A gradient that ignores all numbers, as that of a sum does, is firm throughout.
+A gradient that ignores all numbers, as that of a sum does, is firm throughout. An infinite cotangent counts
+as one of NaN: what does not go into its element of the value is firm.
 """
 
 from collections.abc import Iterable
@@ -53,13 +54,14 @@ class FirmElements:
         """The case with ordinary numbers in place of extraordinary ones: firm elements stay the same.
 
         Infinities that are not firm have gone as well, for a row of nothing else is no ordinary row: its
-        logarithm of 0 looks like an overflow.
+        logarithm of 0 looks like an overflow. So have infinite cotangents.
         """
         case, inputs = self._replace_extraordinary(self.case, 1), []
         for i, (x, infinite) in enumerate(zip(case.inputs, self._ordinary_infinities, strict=True)):
             firm = self.outcome.gradients.get(case.op.argument_name(i), np.True_)
             inputs.append(np.where(infinite & ~firm, 1, x).astype(x.dtype) if np.any(infinite & ~firm) else x)
-        return replace(case, inputs=tuple(inputs))
+        cotangent = np.where(self._infinite_cotangents, 1, case.cotangent).astype(case.cotangent.dtype)
+        return replace(case, inputs=tuple(inputs), cotangent=cotangent)
 
     @cached_property
     def outcome(self) -> Result:
@@ -74,18 +76,19 @@ class FirmElements:
             largest = LARGEST_ORDINARY[case.dtype]
             for number in (largest, -largest):
                 open_value |= compute_value(self._replace_extraordinary(case, number)) != exact.value
-        if np.any(open_value):
-            cotangent = np.where(open_value, np.nan, case.cotangent)
+        touched = open_value | self._infinite_cotangents
+        if np.any(touched):
+            cotangent = np.where(touched, np.nan, case.cotangent)
             marked = _run_quietly(replace(marked_case, cotangent=cotangent))
         gradients = {}
         for i in case.differentiable_inputs:
             name = case.op.argument_name(i)
-            if ignores_numbers(case.op, i):
+            if ignores_numbers(case.op, i) and not np.any(self._infinite_cotangents):
                 gradients[name] = np.full(case.inputs[i].shape, True)
                 continue
             gradients[name] = marked.gradients[name] == exact.gradients[name]
-            if np.any(open_value) and name in self._gradients_that_lose_nan:
-                gradients[name] &= ~self._find_parts(i, open_value)
+            if np.any(touched) and name in self._gradients_that_lose_nan:
+                gradients[name] &= ~self._find_parts(i, touched)
         return Result(~open_value, gradients)
 
     def _replace_extraordinary(self, case: Case, number: float) -> Case:
@@ -99,6 +102,10 @@ class FirmElements:
     @cached_property
     def _exact_case(self) -> Case:
         return self.case.map_float_arrays(lambda x: x.astype(exact_dtype(self.case.dtype)))
+
+    @cached_property
+    def _infinite_cotangents(self) -> Array:
+        return np.isinf(self.case.cotangent)
 
     @property
     def _domains(self) -> list[Domain]:

@@ -16,7 +16,7 @@ from gradspec.properties.cases.regular_choices import (
     list_calls_with_long_axis,
     list_square_calls,
 )
-from gradspec.reference.calls import Call
+from gradspec.reference.calls import Call, IntegerArrayBelow
 from gradspec.reference.op import Op
 from gradspec.reference.rule import Array
 
@@ -78,16 +78,26 @@ def large(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
             yield replace(small, inputs=repeated, cotangent=np.resize(small.cotangent, LARGE_SIZE))
         return
     dtype = "float32" if "float32" in dtypes else dtypes[-1]
-    calls = [c for c in list_calls_with_long_axis(op, LARGE_SIZE) if count_elements(c) <= MAX_LARGE_ELEMENTS]
+    calls = list_calls_with_long_axis(op, LARGE_SIZE, max_elements=MAX_LARGE_ELEMENTS)
     square_calls = list_square_calls(op, LARGE_SIDE, MAX_LARGE_ELEMENTS)
-    for call in [*_pick_places(calls, 2), *_pick_places(square_calls, 3)]:
-        case = fill_call_apart(op, call, dtype, 0)
+    for call in [*_pick_places(calls, 4), *_pick_places(square_calls, 3)]:
+        case = _reach_the_last_place(fill_call_apart(op, call, dtype, 0), call)
         letters = np.array(LETTERS_OF_LARGE_SUMS).astype(dtype_of(dtype))
         yield case if op.kinks or not op.differentiable else _fill_with_letters(case, letters)
     if "key" in op.keywords:  # the drawn ones pick few elements
         x, places = np.resize(np.arange(PERIOD), LARGE_SIZE).astype(dtype_of(dtype)), np.arange(LARGE_SIZE)
         for key in (slice(None, None, -1), np.roll(places, 1)):
             yield Case(op, dtype, (x,), {"key": (key,)}, np.roll(x, 7))
+
+
+def _reach_the_last_place(case: Case, call: Call) -> Case:
+    """Return the case with the last of its indices, of each array of them, as large as it may be."""
+    for i, (x, shape) in enumerate(zip(case.inputs, call.shapes, strict=True)):
+        if isinstance(shape, IntegerArrayBelow) and x.size and shape.distinct_along is None:
+            indices = x.copy()
+            indices.flat[-1] = shape.bound - 1
+            case = case.with_input(i, indices)
+    return case
 
 
 def long_sums(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:

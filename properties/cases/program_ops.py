@@ -52,6 +52,7 @@ def classify_ops(names: Iterable[str]) -> ProgramOps:
             continue
         floats = [i for i, domain in enumerate(op.domains) if isinstance(domain, Interval)]
         is_smooth_elementwise = op.elementwise and op.differentiable and op.kinks is None
+        is_smooth_elementwise = is_smooth_elementwise and not op.has_several_values
         if op.variadic:
             ops.combining.append(name)
         elif len(floats) > 1 and compares(op):
@@ -91,7 +92,8 @@ def _takes_what_programs_lack(op: Op) -> bool:
 
 @cache
 def compares(op: Op) -> bool:
-    """Return whether the op's values are truth values, on its smallest call."""
+    """Return whether the op's values are truth values, on its smallest call; of several, the first."""
+    op = op.value_forms[0]
     call = op.draw_call(SmallestChoices())
     inputs = [fill_from_domain(op.domain(i), s) for i, s in enumerate(call.shapes)]
     return np.asarray(op.compute_value(*inputs, **call.keywords)).dtype.kind == "b"
@@ -101,8 +103,9 @@ def compares(op: Op) -> bool:
 def only_moves(op: Op) -> bool:
     """Return whether an op of one array is smooth and all that its values hold are elements of the array.
 
-    Seen on a few small calls.
+    Seen on a few small calls, of several values on the first.
     """
+    op = op.value_forms[0]
     if op.kinks is not None or not op.differentiable:
         return False
     for seed in range(4):

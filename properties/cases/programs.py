@@ -16,7 +16,7 @@ from gradspec.properties.cases.value_alphabets import COTANGENT_VALUES
 from gradspec.reference.domains import Interval
 from gradspec.reference.rule import Array
 
-MAX_STEPS = 8  # of a program, without those that a mask over an undefined branch adds
+MAX_STEPS = 8  # of a program, without those that pick a value, or that a mask over an undefined branch adds
 ONE_SMALL_COTANGENT_IN_SEEDS = 5  # one of so many seeds gives a small cotangent
 
 _COTANGENT_VALUES = np.array(COTANGENT_VALUES)
@@ -42,14 +42,17 @@ Input = tuple[Shape, Numbers, int]
 INNER_GRADIENT, INNER_VALUE = "vjp", "value of vjp"
 INNER_STEPS = (INNER_GRADIENT, INNER_VALUE)
 
+PICK = "pick"
+
 Step = tuple[str, tuple[int, ...], dict[str, Any]]
 """The name of an op, the values it takes and its keywords.
 
-The numbers 0, 1, ... stand for the results of the steps, -1, -2, ... for the inputs. The step "vjp" is the
-gradient, by the one value it takes, of a function: of its keyword `steps`, whose result has the `shape`; and
-"value of vjp" is the value that vjp returns of such a function. In these steps the next number stands for the
-variable of the function, and all values before it are constants that it closes over, that by which it is
-differentiated among them.
+The numbers 0, 1, ... stand for the results of the steps, -1, -2, ... for the inputs. The result of an op of
+several values is taken by steps "pick" alone, each of which gives the value of its keyword `number`. The
+step "vjp" is the gradient, by the one value it takes, of a function: of its keyword `steps`, whose result has
+the `shape`; and "value of vjp" is the value that vjp returns of such a function. In these steps the next
+number stands for the variable of the function, and all values before it are constants that it closes over,
+that by which it is differentiated among them.
 """
 
 
@@ -248,6 +251,8 @@ def _describe(steps: tuple[Step, ...], first: int = 0, indent: str = "") -> Iter
             what = "gradient by" if op == INNER_GRADIENT else "value that vjp gives by"
             yield f"{indent}v{k} = the {what} v{k}, at {names[0]}, of"
             yield from _describe(keywords["steps"], k + 1, indent + "  ")
+        elif op == PICK:
+            yield f"{indent}v{k} = {names[0]}[{keywords['number']}]"
         else:
             written = [f"{name}={_write(value)}" for name, value in keywords.items()]
             yield f"{indent}v{k} = {op}({', '.join([*names, *written])})"

@@ -39,10 +39,13 @@ EXPONENTS_OF_SIZES = range(-20, 41)  # of elementwise ops: no power of two betwe
 FAR_EXPONENTS_PER_SIDE = 14  # beyond these, up to where the square of a number is just finite
 MAX_EXPONENT_FLOAT16 = 14
 
+KEYWORDS_WITH_ENDS = frozenset({"correction", "eps", "value"})
 EPS_AT_THE_ENDS = (1e-12, 1.0)
+INFINITE_FILLS = (-np.inf, np.inf)
 
 UNIFORM_NUMBERS = (2, 1, -1, 0, 0.5, 3)
 CASES_OF_ONE_INFINITY = 12  # of an op that combines elements
+CASES_OF_ONE_INFINITE_COTANGENT = 4
 CALLS_OF_ROWS_TRIED = 200
 
 
@@ -111,7 +114,10 @@ def _list_far_exponents(dtype: str, exponents: Sequence[int]) -> list[int]:
 
 
 def keywords_at_their_ends(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
-    """Yield cases with a correction up to the number of elements and beyond, an eps tiny and large."""
+    """Yield cases with a correction up to the number of elements and beyond, an eps tiny and large.
+
+    A value that is filled in is infinite, as that of a mask is.
+    """
     for k, dtype in enumerate([*dtypes, *dtypes]):
         call = draw_largest_call(op, k, (2, 3))
         ends: list[dict[str, Any]] = []
@@ -120,6 +126,8 @@ def keywords_at_their_ends(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
             ends += [{"correction": correction} for correction in (n - 1, n - 0.5, n, n + 1)]
         if "eps" in call.keywords:
             ends.append({"eps": EPS_AT_THE_ENDS[k % len(EPS_AT_THE_ENDS)]})
+        if "value" in call.keywords:
+            ends.append({"value": INFINITE_FILLS[k % len(INFINITE_FILLS)]})
         for keywords in ends:
             yield fill_call(op, replace(call, keywords={**call.keywords, **keywords}), dtype, k)
 
@@ -233,6 +241,19 @@ def one_infinity(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
         if ends := list_infinite_ends(case, i):
             x.flat[-(k % 2)] = ends[-1 - k // 4 % len(ends)]
             yield case.with_input(i, x)
+
+
+def one_infinite_cotangent(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
+    """Yield cases of several rows with one infinite cotangent: the first, or the last, of either sign.
+
+    What multiplies it by 0 makes NaN of gradients that have nothing to do with it.
+    """
+    if op.differentiable and (not op.elementwise or len(op.arguments) > 1):
+        for k, call in enumerate(_list_calls_of_rows(op)[:CASES_OF_ONE_INFINITE_COTANGENT]):
+            case = fill_call_apart(op, call, dtypes[k % len(dtypes)], k)
+            cotangent = case.cotangent.copy()
+            cotangent.flat[-(k % 2)] = -np.inf if k % 3 else np.inf
+            yield replace(case, cotangent=cotangent)
 
 
 @cache

@@ -10,6 +10,7 @@ from gradspec.properties.cases.rare import (
     five_axes,
     metadata_as_numpy_numbers,
     of_every_size,
+    one_infinite_cotangent,
     one_infinity,
     one_uniform_array,
     unusual_cotangents,
@@ -26,6 +27,7 @@ RARE_KINDS: tuple[RareKind, ...] = (
     metadata_as_numpy_numbers,
     axes_all_alike,
     one_infinity,
+    one_infinite_cotangent,
     five_axes,
     one_uniform_array,
 )
@@ -34,8 +36,15 @@ MANY_ELEMENTS_KINDS: tuple[RareKind, ...] = (left_behind_by_tiles, large, long_s
 KINDS_NEAR_KINKS = (many_ties, of_every_size, one_infinity)
 
 
-def iterate_rare_cases(op: Op, kind: RareKind, dtypes: Sequence[str]) -> Iterator[Case]:
-    """Yield the rare cases of a kind, without those that are near a kink by chance."""
-    for case in kind(op, dtypes):
-        if kind in KINDS_NEAR_KINKS or not (op.kinks and op.differentiable) or case.is_smooth:
-            yield case
+def iterate_rare_cases(forms: Sequence[Op], kind: RareKind, dtypes: Sequence[str]) -> Iterator[Case]:
+    """Yield the rare cases of a kind, without those that are near a kink by chance.
+
+    Args:
+        forms: The op, or the op with each of several values picked.
+        kind: The kind.
+        dtypes: The dtypes.
+    """
+    for op in forms:
+        for case in kind(op, dtypes):
+            if kind in KINDS_NEAR_KINKS or not (op.kinks and op.differentiable) or case.is_smooth:
+                yield case

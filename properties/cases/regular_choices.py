@@ -10,6 +10,7 @@ from gradspec.reference.op import Op, fill_from_domain
 
 CALLS_TO_CHOOSE_FROM = 6
 LONG_CALLS_TRIED = 40
+MAX_AXES_BEFORE = 3  # of a long axis, in the order in which they are drawn
 SQUARE_CALLS_TRIED = 40
 
 
@@ -27,13 +28,13 @@ class ManyAxesChoices(SeededChoices):
 
 
 class OneLongAxisChoices(SeededChoices):
-    """The `Choices` of a call with one axis of a given length; the others have one, three or four elements.
+    """The `Choices` of a call with one axis of a given length; the others are short.
 
     A call with no more axes than come before it has no such axis.
     """
 
-    def __init__(self, seed: int, length: int, axes_before: int) -> None:
-        super().__init__(seed, (3, 1, 4))
+    def __init__(self, seed: int, length: int, axes_before: int, lengths: tuple[int, ...]) -> None:
+        super().__init__(seed, lengths)
         self.length, self.axes_before, self.sizes_drawn, self.has_long_axis = length, axes_before, 0, False
 
     def size(self, taken: int) -> int:
@@ -78,7 +79,9 @@ def draw_largest_call(op: Op, seed: int, lengths: tuple[int, ...]) -> Call:
 
 
 @cache
-def list_calls_with_long_axis(op: Op, length: int, *, by_rank: bool = False) -> tuple[Call, ...]:
+def list_calls_with_long_axis(
+    op: Op, length: int, *, by_rank: bool = False, max_elements: float = math.inf
+) -> tuple[Call, ...]:
     """Return calls with an axis of this length, each in another place: first or last, in this array or that.
 
     Those in which fewer arrays are long come first, so that their rows share the others.
@@ -87,11 +90,17 @@ def list_calls_with_long_axis(op: Op, length: int, *, by_rank: bool = False) -> 
         op: The op.
         length: The length of the axis.
         by_rank: Whether calls count as different, too, if another of their arrays has several axes.
+        max_elements: How many elements all arrays may have: where they would have more, all other axes have
+            one, and where that is too many, too, the call is left out.
     """
     by_places: dict[tuple[tuple[tuple[int, int], ...], tuple[bool, ...]], Call] = {}
     for seed in range(LONG_CALLS_TRIED):
-        choose = OneLongAxisChoices(seed, length, seed % 3)
-        call = op.draw_call(choose)
+        axes_before = seed % MAX_AXES_BEFORE
+        call = op.draw_call(OneLongAxisChoices(seed, length, axes_before, (3, 1, 4)))
+        if count_elements(call) > max_elements:
+            call = op.draw_call(OneLongAxisChoices(seed, length, axes_before, (1,)))
+        if count_elements(call) > max_elements:
+            continue
         if places := _find_axes(call, length):
             ranks = tuple(len(s) > 1 for s in list_shapes(call) if by_rank)
             by_places.setdefault((places, ranks), call)

@@ -42,7 +42,7 @@ def bad_input_cases(draw: Draw, op: Op, dtypes: Sequence[str], allow_bad_indices
     wide_dtypes = [d for d in dtypes if d in ("float64", "float32")]
     if not wide_dtypes:
         return []
-    good = draw(cases(op, wide_dtypes, GOOD_CASES_PER_EXAMPLE, False, MAX_ELEMENTS_BAD_INPUT))
+    good = draw(cases([op], wide_dtypes, GOOD_CASES_PER_EXAMPLE, False, MAX_ELEMENTS_BAD_INPUT))
     choose = SeededChoices(draw(st.integers(0, 2**16 - 1)))
     corruptions = [f for f in CORRUPTIONS if allow_bad_indices or f not in INDEX_CORRUPTIONS]
     example = []

@@ -63,7 +63,7 @@ def extreme_cases(
         cases_per_example: How many cases an example has.
         max_elements: How many elements an array may have, where rows play no part.
     """
-    example = draw(cases(op, dtypes, cases_per_example, False, max_elements))
+    example = draw(cases([op], dtypes, cases_per_example, False, max_elements))
     rng = np.random.default_rng(draw(st.integers(0, 2**16 - 1)))
     if not op.elementwise:
         example = [

@@ -31,7 +31,7 @@ def kinked_cases(
     """
     moved: list[Case] = []
     for _ in range(MAX_CALLS_TRIED):
-        example = draw(cases(op, dtypes, cases_per_example, False, max_elements))
+        example = draw(cases([op], dtypes, cases_per_example, False, max_elements))
         rng = np.random.default_rng(draw(st.integers(0, 2**16 - 1)))
         moved = [move_onto_kinks(case, rng) for case in example]
         on_kinks = [case for case in moved if any(np.any(d == 0) for d in case.compute_kink_distances())]

@@ -13,6 +13,7 @@ import numpy as np
 from gradspec.properties.cases.case import MIN_KINK_DISTANCE, dtype_of
 from gradspec.properties.cases.programs import (
     INNER_STEPS,
+    PICK,
     REAL,
     Input,
     Numbers,
@@ -32,6 +33,7 @@ from gradspec.reference.rule import Array
 MAX_SIZE = 8.0  # of a number that a program meets
 MAX_PROGRAM_ELEMENTS = 36  # of an array of a program
 MAX_RANK = 4
+MAX_PICKS = 3  # of the values of one call
 EPS_PER_KINK_DISTANCE = 64  # how many roundings of a number a kink is away from it, at least
 MIN_DOMAIN_DISTANCE = 1 / 8  # of a number from the ends of a domain that it must be in
 STEPS_BACK = (0, 0, 1, 0, 2, 3)  # how many results or inputs a step goes back for what it takes
@@ -47,7 +49,7 @@ class ProgramBuilder:
         inputs: Its inputs so far.
         input_values: Their numbers, those of the dtype.
         steps: Its steps so far.
-        values: The results of the steps.
+        values: The results of the steps; of an op of several values a tuple, which only picks take.
         usable: The numbers of the arrays of floats that a step may take, inputs and results, oldest first.
         masks: The numbers of the arrays of truth values.
         constants: Inputs whose gradients are not asked for.
@@ -58,12 +60,12 @@ class ProgramBuilder:
     inputs: list[Input] = field(default_factory=list)
     input_values: list[Array] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
-    values: list[Array] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
     usable: list[int] = field(default_factory=list)
     masks: list[int] = field(default_factory=list)
     constants: list[int] = field(default_factory=list)
 
-    def get(self, number: int) -> Array:
+    def get(self, number: int) -> Any:
         """Return the numbers of an input or a result."""
         return self.values[number] if number >= 0 else self.input_values[~number]
 
@@ -105,9 +107,26 @@ class ProgramBuilder:
         if op.kinks is not None and not self._is_off_kinks(op, xs, keywords):
             return False
         value = op.compute_value(*xs, **keywords)
-        if isinstance(value, tuple):
-            return False
-        return self._add_result((op.address, operands, keywords), np.asarray(value))
+        step = (op.address, operands, keywords)
+        if not op.has_several_values:
+            return self._add_result(step, np.asarray(value))
+        self.steps.append(step)
+        self.values.append(value)
+        return True
+
+    def try_picks(self) -> bool:
+        """Add steps that pick values of the last step; forget it, and return False, if none is ordinary."""
+        whole = len(self.values) - 1
+        added = [self._try_pick(whole, k) for k in range(min(len(self.values[whole]), MAX_PICKS))]
+        if not any(added):
+            self.drop_step()
+        return any(added)
+
+    def _try_pick(self, whole: int, number: int) -> bool:
+        """Add a step that picks a value of several, if there is such a value and it is ordinary."""
+        values = self.get(whole)
+        step: Step = (PICK, (whole,), {"number": number})
+        return number < len(values) and self._add_result(step, np.asarray(values[number]))
 
     def _is_off_kinks(self, op: Op, xs: list[Array], keywords: dict[str, Any]) -> bool:
         assert op.kinks is not None
@@ -129,7 +148,9 @@ class ProgramBuilder:
         return True
 
     def drop_step(self) -> None:
-        """Forget the last step, whose result no other takes."""
+        """Forget the last step, whose result no other takes; with all that pick a value of the same call."""
+        while self.steps[-1][0] == PICK:
+            del self.steps[-1], self.values[-1]
         del self.steps[-1], self.values[-1]
         for numbers in (self.usable, self.masks):
             numbers[:] = [k for k in numbers if k < len(self.values)]
@@ -163,6 +184,9 @@ class ProgramBuilder:
             if name in INNER_STEPS:
                 inner = self.make_inner(operands[0])
                 if not inner.try_steps(keywords["steps"]) or not self.add_inner(name, operands[0], inner):
+                    return False
+            elif name == PICK:
+                if not self._try_pick(operands[0], keywords["number"]):
                     return False
             elif not self.try_step(OPS[name], operands, keywords):
                 return False

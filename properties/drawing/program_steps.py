@@ -7,7 +7,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gradspec.properties.cases.program_ops import ProgramOps
-from gradspec.properties.cases.programs import INNER_GRADIENT, INNER_VALUE, MASK, MIXED, REAL, Numbers, Shape
+from gradspec.properties.cases.programs import (
+    INNER_GRADIENT,
+    INNER_VALUE,
+    MASK,
+    MIXED,
+    PICK,
+    REAL,
+    Numbers,
+    Shape,
+)
 from gradspec.properties.drawing.program_builder import MAX_PROGRAM_ELEMENTS, MAX_SIZE, ProgramBuilder
 from gradspec.reference import OPS, Op
 from gradspec.reference.calls import Call, Choices, IntegerArrayBelow, draw_broadcastable_shape
@@ -74,7 +83,7 @@ def try_op(
     op, before = OPS[name], len(builder.inputs)
     drawn = _draw_elementwise(builder, op, choose, first, hub) if op.elementwise else None
     drawn = drawn or _draw_call(builder, op, choose, first, same, anywhere)
-    if drawn and builder.try_step(op, *drawn):
+    if drawn and builder.try_step(op, *drawn) and (not op.has_several_values or builder.try_picks()):
         return True
     builder.drop_inputs(before)
     return False
@@ -249,12 +258,14 @@ def add_random_step(
         return try_op(builder, "where", choose, builder.choose_value(choose, hub), hub)
     if 28 <= kind <= 30 and ops.mixing:
         return try_op(builder, choose.of(ops.mixing), choose, choose_square(builder, first), same=True)
-    if 25 <= kind <= 27 and builder.steps and builder.steps[-1][2] and builder.steps[-1][0] in OPS:
-        name, operands, _ = builder.steps[-1]
+    last = next((step for step in reversed(builder.steps) if step[0] != PICK), None)
+    if 25 <= kind <= 27 and last and last[2] and last[0] in OPS:
+        name, operands, _ = last
+        before = builder.usable[-1]
         return (
             try_op(builder, name, choose, operands[0])
             and bool(ops.pairing)
-            and try_op(builder, choose.of(ops.pairing), choose, builder.usable[-1], len(builder.steps) - 2)
+            and try_op(builder, choose.of(ops.pairing), choose, builder.usable[-1], before)
         )
     groups = [ops.pairing, ops.moving, ops.combining, ops.moving, ops.pairing, ops.mixing, ops.others]
     if hub is not None:

@@ -40,7 +40,7 @@ BYTES_OF_VALUES = 32  # that pick the values of the first case; each is one more
 @st.composite
 def cases(
     draw: Draw,
-    op: Op,
+    forms: Sequence[Op],
     dtypes: Sequence[str],
     cases_per_example: int,
     smooth: bool,
@@ -52,7 +52,7 @@ def cases(
 
     Args:
         draw: Given by Hypothesis.
-        op: The op.
+        forms: The op, or if it has several values the op with each of those picked that a case may be about.
         dtypes: The dtypes to choose from, the simplest first.
         cases_per_example: How many cases an example has. The simplest example, of zeros, has one.
         smooth: Whether all inputs keep away from kinks, by `MIN_KINK_DISTANCE`.
@@ -71,7 +71,7 @@ def cases(
     for i in range(cases_per_example):
         bytes_of_call = block[i * BYTES_PER_CALL : (i + 1) * BYTES_PER_CALL]
         choose = DrawnChoices(bytes_of_call, max_elements, rng, prefer_many_axes)
-        dtype = choose.of(dtypes)
+        dtype, op = choose.of(dtypes), choose.of(forms)
         if allow_long_axes and decide_on_long_axis(op, dtype, rng):
             case = draw_long_axis_case(op, dtype, rng)
         else:

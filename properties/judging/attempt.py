@@ -18,6 +18,7 @@ from gradspec.properties.judging.error_descriptions import (
     get_message_line,
 )
 from gradspec.properties.judging.judge import Judgement
+from gradspec.properties.judging.shared_state import notice_changes
 from gradspec.properties.judging.subnormals import allow_flushing, flushes_subnormals
 
 Law = Callable[[Backend, Any], Judgement]
@@ -27,6 +28,8 @@ Law = Callable[[Backend, Any], Judgement]
 def judge_case(law: Law, backend: Backend, case: Any) -> Judgement:
     """Judge a case by a law; an exception, or a result that is not an array, is a disagreement.
 
+    So is a change of what the whole process shares (`shared_state`), which is unsafe.
+
     `NotImplementedError` alone is none: the backend declines the call. Where it flushes subnormal numbers,
     what that explains is allowed.
 
@@ -34,21 +37,28 @@ def judge_case(law: Law, backend: Backend, case: Any) -> Judgement:
     a warning that gradspec itself gives, on a Python newer than it, would otherwise count against the
     backend.
     """
+    changes: list[str] = []
     try:
-        with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"), backend.poisoned():
-            dtype = getattr(case, "dtype", "")  # a law of somebody else's may have cases of any kind
-            may_flush = bool(dtype) and flushes_subnormals(backend, dtype)
-            with allow_flushing(may_flush):
-                judgement = law(wrap_in_checks(backend), case)
-            return replace(judgement, flushing=dtype) if may_flush else judgement
+        with notice_changes(changes):
+            judgement = _judge_quietly(law, backend, case)
     except KeyboardInterrupt:  # for all that can be told here, Ctrl-C
         raise
     except NotImplementedError as error:
-        return judge_declined(backend, case, error)
+        judgement = judge_declined(backend, case, error)
     except WrongKindError as error:
-        return Judgement("disagree", get_message_line(error))
+        judgement = Judgement("disagree", get_message_line(error))
     except BaseException as error:
-        return Judgement("disagree", describe_exception(error), raised=True)
+        judgement = Judgement("disagree", describe_exception(error), raised=True)
+    return Judgement("disagree", "; ".join(changes), severity="unsafe") if changes else judgement
+
+
+def _judge_quietly(law: Law, backend: Backend, case: Any) -> Judgement:
+    with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"), backend.poisoned():
+        dtype = getattr(case, "dtype", "")  # a law of somebody else's may have cases of any kind
+        may_flush = bool(dtype) and flushes_subnormals(backend, dtype)
+        with allow_flushing(may_flush):
+            judgement = law(wrap_in_checks(backend), case)
+        return replace(judgement, flushing=dtype) if may_flush else judgement
 
 
 class WrongKindError(TypeError):
@@ -73,7 +83,7 @@ class WrongClassError(WrongKindError):
 
 def _name_class(cls: type) -> str:
     """Return the name of a class with the package that it is of: numpy.ndarray, mygrad.Tensor, list."""
-    package = cls.__module__.split(".")[0]
+    package = str(cls.__module__).split(".")[0]
     return cls.__qualname__ if package == "builtins" else f"{package}.{cls.__qualname__}"
 
 
@@ -125,7 +135,7 @@ def _wrap_without_cache(backend: Backend) -> Backend:
             raise WrongKindError(
                 f"{describe_object(x)} is no array of {backend.name}: {get_message_line(error)}"
             ) from error
-        if not isinstance(array, np.ndarray | np.generic) or array.dtype.kind in "OSU":
+        if not isinstance(array, np.ndarray | np.generic) or array.dtype.kind in "OSUMm" or array.dtype.names:
             raise WrongKindError(f"{describe_object(x)} is no array of {backend.name}")
         return array
 

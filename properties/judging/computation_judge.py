@@ -46,7 +46,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from gradspec.properties.cases.case import dtype_of, exact_dtype
-from gradspec.properties.judging.formula_samples import Compute, FormulaSamples, compute_quietly
+from gradspec.properties.judging.formula_samples import Compute, Formulas, FormulaSamples
 from gradspec.properties.judging.judgement import Judgement
 from gradspec.properties.judging.noise_stages import is_noise_measured_fully, list_stages
 from gradspec.properties.judging.subnormals import FlushedOutcomes, is_flushing_allowed
@@ -79,14 +79,23 @@ class ComputationJudge(Generic[T]):
             usual: The same computation by usual formulas, within whose noise a result is lossy.
         """
         self.dtype, self.compute, self.rounds = dtype, compute, rounds
-        self.samples = FormulaSamples(dtype, compute)
-        self.usual_samples = [FormulaSamples(dtype, usual_compute) for usual_compute in usual]
+        self.formulas = Formulas(dtype, compute, usual)
         self.flushed = FlushedOutcomes(dtype, [compute, *usual])
 
-    @cached_property
+    @property
     def exact(self) -> T:
         """The outcome in higher precision."""
-        return compute_quietly(self.compute, lambda x: x.astype(exact_dtype(self.dtype)))
+        return self.formulas.exact
+
+    @cached_property
+    def samples(self) -> FormulaSamples[T]:
+        """The samples of the spec's formula that this judge asks for."""
+        return FormulaSamples(self.formulas.sampler)
+
+    @cached_property
+    def usual_samples(self) -> list[FormulaSamples[T]]:
+        """Those of each usual formula."""
+        return [FormulaSamples(sampler) for sampler in self.formulas.usual_samplers]
 
     def compute_samples(self, copies: int) -> list[T]:
         """Return outcomes at the precision of the dtype: the plain one, then those of the jittered copies."""

@@ -10,7 +10,7 @@ from typing import Any
 from gradspec.backends import Backend
 from gradspec.backends.backend import get_declining_op
 from gradspec.properties.cases.case import Case
-from gradspec.properties.cases.programs import INNER_STEPS, Program, Step
+from gradspec.properties.cases.programs import INNER_STEPS, PICK, Program, Step
 from gradspec.properties.judging.error_descriptions import describe_exception, get_message_line
 from gradspec.properties.judging.judgement import Judgement
 
@@ -49,4 +49,4 @@ def _find_ops(case: Any) -> set[str] | None:
 def _list_op_names(steps: Sequence[Step]) -> set[str]:
     """Return the names of the ops of steps, and of those of inner functions."""
     inner = [_list_op_names(keywords["steps"]) for op, _, keywords in steps if op in INNER_STEPS]
-    return {op for op, _, _ in steps if op not in INNER_STEPS}.union(*inner)
+    return {op for op, _, _ in steps if op not in (*INNER_STEPS, PICK)}.union(*inner)

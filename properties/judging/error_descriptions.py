@@ -15,6 +15,7 @@ import gradspec.reference
 
 MAX_MESSAGE_CHARACTERS = 500  # of what a backend says that a report repeats
 MAX_FRAMES_SHOWN = 3  # of the backend's own, innermost last
+MAX_INTERNAL_FRAMES_SHOWN = 6
 
 _OBEYED_CATEGORIES = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
 
@@ -33,7 +34,7 @@ _OWN_PATHS = (
 
 def describe_exception(error: BaseException) -> str:
     """Return an exception in a few lines: its type, its message, and the backend's own frames."""
-    lines = [f"raised {type(error).__name__}: {get_message_line(error)}".rstrip(": ")]
+    lines = [f"raised {get_class_name(error)}: {get_message_line(error)}".rstrip(": ")]
     frames = [
         (f.f_code, line)
         for f, line in traceback.walk_tb(error.__traceback__)
@@ -49,14 +50,23 @@ def get_message_line(error: BaseException) -> str:
     """Return the first line of an exception's message, which may itself fail to be made."""
     try:
         return make_printable(" ".join(str(error).split("\n", 1)[:1]))
-    except Exception as second:
-        return f"(its message raised {type(second).__name__})"
+    except KeyboardInterrupt:  # for all that can be told here, Ctrl-C
+        raise
+    except BaseException as second:
+        return f"(its message raised {get_class_name(second)})"
+
+
+def get_class_name(x: Any) -> str:
+    """Return the name of the class of an object, whatever its metaclass says."""
+    name: str = vars(type)["__name__"].__get__(type(x))
+    return name
 
 
 def describe_exit(status: int | None) -> str:
     """Return how a process with this exit code ended."""
     if status is not None and status < 0:
-        return f"the process was killed by {signal.Signals(-status).name}"
+        known = {s.value: s.name for s in signal.Signals}  # not those for real-time use
+        return f"the process was killed by {known.get(-status, f'signal {-status}')}"
     return f"the process exited with status {status}"
 
 
@@ -64,9 +74,11 @@ def describe_object(x: Any) -> str:
     """Return the start of an object's repr, and its type."""
     try:
         text = make_printable(repr(x).split("\n", 1)[0])
-    except Exception:
+    except KeyboardInterrupt:  # for all that can be told here, Ctrl-C
+        raise
+    except BaseException:
         text = "something"
-    return f"{text if len(text) < 60 else text[:60] + '...'} ({type(x).__name__})"
+    return f"{text if len(text) < 60 else text[:60] + '...'} ({get_class_name(x)})"
 
 
 def make_printable(text: str) -> str:
@@ -82,6 +94,17 @@ def make_printable(text: str) -> str:
 def _is_visible(character: str) -> bool:
     invisible = unicodedata.category(character) in _OBEYED_CATEGORIES or character in _BLANK_LETTERS
     return not invisible and character <= "\ufffd"
+
+
+def describe_internal_error(error: BaseException) -> str:
+    """Return in a few lines why a property could not be tested: an exception, and its innermost frames.
+
+    It is not one that a law met, but may follow from what the backend has changed. The frames are anyone's.
+    """
+    lines = [f"could not be tested: {get_class_name(error)}: {get_message_line(error)}".rstrip(": ")]
+    for frame, line in [*traceback.walk_tb(error.__traceback__)][-MAX_INTERNAL_FRAMES_SHOWN:]:
+        lines.append(f"  at {_shorten_path(frame.f_code.co_filename)}:{line} in {frame.f_code.co_name}")
+    return "\n".join(map(make_printable, lines))
 
 
 @cache

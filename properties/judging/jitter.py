@@ -25,10 +25,11 @@ EXACT_UFUNCS = {np.negative, np.absolute, np.sign, np.maximum, np.minimum}
 
 
 class Limits(NamedTuple):
-    """The spacing of the numbers of a dtype at 1, the smallest positive one and the largest."""
+    """The spacing of the numbers of a dtype at 1, the smallest positive ones and the largest."""
 
     spacing: float
     smallest: float
+    smallest_normal: float
     largest: float
 
 
@@ -36,7 +37,9 @@ class Limits(NamedTuple):
 def get_limits(dtype: np.dtype[Any]) -> Limits:
     """Return the limits of a dtype of floats; asking NumPy each time would take longer than a jitter."""
     info = ml_dtypes.finfo(dtype)
-    return Limits(float(info.eps), float(info.smallest_subnormal), float(info.max))
+    return Limits(
+        float(info.eps), float(info.smallest_subnormal), float(info.smallest_normal), float(info.max)
+    )
 
 
 DRIFT_PERIOD = 64

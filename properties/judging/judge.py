@@ -26,6 +26,7 @@ from gradspec.properties.judging.formula_samples import (
     compute_quietly,
 )
 from gradspec.properties.judging.judgement import Judgement, Verdict, combine_judgements
+from gradspec.properties.judging.shared_samples import find_shared
 from gradspec.properties.judging.spec_backend import SPEC_BACKEND, get_spec_backend, list_usual_spec_backends
 from gradspec.reference.rule import Array
 
@@ -53,6 +54,7 @@ class Judge(ComputationJudge[Result]):
             case.op.differentiable,
             [_make_computation(replace(case, op=form)) for form in case.op.usual_forms],
         )
+        self.formulas = find_shared(case, lambda: self.formulas)
         self.case = case
         self.flushed.compute_sides = self._differentiate_on_sides
 

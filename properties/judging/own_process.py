@@ -24,13 +24,14 @@ from gradspec.backends import Unavailable
 from gradspec.properties.judging.attempt import Law
 from gradspec.properties.judging.error_descriptions import describe_exit, make_printable
 from gradspec.properties.judging.judgement import Judgement
+from gradspec.properties.judging.lifeline import Lifeline
 from gradspec.properties.judging.process_clock import ProcessClock
 from gradspec.properties.judging.process_server import (
     ANSWER,
     CHECK,
     CONNECTION_LOST_STATUS,
-    FORK,
     FOUND,
+    READY,
     CrashOrTimeout,
     JudgeCase,
     LoadFailure,
@@ -39,17 +40,18 @@ from gradspec.properties.judging.process_server import (
     TestModules,
 )
 
-MIN_START_SECONDS = 60.0  # a new process has at least this long to import the backend
+START_SECONDS = 60.0  # a new process has this long to be ready to import the backend
 MAX_STEP_SECONDS = 0.5  # between one look at the process and the next
 EXIT_SECONDS = 2.0  # after its connection is closed, for a process to end
 LAST_WORDS_CHARACTERS = 300  # of what a process that died had printed
+MAX_MESSAGE_BYTES = 2**28  # one that claims to be longer is none of ours
 
 _PROGRAM = """
 import sys, warnings
 warnings.simplefilter("ignore")
 sys.path[:] = {path}
 from gradspec.properties.judging.process_server import serve
-serve({descriptor}, {parent})
+serve({descriptor})
 """
 
 
@@ -103,6 +105,7 @@ class OwnProcess:
         self.source, self.time_limit = source, time_limit
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection
+        self._lifeline: Lifeline
         self._printed: _LastWords
         _all_processes.add(self)
 
@@ -116,7 +119,7 @@ class OwnProcess:
             self._connection.send(self.source)
         except OSError:
             return Lost(self._describe_end(), "died")
-        answer = self._await_answer(max(self.time_limit, MIN_START_SECONDS), float("inf"))
+        answer = self._await_answer(START_SECONDS, float("inf"))
         if answer is not None:
             self.stop()
         assert answer is None or isinstance(answer, LoadFailure | Lost)
@@ -146,7 +149,7 @@ class OwnProcess:
 
     def _await_answer(self, limit: float, end: float) -> Any:
         assert self._process is not None
-        clock = ProcessClock(self._process.pid, min(MAX_STEP_SECONDS, limit / 4))
+        clock = ProcessClock(self._process.pid, min(MAX_STEP_SECONDS, self.time_limit / 4))
         last_check, check_count = None, 0
         kept: tuple[bytes, ...] = ()
         while True:
@@ -159,10 +162,14 @@ class OwnProcess:
                         reason = f"was not done after {limit:g} s"
                         kind_of_loss: LossKind = "late" if is_late else "ended"
                         return Lost(reason, kind_of_loss, last_check, check_count, kept)
-                message = self._connection.recv_bytes()
+                message = self._connection.recv_bytes(MAX_MESSAGE_BYTES)
             except (EOFError, OSError):
                 return Lost(self._describe_end(), "died", last_check, check_count, kept)
             kind, content = message[:1], message[1:]
+            if kind == READY:
+                limit = self.time_limit
+                clock.restart()
+                continue
             if kind == CHECK:
                 last_check, check_count = content, check_count + 1
                 clock.restart()
@@ -177,20 +184,13 @@ class OwnProcess:
             if kind == ANSWER:
                 return answer
             self.stop()
-            if kind == FORK:
-                reason = "forked, and a second process came back from the call"
-                return Lost(reason, "died", content if answer else None, check_count, kept)
             reason = "wrote into the connection of its process to this one"
             return Lost(reason, "died", last_check, check_count, kept)
 
     def _start(self) -> None:
         here, there = socket.socketpair()
         with there:
-            program = _PROGRAM.format(
-                path=[str(p) for p in sys.path],
-                descriptor=there.fileno(),
-                parent=os.getpid(),
-            )
+            program = _PROGRAM.format(path=[str(p) for p in sys.path], descriptor=there.fileno())
             self._process = subprocess.Popen(
                 [sys.executable, "-c", program],
                 stdin=subprocess.DEVNULL,
@@ -200,6 +200,7 @@ class OwnProcess:
                 process_group=0,  # its own, so that it ends with all that it starts
             )
         self._connection = Connection(here.detach())
+        self._lifeline = Lifeline(self._process.pid)
         self._printed = _LastWords(self._process.stdout)
 
     def _describe_end(self) -> str:
@@ -221,8 +222,10 @@ class OwnProcess:
         process, self._process = self._process, None
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
+        process.kill()  # it may have left its group
         process.wait()
         self._connection.close()
+        self._lifeline.end()
 
 
 class _LastWords:
@@ -257,18 +260,24 @@ def judge_case_in_own_process(law: Law, source: str, case: Any, seconds: float =
         seconds: The time limit.
 
     Raises:
-        Unavailable: The backend cannot be loaded.
+        Unavailable: The backend cannot be loaded, or not in this time.
     """
     process = OwnProcess(source, seconds)
     try:
         answer = process.ask(JudgeCase(law, case))
     finally:
         process.stop()
-    return judge_lost_process(answer, seconds) if isinstance(answer, Lost) else _require_judgement(answer)
+    return judge_lost_check(answer, seconds) if isinstance(answer, Lost) else _require_judgement(answer)
 
 
-def judge_lost_process(lost: Lost, seconds: float) -> CrashOrTimeout:
-    """Return the judgement of a check that ended its process or took more than `seconds`."""
+def judge_lost_check(lost: Lost, seconds: float) -> CrashOrTimeout:
+    """Return the judgement of a check that ended its process or took more than `seconds`.
+
+    Raises:
+        Unavailable: The process was lost before its first check.
+    """
+    if lost.last_message is None:
+        raise Unavailable(f"{lost.reason} before its first check")
     return CrashOrTimeout("disagree", lost.reason, time_limit=seconds)
 
 

@@ -6,21 +6,19 @@ is, so that the process that asked knows the case which another one hung or died
 """
 
 import copyreg
-import ctypes
 import importlib.util
 import os
 import pickle
 import random
 import signal
 import sys
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -29,18 +27,14 @@ from gradspec.backends.addresses import find_op
 from gradspec.properties.judging.attempt import Law, judge_case
 from gradspec.properties.judging.error_descriptions import describe_exception, get_message_line
 from gradspec.properties.judging.judgement import Judgement
+from gradspec.properties.judging.shared_state import FORKED_ON_IMPORT, ForkWatch
 from gradspec.reference import Op
 
-CHECK, FOUND, FORK, ANSWER = b"c", b"v", b"f", b"a"
+READY, CHECK, FOUND, ANSWER = b"r", b"c", b"v", b"a"
 """What a message is, by its first byte; pickled objects follow."""
 
 CONNECTION_LOST_STATUS = 113
 """The exit status of a process that cannot send any more."""
-
-FORK_GRACE_SECONDS = 0.5
-"""After a call that forked: how long the child has to come back from it too, and to be noticed."""
-
-_PR_SET_PDEATHSIG = 1
 
 TestModules = Sequence[tuple[Path, str]]
 """Files to import before a request is read, each under a name that is on no path: those of tests."""
@@ -105,22 +99,25 @@ class JudgeCase:
 load_once = cache(load)
 
 
+def _load_op(address: str, picked: int | None) -> Op:
+    op = find_op(address)
+    return op if picked is None else op.pick(picked)
+
+
 def _reduce_op(op: Op) -> Any:
-    return find_op, (op.address,)
+    return _load_op, (op.address, op.picked)
 
 
 copyreg.pickle(Op, _reduce_op)  # by address: the functions of a rule cannot be pickled
 
 
-def serve(descriptor: int, parent: int) -> None:
+def serve(descriptor: int) -> None:
     """Load the backend that the first message names, then answer requests until the connection is closed.
 
     Args:
         descriptor: The file descriptor of the connection to the process that asks.
-        parent: The id of that process. On Linux this process ends with the thread that started it there.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends this process
-    _end_with_parent(parent)
     server = _Server(Connection(descriptor))
     try:
         backend = server.load(server.receive())
@@ -131,31 +128,27 @@ def serve(descriptor: int, parent: int) -> None:
 
 
 class _Server:
-    """The connection to the process that asks, and what notices that this one has forked."""
+    """The connection to the process that asks."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._pid = os.getpid()
-        self._has_forked = False
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_parent=self._note_fork)
-
-    def _note_fork(self) -> None:
-        self._has_forked = True
 
     def receive(self) -> Any:
         return self._connection.recv()
 
     def load(self, source: str) -> Backend | None:
         backend = failure = None
+        self._send(READY, None)
+        forks = ForkWatch()
         try:
-            with warnings.catch_warnings(action="ignore"):
+            with forks, warnings.catch_warnings(action="ignore"):
                 backend = load_once(source)
         except (Unavailable, ValueError, TypeError) as error:
             failure = LoadFailure(get_message_line(error), is_refusal=True)
         except BaseException as error:
             failure = LoadFailure(describe_exception(error))
-        self._end_if_forked(None)
+        if forks.has_child_come_back:
+            backend, failure = None, LoadFailure(FORKED_ON_IMPORT)
         self._send(ANSWER, failure)
         return backend
 
@@ -169,14 +162,11 @@ class _Server:
         self._send(ANSWER, answer)
 
     def judge(self, law: Law, backend: Backend, case: Any, note: Any = None) -> Judgement:
-        self._has_forked = False
         self._send(CHECK, (law, case, note))
         try:
-            judgement = judge_case(law, backend, case)
+            return judge_case(law, backend, case)
         except KeyboardInterrupt as error:  # the backend's own: Ctrl-C does not reach this process
-            judgement = CrashOrTimeout("disagree", describe_exception(error))
-        self._end_if_forked((law, case, note))
-        return judgement
+            return CrashOrTimeout("disagree", describe_exception(error))
 
     def keep(self, found: Any) -> None:
         self._send(FOUND, found)
@@ -186,26 +176,6 @@ class _Server:
             self._connection.send_bytes(kind + pickle.dumps(content))
         except OSError:  # closed, by the backend or by the end of the process that asks
             os._exit(CONNECTION_LOST_STATUS)
-
-    def _end_if_forked(self, check: Any) -> None:
-        """End this process, and the one it was forked from, if it is a child that came back from a call."""
-        if os.getpid() != self._pid:
-            self._send(FORK, check)
-            os.kill(self._pid, signal.SIGKILL)
-            os._exit(0)
-        if self._has_forked:
-            time.sleep(FORK_GRACE_SECONDS)
-
-
-def _end_with_parent(parent: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it has ended before
-        _end()
-
-
-def _end() -> NoReturn:
-    os._exit(CONNECTION_LOST_STATUS)
 
 
 def import_test_module(path: Path, name: str) -> None:

@@ -11,8 +11,11 @@ import numpy as np
 
 from gradspec.reference.rule import Array
 
-MAX_WINDOW = 2**16
-"""So many elements a window may have, in as many places; larger arrays get signs of their own."""
+PLACE_BITS = 16
+MAX_WINDOW = 2**17
+"""So many elements a window may have; larger arrays get signs of their own."""
+
+_POOL_SIZE = 2**PLACE_BITS + MAX_WINDOW
 
 
 class RandomSigns:
@@ -30,7 +33,7 @@ class RandomSigns:
             dtype: Its dtype.
             step: How far from 1 the factors are.
         """
-        start = self._draw_integer(16)
+        start = self._draw_integer(PLACE_BITS)
         if size > MAX_WINDOW:
             return _make_factors(self._draw_signs(size), dtype, step).reshape(shape)
         return _get_factor_pool(dtype, step)[start : start + size].reshape(shape)
@@ -49,7 +52,7 @@ class RandomSigns:
         Returns:
             An array of shape (count, n), whose elements are whole numbers.
         """
-        start, size = self._draw_integer(16), count * n
+        start, size = self._draw_integer(PLACE_BITS), count * n
         if size > MAX_WINDOW:
             window = np.cumsum(self._draw_signs(size), dtype=dtype)
         else:
@@ -88,9 +91,9 @@ def _make_factors(signs: Array, dtype: np.dtype[Any], step: float) -> Array:
 
 @lru_cache
 def _get_factor_pool(dtype: np.dtype[Any], step: float) -> Array:
-    return _make_factors(_make_signs(0, 2 * MAX_WINDOW), dtype, step)
+    return _make_factors(_make_signs(0, _POOL_SIZE), dtype, step)
 
 
 @lru_cache
 def _get_walk_pool(dtype: np.dtype[Any]) -> Array:
-    return np.cumsum(_make_signs(0, 2 * MAX_WINDOW), dtype=dtype)
+    return np.cumsum(_make_signs(0, _POOL_SIZE), dtype=dtype)

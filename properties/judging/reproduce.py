@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from gradspec.backends import Backend
+from gradspec.backends import Backend, Unavailable
 from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.cases.evaluate import run_on_backend
 from gradspec.properties.cases.literals import format_as_numpy, format_briefly
@@ -72,7 +72,7 @@ def reproduce(
             print(line)
         print(classify_severity(law, case, judgement) or judgement.verdict, judgement.reason, sep=": ")
         status = int(judgement.verdict in failing)
-    except NoCrashError as error:
+    except (NoCrashError, Unavailable) as error:
         print("undecidable", error, sep=": ")
     except BaseException:
         traceback.print_exc()
@@ -108,6 +108,7 @@ def describe_call(backend: Backend | str, case: Any) -> list[str]:
     arrays = f"({', '.join(names)}{',' * (len(names) == 1)})" if case.op.variadic else ", ".join(names)
     keywords = [f"{k}={format_briefly(v)}" for k, v in case.keywords.items()]
     call = f"{function or case.op.name}({', '.join([arrays, *keywords])})"
+    call += "" if case.op.picked is None else f"[{case.op.picked}]"
     where = "" if function else f", the {case.op.name} of {name}"
     return [*lines, f"# {call}{where}"]
 

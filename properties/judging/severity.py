@@ -4,7 +4,7 @@
 - raises: an exception on ordinary inputs, at a second call of a pullback and by recursion, too;
 - edge: either of the two at a kink, at extreme numbers, infinity or NaN, outside a domain, on empty arrays;
 - unsafe: something is changed that is not the call's to change (inputs, cotangents, other results, what later
-  calls give), or the process was killed or hung;
+  calls give, the working directory), or the process was killed or hung;
 - lossy: within the noise of a usual formula alone;
 - lax: what the spec refuses was accepted.
 

@@ -27,8 +27,8 @@ infinity; where the op takes masks (`cases.infinities`), what lies in the row of
 the -inf itself; and all gradients that no number has a part in, as those of a sum. A row of -inf throughout
 is not firm, what stands beside it is. Each element of an elementwise op is judged whatever the others are.
 
-Does not see: what the list above leaves open, in elements that are not firm; extreme cotangents (only inputs
-are made extreme); the value that vjp returns together with the pullback.
+Does not see: what the list above leaves open, in elements that are not firm; extreme cotangents, but for
+gradients beside an infinite one; the value that vjp returns together with the pullback.
 """
 
 from collections.abc import Callable
@@ -87,6 +87,15 @@ def extremes_go_where_the_spec_says(backend: Backend, case: Case) -> Judgement:
                 judgements.append(
                     _judge_part(judge, f"gradient of {name}", got, part, (distance > 0) & ~np.isnan(x))
                 )
+    return combine_judgements(judgements)
+
+
+def gradients_beside_infinite_cotangents_agree(backend: Backend, case: Case) -> Judgement:
+    """Judge the gradients of all that goes into no element of the value whose cotangent is infinite."""
+    judge, judgements = ExtremesJudge(case), []
+    for name, got in differentiate(backend, case).gradients.items():
+        part: GetResultPart = lambda r, n=name: r.gradients[n]  # type: ignore[misc]
+        judgements.append(_judge_firm_elements(judge, f"gradient of {name}", got, part))
     return combine_judgements(judgements)
 
 
@@ -169,11 +178,11 @@ def _describe_lost_nan(case: Case, got: float, at: tuple[int, ...]) -> str:
 
 
 def _judge_firm_elements(
-    judge: ExtremesJudge, what: str, got: Array, part: GetResultPart, smooth: Array | bool
+    judge: ExtremesJudge, what: str, got: Array, part: GetResultPart, smooth: Array | bool = True
 ) -> Judgement:
     """Judge the elements in which nothing extraordinary had a part, as ordinary numbers beside others are."""
     exact, ordinary = part(judge.exact), part(judge.ordinary.exact)
-    if judge.case.op.elementwise:
+    if judge.case.op.elementwise and np.all(np.isfinite(judge.case.cotangent)):
         return Judgement("agree", informative=False)
     where = smooth & part(judge.firm.outcome) & np.isfinite(exact) & (ordinary == exact)
     return _judge_closeness(judge.ordinary, what, got, part, where)

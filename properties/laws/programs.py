@@ -24,6 +24,7 @@ from gradspec.properties.cases.evaluate import Result
 from gradspec.properties.cases.programs import (
     INNER_GRADIENT,
     INNER_STEPS,
+    PICK,
     Program,
     Step,
     is_inside,
@@ -81,7 +82,7 @@ def differentiate_defined_program(spec: Backend, program: Program, convert: Conv
 def list_op_names(steps: Sequence[Step]) -> set[str]:
     """Return the names of the ops of steps, and of those of inner functions."""
     inner = [list_op_names(keywords["steps"]) for op, _, keywords in steps if op in INNER_STEPS]
-    return {op for op, _, _ in steps if op not in INNER_STEPS}.union(*inner)
+    return {op for op, _, _ in steps if op not in (*INNER_STEPS, PICK)}.union(*inner)
 
 
 def differentiate_program(backend: Backend, program: Program, convert: ConvertFloats = np.copy) -> Result:
@@ -145,6 +146,9 @@ def run_steps(
     results = list(earlier)
     for op, operands, keywords in steps:
         values = [results[n] if n >= 0 else inputs[~n] for n in operands]
+        if op == PICK:
+            results.append(values[0][keywords["number"]])
+            continue
         if op not in INNER_STEPS:
             results.append(call(OPS[op], backend.ops[op], values, keywords))
             continue

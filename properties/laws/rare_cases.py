@@ -2,7 +2,7 @@
 
 Numbers far from zero beside how far they differ, numbers of every size, keywords at their ends or given as
 NumPy numbers, cotangents that are uniform or mostly zero, axes that are all equally long, one infinity among
-ordinary numbers: `cases.rare` has them.
+ordinary numbers or cotangents: `cases.rare` has them.
 
 Of a call with NumPy numbers in place of Python's the backend may refuse any: to raise misleads nobody.
 
@@ -20,7 +20,10 @@ from gradspec.properties.cases.evaluate import differentiate, forward
 from gradspec.properties.judging.formula_samples import ConvertToPrecision
 from gradspec.properties.judging.judge import ComputationJudge, Judge, Judgement, combine_judgements
 from gradspec.properties.judging.judgement import Severity
-from gradspec.properties.laws.extremes import extremes_go_where_the_spec_says
+from gradspec.properties.laws.extremes import (
+    extremes_go_where_the_spec_says,
+    gradients_beside_infinite_cotangents_agree,
+)
 from gradspec.reference import Op
 from gradspec.reference.arrays import unbroadcast
 from gradspec.reference.rule import Array
@@ -58,6 +61,8 @@ def _holds_numpy_number(value: Any) -> bool:
 
 
 def _judge(backend: Backend, case: Case) -> Judgement:
+    if not np.all(np.isfinite(case.cotangent)):
+        return gradients_beside_infinite_cotangents_agree(backend, case)
     judge = Judge(case)
     exact = judge.exact
     if not all(np.all(np.isfinite(x)) for x in (*case.inputs, exact.value, *exact.gradients.values())):

@@ -18,7 +18,10 @@ from gradspec.backends import Backend, Unavailable, load
 from gradspec.backends.addresses import is_import_path, suggest_nearest
 from gradspec.backends.loading import BUILT_IN, list_import_paths
 from gradspec.properties.judging.error_descriptions import describe_exception, make_printable
-from gradspec.properties.judging.process_server import Here, LoadFailure
+from gradspec.properties.judging.own_process import Lost
+from gradspec.properties.judging.process_server import Here, LoadFailure, RequestFailure
+from gradspec.properties.judging.shared_samples import SharedSamples
+from gradspec.properties.judging.shared_state import FORKED_ON_IMPORT, ForkWatch
 from gradspec.properties.running import options
 from gradspec.properties.running.isolation import OwnProcessPlace
 from gradspec.properties.running.op_selection import SPEC
@@ -99,9 +102,9 @@ class BackendsOfRun:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._names: list[str] = config.getoption("backend") or []
-        self._isolate: bool | None = config.getoption("isolate")
+        self._isolate = options.get_isolation(config)
         self._own_processes: dict[str, OwnProcessPlace] = {}
-        self._this_process = ThisProcess()
+        self._this_process = ThisProcess(SharedSamples())
         self._complaints: dict[str, str] = {}
 
     @cached_property
@@ -171,6 +174,12 @@ class BackendsOfRun:
         return loaded
 
     def _load_here(self, name: str) -> Backend | LoadFailure:
+        forks = ForkWatch()
+        with forks:
+            loaded = self._load_whatever_it_raises(name)
+        return LoadFailure(FORKED_ON_IMPORT) if forks.has_child_come_back else loaded
+
+    def _load_whatever_it_raises(self, name: str) -> Backend | LoadFailure:
         try:
             if name in BUILT_IN:
                 return load(name)
@@ -197,16 +206,24 @@ class BackendsOfRun:
         place.stop()
         if isinstance(answer, LoadFailure):
             return answer
-        return LoadFailure(f"{answer.reason} when it was loaded")
+        return LoadFailure(_describe_loss(answer))
 
     def _explain(self, name: str, failure: LoadFailure) -> Unavailable:
         """Return the reason in one line, and note it as it reads where the option is at fault."""
         lines = failure.text.split("\n")
         text = " ".join(" ".join(dict.fromkeys((lines[0], lines[-1]))).split())  # of the frames the last
-        complaint = f"--backend: {text}" if failure.is_refusal else f"--backend {name} {text}"
+        complaint = f"--backend: {text}" if failure.is_refusal else f"--backend {name}: {text}"
         self._complaints[name] = make_printable(complaint)
         reason = text.removeprefix(f"{name}: ").removeprefix(f"no backend {name!r}: ")
         return Unavailable(make_printable(f"{name}: {reason}"))
+
+
+def _describe_loss(lost: Lost | RequestFailure) -> str:
+    """Return in a line how a process was lost that loaded a backend."""
+    first, *rest = lost.reason.split("\n")
+    is_late = isinstance(lost, Lost) and lost.kind == "late"
+    again = ", nor when tried again; --time-limit allows more" if is_late else ""
+    return "; ".join([f"{first} when it was imported{again}", *(line.strip() for line in rest)])
 
 
 def _names_a_module(name: str) -> bool:

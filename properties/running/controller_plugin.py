@@ -18,6 +18,7 @@ from gradspec.properties.running import options, report
 from gradspec.properties.running.backends_of_run import EXPORT_KEY
 from gradspec.properties.running.declined import find_stale_declines
 from gradspec.properties.running.files import describe_unwritten, write_atomically
+from gradspec.properties.running.junit import tell_unwritten_junit
 from gradspec.properties.running.profiles import is_thorough
 from gradspec.properties.running.tally import PropertyResult
 from gradspec.properties.running.worker_plugin import INFORMATIVE_CACHE_KEY, JUDGED_CACHE_KEY, WorkerPlugin
@@ -43,6 +44,10 @@ class ControllerPlugin:
         if threading.current_thread() is threading.main_thread():
             # SIGTERM acts like Ctrl-C: what has been found so far is reported.
             signal.signal(signal.SIGTERM, _interrupt)
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        self._session = session
+        tell_unwritten_junit(self.config, self._tell_unwritten)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -101,7 +106,6 @@ class ControllerPlugin:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        self._session = session
         if not self.report.entries:
             return
         self.was_interrupted = session.exitstatus == pytest.ExitCode.INTERRUPTED
@@ -141,9 +145,13 @@ class ControllerPlugin:
                 **self._get_untested(),
             )
         except OSError as error:
-            self._unwritten.append(describe_unwritten(f"--matrix {self.config.getoption('matrix')}", error))
-            if self._session and self._session.exitstatus == pytest.ExitCode.OK:
-                self._session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            self._tell_unwritten(describe_unwritten(f"--matrix {self.config.getoption('matrix')}", error))
+
+    def _tell_unwritten(self, line: str) -> None:
+        """Tell at the end what the user asked for and could not be written; the run fails."""
+        self._unwritten.append(line)
+        if self._session and self._session.exitstatus == pytest.ExitCode.OK:
+            self._session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _get_untested(self) -> dict[str, Any]:
         return {name: self.selection_summary[name] for name in ("unavailable", "not_offered")}

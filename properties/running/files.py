@@ -16,7 +16,7 @@ def write_atomically(path: Path, text: str) -> None:
     if path.exists() and not path.is_file():  # a device, or a folder, which is an error
         path.write_text(text, encoding="utf-8")
         return
-    with NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         temporary = Path(file.name)
     try:
         temporary.write_text(text, encoding="utf-8")
@@ -28,6 +28,10 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def describe_unwritten(what: str, error: OSError) -> str:
-    """Return one line: what could not be written, and why."""
-    where = f": {error.filename}" if error.filename else ""
-    return make_printable(f"{what} could not be written: {error.strerror or error}{where}")
+    """Return one line: what could not be written, and why.
+
+    It does not name the file, which may be a temporary one.
+    """
+    is_no_folder = isinstance(error, FileExistsError | NotADirectoryError)
+    why = "a file is in the place of a folder" if is_no_folder else error.strerror or str(error)
+    return make_printable(f"{what} could not be written: {why}")

@@ -6,15 +6,15 @@ to report, on the smallest one found; if it takes too long, the case is tried ag
 
 import random
 import time
-import traceback
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gradspec.backends import Backend, Unavailable
 from gradspec.properties.drawing.hypothesis_internals import get_global_seed
 from gradspec.properties.judging.attempt import Law
+from gradspec.properties.judging.error_descriptions import describe_internal_error
 from gradspec.properties.judging.judgement import Judgement
-from gradspec.properties.judging.own_process import Lost, OwnProcess, judge_lost_process
+from gradspec.properties.judging.own_process import Lost, OwnProcess, judge_lost_check
 from gradspec.properties.judging.process_server import (
     CrashOrTimeout,
     Here,
@@ -43,13 +43,28 @@ class PerformTask:
 
     def __call__(self, backend: Backend, here: Here) -> TaskOutcome:
         target = self.task.target
-        target.judge_case = lambda law, backend, case: here.judge(law, backend, case, get_global_seed())
-        target.announce = here.keep
+
+        def judge(law: Law, backend: Backend, case: Any) -> Judgement:
+            return here.judge(law, backend, case, Progress(get_global_seed(), target.tally))
+
+        target.judge_case, target.announce = judge, here.keep
         try:
             return ThisProcess().perform(self.task)
-        except BaseException:
-            text = make_text_printable(traceback.format_exc())
-            return TaskOutcome(target.tally, None, target.listed, text)
+        except BaseException as error:
+            return TaskOutcome(target.tally, None, target.listed, describe_internal_error(error))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a task has come: what is said with each case.
+
+    Attributes:
+        seed: Hypothesis' global seed.
+        tally: The count of what was judged before this case.
+    """
+
+    seed: Any
+    tally: Tally
 
 
 class OwnProcessPlace:
@@ -85,10 +100,13 @@ class OwnProcessPlace:
         """Perform a task there; one that is lost is a failure on the case that was being checked.
 
         If a check takes too long, it is tried again alone; if that takes too long again, it is a failure. If
-        it does not, the task is performed again. What was found before is a failure, too.
+        it does not, the task is performed again. What was found before counts, too.
         """
         found: list[LawViolation] = []
-        return _add_found(self._perform_to_the_end(task, found), found)
+        outcome = self._perform_to_the_end(task, found)
+        if outcome.error:
+            self.stop()  # whatever went wrong there must not go wrong for the next task
+        return _add_found(task, outcome, found)
 
     def _perform_to_the_end(self, task: Task, found: list[LawViolation]) -> TaskOutcome:
         """Perform a task, and add to a list what was found in every process that was lost."""
@@ -117,17 +135,17 @@ class OwnProcessPlace:
         """Return the outcome of a task whose process is lost; None if the task is to be performed again."""
         check = lost.read_check()
         if lost.kind == "ended":
-            return TaskOutcome(Tally(judged=max(0, lost.check_count - 1)), is_complete=False)
+            return TaskOutcome(_get_tally(lost), is_complete=False)
         if lost.kind == "late" and check is None:
             return None
         if check is None or _is_expected(task, check[1]):
             return self._fail(task, lost)
         if lost.kind == "died":
-            return self._shrink_crash(task, lost, check[2], end) or self._fail(task, lost)
+            return self._shrink_crash(task, lost, check[2].seed, end) or self._fail(task, lost)
         law, case, _ = check
         judgement = self._judge(task, end, law, task.target.backend, case)
         if judgement is None:
-            return TaskOutcome(Tally(judged=lost.check_count - 1), is_complete=False)
+            return TaskOutcome(_get_tally(lost), is_complete=False)
         severity = classify_severity(law, case, judgement)
         is_failure = severity in task.target.failing_severities or isinstance(judgement, CrashOrTimeout)
         return self._fail(task, lost, judgement) if is_failure else None
@@ -137,18 +155,22 @@ class OwnProcessPlace:
         check = lost.read_check()
         if check is None:
             text = f"{task.target.backend.name} {lost.reason} before its first check"
-            return TaskOutcome(_count_judged(lost), error=make_text_printable(text))
-        judgement = judgement or judge_lost_process(lost, self._time_limit)
+            return TaskOutcome(error=make_text_printable(text))
+        judgement = judgement or judge_lost_check(lost, self._time_limit)
         return _blame(task, lost, task.target.make_violation(*check[:2], judgement))
 
     def _judge(self, task: Task, end: float, law: Law, backend: Backend, case: Any) -> Judgement | None:
-        """Judge one case in the process, which may be lost by it; return None if there is no time."""
+        """Judge one case in the process, which may be lost by it; return None if there is no time.
+
+        Raises:
+            Unavailable: The process is lost before it comes to the case.
+        """
         request = JudgeCase(law, case, random.getrandbits(32))
         # Hardly any law needs the module of the test, which brings Hypothesis and pytest with it.
         modules = _list_modules(task) if law.__module__ == task.module else ()
         answer = self._process.ask(request, modules, max(0.0, end - time.monotonic()))
-        if isinstance(answer, Lost):
-            return None if answer.kind == "ended" else judge_lost_process(answer, self._time_limit)
+        if isinstance(answer, Lost) and answer.kind != "ended":
+            return judge_lost_check(answer, self._time_limit)
         return answer if isinstance(answer, Judgement) else None
 
     def _shrink_crash(self, task: Task, lost: Lost, seed: Any, end: float) -> TaskOutcome | None:
@@ -190,28 +212,37 @@ class OwnProcessPlace:
         return _blame(task, lost, failure) if failure else None
 
 
-def _count_judged(lost: Lost) -> Tally:
-    return Tally(judged=max(0, lost.check_count - 1))
+def _get_tally(lost: Lost) -> Tally:
+    """Return the count of what was judged before the last check."""
+    check = lost.read_check()
+    return check[2].tally if check else Tally()
 
 
 def _blame(task: Task, lost: Lost, violation: LawViolation) -> TaskOutcome:
     """Return the outcome of a task that a violation ended; it is only listed where its severity is."""
-    tally, severity = _count_judged(lost), violation.severity
+    tally, severity = _get_tally(lost), violation.severity
     tally.add(violation.judgement, severity)
     if severity in task.target.failing_severities or _is_expected(task, violation.case):
         return TaskOutcome(tally, violation)
     return TaskOutcome(tally, listed={severity or "": violation})
 
 
-def _add_found(outcome: TaskOutcome, found: list[LawViolation]) -> TaskOutcome:
+def _add_found(task: Task, outcome: TaskOutcome, found: list[LawViolation]) -> TaskOutcome:
     """Return the outcome with what else was found; of the same kind, what was found last is shown."""
-    if not found:
+    failing: list[LawViolation] = []
+    listed: dict[str, LawViolation] = {}
+    for violation in found:
+        if violation.severity in task.target.failing_severities or _is_expected(task, violation.case):
+            failing.append(violation)
+        else:
+            listed[violation.severity or ""] = violation
+    for violation in found:
+        outcome.tally.violations.setdefault(violation.severity or "", 1)
+    outcome = replace(outcome, listed={**listed, **outcome.listed})
+    if not failing:
         return outcome
     last = [outcome.failure, *outcome.failure.others] if outcome.failure else []
-    failure = combine_violations([*last, *reversed(found)])
-    for violation in (failure, *failure.others):
-        outcome.tally.violations.setdefault(violation.severity or "", 1)
-    return replace(outcome, failure=failure)
+    return replace(outcome, failure=combine_violations([*last, *reversed(failing)]))
 
 
 def _list_modules(task: Task) -> TestModules:

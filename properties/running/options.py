@@ -55,15 +55,15 @@ def add_options(add: Callable[..., object]) -> None:
         metavar="SECONDS",
         type=float,
         default=DEFAULT_TIME_LIMIT_SECONDS,
-        help="for one check of a backend that runs in a process of its own (default: %(default)g)",
+        help="for one check of a backend that runs in a process of its own, or for its import (default: "
+        "%(default)g)",
     )
     add(
         "--isolate",
         action="store_true",
-        default=None,
         help="run every backend in a process of its own (default: all but the built-in ones)",
     )
-    add("--no-isolate", dest="isolate", action="store_false", help="run every backend in this process")
+    add("--no-isolate", action="store_true", help="run every backend in this process")
 
 
 def select_allowed_names(option: str, names: list[str], allowed: Iterable[str]) -> list[str]:
@@ -141,6 +141,18 @@ def get_time_limit(config: pytest.Config) -> float:
     return seconds
 
 
+def get_isolation(config: pytest.Config) -> bool | None:
+    """Return whether every backend has a process of its own, or none has; None if it depends on the backend.
+
+    Raises:
+        pytest.UsageError: Both are asked for.
+    """
+    every, none = config.getoption("isolate"), config.getoption("no_isolate")
+    if every and none:
+        raise pytest.UsageError("--isolate --no-isolate: expected one of them, or neither")
+    return True if every else False if none else None
+
+
 def get_failing_severities(config: pytest.Config) -> frozenset[str]:
     """Return the severities that `--fail-on` names; whoever names wrong ones means exceptions, too.
 
@@ -189,6 +201,7 @@ def check_options(config: pytest.Config) -> None:
         parse_shard,
         parse_budget,
         get_time_limit,
+        get_isolation,
     )
     for check in checks:
         check(config)

@@ -185,7 +185,9 @@ def extract_settings(function: Callable[..., Any]) -> dict[str, Any]:
     """Return the settings of a test that another process needs to know."""
     own = get_settings(function)
     names = ("max_examples", "derandomize", "phases", "verbosity", "deadline", "suppress_health_check")
-    return {name: getattr(own, name) for name in names} | ({"database": None} if own.database is None else {})
+    with warnings.catch_warnings(action="ignore"):  # Hypothesis' own, where its folder cannot be written
+        has_database = own.database is not None
+    return {name: getattr(own, name) for name in names} | ({} if has_database else {"database": None})
 
 
 def _derive_settings(parent: settings, known: Deviation | None, seconds: float | None) -> settings:

@@ -5,26 +5,23 @@ That is in this process, or in one of the backend's own (`isolation`). What trie
 """
 
 import copyreg
-import os
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from gradspec.backends import Backend
 from gradspec.backends.addresses import find_op
 from gradspec.properties.drawing.hypothesis_internals import get_global_seed, set_global_seed
-from gradspec.properties.judging.attempt import Law
-from gradspec.properties.judging.error_descriptions import make_printable
-from gradspec.properties.judging.judgement import Judgement
+from gradspec.properties.judging.error_descriptions import describe_internal_error, make_printable
 from gradspec.properties.judging.process_server import import_test_module, load_once
+from gradspec.properties.judging.shared_samples import SharedSamples
 from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.perform_property import perform_property
 from gradspec.properties.running.tally import Tally
 from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
+from gradspec.reference import Op
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Task:
         key: The database key of its examples.
         arguments: What to call it with, the target among them.
         profile: Its settings, as `extract_settings` returns them.
-        seed: That of --hypothesis-seed.
+        seed: What its cases are drawn from; None for one of each test's own.
         seconds: How long to repeat it with fresh examples; None for one run.
         max_seconds: How long it may take in all.
     """
@@ -107,24 +104,23 @@ class Place(Protocol):
 
 
 class ThisProcess:
-    """This process, for backends that are trusted."""
+    """This process, for backends that are trusted.
+
+    Args:
+        shared: What keeps the spec's samples of equal cases, where several backends are tried.
+    """
+
+    def __init__(self, shared: SharedSamples | None = None) -> None:
+        self._shared = shared
 
     def start(self) -> None:
         pass
 
     def perform(self, task: Task) -> TaskOutcome:
         target = task.target
-        judge, pid = target.judge_case, os.getpid()
-
-        def judge_in_one_process(law: Law, backend: Backend, case: Any) -> Judgement:
-            judgement = judge(law, backend, case)
-            if os.getpid() != pid:  # the backend has forked: there must not be two of this run
-                os._exit(1)
-            return judgement
-
-        target.judge_case = judge_in_one_process
         try:
-            with _use_seed(task.seed):
+            subject = task.function.__name__, target.name
+            with _use_seed(task.seed), self._shared.use_for(subject) if self._shared else nullcontext():
                 is_complete = perform_property(
                     task.function,
                     task.arguments,
@@ -138,11 +134,8 @@ class ThisProcess:
             return TaskOutcome(target.tally, failure, target.listed)
         except AssertionError as error:
             return TaskOutcome(target.tally, None, target.listed, make_text_printable(str(error)))
-        except Exception:
-            text = make_text_printable(traceback.format_exc())
-            return TaskOutcome(target.tally, None, target.listed, text)
-        finally:
-            target.judge_case = judge
+        except Exception as error:
+            return TaskOutcome(target.tally, None, target.listed, describe_internal_error(error))
         return TaskOutcome(target.tally, listed=target.listed, is_complete=is_complete)
 
     def stop(self) -> None:
@@ -178,8 +171,9 @@ def _make_target(
     source: str,
     dtypes: list[str],
     failing_severities: frozenset[str],
+    forms: Sequence[Op],
 ) -> BackendUnderTest:
-    op: dict[str, Any] = {"op": find_op(name)} if kind is OpUnderTest else {}
+    op: dict[str, Any] = {"op": find_op(name), "forms": forms} if kind is OpUnderTest else {}
     return kind(
         name=name,
         backend=load_once(source),
@@ -192,7 +186,7 @@ def _make_target(
 
 def _reduce_target(target: BackendUnderTest) -> Any:
     plain = target.name, target.source, list(target.dtypes), target.failing_severities
-    return _make_target, (type(target), *plain)
+    return _make_target, (type(target), *plain, list(getattr(target, "forms", ())))
 
 
 copyreg.pickle(BackendUnderTest, _reduce_target)

@@ -102,16 +102,22 @@ class Selection:
                 )
 
     def iterate_ops_under_test(self) -> Iterator[OpUnderTest]:
-        for whole in self._iterate_whole_backends(PROGRAMS):
-            for address in list_selected_ops(self.config, whole.backend):
-                yield OpUnderTest(
-                    name=address,
-                    op=OPS[address],
-                    backend=whole.backend,
-                    source=whole.source,
-                    dtypes=whole.dtypes,
-                    failing_severities=whole.failing_severities,
-                )
+        """Yield each op with each backend that offers it: those of an op in turn, as they share samples."""
+        wholes = [
+            (whole, {*list_selected_ops(self.config, whole.backend)})
+            for whole in self._iterate_whole_backends(PROGRAMS)
+        ]
+        for address, op in OPS.items():
+            for whole, selected in wholes:
+                if address in selected:
+                    yield OpUnderTest(
+                        name=address,
+                        op=op,
+                        backend=whole.backend,
+                        source=whole.source,
+                        dtypes=whole.dtypes,
+                        failing_severities=whole.failing_severities,
+                    )
 
     def iterate_spec_ops(self) -> Iterator[OpUnderTest]:
         """Yield the ops that are tried in the spec itself: those of gradspec only with the backend numpy."""
@@ -133,9 +139,9 @@ class Selection:
         }
         for argument in TARGET_FIXTURES & {*metafunc.fixturenames}:
             targets = [
-                target
+                restricted
                 for target in candidates[argument]()
-                if does_property_apply(metafunc.definition.iter_markers, target)
+                if (restricted := restrict_to_property(metafunc.definition.iter_markers, target))
             ]
             metafunc.parametrize(argument, [pytest.param(target, id=repr(target)) for target in targets])
 
@@ -182,8 +188,26 @@ def _get_shard_key(item: pytest.Item) -> tuple[str, str]:
     return (target.backend.name, target.name) if target else ("", item.nodeid)
 
 
-def does_property_apply(
-    iterate_markers: Callable[[str], Iterable[pytest.Mark]], target: BackendUnderTest
-) -> bool:
-    """Return whether a property applies to a target, given what yields the markers of the property."""
-    return all(mark.kwargs["when"](target) for mark in iterate_markers("property") if "when" in mark.kwargs)
+IterateMarkers = Callable[[str], Iterable[pytest.Mark]]
+"""Yields the markers of a property that have a name."""
+
+
+def does_property_apply(iterate_markers: IterateMarkers, target: BackendUnderTest) -> bool:
+    """Return whether a property applies to a target, or to one of the values of its op."""
+    return restrict_to_property(iterate_markers, target) is not None
+
+
+def restrict_to_property(
+    iterate_markers: IterateMarkers, target: BackendUnderTest
+) -> BackendUnderTest | None:
+    """Return the target with those values of its op that a property applies to, None if there are none."""
+
+    def applies(target: BackendUnderTest) -> bool:
+        return all(
+            mark.kwargs["when"](target) for mark in iterate_markers("property") if "when" in mark.kwargs
+        )
+
+    if not isinstance(target, OpUnderTest):
+        return target if applies(target) else None
+    forms = [form for form in target.forms if applies(replace(target, op=form, forms=(form,)))]
+    return replace(target, forms=forms) if forms else None

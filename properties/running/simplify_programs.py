@@ -11,6 +11,7 @@ from gradspec.properties.drawing.program_builder import ProgramBuilder
 from gradspec.properties.judging.judge import Judgement, get_spec_backend
 from gradspec.properties.laws.programs import differentiate_program
 from gradspec.properties.running.simplify import MAX_SIMPLIFY_TRIES, SIMPLIFY_SECONDS, fails_alike
+from gradspec.reference import OPS
 
 
 def simplify_program(program: Program, judge: Callable[[Program], Judgement]) -> Program:
@@ -42,13 +43,22 @@ def iterate_shorter_programs(program: Program) -> Iterator[Program]:
     """Yield shorter programs, the shortest first: of the first steps alone, or with an input for a result."""
     with np.errstate(all="ignore"):
         for count in range(1, len(program.steps) + 1):
+            if _has_several_values(program.steps[count - 1]):
+                continue
             shorter = drop_unused(replace(program, steps=program.steps[:count]))
             if shorter != program and _has_gradients(shorter):
                 yield shorter
         for k in reversed(range(len(program.steps) - 1)):
+            if _has_several_values(program.steps[k]):
+                continue
             shorter = drop_unused(_put_input_for_result(program, k))
             if len(shorter.steps) < len(program.steps) and _is_ordinary(shorter):
                 yield shorter
+
+
+def _has_several_values(step: Step) -> bool:
+    """Return whether the result of a step is a tuple, of which other steps pick values."""
+    return step[0] in OPS and OPS[step[0]].has_several_values
 
 
 def _has_gradients(program: Program) -> bool:

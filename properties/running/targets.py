@@ -42,7 +42,7 @@ from gradspec.reference.op import Op
 DISAGREEMENTS = frozenset(SEVERITIES) - {"lossy"}
 """The severities that fail where no command line says otherwise, as for whoever calls a law directly."""
 
-CASES_PER_EXAMPLE = 12
+CASES_PER_EXAMPLE = 9
 """An example has several cases, since a draw from Hypothesis costs as much as judging several."""
 
 CASES_PER_EXAMPLE_QUICK = 2
@@ -53,7 +53,8 @@ MIN_INFORMATIVE_SHARE = 0.1
 MIN_CASES = 100
 """With fewer cases it passes: they come from a handful of examples, which may be uninformative by chance."""
 
-N_NEAREST_CASES = 2
+
+N_NEAREST_CASES = 1
 """So many cases of a property, those that came nearest to what is allowed, are judged by all of the noise."""
 
 
@@ -143,6 +144,7 @@ class BackendUnderTest:
         new = self.make_violation(law, case, judgement)
         if before is None or severity == "lossy" or len(str(new)) < len(str(before)):
             self.listed[severity] = new
+            self.announce(new)
 
     def _judge_if_alike(self, violation: LawViolation, case: Any) -> Judgement:
         """Judge a simpler case by the law of a violation; it agrees if it breaks the law in another way.
@@ -246,9 +248,19 @@ class BackendUnderTest:
 
 @dataclass(kw_only=True, repr=False)
 class OpUnderTest(BackendUnderTest):
-    """One op of a backend, tried with cases of this op alone: a `BackendUnderTest` with the op's name."""
+    """One op of a backend, tried with cases of this op alone: a `BackendUnderTest` with the op's name.
+
+    Attributes:
+        op: The op.
+        forms: The op itself; or, if it has several values, the op with each of those picked that the property
+            applies to.
+    """
 
     op: Op
+    forms: Sequence[Op] = ()
+
+    def __post_init__(self) -> None:
+        self.forms = self.forms or self.op.value_forms
 
     def check_law(
         self, law: Law, case: Case, *, smooth: bool = False, adapt: Callable[[Case], Case] = lambda case: case
@@ -285,7 +297,7 @@ class OpUnderTest(BackendUnderTest):
         The arguments are those of `strategies.cases`, except that `quick` draws fewer cases per example.
         """
         return cases(
-            self.op,
+            self.forms,
             self.dtypes,
             limit_cases_to_profile(cases_per_example),
             smooth,

@@ -3,6 +3,7 @@
 import gc
 import inspect
 import os
+import random
 from collections.abc import Generator
 from dataclasses import asdict
 from typing import Any
@@ -39,6 +40,8 @@ class WorkerPlugin:
         self.selection = Selection(config, backends)
         self.budget: Budget | None = None
         self.first_contacts = FirstContacts(self._perform_adapter_item)
+        workerinput = getattr(config, "workerinput", {})
+        self._seed_of_run = workerinput.get("testrunuid") or random.getrandbits(64)
         self.untried_count = 0  # of properties that the budget had no time for
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -126,6 +129,7 @@ class WorkerPlugin:
         seconds: float | None,
     ) -> None:
         """Try a property with these arguments, among them the target, for so many seconds."""
+        profile = extract_settings(item.obj)
         task = Task(
             function=item.obj,
             path=item.path,
@@ -134,8 +138,8 @@ class WorkerPlugin:
             # on where pytest is started and, under xdist, on how items are distributed.
             key=f"{item.path.name}::{item.function.__qualname__}[{item.callspec.id}]",
             arguments=arguments,
-            profile=draw_enough_examples(target, extract_settings(item.obj)),
-            seed=get_global_seed(),
+            profile=draw_enough_examples(target, profile),
+            seed=self._derive_seed(item, target, profile["derandomize"]),
             seconds=seconds,
             max_seconds=self.budget.seconds_left if self.budget else float("inf"),
         )
@@ -147,6 +151,18 @@ class WorkerPlugin:
             raise outcome.failure
         if outcome.error:
             raise UntestedPropertyError(outcome.error)
+
+    def _derive_seed(self, item: pytest.Function, target: BackendUnderTest, derandomize: bool) -> str | None:
+        """Return the seed of a property on an op: every backend meets the same cases, each property others.
+
+        Under CI, where each test has a seed of its own, there is none.
+        """
+        seed = get_global_seed()
+        if seed is None:
+            if derandomize:
+                return None
+            seed = self._seed_of_run
+        return f"{seed}, {item.originalname}, {target.name}"
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(

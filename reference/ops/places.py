@@ -5,9 +5,18 @@ from typing import Any
 import numpy as np
 
 from gradspec.reference.axes import normalize_axes
-from gradspec.reference.calls import Call, Choices, IntegerArrayBelow, Shape, draw_axis, draw_shape
+from gradspec.reference.calls import (
+    Call,
+    Choices,
+    IntegerArrayBelow,
+    Shape,
+    draw_along_axis,
+    draw_axis,
+    draw_shape,
+)
 from gradspec.reference.declaration import op
 from gradspec.reference.domains import Index, Real
+from gradspec.reference.kink_distances import ties_along_axis
 from gradspec.reference.record import record
 from gradspec.reference.rule import VJP, Array
 
@@ -161,6 +170,46 @@ def index_add(x: Real, index: Index, source: Real, *, axis: int = 0) -> VJP:
         )
     places = (*(slice(None),) * along, np.array(index))  # nobody overwrites a copy
     return _add_at(x, source, key=places), (lambda g: g, None, lambda g: g[places])
+
+
+# Order
+
+
+def _draw_sort(choose: Choices) -> Call:
+    call = draw_along_axis(choose)
+    return Call(call.shapes, {**call.keywords, "descending": choose.of([False, True])})
+
+
+def _order(x: Array, axis: int, descending: bool) -> Array:
+    """Return where the sorted elements come from: of equal ones the first comes first, NaN is the largest."""
+    if not descending:
+        return np.argsort(x, axis=axis, kind="stable")
+    return x.shape[axis] - 1 - np.flip(np.argsort(np.flip(x, axis), axis=axis, kind="stable"), axis)
+
+
+@record
+def _argsort(x: Array, *, axis: int, descending: bool) -> VJP:
+    return _order(x, axis, descending), None
+
+
+@op(_draw_sort, kinks=ties_along_axis)
+def sort(x: Real, *, axis: int = -1, descending: bool = False) -> VJP:
+    """Return the elements of x in order along an axis, and the indices that they have in x.
+
+    The order is stable: equal elements stay in their order. NaN counts as larger than any number.
+
+    Args:
+        x: of one dimension or more.
+        axis: the axis.
+        descending: whether the largest element comes first.
+    """
+    (along,) = normalize_axes(axis, x.ndim)
+    indices = _argsort(x, axis=along, descending=descending)
+    order = indices if isinstance(indices, np.ndarray) else indices.data
+    places = np.argsort(order, axis=along)  # where each element of x goes
+    return (_gather(x, indices=order, axis=along), indices), (
+        lambda g, _: _gather(g, indices=places, axis=along),
+    )
 
 
 # Edges

@@ -140,6 +140,20 @@ def stack(*xs: Real, axis: int = 0) -> VJP:
     return y, (lambda g: tuple(g[(*before, i)] for i in range(len(xs))))
 
 
+def _draw_unstack(choose: Choices) -> Call:
+    x = draw_shape(choose, 1)
+    axis = draw_axis(choose, len(x))
+    return Call((tuple(n or 1 if i == axis % len(x) else n for i, n in enumerate(x)),), {"axis": axis})
+
+
+@op(_draw_unstack)
+def unstack(x: Real, *, axis: int = 0) -> VJP:
+    """Return the slices of x along an axis, a tuple of as many as it is long: each without the axis."""
+    (along,) = normalize_axes(axis, x.ndim)
+    before = (slice(None),) * along
+    return tuple(x[(*before, i)] for i in range(x.shape[along])), (lambda *gs: np.stack(gs, axis=along),)
+
+
 def _draw_getitem(choose: Choices) -> Call:
     x = draw_shape(choose)
     if choose.of(["places", "places", "mask"]) == "mask":

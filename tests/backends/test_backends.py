@@ -28,6 +28,7 @@ from tests.backends.checks import (
     assert_agrees_with_spec,
     draw_array,
 )
+from tests.helpers.forms import FORMS
 from tests.helpers.pytest_runs import read_example_backend
 
 # Every op, forward and backward
@@ -42,7 +43,7 @@ def check_allowing_known_deviation(backend: Backend, op: Op, check: Callable[[],
             raise
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+@pytest.mark.parametrize("op", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("name", ["numpy", "torch"])
 def test_every_op_runs_forward_and_backward_in_every_dtype(name: str, op: Op) -> None:
     backend = load(name)
@@ -50,7 +51,7 @@ def test_every_op_runs_forward_and_backward_in_every_dtype(name: str, op: Op) ->
         assert_agrees_with_spec(backend, op, DTYPES[dtype], SmallestChoices(), TOLERANCES[dtype])
 
 
-@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
+@pytest.mark.parametrize("op", FORMS.values(), ids=FORMS)
 def test_torch_agrees_with_the_spec_on_random_cases(op: Op) -> None:
     backend = load("torch")
     for dtype in backend.dtypes:
@@ -223,12 +224,13 @@ def test_ops_from_numpy_are_its_own_functions() -> None:
     assert ops["sum"] is np.sum
     assert not set(ops) & {"relu", "softmax", "layer_norm"}
     x = np.arange(6.0).reshape(2, 3)
-    for op in (OPS[name] for name in ops):
+    assert {"sort", "unstack"} <= set(ops)
+    for op in (form for form in FORMS.values() if form.name in ops):
         for seed in range(4):
             case = op.draw_call(ShortAxisChoices(seed))
             rng = np.random.default_rng(seed)
             arrays = [draw_array(op, i, s, rng) for i, s in enumerate(case.shapes)]
-            expected = call(op, op, arrays, case.keywords)
+            expected = call(op, OPS[op.name], arrays, case.keywords)
             np.testing.assert_allclose(call(op, ops[op.name], arrays, case.keywords), expected, 1e-12)
     assert ops["expand_dims"](x, axis=(0, -1)).shape == (1, 2, 3, 1)
 
@@ -314,6 +316,39 @@ def test_an_entry_of_known_is_parsed(where: str, parts: tuple[str, set[str], str
     deviation = Deviation.parse(where, "why")
     assert (deviation.op, set(deviation.dtypes), deviation.law) == parts
     assert deviation.is_of_this_version
+
+
+@pytest.mark.parametrize("name", ["known", "declines"])
+@pytest.mark.parametrize(
+    ("reasons", "error", "message"),
+    [
+        (["log"], TypeError, "is a list, ['log']; expected a mapping from ops to reasons, as in {'matmul'"),
+        ("log", TypeError, "is a str, 'log'; expected a mapping"),
+        ({OPS["log"]: "why"}, TypeError, "has the key <op log>; expected '"),
+        ({"log": None}, TypeError, "gives None as the reason for 'log'; expected a string"),
+        ({"log": " \n"}, ValueError, "gives no reason for 'log'; reports show it"),
+        ({"": "why"}, ValueError, "names ''; expected '"),
+        ({"log[float32": "why"}, ValueError, "names 'log[float32'; expected '"),
+        ({"log[]": "why"}, ValueError, "names 'log[]'; expected '"),
+        ({"log[float32] log": "why"}, ValueError, "names 'log[float32] log'; expected '"),
+    ],
+)
+def test_known_and_declines_map_places_to_reasons(
+    name: str, reasons: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=r"^[^\n]+$") as caught:
+        make_backend(**{name: reasons})
+    assert f"backend 'mine': `{name}` {message}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "where", ["log: value agrees", "log (numpy<2)", "log[float32] (numpy<2): value agrees"]
+)
+def test_declines_names_neither_laws_nor_versions(where: str) -> None:
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as caught:
+        make_backend(declines={where: "why"})
+    assert f"`declines` names {where!r}; expected 'matmul' or " in str(caught.value)
+    assert str(caught.value).endswith("; neither laws nor versions, as in `known`")
 
 
 @pytest.mark.parametrize("versions", ["numpy<2", "numpy>=100", "numpy==1.*", "numpy>=2,<2"])

@@ -176,8 +176,8 @@ def make_rule_of_latest_call(op: str) -> Rule:
         shapes = [x.shape for x in xs]
         saved["pull"], saved["shapes"] = pull, shapes
 
-        def pull_latest(g: Array) -> Any:
-            return (saved["pull"] if saved["shapes"] == shapes else pull)(g)
+        def pull_latest(*gs: Array) -> Any:
+            return (saved["pull"] if saved["shapes"] == shapes else pull)(*gs)
 
         return y, pull_latest
 
@@ -198,7 +198,7 @@ GENERAL_FAULTS.append(
         KIND_STATE,
         "what is overwritten before the pullback is not noticed",
         lambda op, _: planted_backends.plant_rule_on_bare_engine(op, OPS[op].rule),
-        saves_arrays,
+        lambda op: saves_arrays(op) and op.picked is None,  # an engine of one value
         likely=PURITY_PROPERTY,
     )
 )

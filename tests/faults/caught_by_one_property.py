@@ -34,6 +34,7 @@ from tests.faults.fault import (
     RARE_PROPERTY,
     SECOND_ORDER_PROPERTY,
     SECOND_ORDER_SIZES_PROPERTY,
+    SEVERAL_VALUES_PROPERTY,
     SHAPES_PROPERTY,
     SHARED_INPUTS_PROPERTY,
     SPEC_PROPERTY,
@@ -199,6 +200,22 @@ def labels_of_int64_become_int32() -> Backend:
     return replace(spec, name="faulty", from_numpy=from_numpy)
 
 
+def unstack_pays_the_first_cotangent_that_is_not_zero_alone() -> Backend:
+    """An adapter of one op, so that no program of several shows it."""
+
+    def rule(x: Array, *, axis: int = 0) -> RuleResult:
+        values, pull = apply_spec_rule("unstack", x, axis=axis)
+
+        def pull_first(*gs: Array) -> Any:
+            first = next((k for k, g in enumerate(gs) if np.any(g)), 0)
+            return pull(*(g if k == first else np.zeros_like(g) for k, g in enumerate(gs)))
+
+        return values, pull_first
+
+    spec = planted_backends.SPEC_BACKEND
+    return replace(spec, name="faulty", ops={"unstack": record(rule)}, nests=False)
+
+
 def _make_rule_fault(op: str, rule: Any, likely: str, nests: bool = False) -> Fault:
     """Return the fault of a wrong rule."""
     plant = partial(planted_backends.plant_rule, op, rule, nests=nests)
@@ -288,6 +305,13 @@ FAULT_CAUGHT_ONLY_BY: dict[str, Fault] = {
         spell_out_name(an_array_given_twice_is_one_leaf),
         an_array_given_twice_is_one_leaf,
         SHARED_INPUTS_PROPERTY,
+    ),
+    SEVERAL_VALUES_PROPERTY: Fault(
+        "unstack",
+        KIND_OWN,
+        spell_out_name(unstack_pays_the_first_cotangent_that_is_not_zero_alone),
+        unstack_pays_the_first_cotangent_that_is_not_zero_alone,
+        SEVERAL_VALUES_PROPERTY,
     ),
     CONSTANTS_PROPERTY: _make_op_fault("divide", divide_forgets_a_constant_divisor, CONSTANTS_PROPERTY),
     PROGRAMS_PROPERTY: _make_op_fault("multiply", multiply_by_itself_counts_once, PROGRAMS_PROPERTY),

@@ -3,13 +3,15 @@
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
+import pytest
 from hypothesis import is_hypothesis_test
 
 import gradspec.properties
+from gradspec.properties.running.selection import restrict_to_property
 from gradspec.properties.running.targets import BackendUnderTest
 
 Property = Callable[..., Any]
@@ -31,11 +33,18 @@ def applies_to(name: str, under_test: BackendUnderTest, argument: str) -> bool:
 
     The argument is "op_under_test", "spec_op", "backend_under_test" or "adapter_under_test".
     """
-    test = properties()[name]
-    marks = [mark for mark in getattr(test, "pytestmark", ()) if mark.name == "property"]
-    return argument in inspect.signature(test).parameters and all(
-        mark.kwargs["when"](under_test) for mark in marks if "when" in mark.kwargs
+    return argument in inspect.signature(properties()[name]).parameters and (
+        restrict_to(name, under_test) is not None
     )
+
+
+def restrict_to(name: str, under_test: BackendUnderTest) -> BackendUnderTest | None:
+    """What is under test, with those values of its op that the property applies to; None without any."""
+
+    def iterate_marks(of: str) -> Iterator[pytest.Mark]:
+        return (mark for mark in getattr(properties()[name], "pytestmark", ()) if mark.name == of)
+
+    return restrict_to_property(iterate_marks, under_test)
 
 
 def list_parameter_sets(name: str) -> list[dict[str, Any]]:

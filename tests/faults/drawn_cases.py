@@ -15,7 +15,7 @@ from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.running.perform_property import perform_property
 from gradspec.properties.running.tally import Tally
 from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
-from tests.faults.collected_properties import properties
+from tests.faults.collected_properties import properties, restrict_to
 
 SETTINGS_OVERRIDES = {"phases": [Phase.generate], "database": None}
 """How the settings differ from those of a run: no example is remembered, and none is shrunk."""
@@ -70,7 +70,9 @@ def _draw_cases_uncached(
         cases.append(DrawnCase(example, law, case))
         return Judgement("agree")
 
-    recorder = replace(under_test, judge_case=note_case, tally=Tally(), failure=None)
+    restricted = restrict_to(name, under_test)
+    assert restricted is not None
+    recorder = replace(restricted, judge_case=note_case, tally=Tally(), failure=None)
     arguments = {argument: recorder, **parameters}
     set_seed(test, seed)
     set_inner_test(test, count_examples)

@@ -11,7 +11,7 @@ import numpy as np
 
 from gradspec import reference
 from gradspec.backends import Backend, load
-from gradspec.reference import OPS, Variable, grad_mode, inplace_writes, tape
+from gradspec.reference import OPS, Op, Variable, grad_mode, inplace_writes, tape
 from gradspec.reference.arrays import unbroadcast
 from tests.faults.fault import (
     DEPTH_PROPERTY,
@@ -200,9 +200,16 @@ def make_engine(traverse: Callable[[Node], None], *names: str) -> Backend:
         def op(*args: Any, **keywords: Any) -> Any:
             args = args[0] if OPS[name].variadic else args
             nodes = [x if isinstance(x, Node) else Node(x) for x in args]
-            value, pull = apply_spec_rule(name, *(x.data for x in nodes), **keywords)
             is_recorded = any(isinstance(x, Node) for x in args)
-            return Node(np.asarray(value), nodes, pull, name) if is_recorded else np.asarray(value)
+
+            def apply_form(form: Op) -> Any:
+                value, pull = apply_spec_rule(form, *(x.data for x in nodes), **keywords)
+                return Node(np.asarray(value), nodes, pull, name) if is_recorded else np.asarray(value)
+
+            if not OPS[name].has_several_values:
+                return apply_form(OPS[name])
+            values = OPS[name].compute_value(*(x.data for x in nodes), **keywords)
+            return tuple(apply_form(OPS[name].pick(k)) for k in range(len(values)))
 
         return op
 

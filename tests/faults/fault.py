@@ -27,6 +27,7 @@ LINEARITY_PROPERTY = "test_pullback_is_linear_in_the_cotangent"
 KINKS_PROPERTY = "test_gradient_at_kinks_is_a_legal_subgradient"
 SHARED_INPUTS_PROPERTY = "test_one_array_may_be_given_twice"
 CONSTANTS_PROPERTY = "test_other_arguments_may_be_constants"
+SEVERAL_VALUES_PROPERTY = "test_all_cotangents_count_together"
 PURITY_PROPERTY = "test_calls_leave_no_trace"
 EXTREMES_PROPERTY = "test_extremes_go_where_the_spec_says"
 ELEMENTWISE_EXTREMES_PROPERTY = "test_extremes_of_elementwise_ops_go_where_the_spec_says"
@@ -73,7 +74,7 @@ class Fault:
 
 @dataclass(frozen=True, eq=False)
 class CallContext:
-    """A call of an op: its arrays, its keywords and the right value."""
+    """A call of an op: its arrays, its keywords and the right value; of several values, the first."""
 
     op: Op
     xs: tuple[Array, ...]
@@ -128,12 +129,24 @@ def unbroadcast_like(d: Array, x: Array) -> Array:
     return d if d.shape == x.shape else unbroadcast(d, x.shape)
 
 
-def apply_spec_rule(op: str, *xs: Array, **keywords: Any) -> tuple[Array, Callable[[Array], Sequence[Array]]]:
-    """Return the value of the spec's rule, and a function from a cotangent to the gradients, some None."""
-    y, pulls = OPS[op].rule(*xs, **keywords)
+def apply_spec_rule(
+    op: str | Op, *xs: Array, **keywords: Any
+) -> tuple[Array, Callable[..., Sequence[Array]]]:
+    """Return the value of the spec's rule, and a function from a cotangent to the gradients, some None.
+
+    Of an op of several values these are a tuple, and a function of one cotangent per value.
+    """
+    y, pulls = (OPS[op] if isinstance(op, str) else op).rule(*xs, **keywords)
     if pulls is None or callable(pulls):
-        return y, pulls or (lambda g: [None] * len(xs))
-    return y, lambda g: [p and p(g) for p in pulls]
+        return y, pulls or (lambda *gs: [None] * len(xs))
+    return y, lambda *gs: [p and p(*gs) for p in pulls]
+
+
+def cast_values(y: Array, like: Array) -> Array:
+    """Return a value in the dtype of another, or each of several in that of its counterpart."""
+    if isinstance(y, tuple):
+        return tuple(v.astype(w.dtype) for v, w in zip(y, like, strict=True))
+    return y.astype(like.dtype)
 
 
 def spell_out_name(function: Callable[..., Any]) -> str:

@@ -49,7 +49,11 @@ class GeneralFault:
     likely: str = GRADIENT_PROPERTY
 
     def make_faults(self, op: Op) -> Iterator[Fault]:
-        """Yield this fault of one op: one, several, or none if it does not apply."""
+        """Yield this fault of one op: one, several, or none if it does not apply.
+
+        Of an op of several values it is one of the first of them.
+        """
+        op = op.value_forms[0]
         if not self.applies_to(op):
             return
         arguments = op.differentiable_arguments(len(op.arguments))

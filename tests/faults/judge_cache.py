@@ -14,9 +14,10 @@ import numpy as np
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.reproducible import ReprCase
+from gradspec.properties.judging.formula_samples import Formulas
 from gradspec.properties.judging.judge import ComputationJudge
 
-_cache: dict[Any, dict[str, Any]] = {}
+_cache: dict[Any, Formulas[Any]] = {}
 
 
 def share_measures() -> None:
@@ -26,7 +27,7 @@ def share_measures() -> None:
         self: ComputationJudge[Any], dtype: str, compute: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> None:
         init_alone(self, dtype, compute, *args, **kwargs)
-        self.__dict__ = _cache.setdefault((type(self), make_cache_key(compute)), self.__dict__)
+        self.formulas = _cache.setdefault((type(self), make_cache_key(compute)), self.formulas)
 
     init_alone = ComputationJudge.__init__
     ComputationJudge.__init__ = init  # type: ignore[method-assign]

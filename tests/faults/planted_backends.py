@@ -14,6 +14,7 @@ from tests.faults.fault import (
     Rule,
     RuleResult,
     apply_spec_rule,
+    cast_values,
     unbroadcast_like,
 )
 
@@ -46,7 +47,10 @@ def make_changed_value_rule(op: str, change: Callable[[CallContext], Array]) -> 
 
     def rule(*xs: Array, **keywords: Any) -> RuleResult:
         y, pulls = OPS[op].rule(*xs, **keywords)
-        return change(CallContext(OPS[op], xs, keywords, y)), pulls
+        form = OPS[op].value_forms[0]
+        first, *others = y if isinstance(y, tuple) else [y]
+        changed = change(CallContext(form, xs, keywords, first))
+        return (changed, *others) if isinstance(y, tuple) else changed, pulls
 
     return rule
 
@@ -59,12 +63,15 @@ def make_changed_gradient_rule(
     def rule(*xs: Array, **keywords: Any) -> RuleResult:
         y, pull_all = apply_spec_rule(op, *xs, **keywords)
 
-        def pull(g: Array) -> Any:
+        form, first = OPS[op].value_forms[0], y[0] if isinstance(y, tuple) else y
+
+        def pull(g: Array, *others: Array) -> Any:
+            pull_first = lambda g: pull_all(g, *others)
             return [
                 d
                 if d is None or argument not in (None, i)
-                else change(GradientContext(OPS[op], xs, keywords, y, i, g, d, pull_all))
-                for i, d in enumerate(pull_all(g))
+                else change(GradientContext(form, xs, keywords, first, i, g, d, pull_first))
+                for i, d in enumerate(pull_all(g, *others))
             ]
 
         return y, pull if OPS[op].differentiable else None
@@ -88,12 +95,12 @@ def make_changed_inputs_rule(
         y, pull_right = apply_spec_rule(op, *xs, **keywords)
         changed_xs = tuple(x if x.dtype.kind in "biu" else change(x) for x in xs)
         changed_y, pull_changed = apply_spec_rule(op, *changed_xs, **keywords)
-        value = changed_y.astype(y.dtype) if forward else y
+        value = cast_values(changed_y, y) if forward else y
         if not OPS[op].differentiable:
             return value, None
 
-        def pull(g: Array) -> Any:
-            gradients = (pull_changed if backward else pull_right)(g)
+        def pull(*gs: Array) -> Any:
+            gradients = (pull_changed if backward else pull_right)(*gs)
             return [
                 d if d is None else unbroadcast_like(d, x).astype(x.dtype)
                 for d, x in zip(gradients, xs, strict=False)

@@ -7,6 +7,7 @@ from gradspec.reference import OPS
 from tests.faults import (
     by_axis,
     by_broadcasting,
+    by_cotangents,
     by_magnitude,
     by_memory,
     by_place,
@@ -32,7 +33,7 @@ from tests.faults.own import OWN_FAULTS
 from tests.faults.right import VARIANTS, Variant
 
 FAULT_MODULES = (
-    *(by_magnitude, by_place, by_broadcasting, by_axis, by_value, by_memory, by_precision),
+    *(by_magnitude, by_place, by_broadcasting, by_axis, by_value, by_memory, by_precision, by_cotangents),
     *(own_unary, own_binary, own_reductions, own_shapes, own_layers, own_places, historic),
     *(right_subgradients, right_orders, right_formulas, right_layouts),
 )

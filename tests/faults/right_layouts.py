@@ -22,7 +22,7 @@ NEXT_WIDER_DTYPE = {
     "bfloat16": np.float32,
 }
 
-OPS_GIVING_VIEWS = {name for name, op in OPS.items() if moves_elements(op) and not op.variadic}
+OPS_GIVING_VIEWS = {name for name, op in OPS.items() if moves_elements(op.value_forms[0]) and not op.variadic}
 """Ops whose value may be a view of their array."""
 
 OPS_BY_RESULT_LAYOUT: dict[str, Sequence[str]] = {
@@ -69,14 +69,18 @@ def plant_wider_rule(op: str, dtypes: Sequence[str] = ("float64", "float32")) ->
         y, pull_wide = apply_spec_rule(op, *wide, **keywords)
         dtype = next(x.dtype for x in xs if x.dtype.kind not in "biu")
 
-        def pull(g: Array) -> list[Array]:
-            gradients = pull_wide(g.astype(NEXT_WIDER_DTYPE[dtype.name]))
+        def pull(*gs: Array) -> list[Array]:
+            wide_gs = [g if g.dtype.kind in "biu" else g.astype(NEXT_WIDER_DTYPE[dtype.name]) for g in gs]
+            gradients = pull_wide(*wide_gs)
             return [
                 d if d is None else unbroadcast_like(d, x).astype(x.dtype)
                 for d, x in zip(gradients, xs, strict=False)
             ]
 
-        return np.asarray(y).astype(dtype), pull
+        def narrow(v: Array) -> Array:
+            return np.asarray(v) if v.dtype.kind in "biu" else np.asarray(v).astype(dtype)
+
+        return tuple(map(narrow, y)) if isinstance(y, tuple) else narrow(y), pull
 
     return planted_backends.plant_rule(op, rule, dtypes)
 
@@ -90,7 +94,7 @@ for layout, ops in OPS_BY_RESULT_LAYOUT.items():
         register_variant(op, KIND_LAYOUT, f"{op} gives {layout} arrays", plant)
 
 for op in OPS:
-    if OPS[op].differentiable and not moves_elements(OPS[op]):
+    if OPS[op].differentiable and not moves_elements(OPS[op].value_forms[0]):
         plant = partial(plant_wider_rule, op)
         register_variant(op, KIND_WIDER, f"{op} is computed in the next wider dtype", plant)
 

@@ -54,7 +54,10 @@ def find_violation(
     """
     (address,) = backend.ops
     dtypes = sorted(backend.dtypes, reverse=True)
-    target = OpUnderTest(name=address, op=OPS[address], backend=backend, dtypes=dtypes)
+    op = OPS[address]
+    # Of several values those with a gradient, if the law asks for one: most laws do.
+    forms = [form for form in op.value_forms if form.differentiable] or op.value_forms
+    target = OpUnderTest(name=address, op=op, forms=forms, backend=backend, dtypes=dtypes)
 
     @example_settings
     @given(data=st.data())

@@ -26,6 +26,7 @@ from gradspec.properties.cases.rare import (
     keywords_at_their_ends,
     metadata_as_numpy_numbers,
     of_every_size,
+    one_infinite_cotangent,
     one_infinity,
     one_uniform_array,
     unusual_cotangents,
@@ -47,6 +48,7 @@ from gradspec.properties.running.profiles import PROFILES
 from gradspec.properties.test_second_order import EXPONENTS_OF_SECOND_DERIVATIVES
 from gradspec.reference import OPS, VJP
 from gradspec.reference.dispatch import unwrap
+from tests.helpers.forms import FORMS
 from tests.helpers.planting import find_violation, make_backend_of_ops, make_backend_of_rules
 
 ALL_KINDS = (*RARE_KINDS, *MANY_ELEMENTS_KINDS, keywords_at_their_ends)
@@ -295,6 +297,69 @@ def launch_no_more_than_a_grid_holds(d: Any, g: Any) -> Any:
     return np.where(np.arange(d.size).reshape(d.shape) < 65_535, d, 0)
 
 
+def pad_by_a_mask_times_the_value(x: Any, *, pad_width: Any, value: float = 0.0) -> VJP:
+    y, pull = apply("pad", x, pad_width=pad_width, value=0.0)
+    edges = apply("pad", np.zeros_like(x), pad_width=pad_width, value=1.0)[0]
+    return y + x.dtype.type(value) * edges, pull
+
+
+def matmul_of_no_more_products_than_a_grid_holds(x: Any, y: Any) -> VJP:
+    z, pull = apply("matmul", x, y)
+
+    def pull_y(g: Any) -> Any:
+        dy = pull(g)[1]
+        if dy.ndim > 2 and dy.size > 2**16:
+            dy = dy.copy()
+            dy.reshape(-1, *dy.shape[-2:])[2**16 :] = 0
+        return dy
+
+    return z, (lambda g: pull(g)[0], pull_y)
+
+
+def cross_entropy_of_no_more_classes_than_16_bits_count(
+    x: Any, target: Any, *, reduction: Any = "mean"
+) -> VJP:
+    """In the gradient the 1 is not subtracted from the probability of a target beyond."""
+    loss, pull = apply("cross_entropy", x, target, reduction=reduction)
+    axis = min(1, x.ndim - 1)
+    at = np.expand_dims(target, axis)
+
+    def pull_x(g: Any) -> Any:
+        d = pull(g)[0]
+        if not np.any(at >= 2**16):
+            return d
+        scale = g / x.dtype.type(target.size) if reduction == "mean" else g
+        ones = np.zeros_like(d)
+        np.put_along_axis(ones, at, (at >= 2**16) * np.expand_dims(scale * np.ones_like(target), axis), axis)
+        return d + ones
+
+    return loss, (pull_x, None)
+
+
+# Infinite cotangents
+
+
+def where_by_products_with_the_condition(condition: Any, x: Any, y: Any) -> VJP:
+    """The gradient of the branch that is not taken is 0 times the cotangent."""
+    on = condition.astype(x.dtype)
+    return np.where(condition, x, y), (None, lambda g: g * on, lambda g: g * (1 - on))
+
+
+def cumulative_sum_by_what_is_left_of_all(x: Any, *, axis: int, include_initial: bool = False) -> VJP:
+    """The gradient is the sum of all cotangents less those before; no rounding shows that."""
+    y, pull = apply("cumulative_sum", x, axis=axis, include_initial=include_initial)
+    return y, (lambda g: pull(g)[0] + 0 * np.sum(g, axis=axis, keepdims=True),)
+
+
+def concat_by_products_with_one_hot_rows(*xs: Any, axis: int) -> VJP:
+    y, pull = apply("concat", *xs, axis=axis)
+    return y, lambda g: tuple(d + 0 * np.sum(g, axis=axis, keepdims=True) for d in pull(g))
+
+
+def poison_where_any_cotangent_is_infinite(d: Any, g: Any) -> Any:
+    return d + 0 * np.sum(g)
+
+
 FAULTS: list[tuple[RareKind, str, Rule]] = [
     (far_from_zero, "layer_norm", layer_norm_in_one_pass),
     (far_from_zero, "layer_norm", layer_norm_with_a_gradient_in_one_pass),
@@ -308,6 +373,7 @@ FAULTS: list[tuple[RareKind, str, Rule]] = [
     (keywords_at_their_ends, "var", var_with_a_negative_degree_of_freedom),
     (keywords_at_their_ends, "var", var_bounds_its_degrees_of_freedom),
     (keywords_at_their_ends, "layer_norm", layer_norm_with_an_eps_of_its_own),
+    (keywords_at_their_ends, "pad", pad_by_a_mask_times_the_value),
     (unusual_cotangents, "tanh", spoil_gradient("tanh", halve_where_the_cotangent_is_uniform)),
     (unusual_cotangents, "softmax", spoil_gradient("softmax", drop_where_the_cotangent_is_mostly_zero)),
     (unusual_cotangents, "exp", spoil_gradient("exp", drop_where_no_cotangent_is_positive)),
@@ -316,6 +382,8 @@ FAULTS: list[tuple[RareKind, str, Rule]] = [
     (left_behind_by_tiles, "matmul", matmul_over_one_tile_of_columns),
     (large, "matrix_transpose", spoil_gradient("matrix_transpose", leave_the_last_corner_of_a_square)),
     (large, "cross_entropy", cross_entropy_with_flat_indices_of_16_bits),
+    (large, "matmul", matmul_of_no_more_products_than_a_grid_holds),
+    (large, "cross_entropy", cross_entropy_of_no_more_classes_than_16_bits_count),
     (long_sums, "getitem", getitem_that_counts_to_1024),
     (many_ties, "max", max_that_takes_from_one_tie_what_it_gives_another),
     (many_ties, "min", min_of_ties_counted_in_16_bits),
@@ -323,6 +391,10 @@ FAULTS: list[tuple[RareKind, str, Rule]] = [
     (five_axes, "permute_dims", permute_dims_of_no_more_than_four_axes),
     (one_infinity, "var", var_by_one_cumulative_sum),
     (one_infinity, "max", max_over_all_rows),
+    (one_infinite_cotangent, "where", where_by_products_with_the_condition),
+    (one_infinite_cotangent, "cumulative_sum", cumulative_sum_by_what_is_left_of_all),
+    (one_infinite_cotangent, "concat", concat_by_products_with_one_hot_rows),
+    (one_infinite_cotangent, "sum", spoil_gradient("sum", poison_where_any_cotangent_is_infinite)),
     (axes_all_alike, "add", add_that_counts_axes_from_the_left),
     (large, "exp", spoil_gradient("exp", index_with_16_bits)),
     (large, "softmax", spoil_gradient("softmax", launch_no_more_than_a_grid_holds)),
@@ -332,7 +404,7 @@ FAULTS: list[tuple[RareKind, str, Rule]] = [
 
 def iterate_cases(backend: Backend, op: str, kind: RareKind) -> Iterator[Case]:
     dtypes = [dtype for dtype in DTYPES_WIDEST_FIRST if dtype in backend.dtypes]
-    return iterate_rare_cases(OPS[op], kind, dtypes)
+    return iterate_rare_cases(OPS[op].value_forms, kind, dtypes)
 
 
 def finds(backend: Backend, op: str, kind: RareKind) -> bool:
@@ -544,7 +616,7 @@ def test_large_arrays_repeat_at_no_power_of_two() -> None:
 
 
 def test_every_op_that_is_differentiable_has_rare_cases() -> None:
-    for op in OPS.values():
+    for op in FORMS.values():
         kinds = [kind for kind in ALL_KINDS if next(kind(op, DTYPES_WIDEST_FIRST), None)]
         assert {left_behind_by_tiles, large} <= {*kinds}, op
         assert unusual_cotangents in kinds or not op.differentiable, op

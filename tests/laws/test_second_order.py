@@ -12,7 +12,11 @@ from gradspec.properties.cases.rare import of_every_size
 from gradspec.properties.judging.attempt import judge_case
 from gradspec.properties.judging.reproduce import describe_wrong_results
 from gradspec.properties.laws.gradient import every_gradient_agrees
-from gradspec.properties.laws.second_order import has_second_derivatives, second_derivatives_agree
+from gradspec.properties.laws.second_order import (
+    has_second_derivatives,
+    put_pairs_of_zeros,
+    second_derivatives_agree,
+)
 from gradspec.properties.running.causes import identify_cause
 from gradspec.properties.test_second_order import EXPONENTS_OF_SECOND_DERIVATIVES
 from gradspec.reference import OPS, VJP, record
@@ -196,3 +200,16 @@ def test_the_direction_is_told_unless_it_is_1() -> None:
     (at,) = judgement.wrong.at
     assert judgement.wrong.expected == -names["v"][at] / two.inputs[1][at] ** 2
     assert identify_cause("", "divide", judgement.reason) == cause
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_pairs_of_zeros_are_put_into_inputs_alone(length: int) -> None:
+    case = Case.of("prod", "float64", [np.ones((length, 2))], {"axis": 0}, [3, 3])
+    adapted = put_pairs_of_zeros(case, axis=2)
+    assert np.array_equal(adapted.cotangent, case.cotangent)
+    assert {*np.argwhere(adapted.inputs[0][:, 0] == 0)[:, 0]} == {0, length - 1}
+
+
+def test_zeros_are_put_into_the_inputs_of_an_empty_value() -> None:
+    case = Case.of("getitem", "float64", [[1, 2]], {"key": slice(0, 0)}, [])
+    assert np.array_equal(put_pairs_of_zeros(case, axis=0).inputs[0], [0, 0])

@@ -1,8 +1,11 @@
 """Folders that cannot be written to: everything found is shown, and a line says what could not be written."""
 
+import ctypes
 import errno
+import os
 import resource
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +53,11 @@ def test_a_file_in_the_place_of_the_folder_costs_the_scripts_alone(tmp_path: Pat
     (tmp_path / "failures").write_text("a file", encoding="utf-8")
     run = run_properties(tmp_path, *OPTIONS, "--matrix=mine.py/x.json", properties=properties)
     check_all_is_shown(run)
-    assert "error  failures/ could not be written: File exists" in run.output
-    assert "error  --matrix mine.py/x.json could not be written: " in run.output
+    assert "error  failures/ could not be written: a file is in the place of a folder\n" in run.output
+    assert (
+        "error  --matrix mine.py/x.json could not be written: a file is in the place of a folder\n"
+        in run.output
+    )
     assert "reproduce" not in run.output
 
 
@@ -76,7 +82,7 @@ def fill_the_disk() -> None:
 def test_a_full_disk_loses_nothing_that_is_shown(tmp_path: Path) -> None:
     properties = write_wrong_backend(tmp_path)
     finished = subprocess.run(
-        make_command(*OPTIONS, "--matrix=out.json", properties=properties),
+        make_command(*OPTIONS, "--matrix=out.json", "--junitxml=out.xml", properties=properties),
         cwd=tmp_path,
         env=make_environment(),
         stdout=subprocess.PIPE,
@@ -86,10 +92,51 @@ def test_a_full_disk_loses_nothing_that_is_shown(tmp_path: Path) -> None:
         preexec_fn=fill_the_disk,
     )
     check_all_is_shown(PytestRun(finished.returncode, finished.stdout, tmp_path))
-    assert "error  failures/ could not be written: File too large" in finished.stdout
-    assert "error  --matrix out.json could not be written: File too large" in finished.stdout
+    assert "error  failures/ could not be written: File too large\n" in finished.stdout
+    assert "error  --matrix out.json could not be written: File too large\n" in finished.stdout
+    assert "error  --junitxml out.xml could not be written: File too large\n" in finished.stdout
+    assert "generated xml" not in finished.stdout
     assert [p.name for p in (tmp_path / "failures").iterdir()] == []
-    assert not [*tmp_path.glob("out.json*")]
+    assert not [*tmp_path.glob("out.*")]
+
+
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1  # of Linux
+
+
+def obey_permissions() -> None:
+    """Let permissions hold for what this process executes, as they do for everyone but root."""
+    if os.getuid() == 0 and ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0):
+        os._exit(1)
+
+
+@pytest.mark.rotating
+@pytest.mark.skipif(sys.platform != "linux" and os.getuid() == 0, reason="root may write anywhere")
+@pytest.mark.parametrize("is_there", [True, False], ids=["failures", "no failures"])
+def test_a_folder_that_is_read_only_costs_the_files_alone(is_there: bool, tmp_path: Path) -> None:
+    properties = write_wrong_backend(tmp_path)
+    if is_there:
+        (tmp_path / "failures").mkdir(mode=0o555)
+    tmp_path.chmod(0o555)
+    try:
+        finished = subprocess.run(
+            make_command(
+                *OPTIONS, "-Werror", "--matrix=out.json", "--junitxml=out.xml", properties=properties
+            ),
+            cwd=tmp_path,
+            env=make_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            preexec_fn=obey_permissions,
+        )
+    finally:
+        tmp_path.chmod(0o755)
+    check_all_is_shown(PytestRun(finished.returncode, finished.stdout, tmp_path))
+    assert "error  failures/ could not be written: Permission denied\n" in finished.stdout
+    assert "error  --matrix out.json could not be written: Permission denied\n" in finished.stdout
+    assert "error  --junitxml out.xml could not be written: Permission denied\n" in finished.stdout
+    assert not [*tmp_path.glob("out.*"), *tmp_path.glob("failures/*")]
 
 
 DELETING_PLUGIN_SOURCE = """
@@ -135,7 +182,7 @@ def test_a_file_that_cannot_be_written_leaves_the_one_before(
         patches.setattr(Path, "write_text", write_half)
         with pytest.raises(OSError, match="No space") as caught:
             write_atomically(file, "after")
-    assert describe_unwritten("x", caught.value).startswith("x could not be written: No space left on device")
+    assert describe_unwritten("x", caught.value) == "x could not be written: No space left on device"
     assert [p.name for p in tmp_path.iterdir()] == ["matrix.json"]
     assert file.read_text(encoding="utf-8") == "before"
 

@@ -16,6 +16,7 @@ from gradspec.properties.laws.depth import Chain, a_chain_of_any_length_is_diffe
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.reference import OPS, VJP, record
 from gradspec.reference.calls import SeededChoices
+from tests.helpers.forms import FORMS
 from tests.helpers.planting import make_backend_of_ops
 from tests.helpers.pytest_runs import run_properties, run_script
 
@@ -81,12 +82,13 @@ def test_a_right_backend_passes_however_often_it_is_tried() -> None:
     assert judge_case_repeatedly(every_gradient_agrees, load("numpy"), case).verdict == "agree"
 
 
-@pytest.mark.parametrize("name", sorted(name for name, op in OPS.items() if op.differentiable))
+@pytest.mark.parametrize("name", sorted(name for name, form in FORMS.items() if form.differentiable))
 def test_other_numbers_obey_the_law_as_well(name: str) -> None:
     block = np.random.default_rng(0).integers(0, 256, 64, np.uint8)
-    right: Backend = make_backend_of_ops({name: OPS[name].apply}, "spec")
+    op = FORMS[name]
+    right: Backend = make_backend_of_ops({op.name: OPS[op.name].apply}, "spec")
     for seed in range(4):
-        case = fill_case(OPS[name], OPS[name].draw_call(SeededChoices(seed)), "float64", block)
+        case = fill_case(op, op.draw_call(SeededChoices(seed)), "float64", block)
         others = [vary_case(case, k) for k in range(4)]
         assert all(judge_case(every_gradient_agrees, right, other).verdict == "agree" for other in others)
 

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -46,9 +45,9 @@ def is_fickle(x): return right.ops["sin"](x) * random.choice([1, 1.5, 2, 3, 4])
 def raises(x, y): raise RuntimeError("[bold]no\x1b[31m \x00kernel & <for> ]]> this\nsecond line")
 def closes(x): os.closerange(3, 1000)
 
-def forks(x):
+def forks(x, **keywords):
     os.fork()
-    return right.ops["gelu"](x)
+    return right.ops["gelu"](x, **keywords)
 
 def is_loud(x):
     print("\x1b[31mloud" * 300_000, flush=True)
@@ -193,9 +192,16 @@ def test_an_interrupted_run_tells_what_it_had(interruption: signal.Signals, tmp_
     ET.parse(tmp_path / "junit.xml")
 
 
-NOTE_PID_SOURCE = """
-import os
-open("pid", "w").write(str(os.getpid()))
+NOTE_PIDS_SOURCE = """
+import subprocess
+from pathlib import Path
+
+if not (forked := os.fork()):
+    time.sleep(1000)
+started = subprocess.Popen(["sleep", "1000"])
+note = Path(f"{os.getpid()}.txt")
+note.write_text(f"{os.getpid()} {forked} {started.pid} {os.getppid()}")
+note.rename("pids")
 """
 
 HANGS_ONCE_SOURCE = """
@@ -257,11 +263,13 @@ def test_a_machine_that_stands_still_accuses_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.rotating
-@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
-def test_a_run_that_is_killed_leaves_whole_files_and_no_process(tmp_path: Path) -> None:
-    source = HOSTILE_BACKEND_SOURCE + NOTE_PID_SOURCE
+@pytest.mark.parametrize("place", [(), ("-n", "1")], ids=["alone", "xdist"])
+def test_a_run_that_is_killed_leaves_whole_files_and_no_process(
+    place: tuple[str, ...], tmp_path: Path
+) -> None:
+    source = HOSTILE_BACKEND_SOURCE + NOTE_PIDS_SOURCE
     (tmp_path / "mine.py").write_text(source, encoding="utf-8")
-    options = ("--backend=mine:backend", "--op=abs", "--op=tanh")
+    options = ("--backend=mine:backend", "--op=abs", "--op=tanh", *place)
     process = subprocess.Popen(
         make_command(*options, "-v", properties=copy_one_property(tmp_path)),
         cwd=tmp_path,
@@ -271,12 +279,12 @@ def test_a_run_that_is_killed_leaves_whole_files_and_no_process(tmp_path: Path) 
     )
     try:
         wait_for_text(tmp_path / "failures" / "value_agrees-abs-hostile.py")
-        pid = int(wait_for_text(tmp_path / "pid"))
+        pids = [int(pid) for pid in wait_for_text(tmp_path / "pids").split()]
     finally:
         process.kill()
         process.communicate()
     assert sorted(p.suffix for p in (tmp_path / "failures").iterdir()) == [".json", ".py"]
-    assert wait_until(lambda: read_process_state(pid)[0] in ("", "Z"))
+    assert wait_until(lambda: all(read_process_state(pid)[0] in ("", "Z") for pid in pids))
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
@@ -299,6 +307,10 @@ UNLOADABLE_SOURCES = {
     "crashes": "import ctypes; ctypes.string_at(0)",
     "forks": "import os; os.fork()",
     "raises": "raise BaseException('\x1b[31m\u202e')",
+    "speaks": "import os; print('no driver\\n', flush=True); os._exit(3)",
+    "hangs": "import time; time.sleep(1000)",
+    "is_silent": "class Silent(Exception):\n    def __str__(self): raise SystemExit\nraise Silent",
+    "is_number": "backend = 7",
 }
 
 
@@ -311,20 +323,36 @@ def test_a_backend_that_cannot_be_imported_is_a_line_and_the_others_are_tried(tm
     source += "backend = replace(load('numpy'), name='warns')"
     (tmp_path / "warns.py").write_text(warning + source, encoding="utf-8")
     backends = [f"--backend={name}:backend" for name in (*UNLOADABLE_SOURCES, "warns")]
-    options = (*backends, "--op=tanh", "-Werror")
+    options = (*backends, "--op=tanh", "-Werror", "--time-limit=2")
     run = run_properties(tmp_path, *options, properties=copy_one_property(tmp_path))
     assert run.status == 1
     assert "1 passed" in run.output
+    was_raised = "raise BaseException('\\x1b[31m\\u202e')"
+    interrupt = "KeyboardInterrupt"
+    late = "was not done after 2 s when it was imported, nor when tried again; --time-limit allows more"
+    silent = "(its message raised SystemExit) at is_silent.py:3 in <module>: raise Silent"
     for line in (
-        "unavailable  leaves:backend: the process exited with status 3 when it was loaded",
-        "unavailable  interrupts:backend: raised KeyboardInterrupt at interrupts.py:1 in <module>",
-        "unavailable  crashes:backend: the process was killed by SIGSEGV when it was loaded",
-        "unavailable  forks:backend: forked, and a second process came back from the call when it was loaded",
-        r"unavailable  raises:backend: raised BaseException: \x1b[31m\u202e at raises.py:1 in <module>",
+        "leaves:backend: the process exited with status 3 when it was imported",
+        f"interrupts:backend: raised {interrupt} at interrupts.py:1 in <module>: raise {interrupt}",
+        "crashes:backend: the process was killed by SIGSEGV when it was imported",
+        "forks:backend: forked when it was imported, and a second process went on",
+        rf"raises:backend: raised BaseException: \x1b[31m\u202e at raises.py:1 in <module>: {was_raised}",
+        "speaks:backend: the process exited with status 3 when it was imported; its last words: no driver",
+        f"hangs:backend: {late}",
+        f"is_silent:backend: raised Silent: {silent}",
+        "is_number:backend: expected a `Backend` or a function that returns one, not 7",
     ):
-        assert line in run.output
+        assert f"unavailable  {line}\n" in run.output
     assert "Traceback" not in run.output
     assert not {*"\x1b\u202e"} & {*run.output}
+
+
+def test_a_fork_on_import_is_told_in_this_process_too(tmp_path: Path) -> None:
+    (tmp_path / "forks.py").write_text(UNLOADABLE_SOURCES["forks"], encoding="utf-8")
+    run = run_properties(tmp_path, "--backend=forks:backend", "--no-isolate", "--collect-only")
+    assert run.status == 4
+    told = "ERROR: --backend forks:backend: forked when it was imported, and a second process went on\n"
+    assert run.output.count("\n") == 2 * run.output.count(told) == 2
 
 
 CRASHES_FROM_TWO_SOURCE = """

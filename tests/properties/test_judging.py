@@ -119,9 +119,9 @@ def test_what_the_plain_run_explains_needs_no_jittered_copies() -> None:
     case = CASES["a layer in float32"]
     judge = Judge(case)
     assert judge.judge_gradients(run_spec(case).gradients).verdict == "agree"
-    assert len(judge.samples._samples) == 1
+    assert len(judge.formulas.sampler._samples) == 1
     judge.judge_gradient("x", 2 * run_spec(case).gradients["x"])
-    assert len(judge.samples._samples) == 1 + JITTERED_COPY_COUNTS[-1]
+    assert len(judge.formulas.sampler._samples) == 1 + JITTERED_COPY_COUNTS[-1]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -138,7 +138,7 @@ def test_a_sum_taken_one_by_one_agrees_however_alike_its_terms_are(dtype: str) -
 def test_a_result_that_is_clearly_lossy_needs_few_copies_of_the_stable_formula() -> None:
     judge = Judge(make_case("tanh", "float64", [20.0], cotangent=[1]))
     assert judge.judge_gradient("x", np.zeros(1)).verdict == "lossy"
-    assert len(judge.samples._samples) == 1 + JITTERED_COPY_COUNTS[-2]
+    assert len(judge.formulas.sampler._samples) == 1 + JITTERED_COPY_COUNTS[-2]
 
 
 # Overflow in float16

@@ -1,5 +1,7 @@
 """What a property finds besides: before its process is lost, and before its time is over."""
 
+import json
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +64,46 @@ def test_what_is_found_is_kept_if_its_process_dies_while_it_is_shrunk(tmp_path: 
     script = of_crash.read_text(encoding="utf-8")
     assert "reproduce(every_gradient_agrees, 'mine:backend', case, seconds=60)" in script
     assert "load(" not in script
+
+
+LOSSY_SOURCE = """
+import os
+from dataclasses import replace
+import numpy as np
+from gradspec.backends import load
+from gradspec.reference import record
+
+calls = []
+
+def tanh(x):
+    def pull(g):
+        calls.append(x)
+        if len(calls) == 60:
+            os._exit(7)
+        return g * (1 - np.tanh(x) ** 2)
+    return np.tanh(x), (pull,)
+
+backend = replace(load("numpy"), name="mine", ops={"tanh": record(tanh)}, known={})
+"""
+
+
+@pytest.mark.rotating
+def test_what_is_only_listed_and_the_tally_are_kept_if_the_process_dies(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(LOSSY_SOURCE, encoding="utf-8")
+    options = ("--backend=mine:backend", "--dtype=float64", "--hypothesis-profile=default", "--matrix=m.json")
+    crashing = run_properties(tmp_path, *options, "-k", "test_every_gradient_agrees")
+    assert crashing.status == 1
+    assert "unsafe  tanh on mine (cpu) breaks a law" in crashing.output
+    (line,) = [line for line in crashing.output.split("\n") if line.startswith("lossy  tanh on mine: ")]
+    ((lossy, judged),) = re.findall(r"(\d+) of (\d+) cases: ", line)
+    (entry,) = json.loads((tmp_path / "m.json").read_text(encoding="utf-8"))["entries"]
+    tally = entry["tally"]
+    assert tally["judged"] == int(judged) > 40
+    assert tally["lossy"] == tally["violations"]["lossy"] == int(lossy) > 3
+    assert tally["violations"]["unsafe"] == 1
+    assert tally["informative"] > 30
+    assert tally["elements"] > tally["judged"]
+    assert sorted("unsafe" in s.name for s in crashing.failure_scripts) == [False, False]
 
 
 @pytest.mark.rotating

@@ -18,7 +18,7 @@ from gradspec.properties.judging.judge import (
     ulp,
 )
 from gradspec.properties.judging.noise_stages import measure_noise_fully
-from gradspec.properties.judging.own_process import Lost, judge_lost_process
+from gradspec.properties.judging.own_process import Lost, judge_lost_check
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.value import value_agrees
 from gradspec.properties.running.perform_property import measures_margin
@@ -59,9 +59,9 @@ def test_a_right_result_lies_near_1_only_as_long_as_little_noise_is_measured() -
     got = np.float32(judge.exact.value) + 3 * unit
     staged = judge.judge_value(np.asarray(got)).worst
     assert 0.6 < staged <= 1
-    assert len(judge.samples._samples) == 0
+    assert len(judge.formulas.sampler._samples) == 0
     assert judge_fully(judge, got).worst < staged / 3
-    assert len(judge.samples._samples) == 1 + ALL_COPIES
+    assert len(judge.formulas.sampler._samples) == 1 + ALL_COPIES
 
 
 def test_verdicts_are_the_same_by_all_of_the_noise() -> None:
@@ -158,7 +158,7 @@ def judge_variance_by(vjp: Any) -> Judgement:
     [
         judge_variance_by(raise_always),
         judge_variance_by(lambda fn, *xs: ("no array", raise_always)),
-        judge_lost_process(Lost("exited with status 3", "died"), 1.0),
+        judge_lost_check(Lost("exited with status 3", "died", b"a check"), 1.0),
     ],
 )
 def test_what_gives_no_numbers_has_no_worst(judgement: Judgement) -> None:

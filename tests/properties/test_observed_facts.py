@@ -22,6 +22,7 @@ from gradspec.reference.axes import normalize_axes
 from gradspec.reference.calls import Call, Choices, draw_shape
 from gradspec.reference.domains import Real
 from gradspec.reference.rule import VJP
+from tests.helpers.forms import FORMS
 from tests.helpers.planting import make_backend_of_rules
 
 Array = Any
@@ -73,6 +74,11 @@ FURTHER_SYMMETRIES: dict[str, tuple[tuple[s.Symmetry, str], ...]] = {
         (s.SHIFT_EQUIVARIANT, "what is taken is an element of x, whatever was added to all"),
         (s.SCALE_EQUIVARIANT, "likewise, whatever all were multiplied by"),
     ),
+    "sort[0]": (
+        (s.SHIFT_EQUIVARIANT, "the order is the same, whatever was added to all"),
+        (s.SCALE_EQUIVARIANT, "likewise, whatever positive all were multiplied by"),
+    ),
+    "sort[1]": ((s.SHIFT_INVARIANT, "the order is the same, whatever was added to all"),),
     "cross_entropy": ((s.SHIFT_INVARIANT, "it is made of log_softmax(x), which is invariant"),),
 }
 """What was found besides, and why it is true."""
@@ -88,7 +94,7 @@ NO_BATCHES = {"broadcast_to"}
 
 
 def test_what_adds_up_is_observed() -> None:
-    observed = {name: observe_sums(op) for name, op in OPS.items()}
+    observed = {name: observe_sums(op) for name, op in FORMS.items()}
     for name in BACKWARD_BY_FORMULA:
         observed[name] = replace(observed[name], backward=False)
     assert {name: sums for name, sums in observed.items() if sums.forward or sums.backward} == KNOWN_SUMS
@@ -98,36 +104,38 @@ def test_every_known_symmetry_is_observed_and_any_other_has_a_reason() -> None:
     expected = {name: set(known) for name, known in KNOWN_SYMMETRIES.items()}
     for name, further in FURTHER_SYMMETRIES.items():
         expected[name] = expected.get(name, set()) | {symmetry for symmetry, _ in further}
-    observed = {name: set(observe_symmetries(op)) for name, op in OPS.items() if observe_symmetries(op)}
+    observed = {name: set(observe_symmetries(op)) for name, op in FORMS.items() if observe_symmetries(op)}
     assert observed == expected
 
 
 def test_ops_of_which_calls_are_batches_are_observed() -> None:
-    assert {name for name, op in OPS.items() if not may_be_batch(op)} == NO_BATCHES
+    assert {name for name, op in FORMS.items() if not may_be_batch(op)} == NO_BATCHES
 
 
 def test_ops_that_only_move_elements_are_observed() -> None:
     movers = {"reshape", "permute_dims", "matrix_transpose", "expand_dims", "squeeze", "broadcast_to"}
-    assert {name for name, op in OPS.items() if moves_elements(op)} == movers | {
+    assert {name for name, op in FORMS.items() if moves_elements(op)} == movers | {
         "flip",
         "concat",
         "stack",
         "getitem",
+        "unstack[0]",
+        "unstack[-1]",
     }
 
 
-@pytest.mark.parametrize("name", [name for name, op in OPS.items() if observe_symmetries(op)])
+@pytest.mark.parametrize("name", [name for name, op in FORMS.items() if observe_symmetries(op)])
 def test_an_observed_symmetry_holds_on_other_cases(name: str) -> None:
-    cases = [make_sample_case(OPS[name], seed) for seed in range(1000, 1060)]
-    for symmetry in observe_symmetries(OPS[name]):
+    cases = [make_sample_case(FORMS[name], seed) for seed in range(1000, 1060)]
+    for symmetry in observe_symmetries(FORMS[name]):
         broken = [case for case in cases if symmetry.applies_to(case) and not is_symmetric(case, symmetry)]
         assert not broken, symmetry.name
 
 
-@pytest.mark.parametrize("name", [name for name, op in OPS.items() if may_be_batch(op)])
+@pytest.mark.parametrize("name", [name for name, op in FORMS.items() if may_be_batch(op)])
 def test_an_observed_batch_is_one_with_other_numbers_and_more_members(name: str) -> None:
     for seed in range(1000, 1030):
-        case = make_sample_case(OPS[name], seed)
+        case = make_sample_case(FORMS[name], seed)
         batch = find_batch_axes(case) if case.cotangent.size else None
         if batch:
             assert is_batch(case, batch, times=7), (batch, case)
@@ -146,18 +154,18 @@ def find_declared_batch_axes(case: Case) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("name", KNOWN_BATCHES)
 def test_every_known_batch_is_observed(name: str) -> None:
-    for case in make_sample_cases(OPS[name]):
+    for case in make_sample_cases(FORMS[name]):
         if find_declared_batch_axes(case) and not case.keywords.get("keepdims"):
             assert find_batch_axes(case), case
 
 
 def test_facts_depend_on_nothing_but_the_op(restored_registry: None) -> None:
     """Neither on what was observed before nor on the state of any random generator."""
-    first = [(observe_sums(op), observe_symmetries(op)) for op in OPS.values()]
+    first = [(observe_sums(op), observe_symmetries(op)) for op in FORMS.values()]
     again: list[Any] = []
-    for name in reversed(list(OPS)):
-        same_rule: Callable[..., VJP] = lambda *xs, rule=OPS[name].rule, **keywords: rule(*xs, **keywords)
-        copy = replace(OPS[name], rule=same_rule)
+    for name in reversed(list(FORMS)):
+        same_rule: Callable[..., VJP] = lambda *xs, rule=FORMS[name].rule, **keywords: rule(*xs, **keywords)
+        copy = replace(FORMS[name], rule=same_rule)
         np.random.seed(len(again))  # noqa: NPY002
         again.append((observe_sums(copy), observe_symmetries(copy)))
     assert again[::-1] == first

@@ -13,7 +13,6 @@ import pytest
 import gradspec.properties.judging.process_clock as process_clock
 from gradspec.backends import Backend, Unavailable, load
 from gradspec.properties.cases.case import Case
-from gradspec.properties.judging import own_process
 from gradspec.properties.judging.attempt import judge_case
 from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.judging.own_process import Lost, OwnProcess, judge_case_in_own_process
@@ -155,22 +154,28 @@ def test_a_backend_that_cannot_be_loaded_is_no_verdict() -> None:
         judge_case_in_own_process(value_agrees, "nowhere:backend", CASE)
 
 
-HANGING_SOURCE = "import time\ntime.sleep(1000)\n"
+HANGING_SOURCE = """
+import time
+from pathlib import Path
+with Path(__file__).with_name('tries').open('a') as f:
+    f.write('x')
+time.sleep(1000)
+"""
 
 
 def test_a_backend_that_hangs_when_it_is_imported_is_tried_once_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = "from pathlib import Path\nwith Path(__file__).with_name('tries').open('a') as f: f.write('x')\n"
-    (tmp_path / "hanging_backend.py").write_text(source + HANGING_SOURCE, encoding="utf-8")
+    (tmp_path / "hanging_backend.py").write_text(HANGING_SOURCE, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(own_process, "MIN_START_SECONDS", 3.0)
     place = OwnProcessPlace("hanging_backend:backend", 0.5)
     failure = place.load()
     place.stop()
     assert isinstance(failure, Lost)
-    assert (failure.kind, failure.reason) == ("late", "was not done after 3 s")
+    assert (failure.kind, failure.reason) == ("late", "was not done after 0.5 s")
     assert (tmp_path / "tries").read_text(encoding="utf-8") == "xx"
+    with pytest.raises(Unavailable, match=r"was not done after 0.5 s before its first check"):
+        judge_case_in_own_process(value_agrees, "hanging_backend:backend", CASE, 0.5)
 
 
 def make_task(**more: float) -> Task:

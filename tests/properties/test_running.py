@@ -32,8 +32,9 @@ from tests.helpers.pytest_runs import copy_one_property, run_properties
         ("--budget=soon", "ERROR: --budget soon: expected a time above 0, e.g. 90s, 10m or 1h30m"),
         ("--time-limit=0", "ERROR: --time-limit 0: expected a number of seconds above 0"),
         ("--op=program", "ERROR: --op program: no such op; did you mean 'programs'"),
+        ("--isolate --no-isolate", "ERROR: --isolate --no-isolate: expected one of them, or neither"),
         ("--time-limit=nan", "ERROR: --time-limit nan: expected a number of seconds above 0"),
-        ("--backend=broken:backend", "ERROR: --backend broken:backend raised ZeroDivisionError"),
+        ("--backend=broken:backend", "ERROR: --backend broken:backend: raised ZeroDivisionError"),
         (
             "--backend=no_law:backend",
             "`known` names law 'valu agrees', which does not exist; did you mean 'value agrees'",
@@ -49,7 +50,7 @@ def test_what_does_not_exist_is_named_in_a_line(option: str, line: str, tmp_path
     }
     for name, source in sources.items():
         (tmp_path / f"{name}.py").write_text(source, encoding="utf-8")
-    run = run_properties(tmp_path, option, "--collect-only")
+    run = run_properties(tmp_path, *option.split(), "--collect-only")
     assert run.status == 4
     assert line in run.output
     assert "Traceback" not in run.output

@@ -300,16 +300,24 @@ def var_by_method(x: Real) -> Array:
     return x - x.var()
 
 
-def sorted_by_numpy(x: Real) -> Array:
-    return np.sort(x)
+def partly_sorted(x: Real) -> Array:
+    return np.partition(x, 0)
 
 
 def promoted(x: Real) -> Array:
     return x * np.arange(x.shape[-1])
 
 
-def two_values(x: Real) -> Array:
-    return x, x * 2
+def a_list(x: Real) -> Array:
+    return [x, x * 2]
+
+
+def promoted_second(x: Real) -> Array:
+    return x, x * np.arange(x.shape[-1])
+
+
+def another_second(x: Real) -> Array:
+    return x, x - x.var()
 
 
 def nothing(x: Real) -> Array:
@@ -322,10 +330,12 @@ def nothing(x: Real) -> Array:
         (mean_by_method, r"np.mean\(x, axis=-1, keepdims=True\) for x.mean\(-1, keepdims=True\)"),
         (size_by_attribute, r"np.size\(x\) for x.size"),
         (var_by_method, r"another value on tensors.*np.var\(x\) for x.var\(\)"),
-        (sorted_by_numpy, "np.sort has no rule"),
+        (partly_sorted, "np.partition has no rule"),
         (promoted, r"float64 for arrays of float32.*astype\(x.dtype\)"),
-        (two_values, "returns .*one array"),
-        (nothing, "returns None; .*one array"),
+        (promoted_second, r"float64 for arrays of float32.*astype\(x.dtype\)"),
+        (another_second, r"another value on tensors.*np.var\(x\) for x.var\(\)"),
+        (a_list, r"returns \[.*an array, or a tuple of them"),
+        (nothing, "returns None; .*an array, or a tuple of them"),
     ],
 )
 def test_a_formula_for_arrays_alone_is_refused_with_what_to_write(formula: Any, advice: str) -> None:

@@ -158,9 +158,7 @@ def test_an_unknown_fact_is_refused() -> None:
     assert "tolerance" in catch_refusal_message(double, tolerance=1e-3)
 
 
-@pytest.mark.parametrize(
-    "signature", ["", "()", "n->n", "(n)->", "(n)->(n),(n)", "(n,)->(n)", "(n) (n)->(n)"]
-)
+@pytest.mark.parametrize("signature", ["", "()", "n->n", "(n)->", "(n)->(n),", "(n,)->(n)", "(n) (n)->(n)"])
 def test_a_string_that_is_no_gufunc_signature_is_refused(signature: str) -> None:
     assert "gufunc signature" in catch_refusal_message(double, signature)
 

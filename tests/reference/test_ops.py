@@ -13,9 +13,10 @@ from gradspec.reference.calls import IntegerArrayBelow, SeededChoices
 from gradspec.reference.domains import Booleans, Integers
 from gradspec.reference.erf import erf
 from gradspec.reference.ops import nn
+from tests.helpers.forms import FORMS
 
 Array = np.ndarray[Any, Any]
-DIFFERENTIABLE_OPS = sorted(name for name, op in OPS.items() if op.differentiable)
+DIFFERENTIABLE_FORMS = sorted(name for name, form in FORMS.items() if form.differentiable)
 FLOAT_DTYPES = (np.float16, np.float32, np.float64, np.longdouble)
 
 
@@ -61,9 +62,9 @@ def compute_gradients(op: Any, *arrays: Any, g: Any = None, **keywords: Any) -> 
 
 
 @pytest.mark.parametrize("dtype", FLOAT_DTYPES)
-@pytest.mark.parametrize("name", DIFFERENTIABLE_OPS)
+@pytest.mark.parametrize("name", DIFFERENTIABLE_FORMS)
 def test_value_and_pullbacks_have_the_dtype_of_the_arguments(name: str, dtype: Any) -> None:
-    op = OPS[name]
+    op = FORMS[name]
     for seed in range(20):
         call = op.draw_call(SeededChoices(seed))
         arrays = draw_inputs(op, call.shapes, np.random.default_rng(seed), dtype)
@@ -74,9 +75,9 @@ def test_value_and_pullbacks_have_the_dtype_of_the_arguments(name: str, dtype: A
         assert {d.dtype for d in gradients if d is not None} <= {np.dtype(dtype)}
 
 
-@pytest.mark.parametrize("name", DIFFERENTIABLE_OPS)
+@pytest.mark.parametrize("name", DIFFERENTIABLE_FORMS)
 def test_gradients_have_the_shape_of_the_arguments(name: str) -> None:
-    op = OPS[name]
+    op = FORMS[name]
     for seed in range(20):
         call = op.draw_call(SeededChoices(seed))
         arrays = draw_inputs(op, call.shapes, np.random.default_rng(seed), np.float32)
@@ -85,10 +86,10 @@ def test_gradients_have_the_shape_of_the_arguments(name: str) -> None:
         assert [d.shape for d in pullback(np.ones_like(value))] == [x.shape for x in floats]
 
 
-@pytest.mark.parametrize("name", DIFFERENTIABLE_OPS)
+@pytest.mark.parametrize("name", DIFFERENTIABLE_FORMS)
 def test_second_derivatives_are_those_of_the_first(name: str) -> None:
     """The derivative of sum u * grad(x) along t: by the tape, and by central differences in longdouble."""
-    op = OPS[name]
+    op = FORMS[name]
     for seed in range(6):
         rng = np.random.default_rng(seed)
         call = op.draw_call(SeededChoices(seed, (1, 2, 3)))

@@ -57,15 +57,15 @@ def test_judges_share_what_they_know_of_equal_cases_alone(measure_sharing: None)
 
     first = case(0.5, 1)
     first.compute_samples(8)
-    assert case(0.5, 1).samples is first.samples
-    assert case(0.5, 2).samples is not first.samples
-    assert case(0.25, 1).samples is not first.samples
+    assert case(0.5, 1).formulas is first.formulas
+    assert case(0.5, 2).formulas is not first.formulas
+    assert case(0.25, 1).formulas is not first.formulas
 
 
 def test_keywords_tell_cases_apart(measure_sharing: None) -> None:
     x = np.arange(4.0)
     whole, part = (Judge(Case.of("getitem", "float64", [x], {"key": k}, x)) for k in (slice(4), slice(0, 4)))
-    assert whole.samples is not part.samples
+    assert whole.formulas is not part.formulas
 
 
 def test_a_tolerance_reaches_every_law_and_goes_again() -> None:
