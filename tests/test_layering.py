@@ -1,6 +1,6 @@
 """Which module may import which, checked in the source.
 
-src/gradspec  the standard library, until someone asks for more; its command prints what the properties say
+src/gradspec  the standard library; what else it offers is imported once someone asks for it
 reference     the standard library and NumPy, without circular imports
 backends      reference, and the library that each backend wraps, once that backend is asked for
 properties    reference and backends, whose interface is the only way to a library; inside, each folder
@@ -13,9 +13,12 @@ import ast
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+import gradspec
 
 ROOT = Path(__file__).parents[1]
 BACKEND_LIBRARIES = ("array_api_compat", "autograd", "cupy", "jax", "tensorflow", "torch", "triton")
@@ -65,7 +68,9 @@ IMPORT_RULE_BY_FOLDER: dict[str, ImportRule] = {
         )
         for i, layer in enumerate(PROPERTIES_LAYERS)
     },
-    "src/gradspec": allow_only(*sys.stdlib_module_names, "gradspec.properties.running.list_laws"),
+    "src/gradspec": require_all(
+        allow_only(*sys.stdlib_module_names, "gradspec"), forbid("gradspec.backends", "gradspec.properties")
+    ),
     "asv_bench": require_all(
         forbid("tests", "hypothesis", "pytest"),
         require_any(forbid("gradspec.properties"), allow_only(*LAYERS_WITHOUT_HYPOTHESIS)),
@@ -258,6 +263,18 @@ def test_gradspec_itself_is_light() -> None:
     """`import gradspec` imports neither what draws cases nor what runs properties."""
     heavy = "{'hypothesis', 'pytest', 'rich', 'torch'}"
     assert _run_script(f"import sys, gradspec; print(*{heavy}.intersection(sys.modules))").split() == []
+
+
+def test_gradspec_offers_what_it_names() -> None:
+    """At run time and to type checkers, the same objects."""
+    source = (ROOT / "src" / "gradspec" / "__init__.py").read_text(encoding="utf-8")
+    typed = {name for _, name in list_imports(source) if name.startswith("gradspec.")}
+    assert {name.rpartition(".")[2] for name in typed} == {*gradspec.__all__}
+    for name in typed:
+        module, _, attribute = name.rpartition(".")
+        assert getattr(gradspec, attribute) is getattr(import_module(module), attribute)
+    with pytest.raises(AttributeError, match="no attribute 'treble'"):
+        _ = gradspec.treble  # type: ignore[attr-defined]
 
 
 def _run_script(script: str, *arguments: str) -> str:

@@ -8,9 +8,10 @@ import ml_dtypes
 import numpy as np
 
 from gradspec.backends import Backend
+from gradspec.backends.addresses import find_op
 from gradspec.properties.cases.layouts import lay_out
 from gradspec.properties.cases.literals import format_briefly, literal
-from gradspec.reference import OPS, Op
+from gradspec.reference import Op
 from gradspec.reference.domains import Booleans, Integers, Interval
 from gradspec.reference.rule import Array
 
@@ -88,7 +89,7 @@ class Case:
         Arrays of labels or truth values keep their dtype; everything else gets the one its domain demands.
 
         Args:
-            op: The name of the op.
+            op: The address of the op.
             dtype: The name of the dtype of all floats.
             inputs: The array arguments.
             keywords: The keyword arguments.
@@ -96,7 +97,7 @@ class Case:
             layouts: As of the class.
             picked: Of an op of several values, the number of the one that the case is about.
         """
-        spec = OPS[op] if picked is None else OPS[op].pick(picked)
+        spec = find_op(op) if picked is None else find_op(op).pick(picked)
         kinds = {Integers: np.dtype(np.int64), Booleans: np.dtype(np.bool_), Interval: dtype_of(dtype)}
 
         def convert(i: int, x: Any) -> Array:
@@ -147,8 +148,8 @@ class Case:
 
     @property
     def target_name(self) -> str:
-        """The name of the op."""
-        return self.op.name
+        """The address of the op."""
+        return self.op.address
 
     def as_python(self) -> str:
         """Return a Python expression of the case, for scripts that import `Case`, `np`, `inf` and `nan`."""
@@ -157,7 +158,7 @@ class Case:
         layouts = f" {self.layouts!r}," if self.layouts else ""
         picked = "" if self.op.picked is None else f" picked={self.op.picked},"
         return (
-            f"Case.of(\n    {self.op.name!r}, {self.dtype!r}, [\n{inputs}    ],\n"
+            f"Case.of(\n    {self.op.address!r}, {self.dtype!r}, [\n{inputs}    ],\n"
             f"    {{{keywords}}}, {literal(self.cotangent)},{layouts}{picked}\n)"
         )
 
@@ -185,7 +186,7 @@ class Case:
         arrays = {self.op.argument_name(i): x for i, x in enumerate(self.inputs)}
         arrays["cotangent"] = self.cotangent
         return {
-            "op": self.op.name,
+            "op": self.op.address,
             "dtype": self.dtype,
             "arrays": {
                 name: {"shape": x.shape, "dtype": str(x.dtype), "values": literal(x)}

@@ -107,7 +107,7 @@ class ProgramBuilder:
         if op.kinks is not None and not self._is_off_kinks(op, xs, keywords):
             return False
         value = op.compute_value(*xs, **keywords)
-        step = (op.name, operands, keywords)
+        step = (op.address, operands, keywords)
         if not op.has_several_values:
             return self._add_result(step, np.asarray(value))
         self.steps.append(step)

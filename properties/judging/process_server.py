@@ -23,11 +23,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from gradspec.backends import Backend, Unavailable, load
+from gradspec.backends.addresses import find_op
 from gradspec.properties.judging.attempt import Law, judge_case
 from gradspec.properties.judging.error_descriptions import describe_exception, get_message_line
 from gradspec.properties.judging.judgement import Judgement
 from gradspec.properties.judging.shared_state import FORKED_ON_IMPORT, ForkWatch
-from gradspec.reference import OPS, Op
+from gradspec.reference import Op
 
 READY, CHECK, FOUND, ANSWER = b"r", b"c", b"v", b"a"
 """What a message is, by its first byte; pickled objects follow."""
@@ -98,15 +99,16 @@ class JudgeCase:
 load_once = cache(load)
 
 
-def _load_op(name: str, picked: int | None) -> Op:
-    return OPS[name] if picked is None else OPS[name].pick(picked)
+def _load_op(address: str, picked: int | None) -> Op:
+    op = find_op(address)
+    return op if picked is None else op.pick(picked)
 
 
 def _reduce_op(op: Op) -> Any:
-    return _load_op, (op.name, op.picked)
+    return _load_op, (op.address, op.picked)
 
 
-copyreg.pickle(Op, _reduce_op)  # by name: the functions of a rule cannot be pickled
+copyreg.pickle(Op, _reduce_op)  # by address: the functions of a rule cannot be pickled
 
 
 def serve(descriptor: int) -> None:

@@ -6,7 +6,6 @@ What comes of it here is a `Backend` that has the names of its ops, and none tha
 """
 
 import pickle
-import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ from typing import Any, NoReturn
 import pytest
 
 from gradspec.backends import Backend, Unavailable, load
-from gradspec.backends.backend import suggest_nearest
-from gradspec.backends.loading import BUILT_IN, is_import_path, list_import_paths
+from gradspec.backends.addresses import is_import_path, suggest_nearest
+from gradspec.backends.loading import BUILT_IN, list_import_paths
 from gradspec.properties.judging.error_descriptions import describe_exception, make_printable
 from gradspec.properties.judging.own_process import Lost
 from gradspec.properties.judging.process_server import Here, LoadFailure, RequestFailure
@@ -25,6 +24,7 @@ from gradspec.properties.judging.shared_samples import SharedSamples
 from gradspec.properties.judging.shared_state import FORKED_ON_IMPORT, ForkWatch
 from gradspec.properties.running import options
 from gradspec.properties.running.isolation import OwnProcessPlace
+from gradspec.properties.running.op_selection import SPEC
 from gradspec.properties.running.places import Place, ThisProcess
 from gradspec.properties.running.targets import BackendUnderTest
 
@@ -44,7 +44,13 @@ class BackendDescription:
     nests: bool
 
     def restore(self) -> Backend:
-        """Return a backend that says the same, and whose functions are elsewhere."""
+        """Return a backend that says the same, and whose functions are elsewhere.
+
+        The modules that declare its ops, if they are not the spec's, are imported here, too.
+
+        Raises:
+            ValueError: One of them cannot be found here.
+        """
         return Backend(
             self.name,
             dict.fromkeys(self.ops, _raise_elsewhere),
@@ -108,9 +114,6 @@ class BackendsOfRun:
         Raises:
             pytest.UsageError: The option names one that does not exist, or none that can be loaded.
         """
-        here = str(self._config.invocation_params.dir)
-        if any(":" in name for name in self._names) and here not in sys.path:
-            sys.path.insert(0, here)  # as `python -m pytest` does
         exported = pickle.loads(getattr(self._config, "workerinput", {}).get(EXPORT_KEY, pickle.dumps({})))
         names = self._names or list_import_paths()
         loaded = {name: exported[name].restore() if name in exported else self._load(name) for name in names}
@@ -135,7 +138,7 @@ class BackendsOfRun:
 
     def find_place(self, target: BackendUnderTest) -> Place:
         """Return where this target is tried."""
-        is_spec = target.backend.name == "spec"
+        is_spec = target.backend.name == SPEC
         if self._is_isolated(target.source) or (self._isolate and not is_spec):
             return self._get_own_process(target.source)
         return self._this_process
@@ -196,7 +199,10 @@ class BackendsOfRun:
         place = self._get_own_process(name)
         answer = place.load() or place.ask(describe_backend)
         if isinstance(answer, BackendDescription):
-            return answer.restore()
+            try:
+                return answer.restore()
+            except ValueError as error:  # one of its ops can be found there, and not here
+                answer = LoadFailure(str(error), is_refusal=True)
         place.stop()
         if isinstance(answer, LoadFailure):
             return answer

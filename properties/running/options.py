@@ -2,53 +2,55 @@
 
 import math
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from hypothesis.errors import InvalidArgument
 
-from gradspec.backends.backend import DTYPES, suggest_nearest
+from gradspec.backends.addresses import suggest_nearest
+from gradspec.backends.backend import DTYPES
 from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.judging.severity import SEVERITIES
 from gradspec.properties.running.list_laws import FOLDER, read_property_sentences
 from gradspec.properties.running.profiles import PROFILES
-from gradspec.reference import OPS
-
-PROGRAMS = "programs"
-"""What `--op` and reports call a backend as a whole, which is tried with programs and networks."""
 
 DEFAULT_TIME_LIMIT_SECONDS = 60.0  # a first call may compile kernels
 
 
-def add_options(parser: pytest.Parser) -> None:
-    group = parser.getgroup("gradspec")
+def add_options(add: Callable[..., object]) -> None:
+    """Add the options of a run by a function that takes what `ArgumentParser.add_argument` does."""
     several = {"action": "append", "default": []}
-    group.addoption("--backend", **several, help="a backend by name or module:attribute; repeatable")
-    group.addoption("--op", **several, help="an op of the spec, or programs: those and networks; repeatable")
-    group.addoption("--dtype", **several, help=f"one of {', '.join(DTYPES)}; repeatable")
-    group.addoption("--shard", metavar="I/N", help="the I-th of N parts of the run, by backend and op")
-    group.addoption(
+    add("--backend", **several, help="a backend by name or module:attribute; repeatable")
+    add(
+        "--op",
+        **several,
+        help="an op, one of your own also as module:name, or programs: those and networks; repeatable",
+    )
+    add("--dtype", **several, help=f"one of {', '.join(DTYPES)}; repeatable")
+    add("--shard", metavar="I/N", help="the I-th of N parts of the run, by backend and op")
+    add(
         "--budget",
         metavar="TIME",
         help="repeat with fresh examples for this long, e.g. 90s, 10m or 1h30m; most of it goes to the "
         "properties with the fewest informative cases in this and earlier runs",
     )
-    group.addoption(
+    add(
         "--laws",
         action="store_true",
         help="print what each law asks, does not see, and alone catches; then exit",
     )
-    group.addoption("--matrix", metavar="FILE", help="write the results of the run as JSON")
-    group.addoption(
+    add("--matrix", metavar="FILE", help="write the results of the run as JSON")
+    add(
         "--fail-on",
         metavar="SEVERITIES",
         default="wrong,edge,unsafe",
         help=f"which severities fail, separated by commas, of {', '.join(SEVERITIES)}; wrong covers raises, "
         "and what does not fail is listed (default: %(default)s)",
     )
-    group.addoption(
+    add(
         "--time-limit",
         metavar="SECONDS",
         type=float,
@@ -56,12 +58,12 @@ def add_options(parser: pytest.Parser) -> None:
         help="for one check of a backend that runs in a process of its own, or for its import (default: "
         "%(default)g)",
     )
-    group.addoption(
+    add(
         "--isolate",
         action="store_true",
         help="run every backend in a process of its own (default: all but the built-in ones)",
     )
-    group.addoption("--no-isolate", action="store_true", help="run every backend in this process")
+    add("--no-isolate", action="store_true", help="run every backend in this process")
 
 
 def select_allowed_names(option: str, names: list[str], allowed: Iterable[str]) -> list[str]:
@@ -82,20 +84,6 @@ def select_allowed_names(option: str, names: list[str], allowed: Iterable[str]) 
                 make_printable(f"--{option} {name}: no such {option}; {suggest_nearest(name, allowed)}")
             )
     return [name for name in allowed if name in names or not names]
-
-
-def get_selected_ops(config: pytest.Config) -> list[str]:
-    """Return the ops to try; none where `--op programs` alone is given."""
-    return [name for name in _select_ops_and_programs(config) if name != PROGRAMS]
-
-
-def selects_programs(config: pytest.Config) -> bool:
-    """Return whether programs and networks are tried: if `--op` names them, or nothing at all."""
-    return PROGRAMS in _select_ops_and_programs(config)
-
-
-def _select_ops_and_programs(config: pytest.Config) -> list[str]:
-    return select_allowed_names("op", config.getoption("op") or [], [*OPS, PROGRAMS])
 
 
 def get_selected_dtypes(config: pytest.Config) -> list[str]:
@@ -184,8 +172,16 @@ def get_matrix_file(config: pytest.Config) -> Path | None:
     return Path(config.invocation_params.dir, file) if file else None
 
 
+def make_own_modules_importable(config: pytest.Config) -> None:
+    """Put the folder that the run starts in on the path, as `python -m pytest` does, if it may be needed."""
+    here = str(config.invocation_params.dir)
+    names = [*(config.getoption("backend") or []), *(config.getoption("op") or [])]
+    if any(":" in name for name in names) and here not in sys.path:
+        sys.path.insert(0, here)
+
+
 def check_options(config: pytest.Config) -> None:
-    """Check all options but `--backend` before anything is loaded.
+    """Check all options but `--backend` and `--op` before anything is loaded.
 
     Raises:
         pytest.UsageError: An option names something that does not exist, or has a value that is not allowed.
@@ -200,7 +196,6 @@ def check_options(config: pytest.Config) -> None:
                 make_printable(f"--hypothesis-profile {profile}: no such profile; {known}")
             ) from error
     checks = (
-        get_selected_ops,
         get_selected_dtypes,
         get_failing_severities,
         parse_shard,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from gradspec.backends.addresses import find_op
 from gradspec.properties.drawing.hypothesis_internals import get_global_seed, set_global_seed
 from gradspec.properties.judging.error_descriptions import describe_internal_error, make_printable
 from gradspec.properties.judging.process_server import import_test_module, load_once
@@ -20,7 +21,7 @@ from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.perform_property import perform_property
 from gradspec.properties.running.tally import Tally
 from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
-from gradspec.reference import OPS, Op
+from gradspec.reference import Op
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def _use_seed(seed: Any) -> Iterator[None]:
         set_global_seed(before)
 
 
-# A task is sent to another process. Tests and targets are pickled by name, as ops are.
+# A task is sent to another process. Tests and targets are pickled by name, ops by address.
 
 
 def _restore_task(name: str, plain: dict[str, Any]) -> Task:
@@ -172,7 +173,7 @@ def _make_target(
     failing_severities: frozenset[str],
     forms: Sequence[Op],
 ) -> BackendUnderTest:
-    op: dict[str, Any] = {"op": OPS[name], "forms": forms} if kind is OpUnderTest else {}
+    op: dict[str, Any] = {"op": find_op(name), "forms": forms} if kind is OpUnderTest else {}
     return kind(
         name=name,
         backend=load_once(source),

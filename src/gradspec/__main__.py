@@ -1,17 +1,8 @@
-"""The command `python -m gradspec laws`: what each law asks, does not see, and alone catches."""
+"""The command `python -m gradspec`, the same as `gradspec`."""
 
-import argparse
+import sys
 
-from gradspec.properties.running.list_laws import format_laws
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser("python -m gradspec")
-    commands = parser.add_subparsers(required=True, metavar="command")
-    commands.add_parser("laws", help="print what each law asks, does not see, and alone catches")
-    parser.parse_args()
-    print(format_laws())
-
+from gradspec.command import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -52,12 +52,12 @@ def find_violation(
     Returns:
         The violation of the law, None if there is none.
     """
-    (name,) = backend.ops
+    (address,) = backend.ops
     dtypes = sorted(backend.dtypes, reverse=True)
-    op = OPS[name]
+    op = OPS[address]
     # Of several values those with a gradient, if the law asks for one: most laws do.
     forms = [form for form in op.value_forms if form.differentiable] or op.value_forms
-    target = OpUnderTest(name=name, op=op, forms=forms, backend=backend, dtypes=dtypes)
+    target = OpUnderTest(name=address, op=op, forms=forms, backend=backend, dtypes=dtypes)
 
     @example_settings
     @given(data=st.data())

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from gradspec.backends import Backend, load
+from gradspec.backends.addresses import find_op
 from gradspec.properties.cases.case import Case
 from gradspec.properties.judging.attempt import judge_case
 from gradspec.properties.laws.gradient import every_gradient_agrees
@@ -94,8 +95,9 @@ def lstm_cell_as_kernels_differentiate_it(
 
 @pytest.fixture(scope="module")
 def declared() -> Iterator[Op]:
-    yield op(draw_lstm_cell, also=[lstm_cell_as_kernels_differentiate_it])(lstm_cell)
-    del OPS["lstm_cell"]
+    lstm = op(draw_lstm_cell, also=[lstm_cell_as_kernels_differentiate_it])(lstm_cell)
+    yield lstm
+    del OPS[lstm.address]
 
 
 @pytest.fixture
@@ -150,7 +152,8 @@ def test_what_is_right_agrees(name: str, backend: str) -> None:
 
 
 def plant(name: str, wrong: Any) -> Backend:
-    return make_backend_of_ops({name: make_op(name, faults.make_wrong_pull_rule(name, wrong))})
+    address = find_op(name).address
+    return make_backend_of_ops({address: make_op(address, faults.make_wrong_pull_rule(address, wrong))})
 
 
 @pytest.mark.parametrize("wrong", FOUND_TOGETHER_ALONE)
