@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from asv_bench.measuring.one_thread import ONE_THREAD
+from gradspec.timing.one_thread import ONE_THREAD
 from asv_bench.measuring.undisturbed_time import (
     get_multiplication_seconds,
     make_multiplication,
