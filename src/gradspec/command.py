@@ -37,6 +37,10 @@ COMMANDS = {
         "verify the gradients of a library, or of kernels of your own",
         "gradspec.properties.running.commands:verify",
     ),
+    "time": Command(
+        "time ops of a backend, once they are verified, beside the spec and other backends",
+        "gradspec.timing.command:time_ops",
+    ),
     "laws": Command(
         "print what each law asks, does not see, and alone catches",
         "gradspec.properties.running.commands:print_laws",
