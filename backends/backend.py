@@ -4,14 +4,14 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from types import MappingProxyType
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from gradspec.reference import OPS, Op
+from gradspec.backends.addresses import OpTable, suggest_nearest
+from gradspec.reference import Op
 
 DTYPES = ("float64", "float32", "bfloat16", "float16")
 """The dtypes that a backend may be verified in, by name, widest first; bfloat16 is that of `ml_dtypes`."""
@@ -34,7 +34,7 @@ class Deviation:
 
     Attributes:
         declaration: the key of the entry, as written, such as "exp[bfloat16]: value agrees".
-        op: the name of the op.
+        op: the op as written; among a backend's `deviations` its address.
         law: the one law that the op breaks, as a sentence; "" for all laws.
         dtypes: the names of the dtypes in which it does; empty for all dtypes.
         why: the reason, with a link.
@@ -47,6 +47,15 @@ class Deviation:
     dtypes: frozenset[str]
     why: str
     is_of_this_version: bool = True
+
+    def as_plain(self) -> tuple[Any, ...]:
+        """Return it in plain values, for another process."""
+        return self.declaration, self.op, self.law, sorted(self.dtypes), self.why
+
+    @classmethod
+    def from_plain(cls, declaration: str, op: str, law: str, dtypes: list[str], why: str) -> "Deviation":
+        """Return what `as_plain` was called of."""
+        return cls(declaration, op, law, frozenset(dtypes), why)
 
     def excuses(self, dtype: str) -> bool:
         """Return whether a failure in this dtype is expected."""
@@ -93,7 +102,7 @@ class DeclaredDecline:
 
     Attributes:
         declaration: the key of the entry, as written, such as "matmul[float16]".
-        op: the name of the op.
+        op: the op as written; among a backend's `declared_declines` its address.
         dtypes: the names of the dtypes in which it declines calls; empty for all dtypes.
         why: the reason.
     """
@@ -107,6 +116,15 @@ class DeclaredDecline:
     def reason(self) -> str:
         """The reason that reports show, the same for all calls that the entry covers."""
         return f"{self.declaration}: {self.why}"
+
+    def as_plain(self) -> tuple[Any, ...]:
+        """Return it in plain values, for another process."""
+        return self.declaration, self.op, sorted(self.dtypes), self.why
+
+    @classmethod
+    def from_plain(cls, declaration: str, op: str, dtypes: list[str], why: str) -> "DeclaredDecline":
+        """Return what `as_plain` was called of."""
+        return cls(declaration, op, frozenset(dtypes), why)
 
     @classmethod
     def parse(cls, where: str, why: str) -> "DeclaredDecline":
@@ -130,10 +148,11 @@ class Backend:
 
     Attributes:
         name: its name, such as "torch" or "my-kernels".
-        ops: for each op of the spec that it offers, by name, the function that computes it on arrays of the
-            backend. Arrays are positional, metadata goes by the spec's keywords, and ops that take a sequence
-            of arrays (concat, stack) take exactly one; see `call`. An absent op is not offered: nothing falls
-            back to another implementation.
+        ops: for each op that it offers, by its name or address or the op itself, the function that computes
+            it on arrays of the backend; as an attribute, by address (see `OpTable`). Arrays are positional,
+            metadata goes by the spec's keywords, and ops that take a sequence of arrays (concat, stack) take
+            exactly one; see `call`. An absent op is not offered: nothing falls back to another
+            implementation.
         vjp: `vjp(fn, *inputs) -> (value, pullback)` for any composition fn of the ops at floating-point
             inputs. `pullback(g)` may be called several times. It returns one gradient per input, with the
             input's shape and dtype and in memory of its own, zeros where the value does not depend on the
@@ -186,14 +205,14 @@ class Backend:
 
     def __post_init__(self) -> None:
         backend = f"backend {self.name!r}"
-        _check_names(backend, "the spec has no op {}", self.ops, OPS)
-        declared = [Deviation.parse(where, why) for where, why in self.known.items()]
-        for name, entries in ("known", declared), ("declines", self.declared_declines):
+        _refuse_one_name(backend, self.ops)
+        if not isinstance(self.ops, OpTable):
+            object.__setattr__(self, "ops", OpTable(self.ops, backend))
+        for name, entries in ("known", self._declared_deviations), ("declines", self.declared_declines):
             ops, dtypes = [e.op for e in entries], [dtype for e in entries for dtype in sorted(e.dtypes)]
             _check_names(backend, f"`{name}` names op {{}}, which is not in `ops`", ops, self.ops)
             _check_names(backend, f"`{name}` names dtype {{}}, which is not in `dtypes`", dtypes, self.dtypes)
         _check_names(backend, "there is no dtype {}", self.dtypes, DTYPES)
-        object.__setattr__(self, "ops", MappingProxyType(dict(self.ops)))
         object.__setattr__(self, "known", MappingProxyType(dict(self.known)))
         if self.declines is not None:
             object.__setattr__(self, "declines", MappingProxyType(dict(self.declines)))
@@ -205,16 +224,28 @@ class Backend:
     @property
     def deviations(self) -> list[Deviation]:
         """The entries of `known`, parsed, without those of versions that are not installed."""
-        declared = (Deviation.parse(where, why) for where, why in self.known.items())
-        return [deviation for deviation in declared if deviation.is_of_this_version]
+        return [deviation for deviation in self._declared_deviations if deviation.is_of_this_version]
+
+    @property
+    def _declared_deviations(self) -> list[Deviation]:
+        declared = [Deviation.parse(where, why) for where, why in self.known.items()]
+        return [replace(entry, op=self._find_address(entry.op)) for entry in declared]
 
     @property
     def declared_declines(self) -> list[DeclaredDecline]:
         """The entries of `declines`, parsed; none if it is None."""
-        return [DeclaredDecline.parse(where, why) for where, why in (self.declines or {}).items()]
+        declared = [DeclaredDecline.parse(where, why) for where, why in (self.declines or {}).items()]
+        return [replace(entry, op=self._find_address(entry.op)) for entry in declared]
+
+    def _find_address(self, name: str) -> str:
+        """Return the address of an op that the backend offers, by that or by its name; else the name."""
+        alike = (address for address in self.ops if address.rpartition(":")[2] == name)
+        return name if name in self.ops else next(alike, name)
 
     def with_ops(
         self,
+        ops_by_key: Mapping[Any, Callable[..., Any]] = MappingProxyType({}),
+        /,
         *,
         name: str,
         dtypes: Collection[str] | None = None,
@@ -226,6 +257,7 @@ class Backend:
         """Return a backend of just these ops, say hand-written kernels, with this one's arrays and `vjp`.
 
         Args:
+            ops_by_key: more of its ops, by the ops themselves, their addresses or their names.
             name: the name of the new backend.
             dtypes: the dtypes it is verified in; by default those of this backend.
             known: its known deviations; by default none, since those of the library's ops are not the
@@ -234,12 +266,18 @@ class Backend:
                 of this backend. False asks for no second derivatives: of kernels that autograd does not see
                 into, or whose backward pass is marked with torch's `once_differentiable`.
             declines: what its ops decline; by default anything, since it is not said.
-            **ops: its ops.
+            **ops: its ops, by their names.
         """
         dtypes = self.dtypes if dtypes is None else dtypes
         nests = self.nests if nests is None else nests
         return replace(
-            self, name=name, ops=ops, dtypes=dtypes, known=known or {}, declines=declines, nests=nests
+            self,
+            name=name,
+            ops={**ops_by_key, **ops},
+            dtypes=dtypes,
+            known=known or {},
+            declines=declines,
+            nests=nests,
         )
 
 
@@ -251,7 +289,7 @@ def call(op: Op, fn: Callable[..., Any], arrays: Sequence[Any], keywords: Mappin
     try:
         return fn(tuple(arrays), **keywords) if op.variadic else fn(*arrays, **keywords)
     except NotImplementedError as error:
-        vars(error).setdefault(_DECLINING_OP, op.name)
+        vars(error).setdefault(_DECLINING_OP, op.address)
         raise
 
 
@@ -259,22 +297,20 @@ _DECLINING_OP = "_gradspec_op"
 
 
 def get_declining_op(error: NotImplementedError) -> str | None:
-    """Return the name of the op whose forward declined a call; None if it is not known, as of a pullback."""
+    """Return the address of the op whose forward declined a call; None if unknown, as of pullbacks."""
     name: str | None = vars(error).get(_DECLINING_OP)
     return name
 
 
-def suggest_nearest(name: str, names: Iterable[str]) -> str:
-    """Return the end of an error message: the names most like this one, or all names if none is similar."""
-    names = sorted(names)
-    matches = get_close_matches(name, names, cutoff=0.5)
-    return f"did you mean {' or '.join(map(repr, matches))}?" if matches else f"there are {', '.join(names)}"
+def _refuse_one_name(backend: str, names: Any) -> None:
+    """Raise TypeError for a string in place of a collection."""
+    if isinstance(names, str):
+        raise TypeError(f"{backend}: {names!r} is one name, not a collection of names")
 
 
 def _check_names(backend: str, complaint: str, names: Iterable[str], allowed: Collection[str]) -> None:
     """Raise ValueError for the first name that is not allowed; `complaint` has {} in place of the name."""
-    if isinstance(names, str):
-        raise TypeError(f"{backend}: {names!r} is one name, not a collection of names")
+    _refuse_one_name(backend, names)
     for name in names:
         if name not in allowed:
             raise ValueError(f"{backend}: {complaint.format(repr(name))}; {suggest_nearest(name, allowed)}")

@@ -1,11 +1,11 @@
 """Loading of backends by name."""
 
 import importlib
-import re
 from importlib.metadata import entry_points
 from operator import attrgetter
 
-from gradspec.backends.backend import Backend, Unavailable, suggest_nearest
+from gradspec.backends.addresses import is_import_path, suggest_nearest
+from gradspec.backends.backend import Backend, Unavailable
 
 ENTRY_POINT_GROUP = "gradspec.backends"
 """The group of entry points in which packages offer backends.
@@ -59,11 +59,6 @@ def _try_to_load(name: str, reference: str) -> Backend | Unavailable:
         return reason
     except Exception as error:  # someone's broken package must not hide the others
         return Unavailable(f"{name}: {_first_line(error).removeprefix(f'no backend {name!r}: ')}")
-
-
-def is_import_path(name: str) -> bool:
-    """Return whether a name is of the form `module:attribute`."""
-    return re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", name) is not None
 
 
 def list_import_paths() -> dict[str, str]:

@@ -15,10 +15,12 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import pytest
 
+from gradspec.backends import Backend
 from gradspec.properties.running import options, profiles
 from gradspec.properties.running.backends_of_run import BackendsOfRun
 from gradspec.properties.running.controller_plugin import ControllerPlugin
 from gradspec.properties.running.list_laws import format_laws
+from gradspec.properties.running.op_selection import check_ops
 from gradspec.properties.running.worker_plugin import WorkerPlugin
 
 profiles.register_profiles()
@@ -47,7 +49,8 @@ def pytest_configure(config: pytest.Config) -> None:
     options.check_options(config)
     backends = BackendsOfRun(config)
     if config.getoption("backend"):  # else nothing is loaded yet: it takes a while, and may not be needed
-        _ = backends.by_source
+        _ = backends.by_source  # which declares ops that `--op` may name
+    check_ops(config, lambda: (b for b in backends.by_source.values() if isinstance(b, Backend)))
     run = WorkerPlugin(config, backends)
     config.pluginmanager.register(run, "gradspec-run")
     if not hasattr(config, "workerinput"):

@@ -14,6 +14,7 @@ from gradspec.reference.calls import (
     SeededChoices,
     SmallestChoices,
 )
+from gradspec.reference.definitions import describe_definition
 from gradspec.reference.derived import derive_rule, is_vjp
 from gradspec.reference.domains import Domain
 from gradspec.reference.formula_checks import (
@@ -43,7 +44,10 @@ def op(
     also: Sequence[Callable[..., Any]] = (),
     **keywords: Sequence[Any],
 ) -> Callable[[Callable[..., Any]], Op]:
-    """Declare the decorated rule or formula as an op of the spec under its own name.
+    """Declare the decorated rule or formula as an op under its own name.
+
+    Outside of the spec its address is "module:name", so that it may have the name of another op. A module
+    that runs again may declare the same op again.
 
     A rule returns a value and pullbacks, a formula an array; its smallest call tells which it is. A formula
     is written with NumPy's functions and operators, and the tape gives its pullbacks.
@@ -60,7 +64,7 @@ def op(
     Raises:
         TypeError: at import, for an argument without a domain, a keyword without a sequence of values, or a
             formula that tensors cannot run.
-        ValueError: at import, for facts that contradict each other, such as a name declared twice,
+        ValueError: at import, for facts that contradict each other, such as two ops of one address,
             pullbacks that do not match the arguments, kinks that are not told, or a usual formula of another
             function.
     """
@@ -72,8 +76,6 @@ def op(
                 raise TypeError(
                     f"op {name!r}: option {keyword} must be a sequence of allowed values, got {options!r}"
                 )
-        if name in OPS:
-            raise ValueError(f"op {name!r} is declared twice")
         parameters = inspect.signature(rule).parameters.values()
         arrays = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
         arguments = tuple(p.name for p in arrays)
@@ -95,14 +97,20 @@ def op(
             signature=signature,
             options=keywords,
             kinks=None if kinks is smooth else kinks,
+            module="" if f"{rule.__module__}.".startswith(f"{__package__}.") else rule.__module__,
+            definition=(domains, describe_definition((rule, cases, kinks, also, keywords))),
         )
+        if (before := OPS.get(new_op.address)) and before.definition != new_op.definition:
+            raise ValueError(
+                f"op {new_op.address!r} is declared twice, and not alike; give one of them another name"
+            )
         with np.errstate(all="ignore"):
             new_op = _complete_by_smallest_call(new_op)
             if new_op.formula is not None and kinks is None:
                 _check_hidden_kinks(new_op)
             if also:
                 new_op = _add_usual_rules(new_op, also)
-        OPS[name] = new_op
+        OPS[new_op.address] = new_op
         return new_op
 
     return declare

@@ -19,9 +19,10 @@ from gradspec.reference.tape import Variable
 
 
 def index_by_function(ops: Mapping[str, Op]) -> dict[Any, Op]:
-    """Return the ops by the NumPy functions of the same names."""
+    """Return the ops by the NumPy functions of the same names; those of the spec where several have one."""
     rooms = (np.linalg, np)
-    return {getattr(room, name): op for room in rooms for name, op in ops.items() if hasattr(room, name)}
+    own_first = sorted(ops.values(), key=lambda op: not op.module)
+    return {getattr(room, op.name): op for room in rooms for op in own_first if hasattr(room, op.name)}
 
 
 def unwrap(x: Any) -> Any:

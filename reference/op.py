@@ -18,7 +18,7 @@ from gradspec.reference.rule import VJP, Array, Rule
 from gradspec.reference.signatures import broadcasts, is_elementwise, parse_core_dimensions
 
 OPS: dict[str, "Op"] = {}
-"""Every op of the spec, by its name in the Array API standard (torch's name where the standard has none)."""
+"""Every op, by its address: those of the spec, and those that have been declared elsewhere so far."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Op:
     """An op of the spec, callable on arrays and on tensors.
 
     Attributes:
-        name: its name.
+        name: its name; of an op of the spec that in the Array API standard, or torch's where that has none.
         rule: the function from arrays to value and pullbacks; of a derived op, the vjp of its formula.
         apply: the rule made an op by `record`, or the formula itself; it takes the arrays by position.
         arguments: the names of its array arguments.
@@ -41,6 +41,8 @@ class Op:
         has_zero_gradient: whether it has no pullbacks although its value is of floating point, like sign.
         usual_rules: other rules of the same function, right ones that many libraries use, although they lose
             digits where `rule` does not.
+        module: the name of the module that declares it; "" for an op of the spec.
+        definition: what it is declared by, as `describe_definition` returns it.
     """
 
     name: str
@@ -57,6 +59,8 @@ class Op:
     options: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     has_zero_gradient: bool = False
     usual_rules: tuple[Rule, ...] = ()
+    module: str = ""
+    definition: Any = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # Arrays may be passed by name.
@@ -67,7 +71,15 @@ class Op:
         return self.apply(*args, **kwargs)
 
     def __repr__(self) -> str:
-        return f"<op {self.name}>"
+        return f"<op {self.address}>"
+
+    @property
+    def address(self) -> str:
+        """What it is looked up by: its name, or "module:name" if it is declared outside of the spec.
+
+        So two ops may have the same name.
+        """
+        return f"{self.module}:{self.name}" if self.module else self.name
 
     @property
     def formula(self) -> Formula | None:

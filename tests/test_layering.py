@@ -13,9 +13,12 @@ import ast
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+import gradspec
 
 ROOT = Path(__file__).parents[1]
 BACKEND_LIBRARIES = ("array_api_compat", "autograd", "cupy", "jax", "tensorflow", "torch", "triton")
@@ -260,6 +263,18 @@ def test_gradspec_itself_is_light() -> None:
     """`import gradspec` imports neither what draws cases nor what runs properties."""
     heavy = "{'hypothesis', 'pytest', 'rich', 'torch'}"
     assert _run_script(f"import sys, gradspec; print(*{heavy}.intersection(sys.modules))").split() == []
+
+
+def test_gradspec_offers_what_it_names() -> None:
+    """At run time and to type checkers, the same objects."""
+    source = (ROOT / "src" / "gradspec" / "__init__.py").read_text(encoding="utf-8")
+    typed = {name for _, name in list_imports(source) if name.startswith("gradspec.")}
+    assert {name.rpartition(".")[2] for name in typed} == {*gradspec.__all__}
+    for name in typed:
+        module, _, attribute = name.rpartition(".")
+        assert getattr(gradspec, attribute) is getattr(import_module(module), attribute)
+    with pytest.raises(AttributeError, match="no attribute 'treble'"):
+        _ = gradspec.treble  # type: ignore[attr-defined]
 
 
 def _run_script(script: str, *arguments: str) -> str:

@@ -8,9 +8,10 @@ import ml_dtypes
 import numpy as np
 
 from gradspec.backends import Backend
+from gradspec.backends.addresses import find_op
 from gradspec.properties.cases.layouts import lay_out
 from gradspec.properties.cases.literals import format_briefly, literal
-from gradspec.reference import OPS, Op
+from gradspec.reference import Op
 from gradspec.reference.domains import Booleans, Integers, Interval
 from gradspec.reference.rule import Array
 
@@ -86,14 +87,14 @@ class Case:
         Arrays of labels or truth values keep their dtype; everything else gets the one its domain demands.
 
         Args:
-            op: The name of the op.
+            op: The address of the op.
             dtype: The name of the dtype of all floats.
             inputs: The array arguments.
             keywords: The keyword arguments.
             cotangent: The cotangent of the value.
             layouts: As of the class.
         """
-        spec = OPS[op]
+        spec = find_op(op)
         kinds = {Integers: np.dtype(np.int64), Booleans: np.dtype(np.bool_), Interval: dtype_of(dtype)}
 
         def convert(i: int, x: Any) -> Array:
@@ -144,8 +145,8 @@ class Case:
 
     @property
     def target_name(self) -> str:
-        """The name of the op."""
-        return self.op.name
+        """The address of the op."""
+        return self.op.address
 
     def as_python(self) -> str:
         """Return a Python expression of the case, for scripts that import `Case`, `np`, `inf` and `nan`."""
@@ -153,7 +154,7 @@ class Case:
         keywords = ", ".join(f"{k!r}: {literal(v)}" for k, v in self.keywords.items())
         layouts = f" {self.layouts!r}," if self.layouts else ""
         return (
-            f"Case.of(\n    {self.op.name!r}, {self.dtype!r}, [\n{inputs}    ],\n"
+            f"Case.of(\n    {self.op.address!r}, {self.dtype!r}, [\n{inputs}    ],\n"
             f"    {{{keywords}}}, {literal(self.cotangent)},{layouts}\n)"
         )
 
@@ -177,7 +178,7 @@ class Case:
         arrays = {self.op.argument_name(i): x for i, x in enumerate(self.inputs)}
         arrays["cotangent"] = self.cotangent
         return {
-            "op": self.op.name,
+            "op": self.op.address,
             "dtype": self.dtype,
             "arrays": {
                 name: {"shape": x.shape, "dtype": str(x.dtype), "values": literal(x)}

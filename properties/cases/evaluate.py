@@ -40,7 +40,7 @@ def run_spec(case: Case) -> Result:
 def forward(backend: Backend, case: Case) -> Array:
     """Return the value that a backend computes, without its vjp."""
     arrays, _ = case.to_backend_arrays(backend)
-    return backend.to_numpy(call(case.op, backend.ops[case.op.name], arrays, case.keywords))
+    return backend.to_numpy(call(case.op, backend.ops[case.op.address], arrays, case.keywords))
 
 
 def run_on_backend(backend: Backend, case: Case) -> Result:
@@ -104,7 +104,7 @@ def bind_constants(
     backend: Backend, case: Case, arrays: Sequence[Any], wrt: Sequence[int]
 ) -> Callable[..., Any]:
     """Return the backend's op as a function of the arrays that `wrt` numbers, with the others bound."""
-    fn = backend.ops[case.op.name]
+    fn = backend.ops[case.op.address]
 
     def function(*xs: Any) -> Any:
         variables = dict(zip(wrt, xs, strict=True))

@@ -110,7 +110,7 @@ def only_moves(op: Op) -> bool:
         inputs = [fill_from_domain(op.domain(i), s) for i, s in enumerate(call.shapes)]
         for i, s in enumerate(call.shapes):
             if isinstance(op.domain(i), Interval) and not isinstance(s, IntegerArrayBelow):
-                inputs[i] = draw_input("float64", seed, (s, (op.name, i), i), [])
+                inputs[i] = draw_input("float64", seed, (s, (op.address, i), i), [])
         value = np.asarray(op.compute_value(*inputs, **call.keywords))
         elements = np.concatenate([np.ravel(x) for x in inputs if x.dtype.kind == "f"])
         if not np.all(np.isin(value, elements)):

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from gradspec.backends.addresses import find_op
 from gradspec.properties.cases.case import dtype_of
 from gradspec.properties.cases.literals import literal
 from gradspec.properties.cases.reproducible import ReprCase
 from gradspec.properties.cases.value_alphabets import COTANGENT_VALUES
-from gradspec.reference import OPS
 from gradspec.reference.domains import Interval
 from gradspec.reference.rule import Array
 
@@ -168,7 +168,7 @@ def is_made_of_floats(numbers: Numbers) -> bool:
 
 def get_domain(op: str, argument: int) -> Interval:
     """Return the domain of an argument of an op, which takes floats."""
-    domain = OPS[op].domain(argument)
+    domain = find_op(op).domain(argument)
     assert isinstance(domain, Interval)
     return domain
 

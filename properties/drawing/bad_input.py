@@ -138,7 +138,7 @@ def a_shape_of_another_size(case: Case, choose: SeededChoices) -> Case | None:
     size = math.prod(case.inputs[0].shape)
     shapes = [(size + 1,), (*s, 2), (*s, size + 2)]
     # In torch's broadcast_to, -1 is an axis to be kept.
-    if case.op.name == "reshape":
+    if case.op.address == "reshape":
         shapes += [(-1, -1), (-2, *s), (3, -1)]
     return _replace_keywords(case, shape=choose.of(shapes))
 

@@ -107,7 +107,7 @@ class ProgramBuilder:
         value = op.compute_value(*xs, **keywords)
         if isinstance(value, tuple):
             return False
-        return self._add_result((op.name, operands, keywords), np.asarray(value))
+        return self._add_result((op.address, operands, keywords), np.asarray(value))
 
     def _is_off_kinks(self, op: Op, xs: list[Array], keywords: dict[str, Any]) -> bool:
         assert op.kinks is not None

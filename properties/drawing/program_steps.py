@@ -274,7 +274,7 @@ def add_random_step(
 
 def make_numbers(op: Op, i: int) -> Numbers:
     """Return what an input is made of that is to be the i-th argument of an op."""
-    return REAL if op.domain(i) == Interval() else (op.name, i)
+    return REAL if op.domain(i) == Interval() else (op.address, i)
 
 
 def broadcasts(shape: Shape, other: Shape) -> bool:

@@ -42,7 +42,7 @@ def judge_declined(backend: Backend, case: Any, error: NotImplementedError) -> J
 def _find_ops(case: Any) -> set[str] | None:
     """Return the names of the ops that a case calls; None if it is of a kind that does not say so."""
     if isinstance(case, Case):
-        return {case.op.name}
+        return {case.op.address}
     return _list_op_names(case.steps) if isinstance(case, Program) else None
 
 

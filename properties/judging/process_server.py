@@ -25,10 +25,11 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 
 from gradspec.backends import Backend, Unavailable, load
+from gradspec.backends.addresses import find_op
 from gradspec.properties.judging.attempt import Law, judge_case
 from gradspec.properties.judging.error_descriptions import describe_exception, get_message_line
 from gradspec.properties.judging.judgement import Judgement
-from gradspec.reference import OPS, Op
+from gradspec.reference import Op
 
 CHECK, FOUND, FORK, ANSWER = b"c", b"v", b"f", b"a"
 """What a message is, by its first byte; pickled objects follow."""
@@ -104,15 +105,11 @@ class JudgeCase:
 load_once = cache(load)
 
 
-def _load_op(name: str) -> Op:
-    return OPS[name]
-
-
 def _reduce_op(op: Op) -> Any:
-    return _load_op, (op.name,)
+    return find_op, (op.address,)
 
 
-copyreg.pickle(Op, _reduce_op)  # by name: the functions of a rule cannot be pickled
+copyreg.pickle(Op, _reduce_op)  # by address: the functions of a rule cannot be pickled
 
 
 def serve(descriptor: int, parent: int) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from gradspec.backends import Backend, load
@@ -12,8 +13,13 @@ SPEC_BACKEND = load("numpy")
 
 
 def get_spec_backend() -> Backend:
-    """Return the spec as a backend, with the ops that were added to it since it was loaded."""
-    return SPEC_BACKEND if SPEC_BACKEND.ops.keys() == OPS.keys() else replace(SPEC_BACKEND, ops=OPS)
+    """Return the spec as a backend, with every op that is declared anywhere."""
+    return _make_spec(tuple(OPS.items()))
+
+
+@lru_cache(maxsize=1)
+def _make_spec(ops: tuple[tuple[str, Op], ...]) -> Backend:
+    return replace(SPEC_BACKEND, ops=dict(ops))
 
 
 def list_usual_spec_backends(names: Collection[str]) -> list[Backend]:

@@ -52,7 +52,7 @@ def make_smallest_case(op: Op, dtype: str) -> Case:
     call = op.draw_call(SmallestChoices())
     inputs = [fill_from_domain(op.domain(i), s) for i, s in enumerate(call.shapes)]
     g = np.ones(np.shape(op.compute_value(*inputs, **call.keywords)))
-    return Case.of(op.name, dtype, inputs, call.keywords, g)
+    return Case.of(op.address, dtype, inputs, call.keywords, g)
 
 
 def _run_or_none(backend: Backend, case: Case) -> Result | None:

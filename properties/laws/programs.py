@@ -188,7 +188,7 @@ def substitute_outside_domains(spec: Backend, *, mark: bool = False) -> Backend:
         return spec.ops["where"](outside, inside, x)
 
     def wrap(op: Op) -> Callable[..., Any]:
-        fn = spec.ops[op.name]
+        fn = spec.ops[op.address]
         if mark and op.has_zero_gradient:
             # A library may carry the gradient on, times 0, where the spec carries none.
             return lambda x, **keywords: spec.ops["add"](fn(x, **keywords), spec.ops["multiply"](x, 0 * x))

@@ -16,14 +16,14 @@ from typing import Any, NoReturn
 import pytest
 
 from gradspec.backends import Backend, Unavailable, load
-from gradspec.backends.backend import suggest_nearest
-from gradspec.backends.loading import BUILT_IN, is_import_path, list_import_paths
+from gradspec.backends.addresses import is_import_path, suggest_nearest
+from gradspec.backends.loading import BUILT_IN, list_import_paths
 from gradspec.properties.judging.error_descriptions import describe_exception, make_printable
 from gradspec.properties.judging.process_server import Here, LoadFailure
 from gradspec.properties.running import options
 from gradspec.properties.running.isolation import OwnProcessPlace
 from gradspec.properties.running.places import Place, ThisProcess
-from gradspec.properties.running.targets import BackendUnderTest
+from gradspec.properties.running.targets import SPEC, BackendUnderTest
 
 EXPORT_KEY = "gradspec_backends"  # of what a process of pytest-xdist is told
 
@@ -41,7 +41,13 @@ class BackendDescription:
     nests: bool
 
     def restore(self) -> Backend:
-        """Return a backend that says the same, and whose functions are elsewhere."""
+        """Return a backend that says the same, and whose functions are elsewhere.
+
+        The modules that declare its ops, if they are not the spec's, are imported here, too.
+
+        Raises:
+            ValueError: One of them cannot be found here.
+        """
         return Backend(
             self.name,
             dict.fromkeys(self.ops, _raise_elsewhere),
@@ -132,7 +138,7 @@ class BackendsOfRun:
 
     def find_place(self, target: BackendUnderTest) -> Place:
         """Return where this target is tried."""
-        is_spec = target.backend.name == "spec"
+        is_spec = target.backend.name == SPEC
         if self._is_isolated(target.source) or (self._isolate and not is_spec):
             return self._get_own_process(target.source)
         return self._this_process
@@ -187,7 +193,10 @@ class BackendsOfRun:
         place = self._get_own_process(name)
         answer = place.load() or place.ask(describe_backend)
         if isinstance(answer, BackendDescription):
-            return answer.restore()
+            try:
+                return answer.restore()
+            except ValueError as error:  # one of its ops can be found there, and not here
+                answer = LoadFailure(str(error), is_refusal=True)
         place.stop()
         if isinstance(answer, LoadFailure):
             return answer

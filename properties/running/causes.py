@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 from gradspec.properties.laws.first_contact import ADAPTER
-from gradspec.properties.running.options import PROGRAMS
+from gradspec.properties.running.op_selection import PROGRAMS
 
 MIN_OPS_OF_A_WALL = 3
 """So many ops that raise the same at the same place have run into one wall, it is taken."""

@@ -190,22 +190,27 @@ def format_command(script: str | Path) -> str:
 
 
 def _format_imports(source: str, expression: str) -> list[str]:
-    """Return the import lines that a script needs to load the backend and to write the values of its case."""
+    """Return the imports that a script needs, to load backend and ops and to write the values of a case."""
     values = [name for name in ("inf", "nan") if re.search(rf"\b{name}\b", expression)]
-    home = _find_import_folder(source)
+    modules = [address.partition(":")[0] for address in _ADDRESS.findall(expression)]
+    if ":" in source and source not in BUILT_IN:
+        modules.append(source.partition(":")[0])
+    homes = dict.fromkeys(filter(None, map(_find_import_folder, modules)))
     return [
-        *([f"import sys; sys.path.insert(0, {home!r})"] if home else []),
+        *([f"import sys; sys.path[:0] = {[*homes]!r}"] if homes else []),
         *([f"from math import {', '.join(values)}"] if values else []),
         *(["import numpy as np"] if "np." in expression else []),
     ]
 
 
-def _find_import_folder(source: str) -> str | None:
-    """Return the folder that the backend's module is imported from, None if it is installed."""
-    if ":" not in source or source in BUILT_IN:
-        return None
+_ADDRESS = re.compile(r"'(\w+(?:\.\w+)*:\w+)'")
+"""An op that is declared outside of the spec, as the expression of a case has it."""
+
+
+def _find_import_folder(module_name: str) -> str | None:
+    """Return the folder that a module is imported from, None if it is installed."""
     try:
-        module = find_spec(source.split(":")[0].split(".")[0])  # not imported here: it may do anything
+        module = find_spec(module_name.split(".")[0])  # not imported here: it may do anything
     except ValueError:
         return None
     if module is None:

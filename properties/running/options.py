@@ -9,15 +9,12 @@ import pytest
 from hypothesis import settings
 from hypothesis.errors import InvalidArgument
 
-from gradspec.backends.backend import DTYPES, suggest_nearest
+from gradspec.backends.addresses import suggest_nearest
+from gradspec.backends.backend import DTYPES
 from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.judging.severity import SEVERITIES
 from gradspec.properties.running.list_laws import FOLDER, read_property_sentences
 from gradspec.properties.running.profiles import PROFILES
-from gradspec.reference import OPS
-
-PROGRAMS = "programs"
-"""What `--op` and reports call a backend as a whole, which is tried with programs and networks."""
 
 DEFAULT_TIME_LIMIT_SECONDS = 60.0  # a first call may compile kernels
 
@@ -26,7 +23,11 @@ def add_options(add: Callable[..., None]) -> None:
     """Add the options of a run by a function that takes what `ArgumentParser.add_argument` does."""
     several = {"action": "append", "default": []}
     add("--backend", **several, help="a backend by name or module:attribute; repeatable")
-    add("--op", **several, help="an op of the spec, or programs: those and networks; repeatable")
+    add(
+        "--op",
+        **several,
+        help="an op, one of your own also as module:name, or programs: those and networks; repeatable",
+    )
     add("--dtype", **several, help=f"one of {', '.join(DTYPES)}; repeatable")
     add("--shard", metavar="I/N", help="the I-th of N parts of the run, by backend and op")
     add(
@@ -82,20 +83,6 @@ def select_allowed_names(option: str, names: list[str], allowed: Iterable[str]) 
                 make_printable(f"--{option} {name}: no such {option}; {suggest_nearest(name, allowed)}")
             )
     return [name for name in allowed if name in names or not names]
-
-
-def get_selected_ops(config: pytest.Config) -> list[str]:
-    """Return the ops to try; none where `--op programs` alone is given."""
-    return [name for name in _select_ops_and_programs(config) if name != PROGRAMS]
-
-
-def selects_programs(config: pytest.Config) -> bool:
-    """Return whether programs and networks are tried: if `--op` names them, or nothing at all."""
-    return PROGRAMS in _select_ops_and_programs(config)
-
-
-def _select_ops_and_programs(config: pytest.Config) -> list[str]:
-    return select_allowed_names("op", config.getoption("op") or [], [*OPS, PROGRAMS])
 
 
 def get_selected_dtypes(config: pytest.Config) -> list[str]:
@@ -173,7 +160,7 @@ def get_matrix_file(config: pytest.Config) -> Path | None:
 
 
 def check_options(config: pytest.Config) -> None:
-    """Check all options but `--backend` before anything is loaded.
+    """Check all options but `--backend` and `--op` before anything is loaded.
 
     Raises:
         pytest.UsageError: An option names something that does not exist, or has a value that is not allowed.
@@ -188,7 +175,6 @@ def check_options(config: pytest.Config) -> None:
                 make_printable(f"--hypothesis-profile {profile}: no such profile; {known}")
             ) from error
     checks = (
-        get_selected_ops,
         get_selected_dtypes,
         get_failing_severities,
         parse_shard,

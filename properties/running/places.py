@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gradspec.backends import Backend
+from gradspec.backends.addresses import find_op
 from gradspec.properties.drawing.hypothesis_internals import get_global_seed, set_global_seed
 from gradspec.properties.judging.attempt import Law
 from gradspec.properties.judging.error_descriptions import make_printable
@@ -24,7 +25,6 @@ from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.perform_property import perform_property
 from gradspec.properties.running.tally import Tally
 from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
-from gradspec.reference import OPS
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _use_seed(seed: Any) -> Iterator[None]:
         set_global_seed(before)
 
 
-# A task is sent to another process. Tests and targets are pickled by name, as ops are.
+# A task is sent to another process. Tests and targets are pickled by name, ops by address.
 
 
 def _restore_task(name: str, plain: dict[str, Any]) -> Task:
@@ -179,7 +179,7 @@ def _make_target(
     dtypes: list[str],
     failing_severities: frozenset[str],
 ) -> BackendUnderTest:
-    op: dict[str, Any] = {"op": OPS[name]} if kind is OpUnderTest else {}
+    op: dict[str, Any] = {"op": find_op(name)} if kind is OpUnderTest else {}
     return kind(
         name=name,
         backend=load_once(source),

@@ -21,6 +21,7 @@ from gradspec.properties.running.declined import format_declined, format_flushin
 from gradspec.properties.running.failure import collect_versions, format_command
 from gradspec.properties.running.files import write_atomically
 from gradspec.properties.running.tally import PropertyResult, Tally, to_sentence
+from gradspec.properties.running.targets import SPEC
 
 PLAINEST_LAWS = ("value agrees", "every gradient agrees")
 """Of several laws that are broken on equal cases, one of these is named first."""
@@ -72,7 +73,7 @@ class RunResults:
     listed: list[FailureRecord] = field(default_factory=list)
 
     def group_failures(self) -> list[list[FailureRecord]]:
-        """Return groups of failures of one cause: adapters first, then the worst, then the smallest."""
+        """Return groups of failures of one cause: adapters first, then the spec, the worst, the smallest."""
         groups = [sorted(group, key=_get_sort_key) for group in group_by_cause(self.failures)]
         return sorted(groups, key=lambda group: _get_sort_key(group[0]))
 
@@ -137,6 +138,7 @@ def _group_as_json(group: list[FailureRecord]) -> dict[str, Any]:
 def _get_sort_key(failure: FailureRecord) -> tuple[Any, ...]:
     return (
         failure.target_name != ADAPTER,
+        failure.backend != SPEC,
         rank_severity(failure.severity),
         -failure.loss,
         len(failure.text) - len(failure.title),
@@ -155,12 +157,14 @@ def show_failures(report: RunResults, console: Console) -> None:
     The worst come first; below a line on each severity that they are of.
     """
     last_severity = ""
+    wrong_in_spec = {failure.target_name for failure in report.failures if failure.backend == SPEC}
     for i, group in enumerate(report.group_failures()):
         first, is_in_full = group[0], i < MAX_FAILURES_IN_FULL
         if first.severity != last_severity:
             last_severity = first.severity
             _print(console, _format_severity(first.severity))
-        _print(console, _format_group(group) if is_in_full else _format_briefly(first))
+        is_doubtful = first.backend != SPEC and first.target_name in wrong_in_spec
+        _print(console, _format_group(group, is_doubtful) if is_in_full else _format_briefly(first))
 
 
 def _format_severity(severity: str) -> Iterator[Text]:
@@ -170,11 +174,16 @@ def _format_severity(severity: str) -> Iterator[Text]:
         yield Text(f"--- {severity}: {meaning}", "dim")
 
 
-def _format_group(group: list[FailureRecord]) -> Iterator[Text]:
+def _format_group(group: list[FailureRecord], is_doubtful: bool) -> Iterator[Text]:
+    """Yield the lines of a group of failures; doubtful if the declaration they were judged by fails too."""
     first, *others = group
     title, *body = first.text.split("\n")
     yield Text(title, "bold red")
     yield from map(Text, body)
+    if is_doubtful:
+        yield Text(
+            f"  the declaration of {first.target_name} fails too, see above, and may be all that is wrong"
+        )
     same_target = [f.law for f in others if f.target_name == first.target_name]
     other_laws = [law for law in dict.fromkeys(same_target) if law != first.law]
     other_targets = sorted({f.target_name for f in others} - {first.target_name})

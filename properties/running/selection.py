@@ -8,10 +8,18 @@ import pytest
 
 from gradspec.backends import Backend, Unavailable, load
 from gradspec.properties.cases.program_ops import classify_ops, list_program_ops
+from gradspec.properties.judging.spec_backend import get_spec_backend
 from gradspec.properties.laws.first_contact import ADAPTER
 from gradspec.properties.running import options
 from gradspec.properties.running.backends_of_run import BackendsOfRun
-from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
+from gradspec.properties.running.op_selection import (
+    PROGRAMS,
+    list_missing_ops,
+    list_ops_on_trial,
+    list_selected_ops,
+    selects_programs,
+)
+from gradspec.properties.running.targets import SPEC, BackendUnderTest, OpUnderTest
 from gradspec.reference import OPS
 
 TARGET_FIXTURES = {"op_under_test", "spec_op", "backend_under_test", "adapter_under_test"}
@@ -44,14 +52,13 @@ class Selection:
 
     @property
     def not_offered(self) -> dict[str, list[str]]:
-        """The selected ops that a backend does not have, by its name."""
-        selected = options.get_selected_ops(self.config)
-        return {b.name: [op for op in selected if op not in b.ops] for _, b in self.available_backends}
+        """What is selected of ops and a backend does not have, by its name."""
+        return {b.name: list_missing_ops(self.config, b) for _, b in self.available_backends}
 
     def summarize(self) -> dict[str, Any]:
         """Return what the report needs to know, in plain values that can be sent to another process."""
         known = {
-            b.name: {d.declaration: d.why for d in b.deviations} for _, b in self.available_backends
+            b.name: [d.as_plain() for d in b.deviations] for _, b in self.available_backends
         }  # without entries for other versions than those installed
         return {
             "unavailable": self.unavailable,
@@ -61,26 +68,25 @@ class Selection:
         }
 
     @property
-    def _declines(self) -> dict[str, dict[str, str]]:
+    def _declines(self) -> dict[str, list[tuple[Any, ...]]]:
         """What each backend says it declines, in the selected dtypes, by its name."""
         dtypes = {*options.get_selected_dtypes(self.config)}
         return {
-            b.name: {d.declaration: d.why for d in b.declared_declines if not d.dtypes or d.dtypes & dtypes}
+            b.name: [d.as_plain() for d in b.declared_declines if not d.dtypes or d.dtypes & dtypes]
             for _, b in self.available_backends
         }
 
     def iterate_backends_under_test(self) -> Iterator[BackendUnderTest]:
         """Yield the backends whose programs are tried."""
-        if options.selects_programs(self.config):
-            yield from self._iterate_whole_backends(options.PROGRAMS)
+        if selects_programs(self.config):
+            yield from self._iterate_whole_backends(PROGRAMS)
 
     def iterate_adapters_under_test(self) -> Iterator[BackendUnderTest]:
         """Yield the backends whose adapters are tried: those that are tried at all."""
-        ops = options.get_selected_ops(self.config)
         for adapter in self._iterate_whole_backends(ADAPTER):
             has_programs = classify_ops(list_program_ops(adapter.backend)).of_several
-            tries_programs = options.selects_programs(self.config) and has_programs
-            if tries_programs or any(op in adapter.backend.ops for op in ops):
+            tries_programs = selects_programs(self.config) and has_programs
+            if tries_programs or list_selected_ops(self.config, adapter.backend):
                 yield adapter
 
     def _iterate_whole_backends(self, name: str) -> Iterator[BackendUnderTest]:
@@ -95,24 +101,26 @@ class Selection:
                 )
 
     def iterate_ops_under_test(self) -> Iterator[OpUnderTest]:
-        for whole in self._iterate_whole_backends(options.PROGRAMS):
-            for name in options.get_selected_ops(self.config):
-                if name in whole.backend.ops:
-                    yield OpUnderTest(
-                        name=name,
-                        op=OPS[name],
-                        backend=whole.backend,
-                        source=whole.source,
-                        dtypes=whole.dtypes,
-                        failing_severities=whole.failing_severities,
-                    )
+        for whole in self._iterate_whole_backends(PROGRAMS):
+            for address in list_selected_ops(self.config, whole.backend):
+                yield OpUnderTest(
+                    name=address,
+                    op=OPS[address],
+                    backend=whole.backend,
+                    source=whole.source,
+                    dtypes=whole.dtypes,
+                    failing_severities=whole.failing_severities,
+                )
 
     def iterate_spec_ops(self) -> Iterator[OpUnderTest]:
-        if self.config.getoption("backend") and "numpy" not in self.backends_by_source:
-            return  # a run of other backends does not test the spec
-        backend = replace(load("numpy"), name="spec")
-        for name in options.get_selected_ops(self.config):
-            yield OpUnderTest(name=name, op=OPS[name], backend=backend, source="numpy", dtypes=["float64"])
+        """Yield the ops that are tried in the spec itself: those of gradspec only with the backend numpy."""
+        own = list_ops_on_trial(self.config, (b for _, b in self.available_backends))
+        is_spec_tried = not self.config.getoption("backend") or "numpy" in self.backends_by_source
+        of_spec = list_selected_ops(self.config, load("numpy")) if is_spec_tried else []
+        backend = replace(get_spec_backend(), name=SPEC)
+        for address in (*own, *of_spec):
+            op = OPS[address]
+            yield OpUnderTest(name=address, op=op, backend=backend, source="numpy", dtypes=["float64"])
 
     def parametrize(self, metafunc: pytest.Metafunc) -> None:
         """Parametrize a property with the targets that it applies to."""

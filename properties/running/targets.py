@@ -39,6 +39,9 @@ from gradspec.properties.running.simplify_programs import simplify_program
 from gradspec.properties.running.tally import Tally, to_sentence
 from gradspec.reference.op import Op
 
+SPEC = "spec"
+"""The name of the backend that stands for the spec, where an op is tried in the spec itself."""
+
 DISAGREEMENTS = frozenset(SEVERITIES) - {"lossy"}
 """The severities that fail where no command line says otherwise, as for whoever calls a law directly."""
 

@@ -24,6 +24,7 @@ from gradspec.properties.running.places import Task, UntestedPropertyError
 from gradspec.properties.running.selection import Selection, get_target, split_shard
 from gradspec.properties.running.tally import PropertyResult, to_sentence
 from gradspec.properties.running.targets import BackendUnderTest
+from gradspec.properties.running.trials import draw_enough_examples, explain_trial, sort_trials_first
 
 INFORMATIVE_CACHE_KEY = "gradspec/informative"  # where pytest's cache holds what --budget needs to know
 JUDGED_CACHE_KEY = "gradspec/judged"
@@ -56,6 +57,7 @@ class WorkerPlugin:
         )
         if seconds:
             items.sort(key=lambda item: judged_cases.get(item.nodeid, 0) if get_target(item) else -1)
+        sort_trials_first(items)
         self.first_contacts.sort(items)  # adapters come first, whatever else does
         items[:], others = split_shard(items, *options.parse_shard(self.config))
         self.config.hook.pytest_deselected(items=others)
@@ -132,7 +134,7 @@ class WorkerPlugin:
             # on where pytest is started and, under xdist, on how items are distributed.
             key=f"{item.path.name}::{item.function.__qualname__}[{item.callspec.id}]",
             arguments=arguments,
-            profile=extract_settings(item.obj),
+            profile=draw_enough_examples(target, extract_settings(item.obj)),
             seed=get_global_seed(),
             seconds=seconds,
             max_seconds=self.budget.seconds_left if self.budget else float("inf"),
@@ -192,6 +194,7 @@ class WorkerPlugin:
             test_report: What is told to the controlling process: the files, or why they are not there.
             name_suffix: What the names of its files end with, where the property has another.
         """
+        violation = explain_trial(violation, target)
         parameters = item.callspec.id.removesuffix(f"{target!r}").strip("-")
         suffix = "-".join(filter(None, (parameters, name_suffix)))
         folder, script = item.config.invocation_params.dir / "failures", ""

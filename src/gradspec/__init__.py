@@ -1,3 +1,67 @@
-"""gradspec verifies and benchmarks the gradients of array libraries."""
+"""gradspec verifies and benchmarks the gradients of array libraries.
+
+Here is what declares an op of your own: `op`, the domains of its arguments, and where it has kinks.
+"""
+
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from gradspec.reference import VJP, Tensor, op, vjp
+    from gradspec.reference.domains import (
+        AboveMinusOne,
+        Fixed,
+        FixedPositive,
+        Index,
+        Mask,
+        NonZero,
+        Positive,
+        Real,
+        Wide,
+        below,
+    )
+    from gradspec.reference.kink_distances import extreme_ties, points, smooth, ties
+    from gradspec.reference.rule import Array
+else:
+    from importlib import import_module
+
+    _HOMES = {
+        "gradspec.reference": ("VJP", "Tensor", "op", "vjp"),
+        "gradspec.reference.domains": (
+            *("AboveMinusOne", "Fixed", "FixedPositive", "Index", "Mask", "NonZero", "Positive", "Real"),
+            *("Wide", "below"),
+        ),
+        "gradspec.reference.kink_distances": ("extreme_ties", "points", "smooth", "ties"),
+        "gradspec.reference.rule": ("Array",),
+    }
+
+    def __getattr__(name: str) -> object:
+        """Return what is offered here, whose module is imported when it is first asked for, and NumPy with it."""
+        for home, names in _HOMES.items():
+            if name in names:
+                return getattr(import_module(home), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "VJP",
+    "AboveMinusOne",
+    "Array",
+    "Fixed",
+    "FixedPositive",
+    "Index",
+    "Mask",
+    "NonZero",
+    "Positive",
+    "Real",
+    "Tensor",
+    "Wide",
+    "below",
+    "extreme_ties",
+    "op",
+    "points",
+    "smooth",
+    "ties",
+    "vjp",
+]

@@ -12,7 +12,6 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import NamedTuple, NoReturn
 
-from gradspec import __doc__ as summary
 from gradspec import __version__
 
 USAGE_ERROR = 4
@@ -85,7 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _make_parser() -> Parser:
     parser = Parser(
-        "gradspec", description=summary, epilog=EPILOG, formatter_class=RawDescriptionHelpFormatter
+        "gradspec",
+        description="gradspec verifies and benchmarks the gradients of array libraries.",
+        epilog=EPILOG,
+        formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"gradspec {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")

@@ -52,9 +52,9 @@ def find_violation(
     Returns:
         The violation of the law, None if there is none.
     """
-    (name,) = backend.ops
+    (address,) = backend.ops
     dtypes = sorted(backend.dtypes, reverse=True)
-    target = OpUnderTest(name=name, op=OPS[name], backend=backend, dtypes=dtypes)
+    target = OpUnderTest(name=address, op=OPS[address], backend=backend, dtypes=dtypes)
 
     @example_settings
     @given(data=st.data())

@@ -13,6 +13,7 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from gradspec.backends.addresses import OpTable
 from gradspec.reference import op
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.calls import Call, Choices, draw_along_axis, draw_nonempty_reduction, draw_shape
@@ -98,7 +99,7 @@ def declared(request: pytest.FixtureRequest, restored_registry: None) -> Iterato
     """Declare the op that the test is parametrized with."""
     spec = planted_backends.SPEC_BACKEND
     new_op = DECLARATIONS[request.param]()
-    with mock.patch.dict(vars(spec), ops={**spec.ops, new_op.name: new_op}):
+    with mock.patch.dict(vars(spec), ops=OpTable({**spec.ops, new_op: new_op}, "spec")):
         yield new_op
     drawn_cases.clear_cache()
 
@@ -170,11 +171,11 @@ FAULTS: list[tuple[str, Any, str, frozenset[str]]] = [
 def test_a_fault_of_a_new_op_is_found_with_every_seed(
     declared: Any, rule: Any, likely: str, dtypes: frozenset[str]
 ) -> None:
-    fault = make_fault(declared.name, rule, likely, dtypes)
+    fault = make_fault(declared.address, rule, likely, dtypes)
     assert [seed for seed in SEEDS if detect_fault(fault, seed) is None] == []
 
 
 @pytest.mark.parametrize("declared", DECLARATIONS, indirect=True)
 def test_a_right_rule_of_a_new_op_passes(declared: Any) -> None:
-    fault = replace(make_fault(declared.name, declared.rule, GRADIENT_PROPERTY, WIDE), name="none")
+    fault = replace(make_fault(declared.address, declared.rule, GRADIENT_PROPERTY, WIDE), name="none")
     assert detect_fault(fault, 1) is None

@@ -124,14 +124,14 @@ def test_a_program_is_written_as_python() -> None:
 
 @pytest.fixture
 def added_op() -> Iterator[str]:
-    """Yield the name of an op that somebody adds to the spec."""
+    """Yield the address of an op that somebody adds."""
 
     @op("(),()->()")
     def added_by_a_user(x: Real, y: Real) -> VJP:
         return x * y + x, (lambda g: g * y + g, lambda g: g * x)
 
-    yield added_by_a_user.name
-    del OPS[added_by_a_user.name]
+    yield added_by_a_user.address
+    del OPS[added_by_a_user.address]
 
 
 def test_an_op_that_is_added_takes_part(added_op: str) -> None:

@@ -9,8 +9,9 @@ import pytest
 from gradspec.reference import OPS, Tensor, op, ops
 from gradspec.reference.calls import Call, Choices, IntegerArrayBelow, SmallestChoices
 from gradspec.reference.domains import Booleans, Index, Integers, Interval, Positive, Real
+from gradspec.reference.kink_distances import points
 from gradspec.reference.op import fill_from_domain
-from gradspec.reference.rule import VJP
+from gradspec.reference.rule import VJP, Array
 
 pytestmark = pytest.mark.usefixtures("restored_registry")
 
@@ -19,13 +20,14 @@ def double(x: Real) -> VJP:
     return 2 * x, (lambda g: 2 * g,)
 
 
-def test_a_declared_op_is_found_by_its_name() -> None:
+def test_a_declared_op_is_found_by_its_address() -> None:
     declared = op("()->()")(double)
-    assert OPS["double"] is declared is ops.__getattr__("double")
+    assert OPS[f"{__name__}:double"] is declared
+    assert ops.__getattr__("log") is OPS["log"]
     assert (declared.arguments, declared.keywords, declared.variadic) == (("x",), (), False)
     assert declared.differentiable
     assert declared.domain(0) == Interval()
-    assert repr(declared) == "<op double>"
+    assert repr(declared) == f"<op {__name__}:double>"
     assert declared(3.0) == 6
 
 
@@ -53,17 +55,47 @@ def test_one_function_may_return_every_gradient() -> None:
 
 def catch_refusal_message(rule: Callable[..., Any], cases: Any = "()->()", **facts: Any) -> str:
     """Return the message with which the declaration is refused."""
+    before = dict(OPS)
     with pytest.raises((TypeError, ValueError)) as caught:
         op(cases, **facts)(rule)
-    assert OPS.get(rule.__name__) is None or rule.__name__ == "log"
+    assert before == OPS
     return str(caught.value)
 
 
-def test_a_name_declared_twice_is_refused() -> None:
+def test_another_op_at_the_same_address_is_refused() -> None:
     def log(x: Real) -> VJP:
         return double(x)
 
-    assert "'log' is declared twice" in catch_refusal_message(log)
+    def declare_another() -> Callable[..., Any]:
+        def log(x: Real) -> VJP:
+            return 3 * x, (lambda g: 3 * g,)
+
+        return log
+
+    declared = op("()->()")(log)
+    assert declared.address == f"{__name__}:log"
+    message = f"op '{__name__}:log' is declared twice, and not alike; give one of them another name"
+    assert catch_refusal_message(declare_another()) == message
+    assert catch_refusal_message(log, "(n)->(n)") == message
+    assert catch_refusal_message(log, kinks=points(0)) == message
+    assert OPS["log"] is not OPS[declared.address] is declared
+    log.__module__ = OPS["log"].rule.__module__
+    assert "op 'log' is declared twice" in catch_refusal_message(log)
+
+
+def test_the_same_declaration_may_run_again() -> None:
+    def declare(factor: int) -> Any:
+        scale = lambda x: x * factor
+
+        def scaled(x: Real, *, shift: float = 0.0) -> Array:
+            return scale(x) + shift
+
+        return op("()->()", shift=[0.0, 1.0], also=(lambda x, *, shift=0.0: shift + scale(x),))(scaled)
+
+    first, second = declare(2), declare(2)
+    assert OPS[first.address] is second is not first
+    with pytest.raises(ValueError, match="declared twice"):
+        declare(3)
 
 
 def test_an_argument_without_a_domain_is_refused() -> None:
