@@ -6,7 +6,8 @@ backends      reference, and the library that each backend wraps, once that back
 properties    reference and backends, whose interface is the only way to a library; inside, each folder
               imports only those before it: cases, judging, laws (none of which imports Hypothesis or pytest),
               drawing, running
-asv_bench     reference and backends; of the properties cases, judging and laws, and never Hypothesis
+timing        the same, and what writes files; asv once it is asked for; neither Hypothesis nor pytest
+asv_bench     reference, backends, timing; of the properties cases, judging and laws, and never Hypothesis
 """
 
 import ast
@@ -70,6 +71,13 @@ IMPORT_RULE_BY_FOLDER: dict[str, ImportRule] = {
     },
     "src/gradspec": require_all(
         allow_only(*sys.stdlib_module_names, "gradspec"), forbid("gradspec.backends", "gradspec.properties")
+    ),
+    "timing": require_all(
+        forbid("asv_bench", "tests", "hypothesis", "pytest", *BACKEND_LIBRARIES),
+        require_any(
+            forbid("gradspec.properties"),
+            allow_only(*LAYERS_WITHOUT_HYPOTHESIS, "gradspec.properties.running.files"),
+        ),
     ),
     "asv_bench": require_all(
         forbid("tests", "hypothesis", "pytest"),
@@ -153,6 +161,10 @@ def test_every_module_keeps_to_its_layer(folder: str) -> None:
         ("properties/running", "from gradspec.properties.plugin import pytest_addoption"),
         ("src/gradspec", "import hypothesis"),
         ("src/gradspec", "from gradspec.properties.running import run"),
+        ("timing", "import pytest"),
+        ("timing", "def f():\n    import torch"),
+        ("timing", "from asv_bench.measuring import undisturbed_time"),
+        ("timing", "from gradspec.properties.running.report import RunResults"),
         ("asv_bench", "import hypothesis"),
         ("asv_bench", "from hypothesis import strategies"),
         ("asv_bench", "import pytest"),
@@ -175,7 +187,9 @@ def test_a_planted_import_is_caught(folder: str, source: str) -> None:
         ("properties/judging", "from gradspec.properties.cases.case import Case"),
         ("properties/drawing", "import hypothesis\nfrom gradspec.properties.laws import programs"),
         ("properties/running", "import pytest, rich\nfrom gradspec.properties.drawing import strategies"),
+        ("timing", "import rich\nfrom gradspec.properties.running.files import write_atomically"),
         ("asv_bench", "import torch\nfrom gradspec.reference import Tensor"),
+        ("asv_bench", "from gradspec.timing.calls import make_typical_call"),
         ("asv_bench", "from gradspec.properties.judging.judge import Judge"),
         ("asv_bench", "from gradspec.properties.laws.gradient import every_gradient_agrees"),
     ],
@@ -239,7 +253,7 @@ def map_imports(folder: str) -> dict[str, set[str]]:
     return graph
 
 
-@pytest.mark.parametrize("folder", ["reference", "backends", "properties"])
+@pytest.mark.parametrize("folder", ["reference", "backends", "properties", "timing"])
 def test_no_imports_form_a_circle(folder: str) -> None:
     graph = map_imports(folder)
     assert sum(map(len, graph.values())) > 10
@@ -257,6 +271,10 @@ def test_a_planted_circle_is_found() -> None:
 def test_spec_and_judge_are_imported_without_hypothesis_or_pytest(package: str) -> None:
     """Every module of the packages: an `__init__` that holds only a docstring imports nothing anyway."""
     assert _run_script(IMPORT_ALL_SCRIPT, package).split() == []
+
+
+def test_what_times_is_imported_without_hypothesis_or_pytest() -> None:
+    assert _run_script(IMPORT_ALL_SCRIPT, "gradspec.timing").split() == ["rich"]
 
 
 def test_gradspec_itself_is_light() -> None:

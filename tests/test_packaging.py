@@ -14,7 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.xdist_group("packaging")
 ROOT = Path(__file__).parents[1]
-SHIPPED_FOLDERS = ("reference", "backends", "properties")
+SHIPPED_FOLDERS = ("reference", "backends", "properties", "timing")
 
 
 class BuiltArchives(NamedTuple):
@@ -97,11 +97,11 @@ def test_the_wheel_of_the_sdist_is_the_wheel_of_the_checkout(archives: BuiltArch
 
 
 def test_the_sdist_holds_each_file_once(archives: BuiltArchives) -> None:
-    """The folders, the tests and the benchmarks, but not the links, which would be second copies."""
+    """The folders, the tests, the benchmarks and the examples, but not the links, which would be second copies."""
     with tarfile.open(archives.sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     links = tuple(f"src/gradspec/{folder}" for folder in SHIPPED_FOLDERS)
-    assert _list_files(*SHIPPED_FOLDERS, "tests", "asv_bench") <= names
+    assert _list_files(*SHIPPED_FOLDERS, "tests", "asv_bench", "examples") <= names
     assert [name for name in names if name.startswith(links)] == []
 
 

@@ -13,8 +13,9 @@ say how a commit did on that day's machine; ratios are the same on a busy one.
 from collections.abc import Callable
 from typing import Any
 
-from gradspec.backends import Unavailable, load
-from gradspec.reference import OPS
+from gradspec.backends import Backend, Unavailable, load
+from gradspec.backends.addresses import find_op
+from gradspec.reference import Op
 from gradspec.timing.calls import SIZES
 from gradspec.timing.cells import SPEC, Cell, Side, TimedCall
 
@@ -26,7 +27,7 @@ class OpBenchmark:
     imported. So it has none itself: a subclass gets them once it names its op and backend.
 
     Attributes:
-        op: The name of the op.
+        op: The op, by name or address.
         backend: The name of the backend, or module:attribute.
         against: The names of other backends to compare with; the spec always is.
         dtype: The dtype of its floats.
@@ -69,7 +70,7 @@ class OpBenchmark:
         sides = [_load_side(self.backend)]
         if beside is not None:
             sides.append(Side(SPEC, None) if beside == SPEC else _load_side(beside))
-        op = OPS[self.op]
+        op = _find_op(sides[0].backend, self.op)
         for side in sides:
             if not side.offers(op):
                 raise NotImplementedError(f"{side.label} does not offer {self.op}")
@@ -88,6 +89,13 @@ class OpBenchmark:
 
             raise SkipNotImplemented(f"{self.op} is not differentiable")
         return self._call.measure(direction, self.seconds)
+
+
+def _find_op(backend: Backend | None, name: str) -> Op:
+    """Return the op of this address, or of this name among those that the backend offers."""
+    offered = backend.ops if backend else ()
+    alike = (address for address in offered if address.rpartition(":")[2] == name)
+    return find_op(name if name in offered else next(alike, name))
 
 
 def _load_side(name: str) -> Side:

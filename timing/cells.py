@@ -43,7 +43,7 @@ class Side:
     backend: Backend | None
 
     def offers(self, op: Op) -> bool:
-        return self.backend is None or op.name in self.backend.ops
+        return self.backend is None or op.address in self.backend.ops
 
 
 class NotTimed(Exception):
@@ -55,7 +55,7 @@ class Cell:
     """The times of one pass of one call.
 
     Attributes:
-        op: The name of the op.
+        op: The address of the op.
         size: One of `calls.SIZES`.
         case: The call, with its arrays.
         direction: "forward", the value with nothing recorded, or "backward", all gradients of one cotangent.
@@ -108,7 +108,7 @@ class TimedCall:
             backend, case = side.backend, self.case
             try:
                 if backend is None:
-                    backend, case = get_spec_backend(), _widen(case)
+                    backend, case = get_spec_backend(), widen_if_16_bits(case)
                 elif size == "memory":
                     require_half_of_the_digits(backend, case, exact)
                 else:
@@ -132,7 +132,7 @@ class TimedCall:
         ]
         samples = zip(*measure_in_turns(takes, seconds), strict=True)
         named = dict(zip(self._passes, samples, strict=True))
-        return Cell(self.op.name, self.size, self.case, direction, named)
+        return Cell(self.op.address, self.size, self.case, direction, named)
 
 
 def prepare_passes(backend: Backend, case: Case) -> tuple[dict[str, Callable[[], Any]], Clock]:
@@ -147,7 +147,7 @@ def prepare_passes(backend: Backend, case: Case) -> tuple[dict[str, Callable[[],
     return passes, make_clock(backend, cotangent)
 
 
-def _widen(case: Case) -> Case:
+def widen_if_16_bits(case: Case) -> Case:
     """Return the case in float32 if it is of 16-bit floats, in which NumPy hardly counts."""
     if case.cotangent.dtype.itemsize != 2:
         return case

@@ -22,11 +22,11 @@ from gradspec.backends.backend import DTYPES
 from gradspec.command import Parser
 from gradspec.properties.judging.error_descriptions import get_message_line, make_printable
 from gradspec.properties.running.files import describe_unwritten, write_atomically
-from gradspec.reference import OPS
+from gradspec.reference import OPS, Op
 from gradspec.timing import report
 from gradspec.timing.calls import SIZES
 from gradspec.timing.cells import SPEC, Cell, NotTimed, Side, TimedCall
-from gradspec.timing.verification import EXIT_FAILED, EXIT_OK, Verification, verify
+from gradspec.timing.verification import EXIT_FAILED, EXIT_NOTHING_TRIED, EXIT_OK, Verification, verify
 
 EXIT_INTERRUPTED = 2
 DEFAULT_SECONDS = 0.5
@@ -42,7 +42,7 @@ EPILOG = """\
 Every other option is one of `gradspec verify`, such as --fail-on, --hypothesis-profile and -n.
 
 exit status: 0 if the ops of the backend were timed, 1 if one was not, 2 after Ctrl-C, 4 if an option is
-wrong"""
+wrong, 5 if there was no op to time"""
 
 
 def time_ops(arguments: Sequence[str]) -> int:
@@ -52,13 +52,19 @@ def time_ops(arguments: Sequence[str]) -> int:
     if not options.seconds > 0:
         parser.error(f"--seconds {options.seconds:g}: it must be above 0")
     if PROGRAMS in options.op:
-        parser.error(f"--op {PROGRAMS}: they are verified, and have no times; `gradspec verify` has the option")
+        parser.error(
+            f"--op {PROGRAMS}: they are verified, and have no times; `gradspec verify` has the option"
+        )
     if any(":" in name for name in (options.backend, *options.against)) and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # as `gradspec verify` does
     against = [_load(parser, "--against", name) for name in options.against]
     try:
         verification = verify(_list_verify_arguments(options, others))
         if not verification.has_judged:
+            if verification.status in (EXIT_OK, EXIT_NOTHING_TRIED):
+                what = ", ".join(options.op) or "any op"
+                print(make_printable(f"{PROG}: {options.backend} does not offer {what}"), file=sys.stderr)
+                return EXIT_NOTHING_TRIED
             return verification.status
         backend = _load(parser, "--backend", options.backend)
         return _Run(parser, options, verification, backend, against).time_all()
@@ -137,10 +143,9 @@ class _Run:
 
     def time_all(self) -> int:
         """Print a table for each op and, at the end, what got no times; return the exit status."""
-        ops = list(dict.fromkeys(self.options.op)) or [n for n in OPS if n in self.verification.verdicts]
-        for name in ops:
-            if name in OPS:  # else what is verified of the backend as a whole
-                self._time_op(name)
+        for address in self.verification.verdicts:
+            if address in OPS:  # else what is verified of the backend as a whole
+                self._time_op(OPS[address])
         if self.cells:
             self.console.print(Text(report.LEGEND, "dim"))
         for title, reasons in ("not compared", self.not_compared), ("not timed", self.not_timed):
@@ -149,27 +154,28 @@ class _Run:
         is_written = not self.options.json or self._write_json()
         return EXIT_FAILED if self.not_timed or self.verification.status or not is_written else EXIT_OK
 
-    def _time_op(self, name: str) -> None:
+    def _time_op(self, op: Op) -> None:
+        name, ours = op.address, f"{op.address} of {self.backend.name}"
         if obstacle := self.verification.get_obstacle(name):
-            self.not_timed[f"{name} of {self.backend.name}"] = obstacle
+            self.not_timed[ours] = obstacle
             return
-        op, cells = OPS[name], list[Cell]()
         sides = [side for side in self.sides if side.offers(op)]
-        for side in self.sides:
+        for side in self.sides[1:]:
             if side not in sides:
                 self.not_compared[f"{name} of {side.label}"] = "it does not offer this op"
+        cells: list[Cell] = []
         for size in SIZES:
             try:
                 call = TimedCall(op, size, self.dtype, sides)
             except NotTimed as reason:
-                self.not_timed[f"{name} of {self.backend.name}"] = str(reason)
+                self.not_timed[ours] = str(reason)
                 continue
-            for label, complaint in call.complaints.items():
-                self.not_compared[f"{name} of {label}"] = complaint
+            self.not_compared |= {f"{name} of {label}": text for label, text in call.complaints.items()}
             cells += [call.measure(direction, self.options.seconds) for direction in call.directions]
         self.cells += cells
         if cells:
-            title = f"{name} of {self.backend.name} in {self.dtype}, {describe_thread_counts()}"
+            verdict = self.verification.verdicts[name]
+            title = f"{ours} in {self.dtype}, {describe_thread_counts()}; verdict: {verdict}"
             others = [side.label for side in self.sides[1:]]
             self.console.print(report.make_table(cells, others, make_printable(title)))
 

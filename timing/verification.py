@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-EXIT_OK, EXIT_FAILED = 0, 1  # exit statuses of pytest; with others nothing was judged
+EXIT_OK, EXIT_FAILED, EXIT_NOTHING_TRIED = 0, 1, 5  # exit statuses of pytest; after others nothing is said
 
 ADAPTER = "adapter"
 """What stands for an op where a backend's `from_numpy`, `to_numpy` and `vjp` are judged."""

@@ -31,6 +31,8 @@ if not TYPE_CHECKING:
             "gradspec.reference.calls", cases, IntegerArrayBelow=cases.Below, SeededChoices=cases.Seeded
         )
         Op.draw_call = property(lambda op: op.cases)
+    if not hasattr(Op, "address"):  # which commits up to f8e6bd9 lack
+        Op.address = property(lambda op: op.name)
 
 from gradspec.reference.calls import Call, IntegerArrayBelow, SeededChoices
 

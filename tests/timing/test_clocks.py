@@ -1,0 +1,73 @@
+"""Clocks: a device is waited for, and a GPU is asked for its own time, by whatever library records."""
+
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradspec.backends import load
+from gradspec.timing.clocks import make_clock
+
+
+class Device:
+    """A stand-in for a GPU: its own time passes by 2 ms with each event that is recorded there."""
+
+    def __init__(self) -> None:
+        self.now_ms, self.waited_for = 0.0, list[float]()
+
+    def record(self) -> "Event":
+        self.now_ms += 2.0
+        return Event(self, self.now_ms)
+
+
+class Event:
+    """An event of that device, with the methods that torch's and CuPy's have."""
+
+    def __init__(self, device: Device, at_ms: float = -1.0) -> None:
+        self.device, self.at_ms = device, at_ms
+
+    def record(self) -> None:
+        self.at_ms = self.device.record().at_ms
+
+    def synchronize(self) -> None:
+        self.device.waited_for.append(self.at_ms)
+
+    def elapsed_time(self, end: "Event") -> float:
+        assert end.at_ms in self.device.waited_for, "nobody has waited for the later event"
+        return end.at_ms - self.at_ms
+
+
+def make_library(name: str, device: Device) -> Any:
+    """Return a stand-in for torch or CuPy."""
+    if name == "torch":
+        return SimpleNamespace(cuda=SimpleNamespace(Event=lambda enable_timing: Event(device)))
+    return SimpleNamespace(
+        cuda=SimpleNamespace(
+            get_current_stream=lambda: SimpleNamespace(record=device.record),
+            get_elapsed_time=lambda start, end: start.elapsed_time(end),
+        )
+    )
+
+
+@pytest.mark.parametrize("name", ["torch", "cupy"])
+def test_a_gpu_is_asked_for_its_own_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    device, array = Device(), type("Array", (), {"__module__": f"{name}.arrays"})()
+    monkeypatch.setitem(sys.modules, name, make_library(name, device))
+    backend = replace(load("numpy"), name="gpu", device="cuda:0", synchronize=lambda: 1 / 0)
+    clock = make_clock(backend, array)
+    start, end = clock(), clock()
+    assert device.waited_for == []
+    assert end - start == pytest.approx(2e-3)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_other_work_is_waited_for(device: str) -> None:
+    """Also on the CPU, where a library may return before its work is done."""
+    waits = []
+    backend = replace(load("numpy"), name="other", device=device, synchronize=lambda: waits.append(True))
+    clock = make_clock(backend, np.ones(1))
+    assert clock() <= clock()
+    assert len(waits) == 2
