@@ -16,9 +16,9 @@ So no function in measuring/ or workloads/ may have a name that asv takes for a 
 `track_...`), and tools/ and pages/ have no `__init__.py`: their libraries are not installed where the
 benchmarks run.
 
-asv runs the modules of the working tree on whatever commit of gradspec it has installed. So is what measures:
-`gradspec.timing` is the working tree's, too. What only some commits have is imported where it is needed and is
-n/a in the others; what has another name there comes from `measuring/any_commit.py`.
+asv runs the modules of the working tree on whatever commit of gradspec it has installed. What measures,
+`gradspec.timing`, is the working tree's, too. What only some commits have is imported where it is needed and
+is n/a in the others; what has another name there comes from `measuring/any_commit.py`.
 """
 
 import importlib.util
@@ -29,7 +29,7 @@ import gradspec
 
 
 def _import_timing_of_working_tree() -> None:
-    """Import `gradspec.timing` from beside this folder, in place of that of the commit, which may have none."""
+    """Import `gradspec.timing` from beside this folder, not from the commit, which may have none."""
     file = Path(__file__).parents[1] / "timing" / "__init__.py"
     spec = importlib.util.spec_from_file_location("gradspec.timing", file)
     assert spec is not None

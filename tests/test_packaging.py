@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -97,7 +98,7 @@ def test_the_wheel_of_the_sdist_is_the_wheel_of_the_checkout(archives: BuiltArch
 
 
 def test_the_sdist_holds_each_file_once(archives: BuiltArchives) -> None:
-    """The folders, the tests, the benchmarks and the examples, but not the links, which would be second copies."""
+    """The folders, tests, benchmarks and examples, but not the links, which would be second copies."""
     with tarfile.open(archives.sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     links = tuple(f"src/gradspec/{folder}" for folder in SHIPPED_FOLDERS)
@@ -152,3 +153,50 @@ def test_the_package_that_pytest_imports_twice_holds_only_a_docstring() -> None:
     """Pytest imports the folder as a package `properties`; everything else imports gradspec.properties."""
     [docstring] = ast.parse((ROOT / "properties" / "__init__.py").read_text(encoding="utf-8")).body
     assert isinstance(docstring, ast.Expr)
+
+
+ASV_COMMANDS = (
+    ("machine", "--yes"),
+    ("check", "--python=same"),
+    ("run", "--python=same", "--quick", "--show-stderr", "--bench", "overhead"),
+)
+
+
+def _run_example_suite(folder: Path, wheel: Path) -> tuple[int, str]:
+    """Run the benchmarks of a copy of examples/asv_suite once; return asv's status and what it prints."""
+    environment = os.environ | {"HOME": str(folder), "ASV_PYTHONPATH": str(wheel), "COLUMNS": "200"}
+    for command in ASV_COMMANDS:
+        run = subprocess.run(
+            [sys.executable, "-m", "asv", *command],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if run.returncode:
+            break
+    return run.returncode, run.stdout
+
+
+@pytest.mark.rotating
+def test_the_example_of_an_asv_suite_runs_from_an_installed_wheel(
+    unpacked_wheel: Path, tmp_path: Path
+) -> None:
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    for folder in (right, wrong):
+        shutil.copytree(ROOT / "examples" / "asv_suite", folder)
+        with (folder / "benchmarks" / "__init__.py").open("a", encoding="utf-8") as suite:
+            suite.write(f"\nimport gradspec\nassert gradspec.__file__.startswith({str(unpacked_wheel)!r})\n")
+    kernels = wrong / "benchmarks" / "my_kernels.py"
+    kernels.write_text(kernels.read_text(encoding="utf-8").replace("1 + x * (1 - s)", "1 + x - s"))
+    status, output = _run_example_suite(right, unpacked_wheel)
+    assert status == 0, output
+    for benchmark in ("time_forward", "time_backward", "track_forward_ratio", "track_backward_ratio"):
+        assert f"Silu.{benchmark} " in output
+    assert "Running 4 total benchmarks" in output
+    assert "failed" not in output
+    status, output = _run_example_suite(wrong, unpacked_wheel)
+    assert status != 0
+    assert "NotTimed: at size overhead, the gradient of x" in output

@@ -6,8 +6,8 @@
         op, backend, against = "rms_norm", "my_kernels:backend", ("torch",)
 
 A subclass has `time_forward` and `time_backward`, in seconds, and `track_forward_ratio` and
-`track_backward_ratio`, how many times as long the backend takes as the spec, or as another one, in turns. Times
-say how a commit did on that day's machine; ratios are the same on a busy one.
+`track_backward_ratio`, how many times as long the backend takes as the spec, or as another one, in turns.
+Times are those of a machine on its day; ratios stay the same when it is busy.
 """
 
 from collections.abc import Callable

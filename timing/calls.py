@@ -111,7 +111,10 @@ HAND_WRITTEN_CALLS: Mapping[str, Callable[[str], Call]] = {
     "broadcast_to": _make_broadcast_to_call,
     "pad": _make_pad_call,
 }
-"""Calls of ops of the spec whose simplest call does nothing worth timing: x[:, :], or a broadcast to the same shape."""
+"""Calls of ops of the spec whose simplest call does nothing worth timing.
+
+Those are x[:, :], or a broadcast to the same shape.
+"""
 
 
 def is_contraction(op: Op) -> bool:

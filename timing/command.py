@@ -6,7 +6,6 @@ from gradspec.timing.one_thread import describe_thread_counts, set_thread_counts
 set_thread_counts()
 
 import json
-import os
 import platform
 import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
@@ -52,11 +51,10 @@ def time_ops(arguments: Sequence[str]) -> int:
     if not options.seconds > 0:
         parser.error(f"--seconds {options.seconds:g}: it must be above 0")
     if PROGRAMS in options.op:
-        parser.error(
-            f"--op {PROGRAMS}: they are verified, and have no times; `gradspec verify` has the option"
-        )
-    if any(":" in name for name in (options.backend, *options.against)) and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # as `gradspec verify` does
+        parser.error(f"--op {PROGRAMS}: they are verified, and have no times")
+    here = str(Path.cwd())
+    if any(":" in name for name in (options.backend, *options.against)) and here not in sys.path:
+        sys.path.insert(0, here)  # as `gradspec verify` does
     against = [_load(parser, "--against", name) for name in options.against]
     try:
         verification = verify(_list_verify_arguments(options, others))

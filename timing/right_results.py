@@ -69,7 +69,8 @@ def require_half_of_the_digits(backend: Backend, case: Case, exact: Result) -> N
 
     An error in half of the digits, in the norm of a whole result, is far from any rounding of what the judge
     has called right in smaller cases. A kernel that goes wrong only from some size on, where a block or an
-    index ends, leaves numbers unwritten: one row of 2,048 is an error of 2%, and allowed are 0.03% in float32.
+    index ends, leaves numbers unwritten: one row of 2,048 is an error of 2%, and 0.03% are allowed in
+    float32.
 
     Raises:
         WrongResult: where less than half of the digits are right.

@@ -1,8 +1,8 @@
 """Calls timed in turns, and the ratio of their times.
 
-Where processors are shared, everything is at times up to twice as slow, for milliseconds or for minutes. What
-slows a call slows the one beside it equally. So calls take turns, a slice of about a millisecond each, and are
-compared round by round.
+Where processors are shared, everything is at times up to twice as slow, for milliseconds or for minutes.
+What slows a call slows the one beside it equally. So calls take turns, a slice of about a millisecond each,
+and are compared round by round.
 """
 
 import gc

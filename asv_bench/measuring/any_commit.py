@@ -1,11 +1,11 @@
 """Today's names for parts of gradspec that older commits have under other names.
 
 The benchmarks are those of the working tree and run on whatever commit asv has installed, so they import such
-parts from here. Commits up to 9f4cb87 are given today's names: `gradspec.timing`, which is the working tree's,
-then finds them there.
+parts from here. Commits up to 9f4cb87 are given today's names, where `gradspec.timing` finds them, which is
+the working tree's, too.
 """
 
-import importlib
+import importlib.util
 import sys
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,7 @@ def _add_names(module: str, source: Any, **more: Any) -> None:
 
 
 if not TYPE_CHECKING:
-    try:
-        import gradspec.reference.calls
-    except ImportError:
+    if importlib.util.find_spec("gradspec.reference.calls") is None:
         from gradspec.reference import cases
 
         _add_names(
@@ -34,7 +32,7 @@ if not TYPE_CHECKING:
     if not hasattr(Op, "address"):  # which commits up to f8e6bd9 lack
         Op.address = property(lambda op: op.name)
 
-from gradspec.reference.calls import Call, IntegerArrayBelow, SeededChoices
+from gradspec.reference.calls import Call, IntegerArrayBelow, SeededChoices  # noqa: E402
 
 try:
     from gradspec.properties.cases.sizes import AXIS_LENGTHS, MAX_ELEMENTS

@@ -1,4 +1,4 @@
-"""Benchmarks of the kernels beside this file: forward and backward, at three sizes, beside the spec and torch."""
+"""Benchmarks of the kernel beside this file: forward and backward, beside the spec and torch."""
 
 from gradspec.timing.asv import OpBenchmark
 
