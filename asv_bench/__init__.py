@@ -29,8 +29,8 @@ import gradspec
 
 
 def _import_timing_of_working_tree() -> None:
-    """Import `gradspec.timing` from beside this folder, not from the commit, which may have none."""
-    file = Path(__file__).parents[1] / "timing" / "__init__.py"
+    """Import `gradspec.timing` from the working tree, not from the commit, which may have none."""
+    file = Path(__file__).parents[1] / "src" / "gradspec" / "timing" / "__init__.py"
     spec = importlib.util.spec_from_file_location("gradspec.timing", file)
     assert spec is not None
     assert spec.loader is not None

@@ -15,7 +15,7 @@ import pytest
 
 pytestmark = pytest.mark.xdist_group("packaging")
 ROOT = Path(__file__).parents[1]
-SHIPPED_FOLDERS = ("reference", "backends", "properties", "timing")
+SHIPPED_FOLDERS = ("reference", "backends", "properties")
 
 
 class BuiltArchives(NamedTuple):
@@ -82,7 +82,7 @@ def test_the_wheel_holds_the_folders_and_nothing_else(archives: BuiltArchives) -
     package = {
         f"gradspec/{file}"
         for file in ("__init__.py", "__main__.py", "command.py", "py.typed", *_list_files(*SHIPPED_FOLDERS))
-    }
+    } | {file.removeprefix("src/") for file in _list_files("src/gradspec/timing")}
     assert {file for file in _list_members(archives.wheel) if ".dist-info/" not in file} == package
 
 
@@ -102,7 +102,7 @@ def test_the_sdist_holds_each_file_once(archives: BuiltArchives) -> None:
     with tarfile.open(archives.sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     links = tuple(f"src/gradspec/{folder}" for folder in SHIPPED_FOLDERS)
-    assert _list_files(*SHIPPED_FOLDERS, "tests", "asv_bench", "examples") <= names
+    assert _list_files(*SHIPPED_FOLDERS, "src/gradspec/timing", "tests", "asv_bench", "examples") <= names
     assert [name for name in names if name.startswith(links)] == []
 
 
