@@ -6,7 +6,7 @@ backends      reference, and the library that each backend wraps, once that back
 properties    reference and backends, whose interface is the only way to a library; inside, each folder
               imports only those before it: cases, judging, laws (none of which imports Hypothesis or pytest),
               drawing, running
-  timing      reference, backends, and cases, judging and laws of the properties; neither Hypothesis nor pytest
+  timing      reference and backends; of the properties cases, judging and laws; no Hypothesis, no pytest
 asv_bench     reference, backends, timing; of the properties cases, judging and laws, and never Hypothesis
 """
 

@@ -1,6 +1,7 @@
 """`gradspec time`: the verdict first, no times without it, and everything in words for people."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from gradspec.command import main
 from gradspec.timing import command
 from gradspec.timing.report import format_seconds
 from gradspec.timing.verification import Verification, summarize
-from tests.helpers.pytest_runs import make_environment
+from tests.helpers.pytest_runs import ROOT, make_environment
 
 KERNELS = """
 import numpy as np
@@ -248,6 +249,22 @@ def test_threads_are_counted_before_any_library_is_imported() -> None:
         environment = {k: v for k, v in make_environment().items() if not k.endswith("_NUM_THREADS")} | more
         run = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True)
         assert run.stdout.decode().strip() == f"False {expected}"
+
+
+@pytest.mark.rotating
+def test_the_kernel_of_the_example_is_right(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "examples" / "asv_suite" / "benchmarks" / "my_kernels.py", tmp_path)
+    options = ("--dtype=float32", "--seconds=0.01", "--hypothesis-profile=quick", "-p", "no:cacheprovider")
+    finished = subprocess.run(
+        [sys.executable, "-m", "gradspec", "time", "--backend=my_kernels:backend", *options],
+        cwd=tmp_path,
+        env=make_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "silu of my-kernels in float32, one thread; verdict: agrees" in finished.stdout
 
 
 @pytest.mark.rotating
