@@ -1,7 +1,11 @@
 """Clocks: a device is waited for, and a GPU is asked for its own time, by whatever library records."""
 
+import os
+import subprocess
 import sys
+import time
 from dataclasses import replace
+from textwrap import dedent
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +13,8 @@ import numpy as np
 import pytest
 
 from gradspec.backends import load
-from gradspec.timing.clocks import make_clock
+from gradspec.timing.clocks import Instant, _make_waiting_reader, make_clock
+from tests.helpers.pytest_runs import make_environment
 
 
 class Device:
@@ -69,5 +74,52 @@ def test_other_work_is_waited_for(device: str) -> None:
     waits = []
     backend = replace(load("numpy"), name="other", device=device, synchronize=lambda: waits.append(True))
     clock = make_clock(backend, np.ones(1))
-    assert clock() <= clock()
+    start, end = clock(), clock()
+    assert end - start >= 0
     assert len(waits) == 2
+
+
+def test_what_a_thread_waits_for_a_processor_is_left_out() -> None:
+    assert Instant(now=12.0, waited=5.5) - Instant(now=10.0, waited=4.0) == 0.5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nobody else says for how long a thread has waited")
+def test_a_thread_that_others_keep_waiting_takes_as_long_as_ever() -> None:
+    """On one processor, beside three processes that never rest, it waits for most of the time."""
+    script = """
+        import os, subprocess, sys, time
+        from gradspec.backends import load
+        from gradspec.timing.clocks import make_clock
+
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
+        try:
+            clock, start = make_clock(load("numpy"), 0), time.process_time()
+            first, begun = clock(), time.perf_counter()
+            while time.process_time() < start + 0.1:
+                pass
+            print(clock() - first, time.perf_counter() - begun)
+        finally:
+            for other in others:
+                other.kill()
+    """
+    command = [sys.executable, "-c", dedent(script)]
+    run = subprocess.run(command, env=make_environment(), capture_output=True, text=True, check=True)
+    measured, passed = map(float, run.stdout.split())
+    assert passed > 0.15
+    assert measured == pytest.approx(0.1, rel=0.2)
+
+
+def test_what_a_backend_sleeps_counts() -> None:
+    clock = make_clock(load("numpy"), np.ones(1))
+    start = clock()
+    time.sleep(0.02)
+    assert clock() - start == pytest.approx(0.02, rel=0.3)
+
+
+def test_where_nobody_says_how_long_a_thread_waits_all_time_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> int:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert _make_waiting_reader(-1)() == 0.0

@@ -11,7 +11,7 @@ from gradspec.backends import Backend, load
 from gradspec.reference import OPS, op
 from gradspec.reference.domains import Real
 from gradspec.timing.calls import make_typical_call
-from gradspec.timing.cells import NotTimed, Side, TimedCall, widen_if_16_bits
+from gradspec.timing.cells import MIN_PLACEMENTS, PAGE_BYTES, NotTimed, Side, TimedCall, widen_if_16_bits
 from gradspec.timing.right_results import (
     NotFinite,
     WrongResult,
@@ -166,6 +166,26 @@ def test_a_slow_backward_pass_has_a_ratio_above_one_and_its_forward_pass_has_not
     for beside in ("spec", "numpy"):
         assert Spread.of(backward.get_ratios(beside)).median > 2
         assert Spread.of(forward.get_ratios(beside)).median < 2
+
+
+def test_the_arrays_of_a_side_lie_at_several_places_and_no_two_sides_have_as_many() -> None:
+    places: dict[str, set[int]] = {"one": set(), "two": set()}
+
+    def make_side(label: str) -> Side:
+        def tanh(x: Any) -> Any:
+            if isinstance(x, np.ndarray):  # else it is a tensor, and the backward pass is made ready
+                places[label].add(x.ctypes.data)
+            return OPS["tanh"](x)
+
+        return Side(label, make_backend_of_ops({"tanh": tanh}, label))
+
+    call = TimedCall(OPS["tanh"], "cache", "float32", [make_side("one"), make_side("two")])
+    for seen in places.values():
+        seen.clear()
+    call.measure("forward", seconds=0.05)
+    assert len(places["one"]) == MIN_PLACEMENTS
+    assert len(places["two"]) == MIN_PLACEMENTS + 1
+    assert all(len({place % PAGE_BYTES for place in seen}) > 3 for seen in places.values())
 
 
 def test_an_op_without_a_gradient_has_a_forward_pass_alone() -> None:

@@ -1,5 +1,6 @@
 """The cells of a table of times: one pass of one call of an op, on several sides in turns."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +29,13 @@ SPEC = "spec"
 """What the side of the spec is called."""
 
 DIRECTIONS = ("forward", "backward")
+
+# Of the arrays of a side in memory; fewer may all be better than those of another side.
+MIN_PLACEMENTS, MIN_LARGE_PLACEMENTS = 7, 3
+PAGE_BYTES, LARGE_PAGE_BYTES = 2**12, 2**21
+
+Passes = dict[str, Callable[[], Any]]
+"""The passes of a case, by direction."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +105,9 @@ class TimedCall:
         """
         self.op, self.size = op, size
         self.complaints: dict[str, str] = {}
-        self._passes: dict[str, dict[str, Callable[[], Any]]] = {}
+        self._passes: dict[str, list[Passes]] = {}
         self._clocks: dict[str, Clock] = {}
+        self._spacers: list[Any] = []
         try:
             self.case = make_case(op, make_typical_call(op, size), dtype)
             exact = compute_exactly(self.case)
@@ -113,7 +122,7 @@ class TimedCall:
                     require_half_of_the_digits(backend, case, exact)
                 else:
                     require_right_result(backend, case)
-                self._passes[side.label], self._clocks[side.label] = prepare_passes(backend, case)
+                self._prepare(side.label, backend, case)
             except Exception as error:
                 complaint = f"at size {size}, {_describe(error)}"
                 if side is sides[0]:
@@ -123,24 +132,49 @@ class TimedCall:
     @property
     def directions(self) -> list[str]:
         """The passes that the op has."""
-        return [d for d in DIRECTIONS if all(d in passes for passes in self._passes.values())]
+        return [d for d in DIRECTIONS if all(d in placed[0] for placed in self._passes.values())]
 
     def measure(self, direction: str, seconds: float) -> Cell:
         """Time one pass on all sides in turns, for about so many seconds."""
         takes = [
-            make_slice_timer(passes[direction], self._clocks[label]) for label, passes in self._passes.items()
+            _make_cycle([make_slice_timer(passes[direction], self._clocks[label]) for passes in placed])
+            for label, placed in self._passes.items()
         ]
         samples = zip(*measure_in_turns(takes, seconds), strict=True)
         named = dict(zip(self._passes, samples, strict=True))
         return Cell(self.op.address, self.size, self.case, direction, named)
 
+    def _prepare(self, label: str, backend: Backend, case: Case) -> None:
+        """Make the passes of a side ready, several times over.
 
-def prepare_passes(backend: Backend, case: Case) -> tuple[dict[str, Callable[[], Any]], Clock]:
+        Where in a page an array begins can make 10% of a time. So there are copies at other places, and they
+        take turns, too. No two sides have the same number of them: each of one meets each of the others.
+        """
+        is_large = self.size == "memory"
+        count = (MIN_LARGE_PLACEMENTS if is_large else MIN_PLACEMENTS) + len(self._passes)
+        if backend.device != "cpu":
+            count = 1  # what is said above is of processors
+        rng, placed = np.random.default_rng(len(self._passes)), list[Passes]()
+        for _ in range(count):
+            spacer_bytes = rng.integers(16, LARGE_PAGE_BYTES if is_large else PAGE_BYTES)
+            self._spacers.append(np.empty(spacer_bytes, np.uint8))
+            passes, self._clocks[label] = prepare_passes(backend, case)
+            placed.append(passes)
+        self._passes[label] = placed
+
+
+def _make_cycle(takes: Sequence[Callable[[], float]]) -> Callable[[], float]:
+    """Return a function that calls one of these functions after the other, and the first one again."""
+    cycle = itertools.cycle(takes)
+    return lambda: next(cycle)()
+
+
+def prepare_passes(backend: Backend, case: Case) -> tuple[Passes, Clock]:
     """Return the forward and, if there is a gradient, the backward pass of a case, and a clock for them."""
     arrays, cotangent = case.to_backend_arrays(backend)
     wrt = case.differentiable_inputs
     function, xs = bind_constants(backend, case, arrays, wrt), [arrays[i] for i in wrt]
-    passes: dict[str, Callable[[], Any]] = {"forward": lambda: function(*xs)}
+    passes: Passes = {"forward": lambda: function(*xs)}
     if wrt:
         _, pullback = backend.vjp(function, *xs)
         passes["backward"] = lambda: pullback(cotangent)
@@ -155,7 +189,8 @@ def widen_if_16_bits(case: Case) -> Case:
 
 
 def _describe(error: Exception) -> str:
-    """Return what went wrong in one line."""
+    """Return what went wrong in one line, with the innermost frame of what was raised."""
     if isinstance(error, WrongResult | NotFinite):
         return " ".join(str(error).split())
-    return f"it {' '.join(describe_exception(error).split())}"
+    lines = describe_exception(error).split("\n")
+    return f"it {' '.join(dict.fromkeys((lines[0], lines[-1].strip())))}"

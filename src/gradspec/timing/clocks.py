@@ -1,9 +1,17 @@
-"""Clocks for work on a backend: of this machine, or events on the stream of a GPU."""
+"""Clocks for work on a backend: of this machine, or events on the stream of a GPU.
 
+On a machine that others use, too, a thread is at times ready to run and has to wait for a processor. Linux
+says for how long, and the clock of this machine leaves it out. Unlike a clock of processor seconds it counts
+what a backend sleeps, or has other threads and processes do.
+"""
+
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from gradspec.backends import Backend
@@ -14,7 +22,7 @@ def make_clock(backend: Backend, array: Any) -> Clock:
     """Return a clock for work on this backend.
 
     On a GPU it records events where the library of the backend's arrays has them. Else it waits until the
-    backend has done all its work, and reads the wall clock.
+    backend has done all its work, and reads the clock of this machine.
 
     Args:
         backend: the backend.
@@ -24,11 +32,39 @@ def make_clock(backend: Backend, array: Any) -> Clock:
     if backend.device.startswith("cuda") and library in EVENT_CLOCKS:
         return EVENT_CLOCKS[library](sys.modules[library])
 
-    def read_synchronized_clock() -> float:
+    read_waiting_seconds = _make_waiting_reader(threading.get_native_id())
+
+    def read_synchronized_clock() -> Instant:
         backend.synchronize()
-        return time.perf_counter()
+        return Instant(time.perf_counter(), read_waiting_seconds())
 
     return read_synchronized_clock
+
+
+@dataclass(frozen=True)
+class Instant:
+    """A time of this machine; the difference of two is the seconds between them that the thread could run.
+
+    Attributes:
+        now: The wall clock.
+        waited: The seconds that the thread has waited for a processor so far.
+    """
+
+    now: float
+    waited: float
+
+    def __sub__(self, earlier: "Instant") -> float:
+        return (self.now - earlier.now) - (self.waited - earlier.waited)
+
+
+@cache
+def _make_waiting_reader(thread_id: int) -> Callable[[], float]:
+    """Return what reads how long this thread has waited for a processor; 0 where nobody says."""
+    try:
+        file = os.open(f"/proc/self/task/{thread_id}/schedstat", os.O_RDONLY)
+    except OSError:
+        return lambda: 0.0
+    return lambda: int(os.pread(file, 100, 0).split()[1]) * 1e-9
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,12 @@ MIN_WIDTH = 110
 """Of a table; a terminal that is narrower wraps its lines."""
 
 LEGEND = (
-    "time: the median of one call, warm; / another: that over the other's, measured in turns, and in "
-    "parentheses the quartiles: half of the rounds lie between them, and below 1 is faster"
+    "/ spec, / another: how many times as long as that takes, in turns: the median and, in parentheses, the "
+    "quartiles, between which half of the rounds lie. Below 1 is faster. Times are medians of one call, warm."
 )
+
+MIN_DIFFERENCE = 0.1
+"""From 1, of ratios that are coloured: the same code beside itself is at times 10% off."""
 
 
 def make_table(cells: Sequence[Cell], others: Sequence[str], title: str) -> Table:
@@ -61,11 +64,12 @@ def _shorten(text: str, max_characters: int = 24) -> str:
 
 
 def _format_ratio(cell: Cell, label: str) -> str:
-    """Return a ratio with its quartiles, green where most rounds are faster, red where most are slower."""
+    """Return a ratio with its quartiles, green if most rounds are clearly faster, red if they are slower."""
     if label not in cell.samples:
         return "–"
     spread = Spread.of(cell.get_ratios(label))
-    style = "green" if spread.high < 1 else "red" if spread.low > 1 else "default"
+    is_clear = abs(spread.median - 1) > MIN_DIFFERENCE and not spread.low <= 1 <= spread.high
+    style = "default" if not is_clear else "green" if spread.median < 1 else "red"
     return f"[{style}]{spread.median:.2f}[/] ({spread.low:.2f} to {spread.high:.2f})"
 
 
