@@ -14,7 +14,16 @@ from gradspec.timing.asv import OpBenchmark
 from gradspec.timing.calls import SIZES
 from gradspec.timing.cells import NotTimed
 from tests.helpers.planting import make_backend_of_rules
+from tests.helpers.pytest_runs import ROOT
 from tests.timing.test_right_results import tanh_rule
+
+
+def test_the_suite_of_the_documents_is_the_one_of_the_example() -> None:
+    documented = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    suite = (ROOT / "examples" / "asv_suite" / "benchmarks" / "__init__.py").read_text(encoding="utf-8")
+    _, _, code = suite.partition('"""\n\n')
+    assert len([line for line in code.splitlines() if line]) == 3
+    assert f"```python\n{code}```" in documented
 
 
 class Softmax(OpBenchmark):

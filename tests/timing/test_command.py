@@ -1,6 +1,7 @@
 """`gradspec time`: the verdict first, no times without it, and everything in words for people."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -205,6 +206,15 @@ def test_other_options_are_those_of_verify(monkeypatch: pytest.MonkeyPatch) -> N
     )
     assert seen == ["--backend", "torch", "--op", "exp", "--op", "tanh", "--dtype", "float32",
                     "--fail-on=wrong", "-n", "2"]  # fmt: skip
+
+
+def test_every_option_is_in_the_help_and_the_documents(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["time", "--help"])
+    options = {*re.findall(r"--\w[\w-]*", capsys.readouterr().out.partition("exit status")[0])} - {"--help"}
+    documented = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert "--against" in options
+    assert [option for option in options if option not in documented] == []
 
 
 def make_entry(op: str, outcome: str, severity: str = "", backend: str = "mine") -> dict[str, Any]:

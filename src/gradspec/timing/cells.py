@@ -92,6 +92,8 @@ class Cell:
 class TimedCall:
     """The typical call of an op at one size, made ready on several sides.
 
+    Of an op of several values the first one is meant: what its forward pass takes is that of all of them.
+
     Attributes:
         case: The call, with its arrays.
         complaints: By label, why a side other than the first has no time.
@@ -103,6 +105,7 @@ class TimedCall:
         Raises:
             NotTimed: if the first side is wrong or raises, or the spec's results are not finite.
         """
+        op = getattr(op, "value_forms", (op,))[0]
         self.op, self.size = op, size
         self.complaints: dict[str, str] = {}
         self._passes: dict[str, list[Passes]] = {}
@@ -166,7 +169,11 @@ class TimedCall:
 def _make_cycle(takes: Sequence[Callable[[], float]]) -> Callable[[], float]:
     """Return a function that calls one of these functions after the other, and the first one again."""
     cycle = itertools.cycle(takes)
-    return lambda: next(cycle)()
+
+    def take_next() -> float:
+        return next(cycle)()
+
+    return take_next
 
 
 def prepare_passes(backend: Backend, case: Case) -> tuple[Passes, Clock]:
