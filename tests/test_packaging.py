@@ -149,6 +149,60 @@ def test_the_properties_run_in_a_bare_clone_as_in_an_installed_wheel(
     assert clone == wheel
 
 
+KERNEL = """
+import numpy as np
+from gradspec import Array, Real, op
+from gradspec.backends import load
+from gradspec.reference import record
+
+@op("(*b,n),(n)->(*b,n)", eps=[1e-6, 1e-2])
+def rms_norm(x: Real, weight: Real, *, eps: float = 1e-6) -> Array:
+    return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps) * weight
+
+def forget_the_mean(x, weight, *, eps=1e-6):
+    scale = 1 / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps)
+    return x * scale * weight, (lambda g: g * weight * scale, lambda g: g * x * scale)
+
+backend = load("numpy").with_ops(name="mine", rms_norm=record(forget_the_mean))
+"""
+
+
+@pytest.mark.rotating
+def test_an_own_op_is_verified_by_what_is_installed_in_a_new_environment(
+    archives: BuiltArchives, tmp_path: Path
+) -> None:
+    """By the console command, from another folder, in a process of its own; and its script runs elsewhere."""
+    environment, kernels = tmp_path / "environment", tmp_path / "kernels"
+    kernels.mkdir()
+    (kernels / "mine.py").write_text(KERNEL, encoding="utf-8")
+    _run_python("-m", "venv", "--without-pip", str(environment))
+    python = environment / "bin" / "python"
+    _run_python(
+        "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", str(archives.wheel)
+    )
+    # The libraries that gradspec needs, without the checkout that is installed beside them as editable.
+    (packages,) = environment.glob("lib/*/site-packages")
+    others = [folder for folder in sys.path if folder.endswith("-packages")]
+    (packages / "others.pth").write_text("\n".join(others), encoding="utf-8")
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def run(*command: Path | str, cwd: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+
+    options = ("--op", "rms_norm", "--hypothesis-profile=quick", "-kgradient_agrees or spec_agrees")
+    verified = run(
+        environment / "bin" / "gradspec", "verify", "--backend", "mine:backend", *options, cwd=kernels
+    )
+    assert verified.returncode == 1, verified.stdout + verified.stderr
+    assert "wrong  mine:rms_norm on mine (cpu) breaks a law: every gradient agrees" in verified.stdout
+    (script,) = (kernels / "failures").glob("*.py")
+    reproduced = run(python, script, cwd=tmp_path)
+    assert reproduced.returncode == 1, reproduced.stderr
+    assert "wrong: the gradient of x" in reproduced.stdout
+    where = run(python, "-c", "import gradspec.reference; print(gradspec.reference.__file__)", cwd=tmp_path)
+    assert Path(where.stdout.strip()).is_relative_to(packages)
+
+
 def test_the_package_that_pytest_imports_twice_holds_only_a_docstring() -> None:
     """Pytest imports the folder as a package `properties`; everything else imports gradspec.properties."""
     [docstring] = ast.parse((ROOT / "properties" / "__init__.py").read_text(encoding="utf-8")).body

@@ -132,6 +132,6 @@ def _widen(x: Any) -> Any:
 COMPOSED_RULES: dict[str, Rule] = {
     name: widen_rule(RULES_OVERRIDING_SPEC.get(name, op.rule))
     for name, op in OPS.items()
-    if name not in NOT_OFFERED and op.formula is None
+    if name not in NOT_OFFERED and op.formula is None and not op.module
 }
 """The rules of every op that is offered, made of array functions alone."""

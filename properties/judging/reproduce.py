@@ -101,8 +101,10 @@ def describe_call(backend: Backend | str, case: Any) -> list[str]:
     function, name = "", str(backend)
     if isinstance(backend, Backend):
         name, array_class = backend.name, type(backend.from_numpy(np.zeros(())))
-        called = backend.ops.get(case.op.address, case.op)  # the op itself, where it is on trial in the spec
-        function = find_function_name(called, array_class, case.op.name)
+        if case.op.address in backend.ops:
+            function = find_function_name(backend.ops[case.op.address], array_class, case.op.name)
+        else:  # it is the declaration of an op that is tried, not a backend
+            function = case.op.address.replace(":", ".")
     arrays = f"({', '.join(names)}{',' * (len(names) == 1)})" if case.op.variadic else ", ".join(names)
     keywords = [f"{k}={format_briefly(v)}" for k, v in case.keywords.items()]
     call = f"{function or case.op.name}({', '.join([arrays, *keywords])})"

@@ -1,6 +1,7 @@
 """gradspec verifies and benchmarks the gradients of array libraries.
 
-Here is what declares an op of your own: `op`, the domains of its arguments, and where it has kinks.
+Here is what declares an op of your own: `op`, the domains of its arguments, where it has kinks; and the `ops`
+that there are.
 """
 
 from typing import TYPE_CHECKING
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from gradspec.reference import VJP, Tensor, op, vjp
+    from gradspec.reference import VJP, Tensor, op, ops, vjp
     from gradspec.reference.domains import (
         AboveMinusOne,
         Fixed,
@@ -27,7 +28,7 @@ else:
     from importlib import import_module
 
     _HOMES = {
-        "gradspec.reference": ("VJP", "Tensor", "op", "vjp"),
+        "gradspec.reference": ("VJP", "Tensor", "op", "ops", "vjp"),
         "gradspec.reference.domains": (
             *("AboveMinusOne", "Fixed", "FixedPositive", "Index", "Mask", "NonZero", "Positive", "Real"),
             *("Wide", "below"),
@@ -37,7 +38,7 @@ else:
     }
 
     def __getattr__(name: str) -> object:
-        """Return what is offered here, whose module is imported when it is first asked for, and NumPy with it."""
+        """Return what is offered here; its module, and NumPy with it, is imported when it is asked for."""
         for home, names in _HOMES.items():
             if name in names:
                 return getattr(import_module(home), name)
@@ -60,6 +61,7 @@ __all__ = [
     "below",
     "extreme_ties",
     "op",
+    "ops",
     "points",
     "smooth",
     "ties",

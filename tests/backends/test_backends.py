@@ -285,8 +285,7 @@ def test_a_backend_needs_little() -> None:
     [
         (
             {"ops": {"layernorm": np.log}},
-            "backend 'mine': there is no op 'layernorm', unless you declare it by `gradspec.op` before; did "
-            "you mean 'layer_norm'?",
+            "no op 'layernorm', unless you declare it by `gradspec.op` before; did you mean 'layer_norm'?",
         ),
         ({"dtypes": {"float128"}}, "backend 'mine': there is no dtype 'float128'; did you mean "),
         ({"known": {"exp": "link"}}, "backend 'mine': `known` names op 'exp', which is not in `ops`; "),

@@ -40,7 +40,7 @@ def get_rank_for_axes(c: CallContext) -> int:
 def compute_along(c: CallContext, axes: Any) -> tuple[Array, Any]:
     """Return the value and the pullback along other axes."""
     keywords = {**c.keywords, "axis" if "axis" in c.keywords else "axes": axes}
-    return apply_spec_rule(c.op.name, *c.xs, **keywords)
+    return apply_spec_rule(c.op.address, *c.xs, **keywords)
 
 
 def pull_along(c: GradientContext, axes: Any) -> Array:

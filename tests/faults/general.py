@@ -56,7 +56,7 @@ class GeneralFault:
         for i in arguments if self.for_each_argument and len(arguments) > 1 else (None,):
             gradient = "gradient" if i is None else f"gradient of {op.arguments[i]}"
             name = self.name.replace("gradient", gradient, 1)
-            yield Fault(op.name, self.kind, name, partial(self.plant, op.name, i), self.likely)
+            yield Fault(op.address, self.kind, name, partial(self.plant, op.address, i), self.likely)
 
 
 GENERAL_FAULTS: list[GeneralFault] = []

@@ -110,7 +110,7 @@ def plant_vjp_change(op: str, change: Callable[..., Any]) -> Backend:
     def vjp(fn: Callable[..., Any], *inputs: Array) -> Any:
         return change(inputs, *SPEC_BACKEND.vjp(fn, *inputs))
 
-    return replace(SPEC_BACKEND, name="faulty", ops={op: SPEC_BACKEND.ops[op]}, vjp=vjp, nests=False)
+    return replace(SPEC_BACKEND, name="faulty", ops={op: OPS[op]}, vjp=vjp, nests=False)
 
 
 def plant_rule_on_bare_engine(op: str, rule: Rule) -> Backend:
