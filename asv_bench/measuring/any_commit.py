@@ -75,7 +75,7 @@ def _give_judging_todays_names() -> None:
         case, judge = map(importlib.import_module, names)
         judge.Judge.judge_value, judge.Judge.judge_gradients = judge.Judge.value, judge.Judge.gradients
         judge.Judge.measure_noise = judge.Judge.noise
-        judge.combine_judgements, judge.ALLOWED_FACTOR = judge.combined, judge.FACTOR
+        vars(judge).update(combine_judgements=judge.combined, ALLOWED_FACTOR=judge.FACTOR)
         _add_names("gradspec.properties.cases.case", case)
         _add_names("gradspec.properties.cases.evaluate", case, run_on_backend=case.outcome)
     except (ImportError, AttributeError) as error:

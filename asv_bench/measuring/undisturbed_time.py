@@ -110,7 +110,7 @@ def measure_seconds(run: Callable[[], Any], backend: Backend, size: str) -> floa
     if IS_QUICK_RUN:
         start = clock()
         run()
-        return clock() - start
+        return float(clock() - start)
     turns = SideBySideTiming(run, make_multiplication(backend, size), clock)
     get_multiplication_seconds(backend, size)
     save_faster_multiplication_time(f"{backend.name} {size}", turns.fastest_reference_seconds)

@@ -51,7 +51,7 @@ def measure_median_ms(runs: Sequence[Callable[[], Any]], clock: Clock) -> float:
         start = clock()
         runs[next(turn) % len(runs)]()
         pairs.append((start, clock()))
-    return median((end - start) * 1e3 for start, end in pairs)
+    return median(float(end - start) * 1e3 for start, end in pairs)
 
 
 def measure_cupy_ms(runs: Sequence[Callable[[], Any]]) -> float:

@@ -200,7 +200,12 @@ def test_a_wrong_option_is_told_in_a_line(run: Run, arguments: Sequence[str], me
 
 def test_other_options_are_those_of_verify(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    monkeypatch.setattr(command, "verify", lambda arguments: seen.extend(arguments) or summarize(4, []))
+
+    def verify(arguments: Sequence[str]) -> Verification:
+        seen.extend(arguments)
+        return summarize(4, [])
+
+    monkeypatch.setattr(command, "verify", verify)
     main(
         ["time", "--backend=torch", "--op=exp", "--op=tanh", "--dtype=float32", "--fail-on=wrong", "-n", "2"]
     )

@@ -72,9 +72,15 @@ def test_each_measurement_stays_with_its_call() -> None:
 
 
 def test_the_garbage_collector_is_off_meanwhile_and_on_again_after_an_error() -> None:
-    seen = []
-    measure_in_turns([lambda: seen.append(gc.isenabled()) or 0.0], seconds=0)  # type: ignore[func-returns-value]
+    seen: list[bool] = []
+
+    def take() -> float:
+        seen.append(gc.isenabled())
+        return 0.0
+
+    measure_in_turns([take], seconds=0)
     assert not any(seen)
+    assert seen
 
     def fail() -> float:
         raise ZeroDivisionError

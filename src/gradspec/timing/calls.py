@@ -160,8 +160,9 @@ def _make_call_of_equal_lengths(op: Op, max_elements: int, max_work: float = mat
 
     def is_too_large(length: int) -> bool:
         call, axes_drawn = draw(length)
-        largest = max(math.prod(get_plain_shape(s)) for s in call.shapes)
-        largest = max(largest, _predict_value_size(op, 0, length))
+        largest = max(
+            _predict_value_size(op, 0, length), *(math.prod(get_plain_shape(s)) for s in call.shapes)
+        )
         return largest > max_elements or length**axes_drawn > max_work
 
     # At least 2: what an axis of 1 costs says nothing.

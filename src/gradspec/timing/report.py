@@ -106,5 +106,5 @@ def _spread_as_json(spread: Spread) -> dict[str, float]:
 def collect_versions(*libraries: str) -> dict[str, str]:
     """Return the versions of Python, gradspec, NumPy and these modules, as far as they are known."""
     versions = {"python": platform.python_version(), "gradspec": version("gradspec"), "numpy": np.__version__}
-    modules = {name: sys.modules.get(name) for name in libraries}
-    return versions | {n: str(m.__version__) for n, m in modules.items() if hasattr(m, "__version__")}
+    modules = {name: sys.modules[name] for name in libraries if name in sys.modules}
+    return versions | {n: str(getattr(module, "__version__", "unknown")) for n, module in modules.items()}
