@@ -77,6 +77,8 @@ def _give_judging_todays_names() -> None:
         judge.Judge.measure_noise = judge.Judge.noise
         vars(judge).update(combine_judgements=judge.combined, ALLOWED_FACTOR=judge.FACTOR)
         _add_names("gradspec.properties.cases.case", case)
-        _add_names("gradspec.properties.cases.evaluate", case, run_on_backend=case.outcome)
+        _add_names(
+            "gradspec.properties.cases.evaluate", case, run_on_backend=case.outcome, run_spec=case.spec_of
+        )
     except (ImportError, AttributeError) as error:
         raise SkipNotImplemented("this commit has no judge in a place that any_commit.py knows") from error

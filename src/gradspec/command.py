@@ -37,7 +37,7 @@ COMMANDS = {
         "gradspec.properties.running.commands:verify",
     ),
     "time": Command(
-        "time ops of a backend, once they are verified, beside the spec and other backends",
+        "verify ops, and time them beside the spec and other backends",
         "gradspec.timing.command:time_ops",
     ),
     "laws": Command(
