@@ -48,15 +48,6 @@ class Deviation:
     why: str
     is_of_this_version: bool = True
 
-    def as_plain(self) -> tuple[Any, ...]:
-        """Return it in plain values, for another process."""
-        return self.declaration, self.op, self.law, sorted(self.dtypes), self.why
-
-    @classmethod
-    def from_plain(cls, declaration: str, op: str, law: str, dtypes: list[str], why: str) -> "Deviation":
-        """Return what `as_plain` was called of."""
-        return cls(declaration, op, law, frozenset(dtypes), why)
-
     def excuses(self, dtype: str) -> bool:
         """Return whether a failure in this dtype is expected."""
         return not self.dtypes or dtype in self.dtypes
@@ -116,15 +107,6 @@ class DeclaredDecline:
     def reason(self) -> str:
         """The reason that reports show, the same for all calls that the entry covers."""
         return f"{self.declaration}: {self.why}"
-
-    def as_plain(self) -> tuple[Any, ...]:
-        """Return it in plain values, for another process."""
-        return self.declaration, self.op, sorted(self.dtypes), self.why
-
-    @classmethod
-    def from_plain(cls, declaration: str, op: str, dtypes: list[str], why: str) -> "DeclaredDecline":
-        """Return what `as_plain` was called of."""
-        return cls(declaration, op, frozenset(dtypes), why)
 
     @classmethod
     def parse(cls, where: str, why: str) -> "DeclaredDecline":

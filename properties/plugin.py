@@ -47,6 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "absent; margin: whether it says how near its cases came to what is allowed",
     )
     options.check_options(config)
+    options.make_own_modules_importable(config)
     backends = BackendsOfRun(config)
     if config.getoption("backend"):  # else nothing is loaded yet: it takes a while, and may not be needed
         _ = backends.by_source  # which declares ops that `--op` may name

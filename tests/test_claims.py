@@ -102,7 +102,9 @@ def test_no_property_asks_for_an_op_by_name() -> None:
     naming = {
         path.relative_to(ROOT / "properties").as_posix()
         for path, source in sources.items()
-        if re.search(rf"""op\.name (in|not in|==|!=) |["']({names})["'],? *["']({names})["']""", source)
+        if re.search(
+            rf"""op\.(?:name|address) (in|not in|==|!=) |["']({names})["'],? *["']({names})["']""", source
+        )
     }
     assert naming <= allowed
     assert "drawing/bad_input.py" in naming  # so the search finds what it looks for

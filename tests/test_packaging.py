@@ -195,6 +195,10 @@ def test_an_own_op_is_verified_by_what_is_installed_in_a_new_environment(
     )
     assert verified.returncode == 1, verified.stdout + verified.stderr
     assert "wrong  mine:rms_norm on mine (cpu) breaks a law: every gradient agrees" in verified.stdout
+    alone = run(
+        environment / "bin" / "gradspec", "verify", "--op=mine:rms_norm", "-kspec_agrees", cwd=kernels
+    )
+    assert alone.returncode == 0, alone.stdout + alone.stderr
     (script,) = (kernels / "failures").glob("*.py")
     reproduced = run(python, script, cwd=tmp_path)
     assert reproduced.returncode == 1, reproduced.stderr

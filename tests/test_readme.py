@@ -46,6 +46,28 @@ def test_the_kernel_passes_once_it_is_mended(tmp_path: Path) -> None:
     assert run_properties(tmp_path, "--backend=my_kernels:backend").status == 0
 
 
+@pytest.mark.rotating
+@pytest.mark.parametrize("is_mended", [False, True])
+def test_the_op_of_ones_own_is_verified_as_shown(tmp_path: Path, is_mended: bool) -> None:
+    pytest.importorskip("torch")
+    source = find_block(read("docs/backends.md"), "# my_norm.py\n")
+    if is_mended:
+        wrong, right = (
+            "g * weight * scale",
+            "scale * (g * weight - xhat * (g * weight * xhat).mean(-1, keepdim=True))",
+        )
+        assert wrong in source
+        source = source.replace(wrong, right)
+    (tmp_path / "my_norm.py").write_text(source, encoding="utf-8")
+    options = ("--backend=my_norm:backend", "--op=rms_norm", "--hypothesis-profile=default")
+    assert f"$ gradspec verify {' '.join(o.replace('=', ' ') for o in options[:2])}" in read(
+        "docs/backends.md"
+    )
+    run = run_properties(tmp_path, *options, "-k", "gradient_agrees or value or spec_agrees or many_elements")
+    assert run.status == (not is_mended), run.output
+    assert ("wrong  my_norm:rms_norm on my-norm (cpu) breaks a law" in run.output) != is_mended
+
+
 def test_gradcheck_passes_a_gradient_of_zeros() -> None:
     torch = pytest.importorskip("torch")
 

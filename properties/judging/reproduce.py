@@ -101,8 +101,8 @@ def describe_call(backend: Backend | str, case: Any) -> list[str]:
     function, name = "", str(backend)
     if isinstance(backend, Backend):
         name, array_class = backend.name, type(backend.from_numpy(np.zeros(())))
-        if case.op.address in backend.ops:
-            function = find_function_name(backend.ops[case.op.address], array_class, case.op.name)
+        if called := backend.ops.get(case.op.address):
+            function = find_function_name(called, array_class, case.op.name)
         else:  # it is the declaration of an op that is tried, not a backend
             function = case.op.address.replace(":", ".")
     arrays = f"({', '.join(names)}{',' * (len(names) == 1)})" if case.op.variadic else ", ".join(names)

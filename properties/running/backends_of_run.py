@@ -6,7 +6,6 @@ What comes of it here is a `Backend` that has the names of its ops, and none tha
 """
 
 import pickle
-import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,8 +21,9 @@ from gradspec.properties.judging.error_descriptions import describe_exception, m
 from gradspec.properties.judging.process_server import Here, LoadFailure
 from gradspec.properties.running import options
 from gradspec.properties.running.isolation import OwnProcessPlace
+from gradspec.properties.running.op_selection import SPEC
 from gradspec.properties.running.places import Place, ThisProcess
-from gradspec.properties.running.targets import SPEC, BackendUnderTest
+from gradspec.properties.running.targets import BackendUnderTest
 
 EXPORT_KEY = "gradspec_backends"  # of what a process of pytest-xdist is told
 
@@ -111,9 +111,6 @@ class BackendsOfRun:
         Raises:
             pytest.UsageError: The option names one that does not exist, or none that can be loaded.
         """
-        here = str(self._config.invocation_params.dir)
-        if any(":" in name for name in self._names) and here not in sys.path:
-            sys.path.insert(0, here)  # as `python -m pytest` does
         exported = pickle.loads(getattr(self._config, "workerinput", {}).get(EXPORT_KEY, pickle.dumps({})))
         names = self._names or list_import_paths()
         loaded = {name: exported[name].restore() if name in exported else self._load(name) for name in names}

@@ -69,12 +69,12 @@ class ControllerPlugin:
             return []
         known = self.selection_summary["known"].items()
         stale_deviations = self.report.find_stale_deviations(
-            {name: [Deviation.from_plain(*entry) for entry in entries] for name, entries in known}
+            {name: [Deviation(*entry) for entry in entries] for name, entries in known}
         )
         declines = self.selection_summary["declines"].items()
         return stale_deviations + find_stale_declines(
             self.report.entries,
-            {name: [DeclaredDecline.from_plain(*entry) for entry in entries] for name, entries in declines},
+            {name: [DeclaredDecline(*entry) for entry in entries] for name, entries in declines},
         )
 
     @cached_property

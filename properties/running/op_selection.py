@@ -16,6 +16,9 @@ from gradspec.reference import OPS
 PROGRAMS = "programs"
 """What `--op` and reports call a backend as a whole, which is tried with programs and networks."""
 
+SPEC = "spec"
+"""The name of the backend that stands for the spec, where an op is tried in the spec itself."""
+
 
 def selects_programs(config: pytest.Config) -> bool:
     """Return whether programs and networks are tried: if `--op` names them, or nothing at all."""

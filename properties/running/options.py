@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from gradspec.properties.running.profiles import PROFILES
 DEFAULT_TIME_LIMIT_SECONDS = 60.0  # a first call may compile kernels
 
 
-def add_options(add: Callable[..., None]) -> None:
+def add_options(add: Callable[..., object]) -> None:
     """Add the options of a run by a function that takes what `ArgumentParser.add_argument` does."""
     several = {"action": "append", "default": []}
     add("--backend", **several, help="a backend by name or module:attribute; repeatable")
@@ -157,6 +158,14 @@ def get_failing_severities(config: pytest.Config) -> frozenset[str]:
 def get_matrix_file(config: pytest.Config) -> Path | None:
     file = config.getoption("matrix")
     return Path(config.invocation_params.dir, file) if file else None
+
+
+def make_own_modules_importable(config: pytest.Config) -> None:
+    """Put the folder that the run starts in on the path, as `python -m pytest` does, if it may be needed."""
+    here = str(config.invocation_params.dir)
+    names = [*(config.getoption("backend") or []), *(config.getoption("op") or [])]
+    if any(":" in name for name in names) and here not in sys.path:
+        sys.path.insert(0, here)
 
 
 def check_options(config: pytest.Config) -> None:

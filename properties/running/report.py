@@ -20,8 +20,8 @@ from gradspec.properties.running.causes import group_by_cause
 from gradspec.properties.running.declined import format_declined, format_flushing
 from gradspec.properties.running.failure import collect_versions, format_command
 from gradspec.properties.running.files import write_atomically
+from gradspec.properties.running.op_selection import SPEC
 from gradspec.properties.running.tally import PropertyResult, Tally, to_sentence
-from gradspec.properties.running.targets import SPEC
 
 PLAINEST_LAWS = ("value agrees", "every gradient agrees")
 """Of several laws that are broken on equal cases, one of these is named first."""

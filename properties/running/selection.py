@@ -1,7 +1,7 @@
 """The selection of a run: which ops of which backends, which of them suit a property, and which shard."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 import pytest
@@ -14,12 +14,13 @@ from gradspec.properties.running import options
 from gradspec.properties.running.backends_of_run import BackendsOfRun
 from gradspec.properties.running.op_selection import (
     PROGRAMS,
+    SPEC,
     list_missing_ops,
     list_ops_on_trial,
     list_selected_ops,
     selects_programs,
 )
-from gradspec.properties.running.targets import SPEC, BackendUnderTest, OpUnderTest
+from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
 from gradspec.reference import OPS
 
 TARGET_FIXTURES = {"op_under_test", "spec_op", "backend_under_test", "adapter_under_test"}
@@ -58,7 +59,7 @@ class Selection:
     def summarize(self) -> dict[str, Any]:
         """Return what the report needs to know, in plain values that can be sent to another process."""
         known = {
-            b.name: [d.as_plain() for d in b.deviations] for _, b in self.available_backends
+            b.name: [astuple(d) for d in b.deviations] for _, b in self.available_backends
         }  # without entries for other versions than those installed
         return {
             "unavailable": self.unavailable,
@@ -72,7 +73,7 @@ class Selection:
         """What each backend says it declines, in the selected dtypes, by its name."""
         dtypes = {*options.get_selected_dtypes(self.config)}
         return {
-            b.name: [d.as_plain() for d in b.declared_declines if not d.dtypes or d.dtypes & dtypes]
+            b.name: [astuple(d) for d in b.declared_declines if not d.dtypes or d.dtypes & dtypes]
             for _, b in self.available_backends
         }
 

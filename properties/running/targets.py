@@ -39,9 +39,6 @@ from gradspec.properties.running.simplify_programs import simplify_program
 from gradspec.properties.running.tally import Tally, to_sentence
 from gradspec.reference.op import Op
 
-SPEC = "spec"
-"""The name of the backend that stands for the spec, where an op is tried in the spec itself."""
-
 DISAGREEMENTS = frozenset(SEVERITIES) - {"lossy"}
 """The severities that fail where no command line says otherwise, as for whoever calls a law directly."""
 
@@ -55,7 +52,6 @@ MIN_INFORMATIVE_SHARE = 0.1
 
 MIN_CASES = 100
 """With fewer cases it passes: they come from a handful of examples, which may be uninformative by chance."""
-
 
 N_NEAREST_CASES = 2
 """So many cases of a property, those that came nearest to what is allowed, are judged by all of the noise."""

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from gradspec.properties.running.failure import LawViolation
+from gradspec.properties.running.op_selection import SPEC
 from gradspec.properties.running.profiles import PROFILES
 from gradspec.properties.running.selection import get_target
-from gradspec.properties.running.targets import SPEC, BackendUnderTest, OpUnderTest
+from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
 
 
 def is_on_trial(target: BackendUnderTest | None) -> bool:

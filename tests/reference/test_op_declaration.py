@@ -85,12 +85,16 @@ def test_another_op_at_the_same_address_is_refused() -> None:
 
 def test_the_same_declaration_may_run_again() -> None:
     def declare(factor: int) -> Any:
-        scale = lambda x: x * factor
+        def scale(x: Array) -> Array:
+            return x * factor
 
         def scaled(x: Real, *, shift: float = 0.0) -> Array:
             return scale(x) + shift
 
-        return op("()->()", shift=[0.0, 1.0], also=(lambda x, *, shift=0.0: shift + scale(x),))(scaled)
+        def shifted(x: Real, *, shift: float = 0.0) -> Array:
+            return shift + scale(x)
+
+        return op("()->()", shift=[0.0, 1.0], also=(shifted,))(scaled)
 
     first, second = declare(2), declare(2)
     assert OPS[first.address] is second is not first

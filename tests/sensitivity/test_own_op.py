@@ -104,8 +104,11 @@ def reduce_rows(reduce: Callable[..., Array], x: Array, weight: Array, eps: floa
     """Return the rule with another reduction of the rows in the gradient of the weight."""
     y_pulls = right(x, weight, eps=eps)
     xhat = x / np.sqrt(mean_of(x * x) + eps)
-    rows = lambda g: (g * xhat).reshape(-1, weight.size)
-    return change_weight(lambda g: reduce(rows(g)).astype(weight.dtype) if g.size else 0 * weight, y_pulls)
+
+    def change(g: Array) -> Array:
+        return reduce((g * xhat).reshape(-1, weight.size)).astype(weight.dtype) if g.size else 0 * weight
+
+    return change_weight(change, y_pulls)
 
 
 def averages_over_the_rows(x: Array, weight: Array, *, eps: float = 1e-6) -> VJP:
