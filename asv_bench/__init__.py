@@ -16,7 +16,28 @@ So no function in measuring/ or workloads/ may have a name that asv takes for a 
 `track_...`), and tools/ and pages/ have no `__init__.py`: their libraries are not installed where the
 benchmarks run.
 
-asv runs the modules of the working tree on whatever commit of gradspec it has installed. What only some
-commits have is imported where it is needed and is n/a in the others; what has another name there comes from
-`measuring/any_commit.py`.
+asv runs the modules of the working tree on whatever commit of gradspec it has installed. What measures,
+`gradspec.timing`, is the working tree's, too. What only some commits have is imported where it is needed and
+is n/a in the others; what has another name there comes from `measuring/any_commit.py`.
 """
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import gradspec
+
+
+def _import_timing_of_working_tree() -> None:
+    """Import `gradspec.timing` from the working tree, not from the commit, which may have none."""
+    file = Path(__file__).parents[1] / "src" / "gradspec" / "timing" / "__init__.py"
+    spec = importlib.util.spec_from_file_location("gradspec.timing", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["gradspec.timing"] = gradspec.timing = module  # type: ignore[attr-defined]
+    spec.loader.exec_module(module)
+
+
+if "gradspec.timing" not in sys.modules:
+    _import_timing_of_working_tree()

@@ -10,10 +10,9 @@ from asv_runner.benchmarks.mark import SkipNotImplemented
 from asv_bench.measuring.memory_placement import fix_memory_placement
 from asv_bench.measuring.result_check import require_right_result
 from asv_bench.measuring.timed_benchmark import TimedBenchmark
-from asv_bench.workloads.calls import make_arrays, make_cotangent, make_typical_call
+from asv_bench.workloads.calls import SIZES, make_arrays, make_cotangent, make_typical_call
 from asv_bench.workloads.ops_and_backends import (
     BACKENDS,
-    SIZES,
     get_backend,
     get_implementation,
     get_op,

@@ -41,7 +41,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "line"),
     [
         (["verfy"], "gradspec: no such command as 'verfy'; did you mean verify?"),
-        (["zzz"], "gradspec: no such command as 'zzz'; did you mean verify or laws?"),
+        (["zzz"], "gradspec: no such command as 'zzz'; did you mean verify or time or laws?"),
         (["--backend", "torch"], "gradspec: unrecognized arguments: --backend"),
         (["laws", "--op"], "gradspec laws: unrecognized arguments: --op"),
     ],

@@ -6,7 +6,8 @@ backends      reference, and the library that each backend wraps, once that back
 properties    reference and backends, whose interface is the only way to a library; inside, each folder
               imports only those before it: cases, judging, laws (none of which imports Hypothesis or pytest),
               drawing, running
-asv_bench     reference and backends; of the properties cases, judging and laws, and never Hypothesis
+  timing      reference and backends; of the properties cases, judging and laws; no Hypothesis, no pytest
+asv_bench     reference, backends, timing; of the properties cases, judging and laws, and never Hypothesis
 """
 
 import ast
@@ -71,6 +72,13 @@ IMPORT_RULE_BY_FOLDER: dict[str, ImportRule] = {
     "src/gradspec": require_all(
         allow_only(*sys.stdlib_module_names, "gradspec"), forbid("gradspec.backends", "gradspec.properties")
     ),
+    "src/gradspec/timing": require_all(
+        forbid("asv_bench", "tests", "hypothesis", "pytest", *BACKEND_LIBRARIES),
+        require_any(
+            forbid("gradspec.properties"),
+            allow_only(*LAYERS_WITHOUT_HYPOTHESIS, "gradspec.properties.running.files"),
+        ),
+    ),
     "asv_bench": require_all(
         forbid("tests", "hypothesis", "pytest"),
         require_any(forbid("gradspec.properties"), allow_only(*LAYERS_WITHOUT_HYPOTHESIS)),
@@ -109,7 +117,8 @@ def _is_import_function(func: ast.expr) -> bool:
 
 @pytest.mark.parametrize("folder", IMPORT_RULE_BY_FOLDER)
 def test_every_module_keeps_to_its_layer(folder: str) -> None:
-    modules = sorted(path for path in (ROOT / folder).rglob("*.py") if not (ROOT / folder).is_symlink())
+    pattern = "*.py" if folder == "src/gradspec" else "**/*.py"  # of which timing/ has a rule of its own
+    modules = sorted(path for path in (ROOT / folder).glob(pattern) if not (ROOT / folder).is_symlink())
     assert modules, f"{folder}/ holds no module"
     violations = [
         f"{path.relative_to(ROOT)}, {violation}"
@@ -153,6 +162,10 @@ def test_every_module_keeps_to_its_layer(folder: str) -> None:
         ("properties/running", "from gradspec.properties.plugin import pytest_addoption"),
         ("src/gradspec", "import hypothesis"),
         ("src/gradspec", "from gradspec.properties.running import run"),
+        ("src/gradspec/timing", "import pytest"),
+        ("src/gradspec/timing", "def f():\n    import torch"),
+        ("src/gradspec/timing", "from asv_bench.measuring import undisturbed_time"),
+        ("src/gradspec/timing", "from gradspec.properties.running.report import RunResults"),
         ("asv_bench", "import hypothesis"),
         ("asv_bench", "from hypothesis import strategies"),
         ("asv_bench", "import pytest"),
@@ -175,7 +188,12 @@ def test_a_planted_import_is_caught(folder: str, source: str) -> None:
         ("properties/judging", "from gradspec.properties.cases.case import Case"),
         ("properties/drawing", "import hypothesis\nfrom gradspec.properties.laws import programs"),
         ("properties/running", "import pytest, rich\nfrom gradspec.properties.drawing import strategies"),
+        (
+            "src/gradspec/timing",
+            "import rich\nfrom gradspec.properties.running.files import write_atomically",
+        ),
         ("asv_bench", "import torch\nfrom gradspec.reference import Tensor"),
+        ("asv_bench", "from gradspec.timing.calls import make_typical_call"),
         ("asv_bench", "from gradspec.properties.judging.judge import Judge"),
         ("asv_bench", "from gradspec.properties.laws.gradient import every_gradient_agrees"),
     ],
@@ -224,7 +242,7 @@ def map_imports(folder: str) -> dict[str, set[str]]:
 
     A module that imports a package by its bare name imports what the package's `__init__` imports.
     """
-    package = f"gradspec.{folder}"
+    package = f"gradspec.{Path(folder).name}"
     paths = {}
     for path in (ROOT / folder).rglob("*.py"):
         parts = path.relative_to(ROOT / folder).with_suffix("").parts
@@ -239,7 +257,7 @@ def map_imports(folder: str) -> dict[str, set[str]]:
     return graph
 
 
-@pytest.mark.parametrize("folder", ["reference", "backends", "properties"])
+@pytest.mark.parametrize("folder", ["reference", "backends", "properties", "src/gradspec/timing"])
 def test_no_imports_form_a_circle(folder: str) -> None:
     graph = map_imports(folder)
     assert sum(map(len, graph.values())) > 10
@@ -257,6 +275,10 @@ def test_a_planted_circle_is_found() -> None:
 def test_spec_and_judge_are_imported_without_hypothesis_or_pytest(package: str) -> None:
     """Every module of the packages: an `__init__` that holds only a docstring imports nothing anyway."""
     assert _run_script(IMPORT_ALL_SCRIPT, package).split() == []
+
+
+def test_what_times_is_imported_without_hypothesis_or_pytest() -> None:
+    assert _run_script(IMPORT_ALL_SCRIPT, "gradspec.timing").split() == ["rich"]
 
 
 def test_gradspec_itself_is_light() -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -81,7 +82,7 @@ def test_the_wheel_holds_the_folders_and_nothing_else(archives: BuiltArchives) -
     package = {
         f"gradspec/{file}"
         for file in ("__init__.py", "__main__.py", "command.py", "py.typed", *_list_files(*SHIPPED_FOLDERS))
-    }
+    } | {file.removeprefix("src/") for file in _list_files("src/gradspec/timing")}
     assert {file for file in _list_members(archives.wheel) if ".dist-info/" not in file} == package
 
 
@@ -97,11 +98,11 @@ def test_the_wheel_of_the_sdist_is_the_wheel_of_the_checkout(archives: BuiltArch
 
 
 def test_the_sdist_holds_each_file_once(archives: BuiltArchives) -> None:
-    """The folders, the tests and the benchmarks, but not the links, which would be second copies."""
+    """The folders, tests, benchmarks and examples, but not the links, which would be second copies."""
     with tarfile.open(archives.sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     links = tuple(f"src/gradspec/{folder}" for folder in SHIPPED_FOLDERS)
-    assert _list_files(*SHIPPED_FOLDERS, "tests", "asv_bench") <= names
+    assert _list_files(*SHIPPED_FOLDERS, "src/gradspec/timing", "tests", "asv_bench", "examples") <= names
     assert [name for name in names if name.startswith(links)] == []
 
 
@@ -210,3 +211,42 @@ def test_the_package_that_pytest_imports_twice_holds_only_a_docstring() -> None:
     """Pytest imports the folder as a package `properties`; everything else imports gradspec.properties."""
     [docstring] = ast.parse((ROOT / "properties" / "__init__.py").read_text(encoding="utf-8")).body
     assert isinstance(docstring, ast.Expr)
+
+
+def _run_asv(folder: Path, wheel: Path, *arguments: str) -> tuple[int, str]:
+    """Run asv on a suite, with gradspec from a wheel; return its status and what it prints."""
+    run = subprocess.run(
+        [sys.executable, "-m", "asv", *arguments],
+        cwd=folder,
+        env=os.environ | {"HOME": str(folder.parent), "ASV_PYTHONPATH": str(wheel), "COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return run.returncode, run.stdout
+
+
+@pytest.mark.rotating
+def test_the_example_of_an_asv_suite_runs_from_an_installed_wheel(
+    unpacked_wheel: Path, tmp_path: Path
+) -> None:
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    for folder in (right, wrong):
+        shutil.copytree(ROOT / "examples" / "asv_suite", folder)
+        with (folder / "benchmarks" / "__init__.py").open("a", encoding="utf-8") as suite:
+            suite.write(f"\nimport gradspec\nassert gradspec.__file__.startswith({str(unpacked_wheel)!r})\n")
+    kernels = wrong / "benchmarks" / "my_kernels.py"
+    kernels.write_text(kernels.read_text(encoding="utf-8").replace("1 + x * (1 - s)", "1 + x - s"))
+    run_once = ("run", "--python=same", "--quick", "--show-stderr", "--bench")
+    assert _run_asv(right, unpacked_wheel, "machine", "--yes")[0] == 0
+    status, output = _run_asv(right, unpacked_wheel, "check", "--python=same")
+    assert (status, "No problems found" in output) == (0, True), output
+    few = "(time_forward|track_backward_ratio).*overhead"
+    status, output = _run_asv(right, unpacked_wheel, *run_once, few)
+    assert (status, "failed" in output) == (0, False), output
+    for text in ("Running 2 total benchmarks", "Silu.time_forward", "Silu.track_backward_ratio", "torch"):
+        assert text in output
+    status, output = _run_asv(wrong, unpacked_wheel, *run_once, "time_backward.*overhead")
+    assert status != 0
+    assert "NotTimed: at size overhead, the gradient of x" in output

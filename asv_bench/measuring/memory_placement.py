@@ -21,7 +21,7 @@ def fix_memory_placement(size: str) -> None:
     """Fix where this process puts arrays; to be called before a benchmark makes any.
 
     Args:
-        size: one of `ops_and_backends.SIZES`.
+        size: one of `calls.SIZES`.
     """
     keep_freed_pages()
     # Allocating is a part of the overhead, so there it stays as it is.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from asv_bench.measuring.any_commit import SeededChoices, draw_call, load_judging
+from asv_bench.measuring.any_commit import SeededChoices, load_judging
 from asv_bench.measuring.undisturbed_time import IS_QUICK_RUN
 from asv_bench.workloads.calls import Array, make_arrays, make_cotangent
 from gradspec.backends import Backend
@@ -47,7 +47,7 @@ def make_case(op: Op, dtype: str, seed: int, choices: SeededChoices | None = Non
         choices: what chooses the shapes and keywords instead.
     """
     judging = load_judging()
-    call = draw_call(op, choices or SeededChoices(seed, AXIS_LENGTHS))
+    call = op.draw_call(choices or SeededChoices(seed, AXIS_LENGTHS))
     value = np.asarray(op.rule(*make_arrays(op, call, np.float64, seed), **call.keywords)[0])
     inputs = tuple(make_arrays(op, call, judging.dtype_of(dtype), seed))
     cotangent = make_cotangent(value).astype(judging.dtype_of(dtype))

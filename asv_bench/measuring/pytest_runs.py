@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 
 from asv_runner.benchmarks.mark import SkipNotImplemented
 
-from asv_bench.measuring.one_thread import ONE_THREAD
 from asv_bench.measuring.undisturbed_time import (
     get_multiplication_seconds,
     make_multiplication,
@@ -21,6 +20,7 @@ from asv_bench.measuring.undisturbed_time import (
 )
 from asv_bench.workloads.ops_and_backends import ROOT
 from gradspec.backends import load
+from gradspec.timing.one_thread import ONE_THREAD
 
 EXIT_OK, EXIT_TESTS_FAILED = 0, 1  # exit codes of pytest
 

@@ -26,11 +26,10 @@ import numpy as np
 from asv_bench.workloads.calls import ELEMENTS_BY_SIZE
 from asv_bench.workloads.ops_and_backends import ROOT
 from gradspec.backends import Backend
+from gradspec.timing import turns
+from gradspec.timing.turns import Clock
 
-Clock = Callable[[], float]
-
-# A thousand times what reading the clock takes, and short compared with most disturbances.
-SLICE_SECONDS = 5e-4
+SLICE_SECONDS = turns.SLICE_SECONDS
 # Two of five may be disturbed without moving the median.
 MIN_PAIRS = 5
 # Once these are over, no more than MIN_PAIRS are measured; dozens of short calls fit in.
@@ -111,7 +110,7 @@ def measure_seconds(run: Callable[[], Any], backend: Backend, size: str) -> floa
     if IS_QUICK_RUN:
         start = clock()
         run()
-        return clock() - start
+        return float(clock() - start)
     turns = SideBySideTiming(run, make_multiplication(backend, size), clock)
     get_multiplication_seconds(backend, size)
     save_faster_multiplication_time(f"{backend.name} {size}", turns.fastest_reference_seconds)
@@ -132,6 +131,11 @@ def measure_ratio_samples(
     inputs at hand and the parts of the engine in the cache.
     """
     return [measure_ratio(run, reference, time.process_time) for _ in range(samples)]
+
+
+def make_slice_timer(run: Callable[[], Any], clock: Clock) -> Callable[[], float]:
+    """Return what measures a slice of calls; in a quick run, a slice is one call."""
+    return turns.make_slice_timer(run, clock, SLICE_SECONDS)
 
 
 class SideBySideTiming:
@@ -165,18 +169,3 @@ class SideBySideTiming:
 def _restrict_clock_to_thread(clock: Clock) -> Clock:
     """Return the clock for a reference, without other threads: torch's may still tidy up after the call."""
     return time.thread_time if clock is time.process_time else clock
-
-
-def make_slice_timer(run: Callable[[], Any], clock: Clock) -> Callable[[], float]:
-    """Warm `run` up; return a function that fills a slice with calls of it and returns the seconds of one."""
-
-    def take(calls: int) -> float:
-        start = clock()
-        for _ in range(calls):
-            run()
-        return (clock() - start) / calls
-
-    calls = 1
-    while (one := take(calls)) * calls < SLICE_SECONDS:
-        calls = max(calls + 1, min(10 * calls, int(1.1 * SLICE_SECONDS / max(one, 1e-9))))
-    return partial(take, calls)

@@ -20,7 +20,8 @@ from asv_bench.measuring.undisturbed_time import UNDISTURBED_TIMES_FILE
 from asv_bench.pages import plots
 from asv_bench.pages.bandwidth import compute_bandwidth_share
 from asv_bench.pages.results import Point, load_points, select_latest
-from asv_bench.workloads.ops_and_backends import BACKENDS, ROOT, SIZES
+from asv_bench.workloads.calls import SIZES
+from asv_bench.workloads.ops_and_backends import BACKENDS, ROOT
 from asv_bench.workloads.programs import make_workloads_with_hand_gradients
 
 SIZE_TITLES = dict(

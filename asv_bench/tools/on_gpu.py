@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from asv_bench.workloads.gpu_programs import GpuProgram, make_gpu_programs
+from gradspec.timing.clocks import EVENT_CLOCKS
+from gradspec.timing.turns import Clock
 
 # Bytes of inputs before one is used again: more than the L2 cache of a GPU.
 MIN_BYTES_BEFORE_REUSE = 256 * 2**20
@@ -34,52 +36,34 @@ TABLE_HEADINGS = (
 )
 
 
-def measure_median_ms(
-    runs: Sequence[Callable[[], Any]],
-    record_event: Callable[[], Any],
-    elapsed_ms: Callable[[Any, Any], float],
-) -> float:
+def measure_median_ms(runs: Sequence[Callable[[], Any]], clock: Clock) -> float:
     """Return the median time of many calls in milliseconds.
 
     Args:
         runs: calls on one set of inputs each, taken in turn.
-        record_event: records an event on the current stream and returns it.
-        elapsed_ms: waits for the second of two events and returns the milliseconds between them.
+        clock: reads the time on the device; nothing waits before the last call.
     """
     turn = count()
     for _ in range(max(WARM_UP_CALLS, len(runs))):
         runs[next(turn) % len(runs)]()
     pairs = []
     for _ in range(TIMED_CALLS):
-        start = record_event()
+        start = clock()
         runs[next(turn) % len(runs)]()
-        pairs.append((start, record_event()))
-    return median(elapsed_ms(*pair) for pair in pairs)
+        pairs.append((start, clock()))
+    return median(float(end - start) * 1e3 for start, end in pairs)
 
 
 def measure_cupy_ms(runs: Sequence[Callable[[], Any]]) -> float:
     import cupy
 
-    def elapsed(start: Any, end: Any) -> float:
-        end.synchronize()
-        return float(cupy.cuda.get_elapsed_time(start, end))
-
-    return measure_median_ms(runs, lambda: cupy.cuda.get_current_stream().record(), elapsed)
+    return measure_median_ms(runs, EVENT_CLOCKS["cupy"](cupy))
 
 
 def measure_torch_ms(runs: Sequence[Callable[[], Any]]) -> float:
     import torch
 
-    def record_event() -> Any:
-        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record()
-        return event
-
-    def elapsed(start: Any, end: Any) -> float:
-        end.synchronize()
-        return float(start.elapsed_time(end))
-
-    return measure_median_ms(runs, record_event, elapsed)
+    return measure_median_ms(runs, EVENT_CLOCKS["torch"](torch))
 
 
 def measure_memory_pass_ms(dtype: str, m: int, n: int, set_count: int) -> float:

@@ -7,7 +7,7 @@ and what a collection costs depends on what else is alive. What is promised stan
 
 import os
 
-from asv_bench.measuring.one_thread import ONE_THREAD
+from gradspec.timing.one_thread import ONE_THREAD
 
 # Before the imports below: NumPy's libraries read these variables when they are loaded.
 os.environ |= ONE_THREAD

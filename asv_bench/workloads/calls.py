@@ -1,155 +1,17 @@
-"""The typical call of each op at a given size, and arrays for it. Shapes come from the op's own declaration.
+"""The typical calls and arrays of `gradspec.timing`, for benchmarks that run at every commit."""
 
-An op declares the calls it can be tried with as a function of a source of choices; here the source is
-`TypicalChoices`.
-"""
+from asv_bench.measuring import any_commit  # first: it gives older commits the names of today
+from gradspec.timing.calls import (
+    ELEMENTS_BY_SIZE,
+    SIZES,
+    Array,
+    is_contraction,
+    make_arrays,
+    make_cotangent,
+    make_typical_call,
+)
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, repeat
-from typing import Any, TypeVar
-
-import numpy as np
-
-from asv_bench.measuring.any_commit import Call, IntegerArrayBelow, draw_call
-from gradspec.reference import Op
-from gradspec.reference.domains import Booleans, Domain, Integers, Interval
-
-Array = np.ndarray[Any, Any]
-T = TypeVar("T")
-
-ELEMENTS_BY_SIZE = {"overhead": 8, "cache": 2**14, "memory": 2**22}  # of float32: 32 bytes, 64 KiB, 16 MiB
-# For products of matrices, whose work is the cube of the side.
-MATRIX_SIDE_BY_SIZE = {"overhead": 3, "cache": 64, "memory": 512}
-# The last axis, and one axis rather than several, as in most programs.
-PREFERRED_OPTIONS = (-1, "one")
-# No two axes have the same length, so it is seen which axes are shared.
-DISTINCT_AXIS_LENGTHS = (2, 3, 5, 7, 11, 13)
-# So many numbers are drawn, then they repeat. It is a prime, so no two rows of a matrix are alike.
-MAX_DISTINCT_NUMBERS = 65_537
-# Of the logarithms: the product of 2,048 elements stays within 1e+-30, which float32 can hold.
-LOG_STANDARD_DEVIATION = 0.5
-
-
-class TypicalChoices:
-    """A source of choices that takes what programs do most often.
-
-    Args:
-        axes: how many axes a shape has, where the op leaves it open.
-        elements: how many elements an array has once `lengths` are used up.
-        lengths: the lengths of axes, one after the other.
-    """
-
-    def __init__(self, axes: int, elements: int = 0, lengths: Iterable[int] = ()) -> None:
-        self.axes, self.elements, self.lengths = axes, elements, iter(lengths)
-
-    def of(self, options: Sequence[T]) -> T:
-        return next((x for x in options if x in PREFERRED_OPTIONS), options[0])
-
-    def integer(self, low: int, high: int) -> int:
-        return min(max(low, self.axes), high)
-
-    def rank(self, low: int, high: int) -> int:
-        return self.integer(low, high)
-
-    def size(self, taken: int) -> int:
-        side = 2 ** math.ceil(math.log2(self.elements or 1) / 2)
-        return next(self.lengths, self.elements // taken if 1 < taken < self.elements else side)
-
-
-def make_typical_call(op: Op, size: str) -> Call:
-    """Return the op's call at a size of `SIZES`: of matrices, or of vectors or scalars if it takes none."""
-    if op.name in HAND_WRITTEN_CALLS:
-        return HAND_WRITTEN_CALLS[op.name](size)
-    if is_contraction(op):
-        return _make_call_up_to_matrices(op, lengths=repeat(MATRIX_SIDE_BY_SIZE[size]))
-    return _make_call_up_to_matrices(op, elements=ELEMENTS_BY_SIZE[size])
-
-
-def _make_getitem_call(size: str) -> Call:
-    """Return a look-up of embeddings: as many rows of a matrix as it has, some of them more than once."""
-    side = 2 ** math.ceil(math.log2(ELEMENTS_BY_SIZE[size]) / 2)
-    shape = (side, ELEMENTS_BY_SIZE[size] // side)
-    return Call((shape,), {"key": (np.random.default_rng(0).integers(0, side, side),)})
-
-
-def _make_broadcast_to_call(size: str) -> Call:
-    """Return the broadcast of a row to a matrix."""
-    side = 2 ** math.ceil(math.log2(ELEMENTS_BY_SIZE[size]) / 2)
-    return Call(((1, ELEMENTS_BY_SIZE[size] // side),), {"shape": (side, ELEMENTS_BY_SIZE[size] // side)})
-
-
-def _make_pad_call(size: str) -> Call:
-    """Return a matrix with an edge of one element all around."""
-    side = 2 ** math.ceil(math.log2(ELEMENTS_BY_SIZE[size]) / 2)
-    return Call(((side, ELEMENTS_BY_SIZE[size] // side),), {"pad_width": ((1, 1), (1, 1))})
-
-
-HAND_WRITTEN_CALLS: Mapping[str, Callable[[str], Call]] = {
-    "getitem": _make_getitem_call,
-    "broadcast_to": _make_broadcast_to_call,
-    "pad": _make_pad_call,
-}
-"""Calls of ops whose simplest call does nothing worth timing: x[:, :], or a broadcast to the same shape."""
-
-
-def is_contraction(op: Op) -> bool:
-    """Return whether the op sums over an axis that two arrays share: its work is more than their elements."""
-    call = _make_call_up_to_matrices(op, elements=1, lengths=chain(DISTINCT_AXIS_LENGTHS, repeat(1)))
-    floats = [s for s in call.shapes if not isinstance(s, IntegerArrayBelow)]
-    value = op.rule(*make_arrays(op, call, "float64", seed=0), **call.keywords)[0]
-    return any(
-        n != 1 and n not in np.shape(value) for s in floats for t in floats if s is not t for n in {*s} & {*t}
-    )
-
-
-def _make_call_up_to_matrices(op: Op, *, elements: int = 0, lengths: Iterable[int] = ()) -> Call:
-    """Return the op's call with as many axes as it can have, up to two in the array that has the most."""
-    lengths = list(_take_first_lengths(lengths))
-    calls = [draw_call(op, TypicalChoices(rank, elements, lengths)) for rank in (2, 1, 0)]
-    return next(call for call in calls if max(len(_get_plain_shape(s)) for s in call.shapes) <= 2)
-
-
-def _take_first_lengths(lengths: Iterable[int]) -> Iterator[int]:
-    """Yield at most 20 lengths, which is more than any op has axes: the supply may be endless."""
-    yield from (n for n, _ in zip(lengths, range(20), strict=False))
-
-
-def _get_plain_shape(shape: Any) -> tuple[int, ...]:
-    return shape.shape if isinstance(shape, IntegerArrayBelow) else shape
-
-
-def make_arrays(op: Op, call: Call, dtype: Any, seed: int) -> list[Array]:
-    """Return arrays for a call, always the same: floats of `dtype` in each domain, integers or booleans."""
-    rng = np.random.default_rng(seed)
-    return [make_random_array(rng, op.domain(i), s, dtype) for i, s in enumerate(call.shapes)]
-
-
-def make_random_array(rng: np.random.Generator, domain: Domain, shape: Any, dtype: Any) -> Array:
-    """Return random numbers in a domain: bools, integers below the bound, or floats of all sizes around 1.
-
-    The floats have both signs, or lie within the ends of the domain.
-    """
-    if isinstance(domain, Integers):
-        picks = np.asarray(rng.integers(0, shape.bound, shape.shape))
-        return shape.pick(picks) if hasattr(shape, "pick") else picks  # which older commits lack
-    if isinstance(domain, Booleans):
-        return np.asarray(rng.random(shape) < 0.5)
-    n = min(math.prod(shape), MAX_DISTINCT_NUMBERS)
-    x = np.exp(LOG_STANDARD_DEVIATION * rng.standard_normal(n))
-    values = np.asarray(_map_into_interval(x, np.where(rng.random(n) < 0.5, -1, 1), domain)).astype(dtype)
-    return np.resize(values, shape)
-
-
-def _map_into_interval(x: Array, signs: Array, domain: Interval) -> Any:
-    if math.isfinite(domain.low) and math.isfinite(domain.high):
-        return domain.low + (domain.high - domain.low) * x / (1 + x)
-    if math.isfinite(domain.low):
-        return domain.low + x
-    return domain.high - x if math.isfinite(domain.high) else signs * x
-
-
-def make_cotangent(value: Array) -> Array:
-    """Return a cotangent of the shape and dtype of `value`, never uniform."""
-    value = np.asarray(value)
-    return make_random_array(np.random.default_rng(1), Interval(), value.shape, value.dtype)
+__all__ = [
+    "ELEMENTS_BY_SIZE", "SIZES", "Array", "any_commit", "is_contraction", "make_arrays", "make_cotangent",
+    "make_typical_call",
+]  # fmt: skip

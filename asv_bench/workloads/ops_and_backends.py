@@ -27,9 +27,6 @@ ROOT = Path(__file__).parents[2]
 BACKENDS = ("numpy", "torch", "torch:cuda", "cupy")
 """Every backend that gradspec has had or is to have; n/a where it does not run."""
 
-SIZES = ("overhead", "cache", "memory")
-"""8 elements: the cost of a call; 64 KiB: arithmetic in the cache; 16 MiB: reading and writing memory."""
-
 
 def list_declared_ops() -> tuple[str, ...]:
     """Return the names of all functions under `reference/ops` that are decorated with `@op(...)`, sorted."""

@@ -22,7 +22,7 @@ class Workload:
     Attributes:
         key: its name in one word.
         name: its name for people.
-        size: the one of `ops_and_backends.SIZES` whose cost makes up most of its time.
+        size: the one of `calls.SIZES` whose cost makes up most of its time.
         program: the function from a namespace and the inputs to a value.
         by_hand: the function from the inputs and the cotangent to the gradients of the inputs.
         inputs: the arrays; those that have a gradient come first.

@@ -36,6 +36,10 @@ COMMANDS = {
         "verify the gradients of a library, or of kernels of your own",
         "gradspec.properties.running.commands:verify",
     ),
+    "time": Command(
+        "verify ops, and time them beside the spec and other backends",
+        "gradspec.timing.command:time_ops",
+    ),
     "laws": Command(
         "print what each law asks, does not see, and alone catches",
         "gradspec.properties.running.commands:print_laws",

@@ -19,12 +19,13 @@ from asv_bench.measuring.numerical_errors import measure_worst_error
 from asv_bench.measuring.op_costs import count_calls
 from asv_bench.tools.gate import find_grown_costs, is_explained
 from asv_bench.workloads import ops_and_backends
-from asv_bench.workloads.calls import ELEMENTS_BY_SIZE, is_contraction, make_arrays, make_typical_call
+from asv_bench.workloads.calls import ELEMENTS_BY_SIZE, SIZES, is_contraction, make_arrays, make_typical_call
 from gradspec.backends import load
 from gradspec.backends.loading import BUILT_IN
 from gradspec.reference import OPS, Tensor
 from gradspec.reference import op as declare_op
 from gradspec.reference.domains import Real, below
+from gradspec.timing.right_results import WrongResult
 from tests.helpers.planting import make_backend_of_rules
 from tests.helpers.pytest_runs import ROOT, make_environment
 
@@ -66,7 +67,7 @@ def test_every_backend_has_its_place() -> None:
 
 
 @pytest.mark.parametrize("op", OPS)
-@pytest.mark.parametrize("size", ops_and_backends.SIZES)
+@pytest.mark.parametrize("size", SIZES)
 def test_a_typical_call_is_one_of_the_op_and_of_its_size(op: str, size: str) -> None:
     spec = OPS[op]
     call = make_typical_call(spec, size)
@@ -120,7 +121,7 @@ def test_what_is_absent_is_not_measured() -> None:
 
 def test_a_wrong_gradient_is_not_timed() -> None:
     wrong = make_backend_of_rules(tanh=lambda x: (np.tanh(x), (lambda g: g * (1 - np.tanh(x)),)))
-    with pytest.raises(result_check.WrongResult, match="gradient of x"):
+    with pytest.raises(WrongResult, match="gradient of x"):
         result_check.require_right_result(wrong, OPS["tanh"], "overhead")
     result_check.require_right_result(load("numpy"), OPS["tanh"], "overhead")
 

@@ -1,0 +1,1 @@
+"""How fast an op is: `gradspec time`, and the base of benchmarks for asv."""
