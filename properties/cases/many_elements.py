@@ -34,8 +34,8 @@ MAX_LARGE_ELEMENTS = 3 * LARGE_SIZE  # of all arrays of a large case of an op th
 PERIOD = 61
 """After how many elements large arrays repeat: a prime, which no index off by a power of two falls into."""
 
-TILE_REMAINDER_LENGTHS = (192, 320, LARGE_SIDE)
-"""None is a multiple of 128, and the first two are multiples of 64: half a tile is left behind, or less."""
+TILE_LENGTHS = (192, 320, LARGE_SIDE, 512)
+"""Of the first two, multiples of 64, half a tile is left behind; of the last, none of any tile."""
 
 ROWS_OF_SUMS = {"bfloat16": 2000, "float16": 4096}  # sums of ones stop growing at 256 and at 2,048
 MAX_ELEMENTS_PER_ROW_OF_SUMS = 8  # of all arrays of a call
@@ -53,14 +53,14 @@ LETTERS_OF_LARGE_SUMS = (1, 0.5, 1, 2)
 
 
 def left_behind_by_tiles(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
-    """Yield cases with an axis, in each place in turn, of a length that leaves elements behind.
+    """Yield cases with an axis, in each place in turn, of a length that leaves elements behind, or just not.
 
     The first place and the last are tried with each of the lengths, those between with one of them.
     """
     turns = itertools.count()
-    for k, length in enumerate(TILE_REMAINDER_LENGTHS):
+    for k, length in enumerate(TILE_LENGTHS):
         calls = list_calls_with_long_axis(op, length, by_rank=True)
-        between = () if op.elementwise else calls[1:-1][k :: len(TILE_REMAINDER_LENGTHS)]
+        between = () if op.elementwise else calls[1:-1][k :: len(TILE_LENGTHS)]
         for call in (*_pick_places(calls, 2), *between):
             yield fill_call_apart(op, call, dtypes[next(turns) % len(dtypes)], length)
 

@@ -24,6 +24,7 @@ class ProgramOps:
         mixing: Those that also combine the elements of one array, such as matmul.
         comparing: Ops of several arrays of floats whose values are truth values.
         moving: Ops of one array that only move, repeat or select its elements.
+        stopping: Smooth ops of one array with a gradient of zero: stop_gradient.
         others: The others of one array.
         partial: Smooth elementwise ops one of whose arguments has a domain that leaves out zero or negative
             numbers, with the number of that argument. Behind a mask they may be undefined.
@@ -34,6 +35,7 @@ class ProgramOps:
     mixing: list[str] = field(default_factory=list)
     comparing: list[str] = field(default_factory=list)
     moving: list[str] = field(default_factory=list)
+    stopping: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     partial: list[tuple[str, int]] = field(default_factory=list)
 
@@ -63,7 +65,8 @@ def classify_ops(names: Iterable[str]) -> ProgramOps:
             is_pairing = is_smooth_elementwise and all(domain == Interval() for domain in op.domains)
             (ops.pairing if is_pairing else ops.combining).append(name)
         elif floats:
-            (ops.moving if only_moves(op) else ops.others).append(name)
+            stops = op.has_zero_gradient and op.kinks is None
+            (ops.stopping if stops else ops.moving if only_moves(op) else ops.others).append(name)
         if is_smooth_elementwise:
             ops.partial.extend((name, i) for i in floats if not _admits_mixed(op, i))
     return ops

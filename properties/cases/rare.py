@@ -40,7 +40,10 @@ FAR_EXPONENTS_PER_SIDE = 14  # beyond these, up to where the square of a number 
 MAX_EXPONENT_FLOAT16 = 14
 
 KEYWORDS_WITH_ENDS = frozenset({"correction", "eps", "value"})
-EPS_AT_THE_ENDS = (1e-12, 1.0)
+FACTORS_OF_ONE_SIZE = (1.375, 1.375), (3, 0.75), (0.75, 3)
+"""Of the numbers of one array after the other, where they are negative and where they are not."""
+
+EPS_AT_THE_ENDS = (1e-12, 1.0, 0.0)
 INFINITE_FILLS = (-np.inf, np.inf)
 
 UNIFORM_NUMBERS = (2, 1, -1, 0, 0.5, 3)
@@ -98,6 +101,23 @@ def of_every_size(
             cotangent = fill_cotangent(dtype, letters.shape, np.arange(len(letters), dtype=np.uint8))
             for keywords in list_keywords(op) if len(rows) == len(domains) else ():
                 yield Case(op, dtype, tuple(rows), keywords, cotangent)
+        if len(domains) > 1 and exponents is EXPONENTS_OF_SIZES and dtype != "float16":
+            yield from _of_one_extreme_size(op, dtype, domains)
+
+
+def _of_one_extreme_size(op: Op, dtype: str, domains: Sequence[Interval]) -> Iterator[Case]:
+    """Yield cases whose arrays have numbers of one size in each place, the squares of which underflow.
+
+    Where a product of differences tells what lies between what, nothing does then.
+    """
+    bottom = ml_dtypes.finfo(dtype_of(dtype)).minexp
+    exponents = np.linspace(0.55, 0.9, 4) * bottom
+    sizes = np.array([s * 2.0 ** int(k) for k in exponents for s in (1, -1)])
+    rows = [np.where(sizes < 0, low, high) * sizes for low, high in FACTORS_OF_ONE_SIZE[: len(domains)]]
+    if all(x in domain for row, domain in zip(rows, domains, strict=True) for x in row):
+        cotangent = fill_cotangent(dtype, sizes.shape, np.arange(len(sizes), dtype=np.uint8))
+        for keywords in list_keywords(op):
+            yield Case(op, dtype, tuple(row.astype(dtype_of(dtype)) for row in rows), keywords, cotangent)
 
 
 def _list_far_exponents(dtype: str, exponents: Sequence[int]) -> list[int]:
@@ -114,7 +134,7 @@ def _list_far_exponents(dtype: str, exponents: Sequence[int]) -> list[int]:
 
 
 def keywords_at_their_ends(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
-    """Yield cases with a correction up to the number of elements and beyond, an eps tiny and large.
+    """Yield cases with a correction up to the number of elements and beyond, an eps tiny, large and zero.
 
     A value that is filled in is infinite, as that of a mask is.
     """
@@ -267,6 +287,19 @@ def _list_calls_of_rows(op: Op) -> list[Call]:
             calls.setdefault(f"{[*map(len, shapes)]} {call.keywords}", call)
     few_axes_first = sorted(calls.values(), key=lambda call: sum(map(len, list_shapes(call))))
     return few_axes_first[:CASES_OF_ONE_INFINITY]
+
+
+def written_out(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
+    """Yield calls that drawing seldom makes, or never: a place named in two ways, products of three arrays."""
+    for dtype in dtypes:
+        if "key" in op.keywords:
+            x = np.arange(1, 7).reshape(3, 2).astype(dtype_of(dtype))
+            for indices in ([2, -1, 0], [-3, 1, 0, -2]):
+                g = np.arange(1, 2 * len(indices) + 1).reshape(-1, 2).astype(x.dtype)
+                yield Case(op, dtype, (x,), {"key": (np.array(indices),)}, g)
+        if "subscripts" in op.keywords:
+            shapes = (2, 3), (3, 1), (1, 2)
+            yield fill_call(op, Call(shapes, {"subscripts": "ij,jk,kl->il"}), dtype, 0)
 
 
 def one_uniform_array(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:

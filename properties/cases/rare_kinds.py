@@ -14,6 +14,7 @@ from gradspec.properties.cases.rare import (
     one_infinity,
     one_uniform_array,
     unusual_cotangents,
+    written_out,
 )
 from gradspec.reference.op import Op
 
@@ -30,6 +31,7 @@ RARE_KINDS: tuple[RareKind, ...] = (
     one_infinite_cotangent,
     five_axes,
     one_uniform_array,
+    written_out,
 )
 MANY_ELEMENTS_KINDS: tuple[RareKind, ...] = (left_behind_by_tiles, large, long_sums, many_ties)
 

@@ -267,6 +267,10 @@ def add_random_step(
             and bool(ops.pairing)
             and try_op(builder, choose.of(ops.pairing), choose, builder.usable[-1], before)
         )
+    if kind == 24 and ops.stopping and ops.pairing:
+        # Beside what it stops, a straight-through estimator's way; the two are not to be taken for one.
+        stopped = try_op(builder, choose.of(ops.stopping), choose, first)
+        return stopped and try_op(builder, choose.of(ops.pairing), choose, first, builder.usable[-1])
     groups = [ops.pairing, ops.moving, ops.combining, ops.moving, ops.pairing, ops.mixing, ops.others]
     if hub is not None:
         groups += [ops.pairing, ops.pairing]

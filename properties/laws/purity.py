@@ -44,7 +44,12 @@ def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
 
     if changed := _find_change(backend, case, [*inputs, g], before):
         return changed
-    call_backend_vjp(backend, case, _make_other_inputs(backend, case))
+    other_inputs, other_g = _make_other_arrays(backend, case)
+    _, other_pullback = call_backend_vjp(backend, case, other_inputs)
+    other_pullback(other_g)
+    for name, d, saved in zip(names, first, gradients, strict=True):
+        if not _are_bitwise_equal(backend.to_numpy(d), saved):
+            return Judgement("disagree", f"the gradient of {name} is overwritten by that of another call")
     if wrong := _find_wrong_gradient(judge, names, _take_snapshots(backend, pullback(g)), gradients):
         return Judgement("disagree", f"after a call with other numbers the pullback gives another {wrong}")
     second_value, second = call_backend_vjp(backend, case, inputs)
@@ -113,7 +118,7 @@ def _judge_op_without_gradient(backend: Backend, case: Case) -> Judgement:
     inputs, g = case.to_backend_arrays(backend)
     before = _take_snapshots(backend, [*inputs, g])
     values = []
-    for arrays in (inputs, _make_other_inputs(backend, case), inputs):
+    for arrays in (inputs, _make_other_arrays(backend, case)[0], inputs):
         value = call(case.op, backend.ops[case.op.address], arrays, case.keywords)
         values += _take_snapshots(backend, [value])
     if changed := _find_change(backend, case, [*inputs, g], before):
@@ -141,9 +146,10 @@ def _collect_index_arrays(keywords: Mapping[str, Any]) -> list[Array]:
     return [part for part in parts if isinstance(part, np.ndarray)]
 
 
-def _make_other_inputs(backend: Backend, case: Case) -> list[Any]:
-    """Return other inputs of the same shapes: the same numbers in another order."""
-    return replace(case, inputs=tuple(map(np.flip, case.inputs))).to_backend_arrays(backend)[0]
+def _make_other_arrays(backend: Backend, case: Case) -> tuple[list[Any], Any]:
+    """Return other inputs and another cotangent, of the same shapes: the same numbers in another order."""
+    flipped = replace(case, inputs=tuple(map(np.flip, case.inputs)), cotangent=np.flip(case.cotangent))
+    return flipped.to_backend_arrays(backend)
 
 
 def _take_snapshots(backend: Backend, arrays: Sequence[Any]) -> list[Array]:

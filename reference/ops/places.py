@@ -80,7 +80,13 @@ def _draw_take_along_axis(choose: Choices) -> Call:
     x, axis = _draw_shape_and_axis(choose)
     i = axis % len(x)
     taken = (*x[:i], choose.size(_count(x[:i] + x[i + 1 :])), *x[i + 1 :])
+    if choose.of([False, False, True]):  # one of the two has a single row for all of the other
+        x, taken = (_keep_axis(x, i), taken) if choose.of([False, True]) else (x, _keep_axis(taken, i))
     return Call((x, IntegerArrayBelow(taken, x[i])), {"axis": axis})
+
+
+def _keep_axis(shape: Shape, axis: int) -> Shape:
+    return tuple(n if i == axis else 1 for i, n in enumerate(shape))
 
 
 def _draw_shape_and_axis(choose: Choices) -> tuple[Shape, int]:
@@ -117,8 +123,8 @@ def take_along_axis(x: Real, indices: Index, *, axis: int = -1) -> VJP:
 
     Args:
         x: of one dimension or more.
-        indices: integers below the length of the axis, of as many dimensions as x; the other axes fit those
-            of x.
+        indices: integers below the length of the axis, of as many dimensions as x; their other axes
+            broadcast with those of x.
         axis: the axis.
     """
     if np.ndim(indices) != x.ndim or not x.ndim:

@@ -145,6 +145,24 @@ def gradients_lie_in_one_buffer_for_all_calls(inputs: Array, value: Array, pull:
     return value, pull_into_buffers
 
 
+_workspaces: dict[Any, Array] = {}
+
+
+@vjp_fault(KIND_STATE, likely=PURITY_PROPERTY)
+def gradients_of_one_shape_lie_in_one_workspace(inputs: Array, value: Array, pull: Array) -> Array:
+    """Which two layers of a network share."""
+
+    def pull_into_workspaces(g: Array) -> list[Array]:
+        gradients = []
+        for k, d in enumerate(pull(g)):
+            workspace = _workspaces.setdefault((k, d.shape, d.dtype), np.empty_like(d))
+            workspace[...] = d
+            gradients.append(workspace)
+        return gradients
+
+    return value, pull_into_workspaces
+
+
 @vjp_fault(KIND_STATE, applies_to=may_return_the_cotangent)
 def a_gradient_is_the_memory_of_the_cotangent(inputs: Array, value: Array, pull: Array) -> Array:
     return value, lambda g: [g if d.shape == g.shape and np.array_equal(d, g) else d for d in pull(g)]

@@ -161,6 +161,19 @@ def take_along_axis_takes_the_gradient_from_the_places(
     return y, (gather, None)
 
 
+@wrong_rule("take_along_axis")
+def take_along_axis_of_one_row_for_all_counts_the_first(
+    x: Array, indices: Array, *, axis: int = -1
+) -> RuleResult:
+    """Of the rows of indices that share a row of x only the first reaches its gradient."""
+    y, (pull, _) = OPS["take_along_axis"].rule(x, indices, axis=axis)  # type: ignore[misc]
+    along = axis % x.ndim
+    first = tuple(slice(0, 1) if i != along and n == 1 else slice(None) for i, n in enumerate(x.shape))
+    counts = np.zeros(y.shape, np.bool_)
+    counts[first] = True
+    return y, (lambda g: pull(np.where(counts, g, 0)), None)  # type: ignore[misc]
+
+
 @wrong_rule("take_along_axis", likely=VALUE_PROPERTY)
 def take_along_axis_takes_the_first_row_s_places_for_all(
     x: Array, indices: Array, *, axis: int = -1

@@ -246,6 +246,25 @@ def the_value_of_an_inner_vjp_is_a_constant() -> Backend:
     return replace(SPEC_BACKEND, name="cuts_off", vjp=vjp)
 
 
+# What is stopped
+
+
+def what_is_stopped_is_taken_for_itself() -> Backend:
+    """stop_gradient(x) beside x is a common subexpression: x * stop_gradient(x) has the gradient of a square."""
+    stopped: dict[int, tuple[Any, Any]] = {}
+
+    def stop(x: Any) -> Any:
+        y = SPEC_BACKEND.ops["stop_gradient"](x)
+        stopped[id(y)] = y, x
+        return y
+
+    def multiply(x: Any, y: Any) -> Any:
+        of = [stopped[id(z)][1] if id(z) in stopped else z for z in (x, y)]
+        return SPEC_BACKEND.ops["multiply"](*(of if of[0] is of[1] else (x, y)))
+
+    return replace(SPEC_BACKEND, ops={**SPEC_BACKEND.ops, "stop_gradient": stop, "multiply": multiply})
+
+
 WRONG_PROGRAMS: dict[Callable[[], Backend], str] = {
     a_zero_dimensional_value_used_twice_counts_once: "programs",
     a_value_with_two_consumers_counts_the_last: "programs",
@@ -259,6 +278,7 @@ WRONG_PROGRAMS: dict[Callable[[], Backend], str] = {
     sqrt_of_a_zero_spoils_its_row: "sqrt",
     comparisons_carry_gradients: "programs",
     matmul_by_itself_counts_its_left_side: "matmul",
+    what_is_stopped_is_taken_for_itself: "programs",
     an_index_that_overlaps_is_lost_beside_another_use: "getitem",
     reshape_reads_a_transposed_cotangent_in_memory_order: "reshape",
     reshape_reads_a_transposed_array_in_memory_order: "reshape",

@@ -102,6 +102,27 @@ def test_what_is_left_behind_is_noticed(rule: Callable[..., VJP]) -> None:
     assert find_violation(calls_leave_no_trace, backend, smooth=True, cases_per_example=2)
 
 
+def test_a_gradient_in_memory_that_calls_share_is_noticed() -> None:
+    workspaces: dict[Any, Any] = {}
+
+    def vjp(fn: Any, *inputs: Any) -> Any:
+        value, pullback = load("numpy").vjp(fn, *inputs)
+
+        def pull_into_workspaces(g: Any) -> Any:
+            kept = []
+            for d in pullback(g):
+                workspace = workspaces.setdefault((d.shape, d.dtype), np.empty_like(d))
+                workspace[...] = d
+                kept.append(workspace)
+            return tuple(kept)
+
+        return value, pull_into_workspaces
+
+    backend = replace(make_backend_of_ops({"tanh": OPS["tanh"].apply}), vjp=vjp)
+    violation = find_violation(calls_leave_no_trace, backend, smooth=True, cases_per_example=2)
+    assert "the gradient of x is overwritten by that of another call" in str(violation)
+
+
 def test_only_the_law_of_purity_calls_a_pullback_twice() -> None:
     backend = make_backend_of_rules(tanh=tanh_of_a_worn_buffer)
     assert not find_violation(every_gradient_agrees, backend, smooth=True)

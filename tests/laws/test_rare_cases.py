@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -30,6 +30,7 @@ from gradspec.properties.cases.rare import (
     one_infinity,
     one_uniform_array,
     unusual_cotangents,
+    written_out,
 )
 from gradspec.properties.cases.rare_kinds import (
     MANY_ELEMENTS_KINDS,
@@ -336,6 +337,44 @@ def cross_entropy_of_no_more_classes_than_16_bits_count(
     return loss, (pull_x, None)
 
 
+def clip_by_a_product_of_differences(x: Any, *bounds: Any) -> VJP:
+    y, pullbacks = OPS["clip"].rule(x, *bounds)
+    if len(bounds) < 2 or any(bound is None for bound in bounds):
+        return y, pullbacks
+    low, high = bounds
+    pull_x, *others = cast("Any", pullbacks)
+    with np.errstate(all="ignore"):
+        vanishes = (x > low) & (x < high) & ((x - low) * (high - x) == 0)
+    return y, (lambda g: np.where(vanishes, 0, pull_x(g)), *others)
+
+
+def layer_norm_that_takes_no_eps_for_none_given(x: Any, weight: Any, bias: Any, *, eps: float = 1e-5) -> VJP:
+    return apply("layer_norm", x, weight, bias, eps=eps or 1e-5)
+
+
+def getitem_that_overwrites_what_is_named_in_two_ways(x: Any, *, key: Any) -> VJP:
+    """If the first axis alone is indexed, in an order that drawing does not make, by more than two places."""
+    y, pull = apply("getitem", x, key=key)
+    (k, *others) = key if isinstance(key, tuple) and key else (key,)
+    if others or not (isinstance(k, np.ndarray) and k.ndim == 1 and k.dtype.kind == "i" and len({*k}) > 2):
+        return y, (lambda g: pull(g)[0],)
+    lost = (k < 0) & np.isin(k + x.shape[0], k)
+    keep = ~lost.reshape(k.shape + (1,) * (x.ndim - 1))
+    return y, (lambda g: pull(np.where(keep, g, 0))[0],)
+
+
+def einsum_without_a_gradient_of_the_third_array(*xs: Any, subscripts: str) -> VJP:
+    y, pull = apply("einsum", *xs, subscripts=subscripts)
+    return y, lambda g: tuple(0 * d if i == 2 else d for i, d in enumerate(pull(g)))
+
+
+def leave_the_last_of_whole_tiles(d: Any, g: Any) -> Any:
+    if d.ndim and d.shape[-1] > 256 and d.shape[-1] % 128 == 0:
+        d = d.copy()
+        d[..., -1] = 0
+    return d
+
+
 # Infinite cotangents
 
 
@@ -368,17 +407,22 @@ FAULTS: list[tuple[RareKind, str, Rule]] = [
     (of_every_size, "relu", relu_with_a_threshold),
     (of_every_size, "abs", abs_with_numbers_close_to_zero),
     (of_every_size, "reciprocal", reciprocal_by_cubes),
+    (of_every_size, "clip", clip_by_a_product_of_differences),
     (metadata_as_numpy_numbers, "sum", sum_along_python_integers),
     (metadata_as_numpy_numbers, "var", var_with_a_python_correction),
     (keywords_at_their_ends, "var", var_with_a_negative_degree_of_freedom),
     (keywords_at_their_ends, "var", var_bounds_its_degrees_of_freedom),
     (keywords_at_their_ends, "layer_norm", layer_norm_with_an_eps_of_its_own),
+    (keywords_at_their_ends, "layer_norm", layer_norm_that_takes_no_eps_for_none_given),
+    (written_out, "getitem", getitem_that_overwrites_what_is_named_in_two_ways),
+    (written_out, "einsum", einsum_without_a_gradient_of_the_third_array),
     (keywords_at_their_ends, "pad", pad_by_a_mask_times_the_value),
     (unusual_cotangents, "tanh", spoil_gradient("tanh", halve_where_the_cotangent_is_uniform)),
     (unusual_cotangents, "softmax", spoil_gradient("softmax", drop_where_the_cotangent_is_mostly_zero)),
     (unusual_cotangents, "exp", spoil_gradient("exp", drop_where_no_cotangent_is_positive)),
     (left_behind_by_tiles, "exp", spoil_gradient("exp", forget_half_a_tile)),
     (left_behind_by_tiles, "softmax", spoil_gradient("softmax", forget_half_a_tile)),
+    (left_behind_by_tiles, "softmax", spoil_gradient("softmax", leave_the_last_of_whole_tiles)),
     (left_behind_by_tiles, "matmul", matmul_over_one_tile_of_columns),
     (large, "matrix_transpose", spoil_gradient("matrix_transpose", leave_the_last_corner_of_a_square)),
     (large, "cross_entropy", cross_entropy_with_flat_indices_of_16_bits),
