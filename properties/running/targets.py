@@ -203,17 +203,16 @@ class BackendUnderTest:
         judgement = replace(failure.judgement, reason="\n  ".join(lines))
         return self.make_violation(failure.law, failure.case, judgement)
 
-    def find_deviation(self, test: str) -> Deviation | None:
-        """Return the deviation that the backend declares for the property of this test name, None without."""
+    def find_deviation(self, test: str, dtype: str) -> Deviation | None:
+        """Return the first deviation declared for the property of this test name in a dtype; None without."""
         for known in self.backend.deviations:
-            if known.op == self.name and known.law in ("", to_sentence(test)):
+            if known.op == self.name and known.law in ("", to_sentence(test)) and known.excuses(dtype):
                 return known
         return None
 
     def list_sound_dtypes(self, test: str) -> list[str]:
         """Return the dtypes in which the backend declares no deviation for the property of this test name."""
-        known = self.find_deviation(test)
-        return [dtype for dtype in self.dtypes if known is None or not known.excuses(dtype)]
+        return [dtype for dtype in self.dtypes if self.find_deviation(test, dtype) is None]
 
     @contextmanager
     def restrict_dtypes(self, dtypes: Sequence[str]) -> Iterator[None]:

@@ -83,7 +83,7 @@ def test_every_script_reproduces_from_another_folder(faulty_run: PytestRun, tmp_
 
 @pytest.mark.xdist_group("faulty run")
 def test_identical_failures_are_told_once(faulty_run: PytestRun) -> None:
-    assert "breaks likewise: " in faulty_run.output
+    assert "also breaks: " in faulty_run.output
     section = faulty_run.output.split("what disagrees")[1].split("= gradspec")[0]
     assert len(faulty_run.failure_scripts) == section.count("reproduce: python")
 

@@ -1,5 +1,6 @@
 """--laws prints what the docstrings say: every law and property, what they ask, and what they do not see."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -58,3 +59,21 @@ def test_the_command_prints_the_same(tmp_path: Path) -> None:
         command, cwd=tmp_path, env=make_environment(), capture_output=True, text=True, check=False
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, f"{format_laws()}\n", "")
+
+
+def test_a_property_has_the_name_of_the_law_that_it_checks() -> None:
+    checked: dict[str, set[str]] = {}
+    for file in sorted(list_laws.FOLDER.glob("test_*.py")):
+        for test in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(test, ast.FunctionDef) and test.name.startswith("test_"):
+                calls = [node for node in ast.walk(test) if isinstance(node, ast.Call)]
+                checked[test.name] = {
+                    call.args[0].id
+                    for call in calls
+                    if isinstance(call.func, ast.Attribute)
+                    and call.func.attr.startswith("check_law")
+                    and isinstance(call.args[0], ast.Name)
+                }
+    # Asked of the spec alone, of which nothing is known to be wrong.
+    checked["test_spec_is_as_stable_as_its_function"] -= {"second_derivatives_are_as_stable_as_the_function"}
+    assert checked == {test: {test.removeprefix("test_")} for test in checked}

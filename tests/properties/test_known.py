@@ -1,0 +1,156 @@
+"""Entries of `known`: what a failure calls a law is what an entry calls it, and one that never applies is told."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gradspec.backends.backend import Deviation
+from gradspec.properties.running.known import find_stale_deviations, find_unreachable_deviations
+from gradspec.properties.running.tally import PropertyResult, Tally
+from tests.helpers.pytest_runs import copy_properties, run_properties
+
+DIVIDE_SOURCE = """
+from dataclasses import replace
+from gradspec.backends import load
+from gradspec.reference import record
+
+right = load("numpy")
+
+
+@record
+def divide(x, y):
+    return x / y, (lambda g: g / y, lambda g: -g * x / (y * y))
+
+
+backend = replace(right, name="mine", ops={"divide": divide}, known=KNOWN)
+"""
+
+
+@pytest.mark.rotating
+def test_the_sentence_that_a_failure_prints_is_the_one_to_declare(tmp_path: Path) -> None:
+    properties = copy_properties(tmp_path, "test_extremes.py", "test_layouts.py", "test_second_order.py")
+    options = ("--backend=mine:backend", "--no-isolate", "--hypothesis-profile=default")
+    known: dict[str, str] = {}
+    for status in (1, 0):
+        (tmp_path / "mine.py").write_text(f"KNOWN = {known}\n{DIVIDE_SOURCE}", encoding="utf-8")
+        run = run_properties(tmp_path, *options, properties=properties)
+        assert run.status == status, run.output
+        printed = re.findall(r"breaks a law: (.*)|also breaks: (.*)", run.output)
+        known = {f"divide: {law}": "squares" for pair in printed for law in "; ".join(filter(None, pair)).split("; ")}
+    assert "xfailed" in run.output
+
+
+TWO_DTYPES_SOURCE = """
+from dataclasses import replace
+from gradspec.backends import load
+
+right = load("numpy")
+
+
+def tanh(x):
+    return 1.5 * right.ops["tanh"](x) if x.dtype in WRONG_IN else right.ops["tanh"](x)
+
+
+backend = replace(
+    right,
+    name="mine",
+    ops={"tanh": tanh},
+    known={"tanh[float64]: value agrees": "a bug", "tanh[float32]: value agrees": "another"},
+)
+"""
+
+
+@pytest.mark.rotating
+@pytest.mark.parametrize(
+    ("wrong_in", "status", "stale"),
+    [("float64 float32", 0, ""), ("float64", 1, "float32"), ("float32", 1, "float64")],
+)
+def test_each_entry_of_several_applies_or_is_told(
+    tmp_path: Path, wrong_in: str, status: int, stale: str
+) -> None:
+    source = f"WRONG_IN = {wrong_in.split()}\n{TWO_DTYPES_SOURCE}"
+    (tmp_path / "mine.py").write_text(source, encoding="utf-8")
+    options = ("--backend=mine:backend", "--no-isolate", "--hypothesis-profile=default")
+    run = run_properties(tmp_path, *options, properties=copy_properties(tmp_path, "test_value.py"))
+    assert run.status == status, run.output
+    assert "1 xfailed" in run.output
+    assert re.findall(r"error  mine: tanh\[(\w+)\].* agreed in every case", run.output) == [stale] * bool(stale)
+
+
+def make_result(law: str, outcome: str, op: str = "tanh", **deviations: bool) -> PropertyResult:
+    named = {name.replace("_", " "): shows for name, shows in deviations.items()}
+    tally = Tally(100, 100, deviations={f"{op}: {name}": shows for name, shows in named.items()})
+    return PropertyResult(f"test_{law}", op, "mine", outcome, tally)
+
+
+VALUE = {"mine": [Deviation.parse("tanh: value agrees", "why")]}
+
+
+@pytest.mark.parametrize(
+    ("results", "words"),
+    [
+        ([make_result("value_agrees", "passed", value_agrees=False)], ["agreed in every case"]),
+        ([make_result("value_agrees", "declined", value_agrees=False)], ["every case was declined"]),
+        ([make_result("value_agrees", "known", value_agrees=True)], []),
+        ([make_result("value_agrees", "failed")], []),  # before it was searched for
+        ([make_result("value_agrees", "failed", value_agrees=False)], ["agreed in every case"]),
+        ([make_result("value_agrees", "passed")], []),  # in none of the dtypes of the run
+        ([make_result("a_batch_equals_its_members", "passed")], []),
+    ],
+)
+def test_an_entry_that_was_searched_for_and_never_showed_is_stale(
+    results: list[PropertyResult], words: list[str]
+) -> None:
+    complaints = find_stale_deviations(results, VALUE)
+    assert len(complaints) == len(words)
+    assert all(word in complaint for word, complaint in zip(words, complaints, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("known", "laws", "words"),
+    [
+        (["tanh: value agrees"], ["value agrees"], []),
+        (["tanh: calls leave no trace"], ["value agrees", "calls leave no trace"], ["not asked of tanh"]),
+        (["tanh: calls leave no trace"], ["value agrees"], []),  # not part of this run
+        (["exp: calls leave no trace"], ["calls leave no trace"], []),  # nor this
+        (["tanh", "tanh: value agrees"], ["value agrees"], ["'tanh', which stands before it"]),
+        (["tanh[float32]", "tanh: value agrees"], ["value agrees"], []),
+        (["tanh: value agrees", "tanh[float32]"], ["value agrees"], []),
+    ],
+)
+def test_an_entry_that_no_run_can_come_to_is_told(
+    known: list[str], laws: list[str], words: list[str]
+) -> None:
+    results = [make_result("value_agrees", "known")]
+    deviations = {"mine": [Deviation.parse(where, "why") for where in known]}
+    complaints = find_unreachable_deviations(results, deviations, laws)
+    assert len(complaints) == len(words)
+    assert all(word in complaint for word, complaint in zip(words, complaints, strict=True))
+
+
+ASKED_SOURCE = """
+from dataclasses import replace
+from gradspec.backends import load
+
+right = load("numpy")
+ops = {"tanh": right.ops["tanh"]}
+KINKS = "gradient at kinks is a legal subgradient"
+backend = replace(right, name="mine", ops=ops, nests=False, known=KNOWN)
+"""
+
+
+@pytest.mark.rotating
+def test_a_law_that_a_backend_is_not_asked_has_a_dash_and_an_entry_of_it_is_told(tmp_path: Path) -> None:
+    properties = copy_properties(tmp_path, "test_second_order.py", "test_kinks.py", "test_value.py")
+    options = ("--backend=mine:backend", "--op=tanh", "--no-isolate")
+    (tmp_path / "mine.py").write_text(ASKED_SOURCE.replace("KNOWN", "{}"), encoding="utf-8")
+    run = run_properties(tmp_path, *options, properties=properties)
+    assert run.status == 0, run.output
+    assert re.search(r"^gradient at kinks is a legal subgradient +–$", run.output, re.M), run.output
+    assert re.search(r"^second derivatives agree +–$", run.output, re.M), run.output
+    known = '{f"tanh: {KINKS}": "why"}'
+    (tmp_path / "mine.py").write_text(ASKED_SOURCE.replace("KNOWN", known), encoding="utf-8")
+    run = run_properties(tmp_path, *options, properties=properties)
+    assert run.status == 1
+    assert "this law is not asked of tanh: remove it from `known`" in run.output
