@@ -5,6 +5,8 @@ eight that are tried on the spec; shifts other than by 2, 8 or 1,024, and scales
 other arrays than the first; ops that only move elements.
 """
 
+from dataclasses import replace
+
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import Result, run_on_backend
@@ -51,7 +53,7 @@ def _judge_symmetry(
         judgements.append(
             judge.judge(what, got.gradients[name], lambda r, n=name: r.gradients[n], expected=expected)  # type: ignore[misc]
         )
-    judgement = combine_judgements(judgements)
+    judgement = replace(combine_judgements(judgements), case=case_after)
     if judgement.verdict == "disagree" and not is_symmetric(case, symmetry):
         return Judgement("agree", f"here the value is not {symmetry.name}", informative=False)
     if judgement.verdict == "disagree" and _is_right(case_before, before) and _is_right(case_after, got):

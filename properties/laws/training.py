@@ -12,6 +12,7 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import dtype_of
+from gradspec.properties.cases.literals import format_assignments
 from gradspec.properties.cases.reproducible import ReprCase
 from gradspec.properties.judging.judge import Judgement, combine_judgements, make_spec_judge
 from gradspec.properties.judging.judgement import Severity
@@ -53,6 +54,23 @@ class TrainingCase(ReprCase):
         return {
             name: rng.standard_normal(shape).astype(dtype_of(self.dtype)) for name, shape in shapes.items()
         }
+
+
+def describe_calls(task: TrainingCase, name_op: Callable[[str], str]) -> list[str]:
+    """Return the data and the first parameters as NumPy literals, and below them the loss as calls.
+
+    Args:
+        task: The task.
+        name_op: From the name of an op to that of the library's function.
+    """
+    linear, layer_norm, relu, cross_entropy = map(name_op, ("linear", "layer_norm", "relu", "cross_entropy"))
+    x, target = task.draw_data()
+    return [
+        *format_assignments({"x": x, "target": target, **task.draw_parameters()}),
+        f"# h = {relu}({layer_norm}({linear}(x, weight1, bias1), scale, shift))",
+        f"# loss = {cross_entropy}({linear}(h, weight2, bias2), target)",
+        f"# {TRAINING_STEPS} times: every parameter less {LEARNING_RATE} of its gradient",
+    ]
 
 
 def train(

@@ -77,9 +77,13 @@ class ControllerPlugin:
         if not is_thorough(settings()):
             return unreachable
         declines = self.selection_summary["declines"].items()
-        return unreachable + find_stale_deviations(entries, known) + find_stale_declines(
-            self.report.entries,
-            {name: [DeclaredDecline.parse(*line) for line in lines.items()] for name, lines in declines},
+        return (
+            unreachable
+            + find_stale_deviations(entries, known)
+            + find_stale_declines(
+                self.report.entries,
+                {name: [DeclaredDecline.parse(*line) for line in lines.items()] for name, lines in declines},
+            )
         )
 
     @cached_property

@@ -81,6 +81,4 @@ def _excuses_all_of(earlier: Deviation, d: Deviation) -> bool:
 
 
 def _complain(backend: str, d: Deviation, what: str) -> str:
-    return (
-        f"{backend}: {d.declaration} is declared to deviate ({d.why}), but {what}: remove it from `known`"
-    )
+    return f"{backend}: {d.declaration} is declared to deviate ({d.why}), but {what}: remove it from `known`"

@@ -119,7 +119,9 @@ def format_table(
         yield Text(" " * title_width + f"{COLUMN_GAP}  {CELL_HEADING}" * len(group), "dim")
         cells = {row: [_select_entries(entries, b, title, row, not_asked) for b in group] for row in rows}
         order = {row: i for i, row in enumerate(sorted(rows) if title == "op" else rows)}
-        for row in sorted(filter(lambda row: any(cells[row]), rows), key=lambda r: (_rank_row(cells[r]), order[r])):
+        for row in sorted(
+            filter(lambda row: any(cells[row]), rows), key=lambda r: (_rank_row(cells[r]), order[r])
+        ):
             yield _format_line(rows[row].ljust(title_width), cells[row])
         of_all = [[e for e in entries if e.backend == b] for b in group]
         yield _format_line("all".ljust(title_width), of_all)

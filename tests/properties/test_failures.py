@@ -19,7 +19,7 @@ from gradspec.properties.judging.attempt import judge_case
 from gradspec.properties.judging.error_descriptions import describe_exception, make_printable
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.judging.process_server import CrashOrTimeout
-from gradspec.properties.judging.reproduce import describe_call
+from gradspec.properties.judging.shown_cases import describe_calls
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.value import value_agrees
 from gradspec.properties.running.failure import BackendLabel, LawViolation
@@ -303,7 +303,7 @@ def test_what_has_no_short_expression_is_not_printed_as_other_numbers() -> None:
     numbers = np.random.default_rng(0).random(400)
     assert format_as_numpy(numbers) is None
     case = Case.of("exp", "float64", [numbers], {}, np.ones(400))
-    x, cotangent = describe_call(load("numpy"), case)[1:3]
+    x, cotangent = describe_calls(value_agrees, load("numpy"), case)[1:3]
     assert x == "x = case.inputs[0]  # 400 numbers, which the script has in full"
     assert cotangent == "cotangent = np.full((400,), 1, np.float64)"
 

@@ -37,7 +37,11 @@ def test_the_sentence_that_a_failure_prints_is_the_one_to_declare(tmp_path: Path
         run = run_properties(tmp_path, *options, properties=properties)
         assert run.status == status, run.output
         printed = re.findall(r"breaks a law: (.*)|also breaks: (.*)", run.output)
-        known = {f"divide: {law}": "squares" for pair in printed for law in "; ".join(filter(None, pair)).split("; ")}
+        known = {
+            f"divide: {law}": "squares"
+            for pair in printed
+            for law in "; ".join(filter(None, pair)).split("; ")
+        }
     assert "xfailed" in run.output
 
 
@@ -75,7 +79,9 @@ def test_each_entry_of_several_applies_or_is_told(
     run = run_properties(tmp_path, *options, properties=copy_properties(tmp_path, "test_value.py"))
     assert run.status == status, run.output
     assert "1 xfailed" in run.output
-    assert re.findall(r"error  mine: tanh\[(\w+)\].* agreed in every case", run.output) == [stale] * bool(stale)
+    assert re.findall(r"error  mine: tanh\[(\w+)\].* agreed in every case", run.output) == [stale] * bool(
+        stale
+    )
 
 
 def make_result(law: str, outcome: str, op: str = "tanh", **deviations: bool) -> PropertyResult:
@@ -147,8 +153,8 @@ def test_a_law_that_a_backend_is_not_asked_has_a_dash_and_an_entry_of_it_is_told
     (tmp_path / "mine.py").write_text(ASKED_SOURCE.replace("KNOWN", "{}"), encoding="utf-8")
     run = run_properties(tmp_path, *options, properties=properties)
     assert run.status == 0, run.output
-    assert re.search(r"^gradient at kinks is a legal subgradient +–$", run.output, re.M), run.output
-    assert re.search(r"^second derivatives agree +–$", run.output, re.M), run.output
+    assert re.search(r"^gradient at kinks is a legal subgradient +–$", run.output, re.MULTILINE), run.output
+    assert re.search(r"^second derivatives agree +–$", run.output, re.MULTILINE), run.output
     known = '{f"tanh: {KINKS}": "why"}'
     (tmp_path / "mine.py").write_text(ASKED_SOURCE.replace("KNOWN", known), encoding="utf-8")
     run = run_properties(tmp_path, *options, properties=properties)

@@ -19,7 +19,8 @@ from gradspec.properties.judging.attempt import Law, judge_case
 from gradspec.properties.judging.function_names import find_function_name
 from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.judging.judgement import WrongElement
-from gradspec.properties.judging.reproduce import describe_call, describe_wrong_results
+from gradspec.properties.judging.reproduce import describe_wrong_results
+from gradspec.properties.judging.shown_cases import describe_calls
 from gradspec.properties.laws.extremes import extremes_go_where_the_spec_says
 from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.laws.kinks import gradient_at_kinks_is_a_legal_subgradient
@@ -437,7 +438,7 @@ def test_a_script_shows_the_call_and_ends_by_itself(tmp_path: Path) -> None:
     assert shown[:4] == [
         "import numpy as np",
         "x = np.array([-1.5, 0], np.float32)",
-        "cotangent = np.array([1, 2], np.float32)  # strided",
+        "cotangent = np.array([1, 2], np.float32).repeat(2, 0)[::2]  # strided",
         "# thread_kernels.Silu.apply(x)",
     ]
     assert shown[4].startswith("# gradient of x: expected np.array([")
@@ -452,7 +453,7 @@ def run_printed_lines(law: Law, backend: Backend, case: Case) -> tuple[list[str]
     """Return the lines that a script prints of a case, and the names that running them defines."""
     judgement = judge_case(law, backend, case)
     assert judgement.verdict == "disagree"
-    lines = [*describe_call(backend, case), *describe_wrong_results(law, backend, case, judgement)]
+    lines = [*describe_calls(law, backend, case), *describe_wrong_results(law, backend, case, judgement)]
     names: dict[str, Any] = {}
     exec("\n".join(lines), names)
     return lines, names
