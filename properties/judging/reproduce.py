@@ -66,8 +66,8 @@ def reproduce(
             judgement, tries = judge_crash_repeatedly(law, backend, case, seconds)
             if judgement.verdict not in (*failing, "declined"):
                 raise NoCrashError(
-                    f"it crashed (or hung) when it was found, and did not in {tries} tries: "
-                    "it does so by luck, unless it has been mended"
+                    f"it crashed or hung when it was found, but not in {tries} tries: "
+                    "it does so at times, or has been fixed"
                 )
         if judgement.case is not None:
             print(*describe_difference(law, backend, judgement.case, shown), sep="\n")

@@ -3,8 +3,8 @@
 The module of a law may have two functions for that, found here by their names:
 
 - `find_shown_case(case)`: the case that a violation shows, where the law makes it of the one it judges;
-- `describe_calls(case, name_op)`: the arrays of a case as NumPy literals, and the calls below them as comments,
-  where it is not one call of one op. `name_op` gives the library's name of the function of an op.
+- `describe_calls(case, name_op)`: the arrays of a case as NumPy literals, and the calls below them as
+  comments, where it is not one call of one op. `name_op` gives the library's name of the function of an op.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from gradspec.properties.judging.judgement import Judgement
 
 
 def find_shown_case(law: Law, case: Any, judgement: Judgement | None = None) -> Any:
-    """Return the case that a violation shows: what the judgement is about, or what the law makes of its case."""
+    """Return the case that a violation shows: that of the judgement, or what the law makes of the case."""
     if judgement is not None and judgement.case is not None:
         return judgement.case
     find: Callable[[Any], Any] | None = _find_function(law, "find_shown_case")

@@ -81,7 +81,7 @@ def find_shown_case(case: Case) -> Case:
 
 
 def _find_members(case: Case) -> tuple[Case, BatchAxes, int] | None:
-    """Return the batch of the members that differ, its axes, and how often it is repeated; None if it is none."""
+    """Return the members that differ as a batch, its axes, and how often it is repeated; None if none."""
     batch = find_batch_axes(case)
     if batch is None or not batch.member_count or not case.cotangent.size:
         return None
@@ -209,8 +209,8 @@ def _judge_sum(
             what = f"gradient of {name} of the batch"
             return Judgement(
                 "disagree",
-                f"the {what}{f' at {at}' if at else ''} is {float(got[at]):.9g}, the sum of those of its members "
-                f"is {float(exact[at]):.9g}, allowed to be off by {float(allowed[at]):.3g}",
+                f"the {what}{f' at {at}' if at else ''} is {float(got[at]):.9g}, the sum of those of its "
+                f"members is {float(exact[at]):.9g} ({float(allowed[at]):.3g} more or less is allowed)",
                 wrong=WrongElement(what, at, float(got[at]), float(exact[at])),
             )
         return Judgement("agree", informative=bool(np.any(decidable & (allowed < np.abs(exact)))))

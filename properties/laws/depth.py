@@ -70,5 +70,5 @@ def a_chain_of_any_length_is_differentiated(backend: Backend, chain: Chain) -> J
     for what, result, start in (("value", value, x), ("gradient", gradient, g)):
         expected, got = start * (-1) ** chain.length, backend.to_numpy(result)
         if not np.array_equal(got, expected):
-            return Judgement("disagree", f"the {what} is {got}, expected {expected}, exactly")
+            return Judgement("disagree", f"the {what} is {got}, expected exactly {expected}")
     return Judgement("agree")

@@ -66,7 +66,7 @@ def _judge_zero(case: Case, zero: Array, got: Gradients) -> Judgement:
     """
     for name, d in got.items():
         if np.any(np.isfinite(d) & (d != 0)):
-            reason = f"a cotangent of zero gives a gradient of {name} of {d}"
+            reason = f"for a cotangent of zero the gradient of {name} is {d}"
             return Judgement("disagree", reason, case=replace(case, cotangent=zero))
     zeros = {name: np.zeros_like(d) for name, d in got.items()}
     return _judge_combination(case, "of zero", got, [(1, zeros)], [(1, zero), (0, np.ones_like(zero))])

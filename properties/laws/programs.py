@@ -64,7 +64,7 @@ def every_gradient_of_a_program_agrees(backend: Backend, program: Program) -> Ju
         for name, d in got.items():
             if ordinal == "first" and _are_identical(d, second.gradients[name]):
                 continue
-            what = f"gradient of {name}" + (" by the first call" if ordinal == "first" else "")
+            what = f"gradient of {name}" + (" at the first call" if ordinal == "first" else "")
             part = lambda r, name=name: r.gradients[name]
             if name in may_be_nan and d.shape == may_be_nan[name].shape:
                 d = np.where(may_be_nan[name] & np.isnan(d), exact.exact.gradients[name].astype(d.dtype), d)

@@ -44,12 +44,10 @@ def _judge_symmetry(
     got = run_on_backend(backend, case_after)
     judge = Judge(case_after)
     value = symmetry.value(before.value, case)
-    judgements = [
-        judge.judge(f"value, which is {symmetry.name},", got.value, lambda r: r.value, expected=value)
-    ]
+    judgements = [judge.judge(f"value ({symmetry.name})", got.value, lambda r: r.value, expected=value)]
     for i, (name, d) in enumerate(before.gradients.items()):
         expected = d if i else symmetry.gradient(d, case)
-        what = f"gradient of {name}, the value being {symmetry.name},"
+        what = f"gradient of {name} (the value is {symmetry.name})"
         judgements.append(
             judge.judge(what, got.gradients[name], lambda r, n=name: r.gradients[n], expected=expected)  # type: ignore[misc]
         )

@@ -106,6 +106,8 @@ def a_network_learns_as_the_spec_does(backend: Backend, task: TrainingCase) -> J
         if np.array_equal(got[name], p) and not np.array_equal(exact[name], p):
             return Judgement("disagree", f"{name} has not moved in {TRAINING_STEPS} steps")
     if exact_losses[-1] < exact_losses[0] and not losses[-1] < losses[0]:
-        return Judgement("disagree", f"the loss should have fallen; it went from {losses[0]} to {losses[-1]}")
-    judgements = [spec.judge(f"{k} at the end", got[k], lambda end, k=k: end[0][k]) for k in got]  # type: ignore[misc]
+        return Judgement(
+            "disagree", f"the loss should have fallen, but went from {losses[0]} to {losses[-1]}"
+        )
+    judgements = [spec.judge(f"trained {k}", got[k], lambda end, k=k: end[0][k]) for k in got]  # type: ignore[misc]
     return combine_judgements([*judgements, spec.judge("loss", losses, lambda end: end[1])])

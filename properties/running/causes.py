@@ -5,7 +5,7 @@
   linear function, is as wrong. A wrong dtype is another cause than a number.
 - The op, and the same exception, but for numbers in its message, at the same place. Of one that shows where
   the stack or the memory ran out, the place is chance.
-- The op, and that a result is no array, of whatever class, or that gradients are not as many as inputs.
+- The op, and that a result is not an array, of whatever class, or that gradients are not as many as inputs.
 
 The last two kinds may have a cause that lies below the ops: in the adapter, or in what all ops of the library
 go through. Two ops with bugs of their own may raise at one place as well, say where an engine adds up
@@ -15,7 +15,7 @@ many ops do; those of few ops are as many causes as ops.
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from gradspec.properties.laws.first_contact import ADAPTER
@@ -27,15 +27,18 @@ MIN_OPS_OF_A_WALL = 3
 _RAISED = re.compile(r"\braised (\w+)(?:: (.*))?$")
 _EXHAUSTED = re.compile(r"RecursionError|\w*MemoryError")
 _KINDS_OF_RESULT = (
-    (re.compile(r"\(\w+\), a gradient, is no array of"), "a gradient is no array"),
-    (re.compile(r"\(\w+\) is no array of"), "a result is no array"),
-    (re.compile(r"the pullback returned .* and not \d+ gradients"), "the pullback returns another number"),
+    (re.compile(r"the gradient .* \(\w+\) is not an? .* array"), "a gradient is not an array"),
+    (re.compile(r"\(\w+\) is not an? .* array"), "a result is not an array"),
+    (re.compile(r"the pullback returned .*, not \d+ gradients"), "the pullback returns another number"),
 )
 _MAY_LIE_BELOW_THE_OPS = ("raised ", *(words for _, words in _KINDS_OF_RESULT))
 _RESULT = re.compile(
-    r"(?:with .* constant, )?(?:the derivative by cotangent of )?(?:the |a cotangent of zero gives a )?"
+    r"(?:with .* constant, )?(?:the derivative by cotangent of )?(?:for a cotangent of zero )?(?:the )?"
     r"(value|gradients? of [\w\[\]]+)\b(?! and )"
 )
+
+
+_DERIVATIVE = re.compile(r"the derivative by \S+ of the (gradient of \S+)")
 
 
 class Failure(Protocol):
@@ -65,8 +68,9 @@ def identify_cause(source: str, target_name: str, reason: str) -> tuple[str, ...
     raised = _RAISED.search(first_line)
     if raised and _EXHAUSTED.fullmatch(raised[1]):
         return source, target_name, f"raised {raised[1]}"
-    if raised and frames:
-        return source, target_name, f"raised {raised[1]}", _remove_numbers(raised[2] or ""), frames[-1]
+    if raised:
+        message = _remove_numbers(raised[2] or "")
+        return source, target_name, f"raised {raised[1]}", message, *frames[-1:]
     for pattern, words in _KINDS_OF_RESULT:
         if pattern.search(first_line):
             return source, target_name, words
@@ -83,15 +87,38 @@ def group_by_cause(failures: Iterable[F]) -> list[list[F]]:
     Args:
         failures: All of a run: what lies below the ops is seen by how many of them meet it.
     """
+    failures = list(failures)
+    signatures = _unite_signatures([tuple(failure.signature) for failure in failures])
     alike: dict[tuple[str, ...], list[F]] = defaultdict(list)
     groups: dict[tuple[str, ...], list[F]] = defaultdict(list)
-    for failure in failures:
-        source, *of_op = failure.signature
+    for failure, signature in zip(failures, signatures, strict=True):
+        source, *of_op = signature
         if len(of_op) > 1 and of_op[1].startswith(_MAY_LIE_BELOW_THE_OPS):
             alike[source, *of_op[1:]].append(failure)
         else:
-            groups[tuple(failure.signature)].append(failure)
+            groups[signature].append(failure)
     return [*groups.values(), *(group for candidates in alike.values() for group in _split_by_op(candidates))]
+
+
+def _unite_signatures(signatures: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Return signatures, one for each failure, the same where another failure of the run shows the cause.
+
+    Of an exception without frames of the backend, as a function of a compiled library raises it when it is
+    the op itself, the place is that of the same exception with frames. A derivative of a gradient is wrong as
+    the gradient itself is, where that is wrong, too.
+    """
+    known = set(signatures)
+    places = {s[:4]: s for s in signatures if len(s) == 5}
+
+    def unite(signature: tuple[str, ...]) -> tuple[str, ...]:
+        if len(signature) == 4:
+            return places.get(signature, signature)
+        if len(signature) == 3 and (of := _DERIVATIVE.fullmatch(signature[2])):
+            first = (*signature[:2], of[1])
+            return first if first in known else signature
+        return signature
+
+    return list(map(unite, signatures))
 
 
 def _split_by_op(alike: list[F]) -> list[list[F]]:
@@ -114,4 +141,5 @@ def _split_by_op(alike: list[F]) -> list[list[F]]:
 def _remove_numbers(message: str) -> str:
     """Return a message without its numbers and shapes, which differ from case to case."""
     message = re.sub(r"-?\b\d[\w.]*(?:[+-]\d+)?", "#", message)
+    message = re.sub(r"#(?:,\s*#)+", "#", message)
     return re.sub(r"[(\[][#,\s]*[)\]]", "#", message)

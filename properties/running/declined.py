@@ -70,7 +70,7 @@ def find_stale_declines(
     tallies = _sum_tallies(entries, lambda e: (e.backend, e.op))
     passed = {(e.backend, e.op) for e in entries if e.outcome == "passed"}
     return [
-        f"{backend}: {d.declaration} is declared to be declined in part ({d.why}), but never was: remove it "
+        f"{backend}: {d.declaration} is declared to be declined ({d.why}), but no case was: remove it "
         "from `declines`"
         for backend, those in declared.items()
         for d in those

@@ -108,7 +108,7 @@ class OwnProcessPlace:
                 found += [v for v in ended.read_kept() if isinstance(v, LawViolation)]
                 if outcome := self._explain_loss(task, ended, end):
                     return outcome
-            often = f"{ended.reason}, {MAX_RUNS} times, but was when tried alone: it hangs at times"
+            often = f"{ended.reason} {MAX_RUNS} times, but did when tried alone: it hangs at times"
             return self._fail(task, replace(ended, reason=often))
         except Unavailable as error:
             return TaskOutcome(error=make_text_printable(f"{task.target.backend.name}: {error}"))

@@ -25,6 +25,8 @@ from gradspec.properties.running.tally import PropertyResult, Tally, to_sentence
 PLAINEST_LAWS = ("value agrees", "every gradient agrees")
 """Of several laws that are broken on equal cases, one of these is named first."""
 
+UNTESTED = "hardly any case could have failed, or the property could not be tried"
+
 MAX_NAMES = 12  # of ops in one line
 MAX_FAILURES_IN_FULL = 20  # of further ones only the title, a line of reason and the script are shown
 
@@ -137,20 +139,19 @@ def show_failures(report: RunResults, console: Console) -> None:
 
     The worst come first; below a line on each severity that they are of.
     """
-    last_severity = ""
+    last_severity: str | None = None
     for i, group in enumerate(report.group_failures()):
         first, is_in_full = group[0], i < MAX_FAILURES_IN_FULL
         if first.severity != last_severity:
             last_severity = first.severity
-            _print(console, _format_severity(first.severity))
+            _print(console, [_format_severity(first.severity)])
         _print(console, _format_group(group) if is_in_full else _format_briefly(first))
 
 
-def _format_severity(severity: str) -> Iterator[Text]:
-    """Yield a line on what a severity means."""
+def _format_severity(severity: str) -> Text:
+    """Return a line on what a severity means; one that is "" is that of a property that was not tested."""
     meanings: Mapping[Any, str] = SEVERITIES
-    if meaning := meanings.get(severity):  # none for a property that was not tested
-        yield Text(f"--- {severity}: {meaning}", "dim")
+    return Text(f"--- {severity or 'untested'}: {meanings.get(severity, UNTESTED)}", "dim")
 
 
 def _format_group(group: list[FailureRecord]) -> Iterator[Text]:
@@ -255,7 +256,7 @@ def show_unwritten(lines: Iterable[str], console: Console) -> None:
 
 def show_untried(count: int, console: Console) -> None:
     """Print how many properties a budget had no time for."""
-    text = f"{count:,} more properties, for which the budget had no time; the next run begins with them"
+    text = f"{count:,} more properties: the budget ran out; the next run begins with them"
     _print(console, [Text.assemble(("not tried  ", "yellow"), text)])
 
 

@@ -33,9 +33,7 @@ NOTHING_ASKED = PropertyResult("", "", "", "not asked", Tally())
 
 CELL_HEADING = "  cases  info  worst"
 COLUMN_GAP = "   "
-LEGEND = (
-    "info: share of cases that could have shown an error; worst: error of the nearest cases, 1 is allowed"
-)
+LEGEND = "info: share of cases that could have shown an error; worst: the error that came nearest to what is allowed, which is 1"
 
 
 def find_worst_outcome(entries: Iterable[PropertyResult]) -> tuple[str, str]:
@@ -83,8 +81,8 @@ def _format_undecidable(entries: list[PropertyResult]) -> Iterator[Text]:
     if total.undecidable_elements:
         share = total.undecidable_elements / total.elements
         yield Text(
-            f"undecidable: {total.undecidable_elements:,} of {total.elements:,} elements ({share:.1%}), as "
-            "they overflow, or what they may be off by is as large as they are",
+            f"undecidable: {total.undecidable_elements:,} of {total.elements:,} elements ({share:.1%}): "
+            "they overflow, or the error allowed is as large as they are",
             "dim",
         )
 

@@ -236,11 +236,13 @@ class BackendUnderTest:
         declined = self.tally.declined
         enough = MIN_INFORMATIVE_SHARE * max(judged - declined, MIN_CASES)
         if judged >= MIN_CASES and informative < enough and not self.tally.is_not_offered:
-            without = f", {declined} were declined" if declined else ""
+            why = "the others had all-zero gradients, overflowed or were too imprecise to judge"
+            advice = "Draw other values, or restrict the property with `when=`."
+            if declined:
+                why = f"{declined} were declined, {why}"
+                advice = "Let the op take more of them, or do not offer it."
             raise AssertionError(
-                f"untested: only {informative} of {judged} cases could have failed (the rest had all-zero "
-                f"gradients, overflowed, or were too imprecise to judge{without}). "
-                "Draw other values, or restrict the property with `when=`."
+                f"untested: only {informative} of {judged} cases could have failed ({why}). {advice}"
             )
 
 

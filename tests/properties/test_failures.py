@@ -154,7 +154,7 @@ backend = replace(right, name="lucky", ops={"tanh": record(tanh)})
 
 NO_CRASH = (
     "undecidable: it crashed (or hung) when it was found, and did not in 10 tries: "
-    "it does so by luck, unless it has been mended"
+    "it does so at times, or has been fixed"
 )
 
 

@@ -1,4 +1,4 @@
-"""Entries of `known`: what a failure calls a law is what an entry calls it, and one that never applies is told."""
+"""Entries of `known`: they call a law as a failure does, and one that never applies is told."""
 
 import re
 from pathlib import Path

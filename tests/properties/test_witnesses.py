@@ -27,6 +27,7 @@ from gradspec.properties.laws.kinks import gradient_at_kinks_is_a_legal_subgradi
 from gradspec.properties.laws.layouts import layout_makes_no_difference
 from gradspec.properties.laws.many_elements import cases_of_many_elements_agree
 from gradspec.properties.laws.purity import calls_leave_no_trace
+from gradspec.properties.laws.rare_cases import rare_cases_agree
 from gradspec.properties.laws.second_order import make_moderate, second_derivatives_agree
 from gradspec.properties.laws.value import value_agrees
 from gradspec.properties.running import simplify
@@ -328,7 +329,7 @@ def test_the_input_that_was_written_to_is_named() -> None:
     backend = replace(make_backend_of_rules(multiply=multiply_that_keeps_a_view_of_x), vjp=vjp)
     case = Case.of("multiply", "float64", [[2.0, 3], [4, 5]], {}, [1, 1])
     judgement = judge_case(calls_leave_no_trace, backend, case)
-    assert judgement.reason == "after a write to x the pullback gives another gradient of y"
+    assert judgement.reason == "after a write to x the pullback gives a different gradient of y"
 
 
 # Torch's kernels that can be differentiated once
@@ -643,3 +644,16 @@ def test_a_script_is_run_by_the_interpreter_that_made_it(monkeypatch: pytest.Mon
     monkeypatch.setenv("PATH", "/nowhere")
     assert format_command("x.py").endswith(f"{Path(sys.executable).name} x.py")
     assert not format_command("x.py").startswith("python ")
+
+
+def clip_whose_lower_bound_wins(x: Any, min: Any, max: Any) -> VJP:  # noqa: A002
+    y, pullbacks = OPS["clip"].rule(x, min, max)
+    return np.maximum(y, min), (lambda g: g, *pullbacks[1:])  # type: ignore[index]
+
+
+@pytest.mark.parametrize("law", [rare_cases_agree, extremes_go_where_the_spec_says])
+def test_a_case_off_kinks_is_not_moved_onto_one(law: Law) -> None:
+    case = Case.of("clip", "float64", [[3.0, 3.0], [2.0, 2.0], [1.0, 1.0]], {}, [1, 1])
+    shown = show_failure(law, make_backend_of_rules(clip=clip_whose_lower_bound_wins), case).case
+    assert isinstance(shown, Case)
+    assert not any(np.any(d == 0) for d in shown.compute_kink_distances()), shown
