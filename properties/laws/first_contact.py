@@ -101,7 +101,7 @@ def _find_fault_of_arrays(backend: Backend, contact: FirstContact) -> str:
         try:
             got = np.asarray(backend.to_numpy(array))
         except Exception as error:
-            return f"to_numpy, given what from_numpy made of {what}, {describe_exception(error)}"
+            return f"to_numpy of {what}, after from_numpy, {describe_exception(error)}"
         if got.dtype != x.dtype:
             return f"from_numpy or to_numpy turns {x.dtype} into {got.dtype}"
         if got.shape != x.shape:

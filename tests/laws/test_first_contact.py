@@ -210,7 +210,7 @@ WRONG_VJPS: dict[str, tuple[Vjp, str]] = {
     ),
     "narrow gradients": (
         change_pullback(lambda pull, g: [d.astype(np.float32) for d in pull(g)]),
-        "vjp: a gradient has dtype float32, and its input float64",
+        "vjp: a gradient has dtype float32, but its input float64",
     ),
     "none the second time": (
         make_spent_vjp(lambda gradients: [0 * d for d in gradients]),
@@ -289,8 +289,8 @@ TENSOR_OPS = {name: give_record(OPS[name].apply) for name in ("multiply", "add",
             np.asarray,
             np.asarray,
             (
-                "the adapter: from_numpy returns numpy.ndarray, but the ops return tests.Tensor: let from_numpy "
-                "return what the ops take and give"
+                "the adapter: from_numpy returns numpy.ndarray, but the ops return tests.Tensor: "
+                "let from_numpy return what the ops take and return"
             ),
         ),
         (Tensor, np.asarray, Tensor, "the value that vjp returns is numpy.ndarray"),
