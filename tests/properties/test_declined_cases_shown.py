@@ -178,7 +178,7 @@ def test_a_run_shows_what_was_declined_and_passes(tmp_path: Path, isolation: str
         (
             "wrong",
             1,
-            "declined what `declines` of mine does not name: it raised NotImplementedError: one day",
+            "declined a call that `declines` of mine does not name: it raised NotImplementedError: one day",
         ),
         ("stale", 1, "error  mine: exp is declared to be declined (never), but no case was"),
     ],

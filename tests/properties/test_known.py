@@ -1,14 +1,25 @@
 """Entries of `known`: they call a law as a failure does, and one that never applies is told."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from gradspec.backends.backend import Deviation
+import gradspec.backends.backend as backend_module
+from gradspec.backends import load
+from gradspec.backends.backend import DTYPES, Deviation
+from gradspec.properties.cases.case import Case
+from gradspec.properties.judging.attempt import judge_case
+from gradspec.properties.laws.gradient import every_gradient_agrees
 from gradspec.properties.running.known import find_stale_deviations, find_unreachable_deviations
+from gradspec.properties.running.list_laws import read_laws
 from gradspec.properties.running.tally import PropertyResult, Tally
-from tests.helpers.pytest_runs import copy_properties, run_properties
+from gradspec.reference import OPS, VJP
+from tests.helpers.planting import make_backend_of_rules
+from tests.helpers.pytest_runs import ROOT, copy_properties, run_properties
 
 DIVIDE_SOURCE = """
 from dataclasses import replace
@@ -160,3 +171,51 @@ def test_a_law_that_a_backend_is_not_asked_has_a_dash_and_an_entry_of_it_is_told
     run = run_properties(tmp_path, *options, properties=properties)
     assert run.status == 1
     assert "this law is not asked of tanh: remove it from `known`" in run.output
+
+
+def read_documentation(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def test_every_form_of_an_entry_in_the_documents_is_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend_module, "version", lambda _: "0.12")
+    (block,) = re.findall(r"```text\nop \[dtypes\].*?```", read_documentation("backends.md"), re.DOTALL)
+    entries = re.findall(r'^"([^"]+)"  ', block, re.MULTILINE)
+    entries += re.findall(r'several are "([^"]+)"', block)
+    parsed = {entry: Deviation.parse(entry, "why") for entry in entries}
+    assert len(parsed) == 7
+    laws = {law for group in read_laws() for law in group.own_faults}
+    for entry, deviation in parsed.items():
+        assert deviation.op in OPS, entry
+        assert deviation.law in {"", *laws}, entry
+        assert ("[" in entry) == bool(deviation.dtypes), entry
+        assert deviation.dtypes <= {*DTYPES}, entry
+    assert parsed["softmax[float16] (jax<0.13)"].is_of_this_version
+    assert not parsed["exp (torch>=2.10,<2.13): value agrees"].is_of_this_version
+
+
+def test_kernels_declare_what_they_get_wrong_as_the_documents_show() -> None:
+    pytest.importorskip("torch")
+    (code,) = re.findall(r"```python\n(backend = load.*?)```", read_documentation("backends.md"), re.DOTALL)
+    names: dict[str, Any] = {"load": load, "my_softmax": lambda x, *, axis=-1: x}
+    exec(code, names)
+    backend = names["backend"]
+    (deviation,) = backend.deviations
+    assert deviation.law in {law for group in read_laws() for law in group.own_faults}
+    assert [d.op for d in backend.declared_declines] == ["softmax"]
+
+
+def tanh_without_a_square(x: Any) -> VJP:
+    y = np.tanh(x)
+    return y, (lambda g: g * (1 - y),)
+
+
+@pytest.mark.parametrize(("x", "verdict"), [(1.75, "lossy"), (0.5, "disagree"), (-2, "disagree")])
+def test_in_16_bits_half_of_a_small_gradient_may_be_lost(x: float, verdict: str) -> None:
+    """So docs/failures.md says of tanh, and that a wrong formula is found elsewhere."""
+    backend = replace(make_backend_of_rules(tanh=tanh_without_a_square), dtypes=frozenset({"bfloat16"}))
+    judgement = judge_case(every_gradient_agrees, backend, Case.of("tanh", "bfloat16", [[x]], {}, [1]))
+    assert judgement.verdict == verdict
+    if verdict == "lossy":
+        assert judgement.wrong is not None
+        assert 0.4 < judgement.wrong.got / judgement.wrong.expected < 0.6

@@ -383,7 +383,7 @@ def test_the_worst_come_first_and_each_with_its_script(faulty_run: PytestRun) ->
     assert titles == [
         "wrong  matmul on mine (cpu) breaks a law: every gradient agrees",
         "raises  matmul on mine (cpu) breaks a law: every gradient agrees",
-        "edge  relu on mine (cpu) breaks a law: extremes go where the spec says",
+        "edge  relu on mine (cpu) breaks a law: extremes of elementwise ops go where the spec says",
     ]
     assert "became 0" in section
     assert section.count("reproduce: python") == 3
