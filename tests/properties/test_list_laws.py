@@ -1,6 +1,7 @@
 """--laws prints what the docstrings say: every law and property, what they ask, and what they do not see."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,8 @@ def test_every_law_is_listed_with_what_it_asks_and_does_not_see() -> None:
         assert law.question.endswith("?")
         assert len(law.blindness) > 20, law
         assert "\n" not in law.blindness
+        # What is printed stands alone, without the rest of its docstring.
+        assert not re.search(r"\b(list|table|laws?) (above|below)\b|\bsee (above|below)", law.blindness), law
 
 
 def test_what_is_printed_is_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
