@@ -27,10 +27,10 @@ infinity; where the op takes masks (`cases.infinities`), what lies in the row of
 the -inf itself; and all gradients that no number has a part in, as those of a sum. A row of -inf throughout
 is not firm, what stands beside it is. Each element of an elementwise op is judged whatever the others are.
 
-Does not see: what IEEE 754 and mathematics leave open: whether numbers below the smallest normal one are zero,
-signs of zeros, gradients by NaN or on a kink, results on the brink of overflow and, in elements that are not
-firm, which others overflow or become NaN with them; extreme cotangents (only inputs are made extreme); the
-value that vjp returns together with the pullback.
+Does not see: what IEEE 754 and mathematics leave open: whether numbers below the smallest normal one are
+zero, signs of zeros, gradients by NaN or on a kink, results on the brink of overflow and, in elements that
+are not firm, which others overflow or become NaN with them; extreme cotangents (only inputs are made
+extreme); the value that vjp returns together with the pullback.
 """
 
 from collections.abc import Callable

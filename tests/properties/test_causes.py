@@ -53,6 +53,11 @@ ALIKE = {
         ("max", f"raised ValueError: cannot reshape array of size 0 into shape (0,newaxis){MINE}"),
         ("max", f"raised ValueError: cannot reshape array of size 0 into shape (7,0,newaxis){MINE}"),
     ],
+    "shapes that do not fit": [
+        ("max", f"raised ValueError: non-broadcastable output operand with shape (1,2) doesn't match{MINE}"),
+        ("max", f"raised ValueError: operands could not be broadcast together with shapes (3,2) (2,3){MINE}"),
+        ("max", f"raised ValueError: could not broadcast input array from shape (2,) into shape (3,){MINE}"),
+    ],
     "a stack that ran out": [
         ("exp", f"raised RecursionError: maximum recursion depth exceeded{MINE}"),
         ("exp", f"raised RecursionError: maximum recursion depth exceeded while calling{YOURS}"),
