@@ -53,7 +53,6 @@ MIN_INFORMATIVE_SHARE = 0.1
 MIN_CASES = 100
 """With fewer cases it passes: they come from a handful of examples, which may be uninformative by chance."""
 
-
 N_NEAREST_CASES = 2
 """So many cases of a property, those that came nearest to what is allowed, are judged by all of the noise."""
 
@@ -205,10 +204,8 @@ class BackendUnderTest:
 
     def find_deviation(self, test: str, dtype: str) -> Deviation | None:
         """Return the first deviation declared for the property of this test name in a dtype; None without."""
-        for known in self.backend.deviations:
-            if known.op == self.name and known.law in ("", to_sentence(test)) and known.excuses(dtype):
-                return known
-        return None
+        deviations = (d for d in self.backend.deviations if d.op == self.name and d.excuses(dtype))
+        return next((d for d in deviations if d.law in ("", to_sentence(test))), None)
 
     def list_sound_dtypes(self, test: str) -> list[str]:
         """Return the dtypes in which the backend declares no deviation for the property of this test name."""

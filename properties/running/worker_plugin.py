@@ -39,6 +39,7 @@ class WorkerPlugin:
         self.budget: Budget | None = None
         self.first_contacts = FirstContacts(self._perform_adapter_item)
         self.untried_count = 0  # of properties that the budget had no time for
+        self._unfinished: set[str] = set()  # the node ids of those that it had too little time for
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         self.selection.parametrize(metafunc)
@@ -141,6 +142,7 @@ class WorkerPlugin:
         outcome = self.backends.find_place(target).perform(task)
         target.tally, target.listed = outcome.tally, {**outcome.listed}
         if not outcome.is_complete:
+            self._unfinished.add(item.nodeid)
             self.selection.is_whole_run = False
         if outcome.failure:
             raise outcome.failure
@@ -161,7 +163,7 @@ class WorkerPlugin:
             if outcome == "passed" and target.tally.is_not_offered:
                 outcome = "declined"
             elif outcome == "passed" and not target.tally.judged:
-                outcome = "not asked"
+                outcome = "skipped" if item.nodeid in self._unfinished else "not asked"
             entry = PropertyResult(item.originalname, target.name, target.backend.name, outcome, target.tally)
             entry.severity = min(target.tally.violations, key=rank_severity, default="")
             result: dict[str, Any] = {"whole": self.selection.is_whole_run}

@@ -1,5 +1,6 @@
 """Entries of `known`: they call a law as a failure does, and one that never applies is told."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -45,15 +46,25 @@ def test_the_sentence_that_a_failure_prints_is_the_one_to_declare(tmp_path: Path
     known: dict[str, str] = {}
     for status in (1, 0):
         (tmp_path / "mine.py").write_text(f"KNOWN = {known}\n{DIVIDE_SOURCE}", encoding="utf-8")
-        run = run_properties(tmp_path, *options, properties=properties)
+        run = run_properties(
+            tmp_path, *options, "--matrix=matrix.json", "--junitxml=junit.xml", properties=properties
+        )
         assert run.status == status, run.output
-        printed = re.findall(r"breaks a law: (.*)|also breaks: (.*)", run.output)
-        known = {
-            f"divide: {law}": "squares"
-            for pair in printed
-            for law in "; ".join(filter(None, pair)).split("; ")
+        results = json.loads((tmp_path / "matrix.json").read_text(encoding="utf-8"))
+        junit = (tmp_path / "junit.xml").read_text(encoding="utf-8")
+        printed = {
+            law
+            for laws in re.findall(r"(?:breaks a law|also breaks): (.*)", run.output)
+            for law in laws.split("; ")
         }
-    assert "xfailed" in run.output
+        rows = {line[: len(law)] for line in run.output.splitlines() for law in printed}
+        assert printed <= rows
+        assert printed <= {entry["law"] for entry in results["entries"]}
+        assert printed <= {law for group in read_laws() for law in group.own_faults}
+        assert all(f"test_{law.replace(' ', '_')}[divide-mine]" in junit for law in printed)
+        known |= {f"divide: {law}": "squares" for law in printed}
+    assert len(known) == 2
+    assert "2 xfailed" in run.output
 
 
 TWO_DTYPES_SOURCE = """
@@ -219,3 +230,23 @@ def test_in_16_bits_half_of_a_small_gradient_may_be_lost(x: float, verdict: str)
     if verdict == "lossy":
         assert judgement.wrong is not None
         assert 0.4 < judgement.wrong.got / judgement.wrong.expected < 0.6
+
+
+NOTHING_DRAWN_SOURCE = """
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@given(data=st.data())
+def test_nothing_is_found_to_ask(op_under_test, data):
+    data.draw(st.none())
+"""
+
+
+def test_a_law_of_whose_op_no_case_is_found_has_a_dash(tmp_path: Path) -> None:
+    (tmp_path / "properties").mkdir()
+    (tmp_path / "properties" / "test_nothing.py").write_text(NOTHING_DRAWN_SOURCE, encoding="utf-8")
+    run = run_properties(tmp_path, "--backend=numpy", "--op=tanh", properties="properties")
+    assert run.status == 0, run.output
+    assert re.search(r"^nothing is found to ask +–$", run.output, re.M), run.output
+    assert re.search(r"^tanh +–$", run.output, re.M), run.output
