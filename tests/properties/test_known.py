@@ -248,5 +248,5 @@ def test_a_law_of_whose_op_no_case_is_found_has_a_dash(tmp_path: Path) -> None:
     (tmp_path / "properties" / "test_nothing.py").write_text(NOTHING_DRAWN_SOURCE, encoding="utf-8")
     run = run_properties(tmp_path, "--backend=numpy", "--op=tanh", properties="properties")
     assert run.status == 0, run.output
-    assert re.search(r"^nothing is found to ask +–$", run.output, re.M), run.output
-    assert re.search(r"^tanh +–$", run.output, re.M), run.output
+    assert re.search(r"^nothing is found to ask +–$", run.output, re.MULTILINE), run.output
+    assert re.search(r"^tanh +–$", run.output, re.MULTILINE), run.output
