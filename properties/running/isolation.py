@@ -170,7 +170,7 @@ class OwnProcessPlace:
             if target.search and target.search.found:
                 raise OutOfTimeError
             judgement = self._judge(task, end, law, backend, case)
-            if judgement is None or judgement.reason.startswith("was not done"):
+            if judgement is None or judgement.reason.startswith("did not finish"):
                 raise OutOfTimeError
             if isinstance(judgement, CrashOrTimeout):
                 return judgement
