@@ -14,12 +14,18 @@ many ops do; those of few ops are as many causes as ops.
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from gradspec.properties.laws.first_contact import ADAPTER
 from gradspec.properties.running.options import PROGRAMS
+
+_PARTS_WITH_PLACE = 5
+"""How many parts the signature of an exception has: source, target, class, message and place."""
+
+MIN_WORDS_OF_A_SENTENCE = 6
+"""A message of so many words says what is wrong; a shorter one may be said of several things."""
 
 MIN_OPS_OF_A_WALL = 3
 """So many ops that raise the same at the same place have run into one wall, it is taken."""
@@ -104,22 +110,30 @@ def group_by_cause(failures: Iterable[F]) -> list[list[F]]:
 def _unite_signatures(signatures: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Return signatures, one for each failure, the same where another failure of the run shows the cause.
 
-    Of an exception without frames of the backend, as a function of a compiled library raises it when it is
-    the op itself, the place is that of the same exception with frames. A derivative of a gradient is wrong as
-    the gradient itself is, where that is wrong, too.
+    - An exception of an op is at one place if it has no frames of the backend, as where a function of a
+      compiled library is the op itself, or if its message is a whole sentence: libraries that cut their
+      tracebacks show another place where `vjp` calls the op than where a law does. That place is taken which
+      most ops have.
+    - A derivative of a gradient is wrong as the gradient itself is, where that is wrong, too.
     """
-    known = set(signatures)
-    places = {s[:4]: s for s in signatures if len(s) == 5}
+    known = dict.fromkeys(signatures)
+    places = [s for s in known if len(s) == _PARTS_WITH_PLACE]
+    op_count = Counter((source, *of_cause) for source, _, *of_cause in places)
 
     def unite(signature: tuple[str, ...]) -> tuple[str, ...]:
-        if len(signature) == 4:
-            return places.get(signature, signature)
-        if len(signature) == 3 and (of := _DERIVATIVE.fullmatch(signature[2])):
-            first = (*signature[:2], of[1])
+        source, op, *cause = signature
+        if cause[0].startswith("raised ") and len(cause) > 1:
+            is_sentence = len(cause[1].split()) >= MIN_WORDS_OF_A_SENTENCE
+            if len(signature) == _PARTS_WITH_PLACE and not is_sentence:
+                return signature
+            same = [s for s in places if s[:4] == signature[:4]]
+            return max(same, key=lambda s: (op_count[(source, *s[2:])], s), default=signature)
+        if of := _DERIVATIVE.fullmatch(cause[0]):
+            first = (source, op, of[1])
             return first if first in known else signature
         return signature
 
-    return list(map(unite, signatures))
+    return [unite(s) if len(s) > 2 else s for s in signatures]
 
 
 def _split_by_op(alike: list[F]) -> list[list[F]]:

@@ -141,6 +141,19 @@ def test_an_exception_of_the_op_itself_has_the_cause_of_the_same_one_from_below(
     assert len(group_reasons(direct, other)) == 2
 
 
+def test_a_whole_sentence_at_two_places_of_an_op_is_one_cause() -> None:
+    # A library that cuts its tracebacks shows another place where `vjp` calls the op.
+    said = "raised TypeError: transpose permutation isn't a permutation of operand dimensions, got (-1,)"
+    assert len(group_reasons(f"{said}{MINE}", f"{said}{YOURS}")) == 1
+    assert len(group_reasons(f"raised TypeError: no{MINE}", f"raised TypeError: no{YOURS}")) == 2
+
+
+def test_of_two_places_of_a_sentence_the_wall_is_taken() -> None:
+    said = "raised TypeError: this backend takes no arrays of that many axes at all"
+    walls = [(op, f"{said}{MINE}") for op in OPS_OF_A_WALL]
+    assert len(group_targets(*walls, ("add", f"{said}{YOURS}"))) == 1
+
+
 def test_a_derivative_of_a_wrong_gradient_is_wrong_with_it() -> None:
     derivative = "the derivative by x of the gradient of x along v at (0,) is 1, expected 2"
     assert group_reasons(WRONG_GRADIENT[0], derivative) == [[WRONG_GRADIENT[0], derivative]]
