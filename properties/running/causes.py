@@ -6,8 +6,9 @@
 - The op, and the same exception, but for numbers in its message, at the same place. Of one that shows where
   the stack or the memory ran out, the place is chance.
 - The op, and that a result is not an array, of whatever class, or that gradients are not as many as inputs.
+- The op, and that one array stands for two inputs.
 
-The last two kinds may have a cause that lies below the ops: in the adapter, or in what all ops of the library
+The last three kinds may have a cause that lies below the ops: in the adapter, or in what all ops of the library
 go through. Two ops with bugs of their own may raise at one place as well, say where an engine adds up
 gradients of different shapes. So failures that are alike are one cause if the adapter alone shows it, or if
 many ops do; those of few ops are as many causes as ops.
@@ -37,7 +38,9 @@ _KINDS_OF_RESULT = (
     (re.compile(r"\(\w+\) is not an? .* array"), "a result is not an array"),
     (re.compile(r"the pullback returned .*, not \d+ gradients"), "the pullback returns another number"),
 )
-_MAY_LIE_BELOW_THE_OPS = ("raised ", *(words for _, words in _KINDS_OF_RESULT))
+ONE_LEAF = "one array for two inputs"
+_MAY_LIE_BELOW_THE_OPS = ("raised ", ONE_LEAF, *(words for _, words in _KINDS_OF_RESULT))
+_SHARED = re.compile(r"with one array for .*?, the (gradient of \S+)")
 _RESULT = re.compile(
     r"(?:with .* constant, )?(?:the derivative by cotangent of )?(?:for a cotangent of zero )?(?:the )?"
     r"(value|gradients? of [\w\[\]]+)\b(?! and )"
@@ -81,6 +84,8 @@ def identify_cause(source: str, target_name: str, reason: str) -> tuple[str, ...
     for pattern, words in _KINDS_OF_RESULT:
         if pattern.search(first_line):
             return source, target_name, words
+    if shared := _SHARED.match(first_line):
+        return source, target_name, ONE_LEAF, shared[1]
     if result := _RESULT.match(first_line):
         name = result[1].replace("gradients of", "gradient of")
         return source, target_name, f"dtype of the {name}" if " has dtype " in first_line else name
@@ -114,7 +119,8 @@ def _unite_signatures(signatures: Sequence[tuple[str, ...]]) -> list[tuple[str, 
       compiled library is the op itself, or if its message is a whole sentence: libraries that cut their
       tracebacks show another place where `vjp` calls the op than where a law does. That place is taken which
       most ops have.
-    - A derivative of a gradient is wrong as the gradient itself is, where that is wrong, too.
+    - A derivative of a gradient is wrong as the gradient itself is, where that is wrong, too; and so is the
+      gradient where one array is given for two inputs. Where it is not, `vjp` takes them for one.
     """
     known = dict.fromkeys(signatures)
     places = [s for s in known if len(s) == _PARTS_WITH_PLACE]
@@ -128,6 +134,9 @@ def _unite_signatures(signatures: Sequence[tuple[str, ...]]) -> list[tuple[str, 
                 return signature
             same = [s for s in places if s[:4] == signature[:4]]
             return max(same, key=lambda s: (op_count[(source, *s[2:])], s), default=signature)
+        if cause[0] == ONE_LEAF:
+            first = (source, op, cause[1])
+            return first if first in known else (source, op, ONE_LEAF)
         if of := _DERIVATIVE.fullmatch(cause[0]):
             first = (source, op, of[1])
             return first if first in known else signature

@@ -148,6 +148,16 @@ def test_a_whole_sentence_at_two_places_of_an_op_is_one_cause() -> None:
     assert len(group_reasons(f"raised TypeError: no{MINE}", f"raised TypeError: no{YOURS}")) == 2
 
 
+def test_what_takes_two_inputs_for_one_is_one_cause_for_all_ops() -> None:
+    shared = "with one array for x and y, the gradient of x is 2, expected 1, off by 1 (2e-15 is allowed)"
+    other = "with one array for x and bias, the gradient of bias at (0,) is 2, expected 1"
+    assert len(group_targets(("add", shared), ("multiply", shared), ("linear", other))) == 1
+    assert len(group_targets(("add", shared), ("multiply", shared))) == 2
+    # Where the gradient is wrong in any case, it is so here.
+    wrong = "the gradient of x is 2, expected 1, off by 1 (2e-15 is allowed)"
+    assert len(group_targets(("add", shared), ("add", wrong))) == 1
+
+
 def test_of_two_places_of_a_sentence_the_wall_is_taken() -> None:
     said = "raised TypeError: this backend takes no arrays of that many axes at all"
     walls = [(op, f"{said}{MINE}") for op in OPS_OF_A_WALL]
