@@ -8,8 +8,8 @@
 - The op, and that a result is not an array, of whatever class, or that gradients are not as many as inputs.
 - The op, and that one array stands for two inputs.
 
-The last three kinds may have a cause that lies below the ops: in the adapter, or in what all ops of the library
-go through. Two ops with bugs of their own may raise at one place as well, say where an engine adds up
+The last three kinds may have a cause that lies below the ops: in the adapter, or in what all ops of the
+library go through. Two ops with bugs of their own may raise at one place as well, say where an engine adds up
 gradients of different shapes. So failures that are alike are one cause if the adapter alone shows it, or if
 many ops do; those of few ops are as many causes as ops.
 """
