@@ -96,7 +96,8 @@ def format_table(
 ) -> Iterator[Text]:
     """Yield the lines of one table: a row for each op or law, then the sum of all rows.
 
-    Rows that failed come first, those that no backend is asked last.
+    Rows that failed come first, those that no backend is asked last. Where a table is split, a part leaves
+    out what none of its backends is asked and others are.
 
     Args:
         title: The title of the first column, "op" or "law".
@@ -108,6 +109,8 @@ def format_table(
     backends = list(dict.fromkeys(e.backend for e in entries))
     title_width = max(map(len, [title, "all", *rows.values()]))
     backends_per_line = max(1, (width - title_width) // (len(CELL_HEADING) + 2 + len(COLUMN_GAP)))
+    order = {row: i for i, row in enumerate(sorted(rows) if title == "op" else rows)}
+    tried = {e.op if title == "op" else e.property for e in entries}
     for k in range(0, len(backends), backends_per_line):
         group = backends[k : k + backends_per_line]
         if k:
@@ -116,10 +119,12 @@ def format_table(
         yield Text(title.ljust(title_width) + "".join(COLUMN_GAP + name for name in names), "bold")
         yield Text(" " * title_width + f"{COLUMN_GAP}  {CELL_HEADING}" * len(group), "dim")
         cells = {row: [_select_entries(entries, b, title, row, not_asked) for b in group] for row in rows}
-        order = {row: i for i, row in enumerate(sorted(rows) if title == "op" else rows)}
-        for row in sorted(
-            filter(lambda row: any(cells[row]), rows), key=lambda r: (_rank_row(cells[r]), order[r])
-        ):
+        shown = [
+            row
+            for row in order
+            if _has_result(cells[row]) or (not k and row not in tried and any(cells[row]))
+        ]
+        for row in sorted(shown, key=lambda r: (_rank_row(cells[r]), order[r])):
             yield _format_line(rows[row].ljust(title_width), cells[row])
         of_all = [[e for e in entries if e.backend == b] for b in group]
         yield _format_line("all".ljust(title_width), of_all)
@@ -135,6 +140,10 @@ def _select_entries(
     """Return what a cell sums up; nothing where a backend has not been tried."""
     selected = [e for e in entries if e.backend == backend and row == (e.op if title == "op" else e.property)]
     return selected or ([NOTHING_ASKED] if row in not_asked.get(backend, ()) else [])
+
+
+def _has_result(cells: list[list[PropertyResult]]) -> bool:
+    return any(cell and cell != [NOTHING_ASKED] for cell in cells)
 
 
 def _rank_row(cells: list[list[PropertyResult]]) -> int:
