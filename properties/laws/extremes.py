@@ -166,8 +166,9 @@ def _describe_lost_nan(case: Case, got: float, at: tuple[int, ...]) -> str:
         at: Where that is; in an elementwise op only NaNs that are broadcast to it matter.
     """
     shape, names = case.cotangent.shape, []
-    for i in case.differentiable_inputs:
-        x = case.inputs[i]
+    for i, x in enumerate(case.inputs):
+        if x.dtype.kind in "biu":
+            continue
         if case.op.elementwise and len(at) == len(shape) == len(np.broadcast_shapes(x.shape, shape)):
             x = np.broadcast_to(x, shape)[at]
         if np.any(np.isnan(x)):

@@ -175,6 +175,12 @@ def test_of_several_parts_the_severity_stays() -> None:
             "NaN of x and y",
         ),
         ("sum", lambda x, **_: (np.nansum(x), (lambda g: g + 0 * x,)), [[0.0, np.nan]], "NaN of x"),
+        (
+            "sign",
+            lambda x: (np.sign(np.nan_to_num(x)), None),
+            [[1.0, np.nan]],
+            "NaN of x",
+        ),  # it has no gradient
     ],
 )
 def test_a_nan_that_becomes_a_number_is_told_in_words(
