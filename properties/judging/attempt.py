@@ -126,6 +126,8 @@ def _wrap_without_cache(backend: Backend) -> Backend:
         except NotImplementedError:  # of a lazy library, which computes now
             raise
         except Exception as error:
+            if is_array(x):  # a lazy library computes now, and raises what it would have raised before
+                raise
             raise WrongKindError(
                 f"{describe_object(x)} is not {_name_array(backend)}: {get_message_line(error)}"
             ) from error

@@ -312,3 +312,15 @@ def test_what_has_no_short_expression_is_not_printed_as_other_numbers() -> None:
 def test_the_literal_of_a_key_keeps_the_kind_of_its_arrays(array: np.ndarray[Any, Any]) -> None:
     (copy,) = eval(literal((array,)), {"np": np})
     assert (copy.dtype, copy.tolist()) == (array.dtype, array.tolist())
+
+
+def test_what_a_lazy_library_raises_once_it_computes_is_an_exception() -> None:
+    def compute(x: Any) -> Any:
+        if np.any(np.asarray(x) == 7):
+            raise ArithmeticError("cannot compile 7")
+        return x
+
+    lazy = replace(load("numpy"), name="lazy", to_numpy=compute)
+    judgement = judge_case(value_agrees, lazy, Case.of("add", "float64", [[3.0], [4.0]], {}, [1]))
+    assert judgement.raised
+    assert judgement.reason.startswith("raised ArithmeticError: cannot compile 7\n  at ")
