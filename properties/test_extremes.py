@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 
 from gradspec.properties.cases.extremes import iterate_extreme_cases
 from gradspec.properties.drawing.extreme import extreme_cases
-from gradspec.properties.laws.extremes import extremes_go_where_the_spec_says
+from gradspec.properties.laws.extremes import (
+    extremes_go_where_the_spec_says,
+    extremes_of_elementwise_ops_go_where_the_spec_says,
+)
 from gradspec.properties.running.targets import OpUnderTest, limit_cases_to_profile
 
 EXTREME_CASES_PER_EXAMPLE = 6
@@ -30,7 +33,7 @@ def test_extremes_of_elementwise_ops_go_where_the_spec_says(
     dtype, part = data.draw(st.tuples(dtypes, st.sampled_from(range(N_PARTS_OF_CASES))))
     for op in op_under_test.forms:
         for case in islice(iterate_extreme_cases(op, dtype), part, None, N_PARTS_OF_CASES):
-            op_under_test.check_law(extremes_go_where_the_spec_says, case)
+            op_under_test.check_law(extremes_of_elementwise_ops_go_where_the_spec_says, case)
 
 
 @pytest.mark.property(when=lambda s: not s.op.elementwise or len(s.op.arguments) > 2)

@@ -3,6 +3,7 @@
 import math
 import re
 import warnings
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -60,6 +61,22 @@ def format_as_numpy(x: Array) -> str | None:
     if short and short.startswith("np.full("):
         return f"{numbers[:-1]}, {dtype})"
     return f"np.array({numbers}, {dtype})"
+
+
+def format_assignments(arrays: Mapping[str, Array]) -> list[str]:
+    """Return lines of Python that give arrays these names, with the imports that they need.
+
+    An array without a short expression is left out, and a comment says so.
+    """
+    lines = ["import numpy as np"]
+    if any(x.dtype == "bfloat16" for x in arrays.values()):
+        lines.append("import ml_dtypes")
+    for name, x in arrays.items():
+        expression = format_as_numpy(x)
+        lines.append(
+            f"{name} = {expression}" if expression else f"# {name}: {x.size} numbers of shape {x.shape}"
+        )
+    return lines
 
 
 def _format_many_shortly(x: Array) -> str | None:

@@ -1,7 +1,7 @@
 """Programs: cases that are compositions of ops and start from random inputs."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -105,6 +105,10 @@ class Program(ReprCase):
         """Whether an op may be given numbers outside its domain, where a mask hides what it makes of them."""
         return any(numbers == MIXED for _, numbers, _ in self.inputs)
 
+    def list_inner_shapes(self) -> list[tuple[int, Shape]]:
+        """Return the number of each step that is an inner gradient, and the shape of its cotangent."""
+        return [*_iterate_inner_shapes(self.steps, 0)]
+
     def as_json(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
@@ -116,7 +120,7 @@ class Program(ReprCase):
         return [
             f"in {self.dtype}, seed {self.seed}, by {self._name_gradients()}:",
             *inputs,
-            *_describe(self.steps),
+            *describe_steps(self.steps),
         ]
 
     def _name_gradients(self) -> str:
@@ -184,6 +188,14 @@ def is_inside(domain: Interval, x: Array, margin: float = 0) -> Array:
     return np.asarray(inside)
 
 
+def _iterate_inner_shapes(steps: Sequence[Step], first: int) -> Iterator[tuple[int, Shape]]:
+    for k, (op, _, keywords) in enumerate(steps, first):
+        if op == INNER_GRADIENT:
+            yield k, keywords["shape"]
+        if op in INNER_STEPS:
+            yield from _iterate_inner_shapes(keywords["steps"], k + 1)
+
+
 def drop_unused(program: Program) -> Program:
     """Return the program without the steps and inputs that its value does not depend on."""
     needed = {len(program.steps) - 1}
@@ -243,19 +255,42 @@ def _move_inside(domain: Interval, x: Array, sizes: Array) -> Array:
     return x
 
 
-def _describe(steps: tuple[Step, ...], first: int = 0, indent: str = "") -> Iterator[str]:
-    """Yield a line for each step, from the number `first` on; those of an inner function are indented."""
+def describe_steps(
+    steps: tuple[Step, ...],
+    first: int = 0,
+    indent: str = "",
+    *,
+    name_op: Callable[[str], str] = str,
+    names_cotangents: bool = False,
+) -> Iterator[str]:
+    """Yield a line for each step; those of an inner function are indented.
+
+    Args:
+        steps: The steps.
+        first: The number of the first one.
+        indent: What each line begins with.
+        name_op: From the name of an op to how it is written.
+        names_cotangents: Name the cotangent of the inner gradient that is step k: gk.
+    """
     for k, (op, operands, keywords) in enumerate(steps, first):
         names = [f"v{n}" if n >= 0 else f"x{~n}" for n in operands]
         if op in INNER_STEPS:
             what = "gradient by" if op == INNER_GRADIENT else "value that vjp gives by"
-            yield f"{indent}v{k} = the {what} v{k}, at {names[0]}, of"
-            yield from _describe(keywords["steps"], k + 1, indent + "  ")
+            cotangent = f" for the cotangent g{k}," if names_cotangents and op == INNER_GRADIENT else ""
+            yield f"{indent}v{k} = the {what} v{k}, at {names[0]},{cotangent} of"
+            yield from describe_steps(
+                keywords["steps"],
+                k + 1,
+                indent + "  ",
+                name_op=name_op,
+                names_cotangents=names_cotangents,
+            )
         elif op == PICK:
             yield f"{indent}v{k} = {names[0]}[{keywords['number']}]"
         else:
             written = [f"{name}={_write(value)}" for name, value in keywords.items()]
-            yield f"{indent}v{k} = {op}({', '.join([*names, *written])})"
+            arrays = [f"({', '.join(names)}{',' * (len(names) == 1)})"] if find_op(op).variadic else names
+            yield f"{indent}v{k} = {name_op(op)}({', '.join([*arrays, *written])})"
 
 
 def _write(x: Any) -> str:

@@ -290,7 +290,7 @@ def _list_calls_of_rows(op: Op) -> list[Call]:
 
 
 def written_out(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
-    """Yield calls that drawing seldom makes, or never: a place named in two ways, products of three arrays."""
+    """Yield calls that are seldom drawn, or never: a place named in two ways, products of three arrays."""
     for dtype in dtypes:
         if "key" in op.keywords:
             x = np.arange(1, 7).reshape(3, 2).astype(dtype_of(dtype))

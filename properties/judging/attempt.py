@@ -78,7 +78,11 @@ class WrongClassError(WrongKindError):
     def __init__(self, what: str, backend: Backend, found: type, expected: Iterable[type]) -> None:
         self.found, self.found_name = found, _name_class(found)
         self.expected = " or ".join(sorted(map(_name_class, expected)))
-        super().__init__(f"{what} is no array of {backend.name}")
+        super().__init__(f"{what} is not {_name_array(backend)}")
+
+
+def _name_array(backend: Backend) -> str:
+    return f"{'an' if backend.name[:1].lower() in 'aeiou' else 'a'} {backend.name} array"
 
 
 def _name_class(cls: type) -> str:
@@ -126,17 +130,19 @@ def _wrap_without_cache(backend: Backend) -> Backend:
             raise WrongClassError(describe_object(x), backend, type(x), array_classes)
         if other_devices := _get_device(x) - input_devices if input_devices else set():
             expected = " and ".join(sorted(input_devices))
-            raise WrongKindError(f"a result is on {other_devices.pop()}, the inputs were on {expected}")
+            raise WrongKindError(f"a result is on {other_devices.pop()}, but the inputs were on {expected}")
         try:
             array = backend.to_numpy(x)
         except NotImplementedError:  # of a lazy library, which computes now
             raise
         except Exception as error:
+            if is_array(x):  # a lazy library computes now, and raises what it would have raised before
+                raise
             raise WrongKindError(
-                f"{describe_object(x)} is no array of {backend.name}: {get_message_line(error)}"
+                f"{describe_object(x)} is not {_name_array(backend)}: {get_message_line(error)}"
             ) from error
         if not isinstance(array, np.ndarray | np.generic) or array.dtype.kind in "OSUMm" or array.dtype.names:
-            raise WrongKindError(f"{describe_object(x)} is no array of {backend.name}")
+            raise WrongKindError(f"{describe_object(x)} is not {_name_array(backend)}")
         return array
 
     def vjp(fn: Callable[..., Any], *inputs: Any) -> Any:
@@ -150,12 +156,12 @@ def _wrap_without_cache(backend: Backend) -> Backend:
             gradients = pullback(g)
             if not isinstance(gradients, Sequence) or len(gradients) != len(inputs):
                 raise WrongKindError(
-                    f"the pullback returned {describe_object(gradients)} and not {len(inputs)} gradients"
+                    f"the pullback returned {describe_object(gradients)}, not {len(inputs)} gradients"
                 )
             if not running_vjps and {type(x) for x in (g, *inputs)} <= array_classes:
                 for d in gradients:
                     if not is_array(d):
-                        what = f"{describe_object(d)}, a gradient,"
+                        what = f"the gradient {describe_object(d)}"
                         raise WrongClassError(what, backend, type(d), array_classes)
             return gradients
 

@@ -35,7 +35,9 @@ def judge_declined(backend: Backend, case: Any, error: NotImplementedError) -> J
         fits_dtype = not declared.dtypes or case.dtype in declared.dtypes
         if fits_dtype and (names is None or declared.op in names):
             return Judgement("declined", declared.reason, informative=False)
-    undeclared = f"declined what `declines` of {backend.name} does not name: it {describe_exception(error)}"
+    undeclared = (
+        f"declined a call that `declines` of {backend.name} does not name: it {describe_exception(error)}"
+    )
     return Judgement("disagree", undeclared, raised=True)
 
 

@@ -31,7 +31,7 @@ def judge_case_repeatedly(law: Law, backend: Backend, case: Any) -> Judgement:
     for k in range(0 if first.verdict in ("disagree", "lossy") else MAX_REPRODUCE_TRIES):
         judgement = judge_case(law, backend, case if k % 2 else vary_case(case, k))
         if judgement.verdict == "disagree":
-            when = f"not at first, but in try {k + 2} with other numbers in between"
+            when = f"not at first, but in try {k + 2}, after tries with other numbers"
             reason = f"{judgement.reason}\n  {when}: it is nondeterministic, or depends on earlier calls"
             return replace(judgement, reason=reason)
         if time.monotonic() > end:

@@ -1,7 +1,7 @@
 """Judgements: what the judge says of one case, and of several parts of it together."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 Verdict = Literal["agree", "lossy", "disagree", "declined", "undecidable"]
 """How a result stands to the spec.
@@ -29,6 +29,7 @@ class WrongElement:
         got: What it is.
         expected: What it should be, rounded to a double.
         direction: Of a derivative along a direction v, v as a NumPy literal.
+        how: Where it is no result of a plain call, how it came about, in words: "with y constant".
     """
 
     what: str
@@ -36,6 +37,7 @@ class WrongElement:
     got: float
     expected: float
     direction: str = ""
+    how: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Judgement:
         severity: What the violation is, where that is not what its law declares.
         wrong: Of a result that is wrong, or lossy, the element that is furthest off; None where a reason is
             not about one.
+        case: The case that the reason is about, where that is made of the one that was judged: with another
+            cotangent, say.
         flushing: The dtype of the case if the backend flushes subnormal numbers to zero in it, else "".
     """
 
@@ -69,7 +73,14 @@ class Judgement:
     raised: bool = False
     severity: Severity | None = None
     wrong: WrongElement | None = None
+    case: Any = None
     flushing: str = ""
+
+
+def describe_circumstances(judgement: Judgement, how: str) -> Judgement:
+    """Return a judgement of what is no plain call, with how it came about before its reason."""
+    wrong = judgement.wrong and replace(judgement.wrong, how=how)
+    return replace(judgement, reason=f"{how}, {judgement.reason}", wrong=wrong)
 
 
 def combine_judgements(judgements: list[Judgement]) -> Judgement:

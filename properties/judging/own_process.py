@@ -159,7 +159,7 @@ class OwnProcess:
                     is_late = clock.seconds > limit
                     if is_late or time.monotonic() >= end:
                         self.stop()
-                        reason = f"was not done after {limit:g} s"
+                        reason = f"did not finish within {limit:g} s"
                         kind_of_loss: LossKind = "late" if is_late else "ended"
                         return Lost(reason, kind_of_loss, last_check, check_count, kept)
                 message = self._connection.recv_bytes(MAX_MESSAGE_BYTES)
@@ -184,7 +184,7 @@ class OwnProcess:
             if kind == ANSWER:
                 return answer
             self.stop()
-            reason = "wrote into the connection of its process to this one"
+            reason = "wrote to the connection between its process and this one"
             return Lost(reason, "died", last_check, check_count, kept)
 
     def _start(self) -> None:
@@ -212,7 +212,7 @@ class OwnProcess:
             status = CONNECTION_LOST_STATUS
         self.stop()
         if status == CONNECTION_LOST_STATUS:
-            return "closed the connection of its process to this one"
+            return "closed the connection between its process and this one"
         return describe_exit(status) + self._printed.describe()
 
     def stop(self) -> None:

@@ -16,13 +16,13 @@ import numpy as np
 from gradspec.backends import Backend, Unavailable
 from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.cases.evaluate import run_on_backend
-from gradspec.properties.cases.literals import format_as_numpy, format_briefly
+from gradspec.properties.cases.literals import format_as_numpy
 from gradspec.properties.judging.attempt import Law
-from gradspec.properties.judging.function_names import find_function_name
 from gradspec.properties.judging.judge import Judge, Judgement
 from gradspec.properties.judging.judge_repeatedly import judge_case_repeatedly, judge_crash_repeatedly
 from gradspec.properties.judging.judgement import WrongElement
 from gradspec.properties.judging.severity import classify_severity, get_declared_severity
+from gradspec.properties.judging.shown_cases import describe_calls, describe_difference, find_shown_case
 from gradspec.reference.rule import Array
 
 TROUBLE = 2
@@ -57,7 +57,8 @@ def reproduce(
     """
     status = TROUBLE
     try:
-        for line in describe_call(backend, case):
+        shown = find_shown_case(law, case)
+        for line in describe_calls(law, backend, shown):
             print(line, flush=True)
         if isinstance(backend, Backend):
             judgement = judge_case_repeatedly(law, backend, case)
@@ -65,12 +66,15 @@ def reproduce(
             judgement, tries = judge_crash_repeatedly(law, backend, case, seconds)
             if judgement.verdict not in (*failing, "declined"):
                 raise NoCrashError(
-                    f"it crashed (or hung) when it was found, and did not in {tries} tries: "
-                    "it does so by luck, unless it has been mended"
+                    f"it crashed or hung when it was found, but not in {tries} tries: "
+                    "it does so at times, or has been fixed"
                 )
+        if judgement.case is not None:
+            print(*describe_difference(law, backend, judgement.case, shown), sep="\n")
         for line in describe_wrong_results(law, backend, case, judgement):
             print(line)
-        print(classify_severity(law, case, judgement) or judgement.verdict, judgement.reason, sep=": ")
+        said = classify_severity(law, case, judgement) or judgement.verdict, judgement.reason
+        print(*filter(None, said), sep=": ")
         status = int(judgement.verdict in failing)
     except (NoCrashError, Unavailable) as error:
         print("undecidable", error, sep=": ")
@@ -82,37 +86,6 @@ def reproduce(
         os._exit(status)
 
 
-def describe_call(backend: Backend | str, case: Any) -> list[str]:
-    """Return the arrays of a case as NumPy literals, and below them the call; nothing of a program.
-
-    Of a backend that is not loaded here the name of its function is not known.
-    """
-    if not isinstance(case, Case):
-        return []
-    names = [case.op.argument_name(i).replace("[", "_").rstrip("]") for i in range(len(case.inputs))]
-    layouts = case.layouts or ("C",) * (len(names) + 1)
-    lines = ["import numpy as np"] + ["import ml_dtypes"] * (case.dtype == "bfloat16")
-    in_script = [*(f"case.inputs[{i}]" for i in range(len(names))), "case.cotangent"]
-    for name, x, layout, place in zip(
-        [*names, "cotangent"], (*case.inputs, case.cotangent), layouts, in_script, strict=True
-    ):
-        expression = format_as_numpy(x) or f"{place}  # {x.size} numbers, which the script has in full"
-        lines.append(f"{name} = {expression}" + (f"  # {layout}" if layout != "C" else ""))
-    function, name = "", str(backend)
-    if isinstance(backend, Backend):
-        name, array_class = backend.name, type(backend.from_numpy(np.zeros(())))
-        if called := backend.ops.get(case.op.address):
-            function = find_function_name(called, array_class, case.op.name)
-        else:  # it is the declaration of an op that is tried, not a backend
-            function = case.op.address.replace(":", ".")
-    arrays = f"({', '.join(names)}{',' * (len(names) == 1)})" if case.op.variadic else ", ".join(names)
-    keywords = [f"{k}={format_briefly(v)}" for k, v in case.keywords.items()]
-    call = f"{function or case.op.name}({', '.join([arrays, *keywords])})"
-    call += "" if case.op.picked is None else f"[{case.op.picked}]"
-    where = "" if function else f", the {case.op.name} of {name}"
-    return [*lines, f"# {call}{where}"]
-
-
 def describe_wrong_results(law: Law, backend: Backend | str, case: Any, judgement: Judgement) -> list[str]:
     """Return what was expected and got of each result that is not the spec's, as NumPy literals.
 
@@ -122,15 +95,19 @@ def describe_wrong_results(law: Law, backend: Backend | str, case: Any, judgemen
     nothing.
     """
     wrong = judgement.wrong
-    if not isinstance(case, Case) or judgement.raised:
+    if judgement.raised or (wrong is None and not isinstance(case, Case)):
         return []
-    of_call = ["value", *(f"gradient of {case.op.argument_name(i)}" for i in case.differentiable_inputs)]
+    of_call = []
+    if isinstance(case, Case) and judgement.case is None and not (wrong and wrong.how):
+        arguments = map(case.op.argument_name, case.differentiable_inputs)
+        of_call = ["value", *(f"gradient of {name}" for name in arguments)]
     if not isinstance(backend, Backend) and wrong is None:
         return []
     if wrong is not None and (wrong.what not in of_call or not isinstance(backend, Backend)):
         place = f" at {wrong.at}" if wrong.at else ""
+        how = f", {wrong.how}" if wrong.how else ""
         direction = [f"v = {wrong.direction}"] if wrong.direction else []
-        return [*direction, f"# {wrong.what}{place}: expected {wrong.expected:.9g}, got {wrong.got:.9g}"]
+        return [*direction, f"# {wrong.what}{place}{how}: expected {wrong.expected:.9g}, got {wrong.got:.9g}"]
     is_at_kink = judgement.verdict == "disagree" and get_declared_severity(law) in ("wrong", "edge")
     if isinstance(backend, str) or (wrong is None and not is_at_kink):
         return []

@@ -32,20 +32,19 @@ def reach_verdict(
     if worst > 1:
         wrong = _find_wrong_element(what, got, exact, ratio)
         allowed_there, off_by = float(usually_allowed[wrong.at]), float(error[wrong.at])
-        reason = (
-            f"{_describe_element(wrong)}, allowed to be off by {allowed_there:.3g}, is off by {off_by:.3g}"
-        )
+        reason = f"{_describe_element(wrong)}, off by {off_by:.3g} ({allowed_there:.3g} is allowed)"
         return Judgement("disagree", reason, **{**counts, "informative": True}, wrong=wrong)
     if loss > 1:
         wrong = _find_wrong_element(what, got, exact, losses)
-        off = f"off by {loss:.3g} times what the stable formula allows, as a usual one may be"
+        off_by, stable, usual = (float(x[wrong.at]) for x in (error, allowed, usually_allowed))
+        off = f"off by {off_by:.3g} (the stable formula allows {stable:.3g}, a usual one {usual:.3g})"
         return Judgement("lossy", f"{_describe_element(wrong)}, {off}", loss=loss, **counts, wrong=wrong)
     if counts["informative"]:
         return Judgement("agree", **counts)
     if not np.all(decidable):
         return Judgement("undecidable", f"the {what} overflows at this precision", **counts)
     if np.any(exact):
-        return Judgement("undecidable", f"the allowed distance of the {what} is too wide to tell", **counts)
+        return Judgement("undecidable", f"what is allowed of the {what} is too wide to tell", **counts)
     return Judgement("agree", f"the {what} is zero throughout", **counts)
 
 
@@ -65,7 +64,7 @@ def judge_equality(what: str, got: Array, exact: Array) -> Judgement:
     wrong = np.argwhere(got != exact)
     if len(wrong):
         at = tuple(map(int, wrong[0]))
-        reason = f"the {what} at {at} is {got[at]}, expected {exact[at]}, exactly"
+        reason = f"the {what} at {at} is {got[at]}, expected exactly {exact[at]}"
         wrong_element = WrongElement(what, at, float(got[at]), float(exact[at]))
         return Judgement("disagree", reason, worst=np.inf, wrong=wrong_element)
     return Judgement("agree", informative=exact.size > 0, elements=exact.size)

@@ -38,11 +38,11 @@ def what_the_spec_refuses_raises(backend: Backend, case: Case) -> Judgement:
     if error is not None and (refusal is None or (isinstance(error, NotImplementedError) and before is None)):
         raise error  # which declines the case, if it is a `NotImplementedError`
     if refusal is not None and error is None:
-        reason = f"nothing was raised; the spec says {type(refusal).__name__}: {refusal}"
+        reason = f"nothing was raised; the spec raises {type(refusal).__name__}: {refusal}"
         return Judgement("disagree", reason, severity="lax")
     if error is None or before is None or _are_equal_results(before, _run_or_none(backend, good)):
         return Judgement("agree", informative=refusal is not None)
-    reason = f"it was refused, as it must be, but from then on {good.op.name} gives something else"
+    reason = f"it was refused, as it must be, but {good.op.name} gives other results from then on"
     return Judgement("disagree", reason, severity="unsafe")
 
 

@@ -31,7 +31,7 @@ from gradspec.properties.judging.judge import (
     combine_judgements,
     ulp,
 )
-from gradspec.properties.judging.judgement import Severity
+from gradspec.properties.judging.judgement import Severity, WrongElement
 from gradspec.reference.rule import Array
 
 SEVERITY: Severity = "wrong"
@@ -57,14 +57,12 @@ def a_batch_equals_its_members(backend: Backend, case: Case) -> Judgement:
     not matter. That the case is a batch was observed on other numbers: before a backend is called wrong, the
     spec must be right about these.
     """
-    batch = find_batch_axes(case)
-    if batch is None or not batch.member_count or not case.cotangent.size:
+    found = _find_members(case)
+    if found is None:
         return Judgement("agree", "the case is no batch", informative=False)
-    indices = range(min(batch.member_count, MAX_DISTINCT_MEMBERS))
-    case = change_along_batch(case, batch, lambda x, axis: np.take(x, indices, axis))
-    batch = replace(batch, member_count=len(indices))
-    times = _count_repetitions(case, batch)
-    results = [run_on_backend(backend, member) for member in split_batch(case, batch, indices)]
+    case, batch, times = found
+    members = split_batch(case, batch, range(batch.member_count))
+    results = [run_on_backend(backend, member) for member in members]
     try:
         got = run_on_backend(backend, repeat_batch(case, batch, times))
         judgement = _judge_results(case, batch, results, got, times)
@@ -74,6 +72,23 @@ def a_batch_equals_its_members(backend: Backend, case: Case) -> Judgement:
         return NO_BATCH_OF_THIS_SIZE
     is_wrong = judgement.verdict == "disagree" and _is_batch_by_spec(case, batch, times)
     return judgement if is_wrong or judgement.verdict != "disagree" else NO_BATCH_OF_THIS_SIZE
+
+
+def find_shown_case(case: Case) -> Case:
+    """Return the batch that is made of a case, which is what a violation shows: it has the members in it."""
+    found = _find_members(case)
+    return case if found is None else repeat_batch(*found)
+
+
+def _find_members(case: Case) -> tuple[Case, BatchAxes, int] | None:
+    """Return the members that differ as a batch, its axes, and how often it is repeated; None if none."""
+    batch = find_batch_axes(case)
+    if batch is None or not batch.member_count or not case.cotangent.size:
+        return None
+    indices = range(min(batch.member_count, MAX_DISTINCT_MEMBERS))
+    case = change_along_batch(case, batch, lambda x, axis: np.take(x, indices, axis))
+    batch = replace(batch, member_count=len(indices))
+    return case, batch, _count_repetitions(case, batch)
 
 
 NO_BATCH_OF_THIS_SIZE = Judgement("agree", "the case is no batch of this size", informative=False)
@@ -156,10 +171,16 @@ def _judge_repetitions(
 
     got = np.take(split, seen, axis).reshape(repeat(expected).shape)
     judgement = judge.judge(what, got, lambda r: repeat(part(r)), expected=repeat(expected))
-    if judgement.verdict == "disagree" and len(seen) > 1:
-        where = f"repetitions 0 and {seen[1]} to {seen[-1]} of its members, side by side"
-        return replace(judgement, reason=f"{judgement.reason} ({where})")
-    return judgement
+    if judgement.verdict != "disagree" or judgement.wrong is None:
+        return judgement
+    wrong = judgement.wrong
+    repetition, within = divmod(wrong.at[axis], expected.shape[axis])
+    place = int(seen[repetition]) * expected.shape[axis] + within
+    in_batch = replace(wrong, at=(*wrong.at[:axis], place, *wrong.at[axis + 1 :]))
+    reason = judgement.reason.replace(f" at {wrong.at} ", f" at {in_batch.at} ", 1)
+    return replace(
+        judgement, reason=f"{reason}; expected is what its members give one by one", wrong=in_batch
+    )
 
 
 def _judge_sum(
@@ -185,9 +206,11 @@ def _judge_sum(
         decidable = np.isfinite(exact) & np.isfinite(allowed)
         if wrong := np.argwhere(decidable & ~(error <= allowed)).tolist():
             at = tuple(wrong[0])
+            what = f"gradient of {name} of the batch"
             return Judgement(
                 "disagree",
-                f"the gradient of {name} at {at} is {float(got[at])}, the sum over the members of the batch "
-                f"is {float(exact[at])}, allowed to be off by {float(allowed[at]):.3g}",
+                f"the {what}{f' at {at}' if at else ''} is {float(got[at]):.9g}, the sum of those of its "
+                f"members is {float(exact[at]):.9g} ({float(allowed[at]):.3g} more or less is allowed)",
+                wrong=WrongElement(what, at, float(got[at]), float(exact[at])),
             )
         return Judgement("agree", informative=bool(np.any(decidable & (allowed < np.abs(exact)))))

@@ -4,13 +4,11 @@ Does not see: the value, anything at kinks, second derivatives, whether the grad
 in vain, or, of four arguments or more, other choices than one constant or all but one.
 """
 
-from dataclasses import replace
-
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import value_and_pullback
 from gradspec.properties.judging.judge import Judge, Judgement, combine_judgements
-from gradspec.properties.judging.judgement import Severity
+from gradspec.properties.judging.judgement import Severity, describe_circumstances
 
 SEVERITY: Severity = "wrong"
 
@@ -29,5 +27,5 @@ def other_arguments_may_be_constants(backend: Backend, case: Case) -> Judgement:
         constants = " and ".join(case.op.argument_name(i) for i in inputs if i not in wrt)
         _, pull = value_and_pullback(backend, case, wrt)
         judgement = judge.judge_gradients(pull(case.cotangent))
-        judgements.append(replace(judgement, reason=f"with {constants} constant, {judgement.reason}"))
+        judgements.append(describe_circumstances(judgement, f"with {constants} constant"))
     return combine_judgements(judgements)

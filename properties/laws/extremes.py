@@ -27,8 +27,10 @@ infinity; where the op takes masks (`cases.infinities`), what lies in the row of
 the -inf itself; and all gradients that no number has a part in, as those of a sum. A row of -inf throughout
 is not firm, what stands beside it is. Each element of an elementwise op is judged whatever the others are.
 
-Does not see: what the list above leaves open, in elements that are not firm; extreme cotangents, but for
-gradients beside an infinite one; the value that vjp returns together with the pullback.
+Does not see: what IEEE 754 and mathematics leave open: whether numbers below the smallest normal one are
+zero, signs of zeros, gradients by NaN or on a kink, results on the brink of overflow and, in elements that
+are not firm, which others overflow or become NaN with them; extreme cotangents, but for gradients beside an
+infinite one; the value that vjp returns together with the pullback.
 """
 
 from collections.abc import Callable
@@ -88,6 +90,11 @@ def extremes_go_where_the_spec_says(backend: Backend, case: Case) -> Judgement:
                     _judge_part(judge, f"gradient of {name}", got, part, (distance > 0) & ~np.isnan(x))
                 )
     return combine_judgements(judgements)
+
+
+def extremes_of_elementwise_ops_go_where_the_spec_says(backend: Backend, case: Case) -> Judgement:
+    """Judge the same of an elementwise op, of which every pair of extreme numbers is tried."""
+    return extremes_go_where_the_spec_says(backend, case)
 
 
 def gradients_beside_infinite_cotangents_agree(backend: Backend, case: Case) -> Judgement:
@@ -168,8 +175,9 @@ def _describe_lost_nan(case: Case, got: float, at: tuple[int, ...]) -> str:
         at: Where that is; in an elementwise op only NaNs that are broadcast to it matter.
     """
     shape, names = case.cotangent.shape, []
-    for i in case.differentiable_inputs:
-        x = case.inputs[i]
+    for i, x in enumerate(case.inputs):
+        if x.dtype.kind in "biu":
+            continue
         if case.op.elementwise and len(at) == len(shape) == len(np.broadcast_shapes(x.shape, shape)):
             x = np.broadcast_to(x, shape)[at]
         if np.any(np.isnan(x)):

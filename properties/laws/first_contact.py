@@ -101,13 +101,13 @@ def _find_fault_of_arrays(backend: Backend, contact: FirstContact) -> str:
         try:
             got = np.asarray(backend.to_numpy(array))
         except Exception as error:
-            return f"to_numpy of {what}, once from_numpy has taken it, {describe_exception(error)}"
+            return f"to_numpy of {what}, after from_numpy, {describe_exception(error)}"
         if got.dtype != x.dtype:
-            return f"from_numpy, or to_numpy, turns {x.dtype} into {got.dtype}"
+            return f"from_numpy or to_numpy turns {x.dtype} into {got.dtype}"
         if got.shape != x.shape:
-            return f"from_numpy, or to_numpy, turns the shape of {what} from {x.shape} into {got.shape}"
+            return f"from_numpy or to_numpy turns the shape of {what} from {x.shape} into {got.shape}"
         if not _are_equal(got, x):
-            return f"from_numpy, or to_numpy, turns {what} from {x.tolist()} into {got.tolist()}"
+            return f"from_numpy or to_numpy turns {what} from {x.tolist()} into {got.tolist()}"
     return ""
 
 
@@ -200,7 +200,7 @@ def _find_fault_of_pullback(
             return _describe_class(wrong_class, "the ops return")
         value, pullback = backend.vjp(fn, *arrays)
         if wrong_class := _find_wrong_class(backend, lambda: value):
-            return _describe_class(wrong_class, "vjp returns as the value")
+            return _describe_class(wrong_class, "the value that vjp returns is")
     except NotImplementedError:
         return "", ""  # it is not offered
     except Exception as error:
@@ -213,15 +213,15 @@ def _find_fault_of_pullback(
             return "", ""
         except Exception as error:
             if isinstance(error, WrongClassError) and not issubclass(error.found, np.generic):
-                return _describe_class(error, "the pullback returns as a gradient")
+                return _describe_class(error, "a gradient that the pullback returns is")
             return _describe(error, f"vjp: {what}")
     for x, d, again in zip(inputs, *results, strict=True):
         if d.shape != x.shape:
-            return "shape", f"vjp: a gradient has shape {d.shape}, and its input {x.shape}"
+            return "shape", f"vjp: a gradient has shape {d.shape}, but its input {x.shape}"
         if d.dtype != x.dtype:
-            return "dtype", f"vjp: a gradient has dtype {d.dtype}, and its input {x.dtype}"
+            return "dtype", f"vjp: a gradient has dtype {d.dtype}, but its input {x.dtype}"
         if again.shape != d.shape or not _are_alike(d, again):
-            return "again", f"vjp: the pullback gives {d.tolist()}, called again {again.tolist()}"
+            return "again", f"vjp: the pullback gives {d.tolist()}, and {again.tolist()} when called again"
     return "", ""
 
 
@@ -238,10 +238,10 @@ def _find_wrong_class(backend: Backend, compute: Callable[[], Any]) -> WrongClas
 
 def _describe_class(error: WrongClassError, who: str) -> tuple[str, str]:
     """Return the kind of a fault of class, and the fault in words."""
-    advice = "let from_numpy return what the ops take and give"
+    advice = "let from_numpy return what the ops take and return"
     if not who.startswith("the ops"):
-        advice = "let vjp return what from_numpy gives"
-    return f"class: {who}", f"from_numpy gives {error.expected}, {who} {error.found_name}: {advice}"
+        advice = "let vjp return what from_numpy returns"
+    return f"class: {who}", f"from_numpy returns {error.expected}, but {who} {error.found_name}: {advice}"
 
 
 def _describe(error: Exception, what: str) -> tuple[str, str]:

@@ -37,6 +37,8 @@ def _judge_zero_gradient(backend: Backend, case: Case) -> Judgement:
         return Judgement("agree")
     for i, d in enumerate(map(backend.to_numpy, gradients)):
         if np.any(d != 0):
-            reason = f"gradient of {case.op.argument_name(i)} is {d.tolist()}, not 0: {case.op.name} is flat"
+            reason = (
+                f"the gradient of {case.op.argument_name(i)} is {d.tolist()}, not 0: {case.op.name} is flat"
+            )
             return Judgement("disagree", reason)
     return Judgement("agree")

@@ -57,7 +57,7 @@ def gradient_at_kinks_is_a_legal_subgradient(backend: Backend, case: Case) -> Ju
     got = differentiate(backend, case)
     shapes = {case.op.argument_name(i): x.shape for i, x in enumerate(case.inputs)}
     if wrong := [k for k, d in got.gradients.items() if d.shape != shapes[k]]:
-        return Judgement("disagree", f"the gradient of {wrong[0]} has another shape than {wrong[0]}")
+        return Judgement("disagree", f"the gradient of {wrong[0]} does not have the shape of {wrong[0]}")
     hull, sides = GradientHull(case), iterate_kink_sides(case)
     hull.add_sides(itertools.islice(sides, SIDES_PER_JUDGEMENT))
     judgement = hull.judge(got)
@@ -129,7 +129,7 @@ class GradientHull:
                 return Judgement(
                     "disagree",
                     f"the gradients of {name} sum to {float(np.sum(got[part])):.9g}; "
-                    f"on the sides of the kink they sum to {float(sums[0]):.9g}",
+                    f"on either side of the kink they sum to {float(sums[0]):.9g}",
                     worst=float(off / limit),
                 )
             informative = informative or bool(limit < abs(sums[0]))
@@ -158,7 +158,7 @@ class GradientHull:
             at = int(np.argmax(beyond))
             return Judgement(
                 "disagree",
-                f"{self._name_element(at)} is {float(got[at]):.9g}; on the sides of the kink it is "
+                f"{self._name_element(at)} is {float(got[at]):.9g}; on either side of the kink it is "
                 f"between {float(low[at]):.9g} and {float(high[at]):.9g}",
                 worst=float(beyond[at]),
             )
@@ -186,7 +186,7 @@ class GradientHull:
         together = np.flatnonzero(np.abs(moves) > 1e-9)  # the elements that the flat lets move with this one
         sums = np.array([np.sum(side[together]) for side in self.side_gradients])
         if len(together) < 2 or np.ptp(sums) > 1e-6 * np.sum(np.abs(self.side_gradients[0])):
-            return "with the other gradients, it is no mixture of those on the sides of the kink"
+            return "with the other gradients, it is not a mixture of those on either side of the kink"
         total = float(sums[0])
         of_cotangent = "the cotangent " if np.any(self.case.cotangent.astype(sums.dtype) == sums[0]) else ""
         places = [self._name_place(int(k)) for k in together[:4]]

@@ -37,7 +37,8 @@ def pullback_is_linear_in_the_cotangent(backend: Backend, case: Case) -> Judgeme
     judgements = [_judge_zero(case, zero, pull(zero))]
     for name, whole, terms in iterate_combinations(case):
         of_terms = [(c, once if g is case.cotangent else pull(g)) for c, g in terms]
-        judgements.append(_judge_combination(case, name, pull(whole), of_terms, terms))
+        judgement = _judge_combination(case, name, pull(whole), of_terms, terms)
+        judgements.append(replace(judgement, case=replace(case, cotangent=np.asarray(whole))))
     return combine_judgements(judgements)
 
 
@@ -65,7 +66,8 @@ def _judge_zero(case: Case, zero: Array, got: Gradients) -> Judgement:
     """
     for name, d in got.items():
         if np.any(np.isfinite(d) & (d != 0)):
-            return Judgement("disagree", f"a cotangent of zero gives a gradient of {name} of {d}")
+            reason = f"for a cotangent of zero the gradient of {name} is {d}"
+            return Judgement("disagree", reason, case=replace(case, cotangent=zero))
     zeros = {name: np.zeros_like(d) for name, d in got.items()}
     return _judge_combination(case, "of zero", got, [(1, zeros)], [(1, zero), (0, np.ones_like(zero))])
 

@@ -114,12 +114,12 @@ def _judge_shares(case: Case, gradients: dict[str, Array]) -> Judgement:
     allowed = ALLOWED_FACTOR * np.sum(ulp(shares, next(iter(gradients.values())).dtype))
     off = np.abs(np.sum(shares) - np.sum(exact))
     if np.any(shares * np.sum(exact) < 0):
-        return Judgement("disagree", "a gradient of a tie has another sign than all cotangents")
+        return Judgement("disagree", "a gradient at a tie has the opposite sign of all cotangents")
     if not off <= allowed:
         return Judgement(
             "disagree",
             f"the gradients of all ties sum to {float(np.sum(shares)):.6g}, expected "
-            f"{float(np.sum(exact)):.6g}, allowed to be off by {float(allowed):.3g}",
+            f"{float(np.sum(exact)):.6g}, off by {float(off):.3g} ({float(allowed):.3g} is allowed)",
         )
     return Judgement("agree", worst=float(off / allowed))
 

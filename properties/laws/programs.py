@@ -21,12 +21,14 @@ import numpy as np
 
 from gradspec.backends import Backend, call
 from gradspec.properties.cases.evaluate import Result
+from gradspec.properties.cases.literals import format_assignments
 from gradspec.properties.cases.programs import (
     INNER_GRADIENT,
     INNER_STEPS,
     PICK,
     Program,
     Step,
+    describe_steps,
     is_inside,
 )
 from gradspec.properties.judging.judge import (
@@ -63,7 +65,7 @@ def every_gradient_of_a_program_agrees(backend: Backend, program: Program) -> Ju
         for name, d in got.items():
             if ordinal == "first" and _are_identical(d, second.gradients[name]):
                 continue
-            what = f"gradient of {name}" + (" by the first call" if ordinal == "first" else "")
+            what = f"gradient of {name}" + (" at the first call" if ordinal == "first" else "")
             part = lambda r, name=name: r.gradients[name]
             if name in may_be_nan and d.shape == may_be_nan[name].shape:
                 d = np.where(may_be_nan[name] & np.isnan(d), exact.exact.gradients[name].astype(d.dtype), d)
@@ -71,6 +73,24 @@ def every_gradient_of_a_program_agrees(backend: Backend, program: Program) -> Ju
     value = exact.judge("value", second.value, lambda r: r.value)
     whole = combine_judgements([value, *gradients])
     return replace(whole, informative=combine_judgements(gradients).informative)
+
+
+def describe_calls(program: Program, name_op: Callable[[str], str]) -> list[str]:
+    """Return the arrays of a program as NumPy literals, and below them its steps as calls.
+
+    Args:
+        program: The program.
+        name_op: From the name of an op to that of the library's function.
+    """
+    shape = differentiate_defined_program(get_spec_backend(), program, np.copy).value.shape
+    arrays = {f"x{i}": x for i, x in enumerate(program.drawn_inputs)}
+    arrays |= {f"g{k}": program.draw_cotangent(s, inner=True) for k, s in program.list_inner_shapes()}
+    by = ", ".join(f"x{i}" for i in program.differentiable_inputs) or "nothing"
+    return [
+        *format_assignments(arrays | {"cotangent": program.draw_cotangent(shape)}),
+        *(f"# {line}" for line in describe_steps(program.steps, name_op=name_op, names_cotangents=True)),
+        f"# the gradients of v{len(program.steps) - 1} by {by}, for this cotangent",
+    ]
 
 
 def differentiate_defined_program(spec: Backend, program: Program, convert: ConvertFloats) -> Result:
@@ -119,7 +139,7 @@ def differentiate_program_repeatedly(
     value, pullback = backend.vjp(run, *(arrays[i] for i in wrt))
     value = backend.to_numpy(value)
     g = backend.from_numpy(convert(program.draw_cotangent(value.shape)))
-    names = [f"input {i}" for i in wrt]
+    names = [f"x{i}" for i in wrt]
     results = []
     for _ in range(count):
         gradients = map(backend.to_numpy, pullback(g))

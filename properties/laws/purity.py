@@ -51,12 +51,14 @@ def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
         if not _are_bitwise_equal(backend.to_numpy(d), saved):
             return Judgement("disagree", f"the gradient of {name} is overwritten by that of another call")
     if wrong := _find_wrong_gradient(judge, names, _take_snapshots(backend, pullback(g)), gradients):
-        return Judgement("disagree", f"after a call with other numbers the pullback gives another {wrong}")
+        return Judgement(
+            "disagree", f"after a call with other numbers the pullback gives a different {wrong}"
+        )
     second_value, second = call_backend_vjp(backend, case, inputs)
     if not _is_same_or_right(judge, value_before, *_take_snapshots(backend, [second_value])):
-        return Judgement("disagree", "a second run gives another value")
+        return Judgement("disagree", "a second run gives a different value")
     if wrong := _find_wrong_gradient(judge, names, _take_snapshots(backend, second(g)), gradients):
-        return Judgement("disagree", f"a second run gives another {wrong}")
+        return Judgement("disagree", f"a second run gives a different {wrong}")
     _, spent_cotangent = case.to_backend_arrays(backend)
     kept = second(spent_cotangent)
     _overwrite(spent_cotangent)
@@ -89,7 +91,7 @@ def calls_leave_no_trace(backend: Backend, case: Case) -> Judgement:
         if wrong := _find_wrong_gradient(judge, names, again, gradients):
             if arrays is inputs:
                 what = _find_guilty_inputs(backend, case, judge, gradients) or what
-            return Judgement("disagree", f"after a write to {what} the pullback gives another {wrong}")
+            return Judgement("disagree", f"after a write to {what} the pullback gives a different {wrong}")
     return Judgement("agree", informative=any(map(np.any, gradients)))
 
 
@@ -124,7 +126,7 @@ def _judge_op_without_gradient(backend: Backend, case: Case) -> Judgement:
     if changed := _find_change(backend, case, [*inputs, g], before):
         return changed
     if not _is_same_or_right(Judge(case), values[0], values[-1]):
-        return Judgement("disagree", "a second run gives another value")
+        return Judgement("disagree", "a second run gives a different value")
     return Judgement("agree", informative=any(map(np.any, before[:-1])))
 
 

@@ -44,6 +44,11 @@ def rare_cases_agree(backend: Backend, case: Case) -> Judgement:
     return _judge(backend, case)
 
 
+def keywords_at_their_ends_agree(backend: Backend, case: Case) -> Judgement:
+    """Judge the same of a call in which a keyword is at the end of what it may be."""
+    return rare_cases_agree(backend, case)
+
+
 def has_numpy_numbers(case: Case) -> bool:
     """Return whether a keyword is a NumPy number, or has one in it."""
     return any(map(_holds_numpy_number, case.keywords.values()))

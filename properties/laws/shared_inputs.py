@@ -14,7 +14,7 @@ from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import call_backend_vjp
 from gradspec.properties.judging.judge import Judge, Judgement
-from gradspec.properties.judging.judgement import Severity
+from gradspec.properties.judging.judgement import Severity, describe_circumstances
 
 SEVERITY: Severity = "wrong"
 
@@ -35,7 +35,7 @@ def one_array_may_be_given_twice(backend: Backend, case: Case) -> Judgement:
         {name: backend.to_numpy(d) for name, d in zip(names, gradients, strict=True)}
     )
     both = f"{case.op.argument_name(i)} and {case.op.argument_name(j)}"
-    return replace(judgement, reason=f"with one array for {both}, {judgement.reason}")
+    return replace(describe_circumstances(judgement, f"with one array for {both}"), case=case)
 
 
 def find_alike(case: Case) -> tuple[int, int] | None:

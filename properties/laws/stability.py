@@ -134,7 +134,7 @@ class _StabilityJudge(ComputationJudge[T]):
         return Judgement(
             verdict,
             f"rounding in the spec's formula moves the {what}{place}, {float(exact[at]):.9g}, by "
-            f"{float(noise[at]):.3g}; inputs off by a unit move it by {float(movement[at]):.3g} only",
+            f"{float(noise[at]):.3g}; inputs off by a unit move it by only {float(movement[at]):.3g}",
             worst=worst,
             loss=worst if verdict == "lossy" else 0,
         )

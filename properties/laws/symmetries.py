@@ -5,6 +5,8 @@ eight that are tried on the spec; shifts other than by 2, 8 or 1,024, and scales
 other arrays than the first; ops that only move elements.
 """
 
+from dataclasses import replace
+
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import Result, run_on_backend
@@ -42,16 +44,14 @@ def _judge_symmetry(
     got = run_on_backend(backend, case_after)
     judge = Judge(case_after)
     value = symmetry.value(before.value, case)
-    judgements = [
-        judge.judge(f"value, which is {symmetry.name},", got.value, lambda r: r.value, expected=value)
-    ]
+    judgements = [judge.judge(f"value ({symmetry.name})", got.value, lambda r: r.value, expected=value)]
     for i, (name, d) in enumerate(before.gradients.items()):
         expected = d if i else symmetry.gradient(d, case)
-        what = f"gradient of {name}, the value being {symmetry.name},"
+        what = f"gradient of {name} (the value is {symmetry.name})"
         judgements.append(
             judge.judge(what, got.gradients[name], lambda r, n=name: r.gradients[n], expected=expected)  # type: ignore[misc]
         )
-    judgement = combine_judgements(judgements)
+    judgement = replace(combine_judgements(judgements), case=case_after)
     if judgement.verdict == "disagree" and not is_symmetric(case, symmetry):
         return Judgement("agree", f"here the value is not {symmetry.name}", informative=False)
     if judgement.verdict == "disagree" and _is_right(case_before, before) and _is_right(case_after, got):

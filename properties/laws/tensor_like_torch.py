@@ -8,6 +8,7 @@ is larger).
 """
 
 import importlib
+import inspect
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import numpy as np
 
 import gradspec.reference as spec
 from gradspec.backends import Backend
+from gradspec.properties.cases.literals import format_assignments
 from gradspec.properties.cases.reproducible import ReprCase
 from gradspec.properties.judging.judge import ALLOWED_FACTOR, Judgement
 from gradspec.properties.judging.judgement import Severity
@@ -151,6 +153,13 @@ class TensorProgramCase(ReprCase):
     program: str
     seed: int
     shape: tuple[int, int]
+
+
+def describe_calls(text: TensorProgramCase, _: Callable[[str], str]) -> list[str]:
+    """Return the matrices of a program as NumPy literals, and below them its text, of `xp`, the library."""
+    a, b = np.random.default_rng(text.seed).standard_normal((2, *text.shape))
+    source = inspect.getsource(TENSOR_PROGRAMS[text.program]).rstrip().split("\n")
+    return [*format_assignments({"a": a, "b": b}), *(f"# {line}".rstrip() for line in source)]
 
 
 def program_text_observes_the_same(torch: Backend, text: TensorProgramCase) -> Judgement:

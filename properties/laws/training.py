@@ -12,6 +12,7 @@ import numpy as np
 
 from gradspec.backends import Backend
 from gradspec.properties.cases.case import dtype_of
+from gradspec.properties.cases.literals import format_assignments
 from gradspec.properties.cases.reproducible import ReprCase
 from gradspec.properties.judging.judge import Judgement, combine_judgements, make_spec_judge
 from gradspec.properties.judging.judgement import Severity
@@ -55,6 +56,23 @@ class TrainingCase(ReprCase):
         }
 
 
+def describe_calls(task: TrainingCase, name_op: Callable[[str], str]) -> list[str]:
+    """Return the data and the first parameters as NumPy literals, and below them the loss as calls.
+
+    Args:
+        task: The task.
+        name_op: From the name of an op to that of the library's function.
+    """
+    linear, layer_norm, relu, cross_entropy = map(name_op, ("linear", "layer_norm", "relu", "cross_entropy"))
+    x, target = task.draw_data()
+    return [
+        *format_assignments({"x": x, "target": target, **task.draw_parameters()}),
+        f"# h = {relu}({layer_norm}({linear}(x, weight1, bias1), scale, shift))",
+        f"# loss = {cross_entropy}({linear}(h, weight2, bias2), target)",
+        f"# {TRAINING_STEPS} times: every parameter less {LEARNING_RATE} of its gradient",
+    ]
+
+
 def train(
     backend: Backend, task: TrainingCase, convert: Callable[[Array], Array] = np.copy
 ) -> tuple[Parameters, Array]:
@@ -88,6 +106,8 @@ def a_network_learns_as_the_spec_does(backend: Backend, task: TrainingCase) -> J
         if np.array_equal(got[name], p) and not np.array_equal(exact[name], p):
             return Judgement("disagree", f"{name} has not moved in {TRAINING_STEPS} steps")
     if exact_losses[-1] < exact_losses[0] and not losses[-1] < losses[0]:
-        return Judgement("disagree", f"the loss should have fallen; it went from {losses[0]} to {losses[-1]}")
-    judgements = [spec.judge(f"{k} at the end", got[k], lambda end, k=k: end[0][k]) for k in got]  # type: ignore[misc]
+        return Judgement(
+            "disagree", f"the loss should have fallen, but went from {losses[0]} to {losses[-1]}"
+        )
+    judgements = [spec.judge(f"trained {k}", got[k], lambda end, k=k: end[0][k]) for k in got]  # type: ignore[misc]
     return combine_judgements([*judgements, spec.judge("loss", losses, lambda end: end[1])])

@@ -19,6 +19,7 @@ from gradspec.properties.running.backends_of_run import EXPORT_KEY
 from gradspec.properties.running.declined import find_stale_declines
 from gradspec.properties.running.files import describe_unwritten, write_atomically
 from gradspec.properties.running.junit import tell_unwritten_junit
+from gradspec.properties.running.known import find_stale_deviations, find_unreachable_deviations
 from gradspec.properties.running.profiles import is_thorough
 from gradspec.properties.running.tally import PropertyResult
 from gradspec.properties.running.worker_plugin import INFORMATIVE_CACHE_KEY, JUDGED_CACHE_KEY, WorkerPlugin
@@ -68,19 +69,23 @@ class ControllerPlugin:
 
     @property
     def stale_deviations(self) -> list[str]:
-        """Complaints about what is declared but no longer shows; none without a whole, thorough run."""
+        """Complaints about what is declared but does not show; of a quick run, what no run can come to."""
         is_whole = self.is_whole_run and not self.untried_count
-        if self.was_interrupted or not is_whole or not is_thorough(settings()):
+        if self.was_interrupted or not is_whole:
             return []
-        known = self.selection_summary["known"].items()
-        stale_deviations = self.report.find_stale_deviations(
-            {name: [Deviation(*entry) for entry in entries] for name, entries in known}
-        )
-        declines = self.selection_summary["declines"].items()
-        return stale_deviations + find_stale_declines(
-            self.report.entries,
-            {name: [DeclaredDecline(*entry) for entry in entries] for name, entries in declines},
-        )
+        entries = self.report.entries
+        known = {
+            name: [Deviation(*entry) for entry in entries_of_backend]
+            for name, entries_of_backend in self.selection_summary["known"].items()
+        }
+        unreachable = find_unreachable_deviations(entries, known, self.selection_summary["laws"])
+        if not is_thorough(settings()):
+            return unreachable
+        declines = {
+            name: [DeclaredDecline(*entry) for entry in entries_of_backend]
+            for name, entries_of_backend in self.selection_summary["declines"].items()
+        }
+        return unreachable + find_stale_deviations(entries, known) + find_stale_declines(entries, declines)
 
     @cached_property
     def selection_summary(self) -> dict[str, Any]:
@@ -154,7 +159,7 @@ class ControllerPlugin:
             self._session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _get_untested(self) -> dict[str, Any]:
-        return {name: self.selection_summary[name] for name in ("unavailable", "not_offered")}
+        return {name: self.selection_summary[name] for name in ("unavailable", "not_offered", "not_asked")}
 
     def _save_counts(self) -> None:
         """Save in pytest's cache what --budget needs to know in the next run."""

@@ -19,8 +19,6 @@ def format_declined(entries: Iterable[PropertyResult]) -> Iterator[Text]:
     """Yield a line for each op of a backend that declines cases: their share, and the reasons with counts."""
     tallies = _sum_tallies(entries, lambda e: (e.backend, e.op))
     declining = {place: tally for place, tally in tallies.items() if tally.declined}
-    if declining:
-        yield Text()
     for (backend, op), tally in sorted(
         declining.items(), key=lambda item: -item[1].declined / item[1].judged
     ):
@@ -72,7 +70,7 @@ def find_stale_declines(
     tallies = _sum_tallies(entries, lambda e: (e.backend, e.op))
     passed = {(e.backend, e.op) for e in entries if e.outcome == "passed"}
     return [
-        f"{backend}: {d.declaration} is declared to be declined in part ({d.why}), but never was: remove it "
+        f"{backend}: {d.declaration} is declared to be declined ({d.why}), but no case was: remove it "
         "from `declines`"
         for backend, those in declared.items()
         for d in those

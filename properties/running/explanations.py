@@ -22,9 +22,7 @@ from gradspec.properties.running.failure import Law, LawViolation
 JudgeCase = Callable[[Law, Backend, Any], Judgement]
 
 NEVER_WRITTEN = "looks like memory that was never written"
-NO_SECOND_DERIVATIVES = (
-    "`nests=False`, of `Backend` or to `with_ops`, says that there are no second derivatives"
-)
+NO_SECOND_DERIVATIVES = "pass `nests=False` to `Backend` or `with_ops` if there are no second derivatives"
 
 MODERATE = 1e-4, 1e4
 """Between these sizes numbers are moderate: what should be one and is made of such alone is not subnormal."""
@@ -58,7 +56,7 @@ def explain(failure: LawViolation, backend: Backend, judge: JudgeCase) -> list[s
         not isinstance(case, Case) or judge(every_gradient_agrees, backend, case).verdict != "disagree"
     ):
         explanations.append(
-            "0 is what comes of a backward pass that autograd does not see into, as one marked with torch's "
+            "0 is what results where autograd does not see into the backward pass, as with torch's "
             f"@once_differentiable; {NO_SECOND_DERIVATIVES}"
         )
     return explanations

@@ -29,6 +29,7 @@ from gradspec.properties.judging.judge import Judgement
 from gradspec.properties.judging.judgement import Severity
 from gradspec.properties.judging.process_server import CrashOrTimeout
 from gradspec.properties.judging.severity import classify_severity, explains, rank_severity
+from gradspec.properties.judging.shown_cases import find_shown_case
 from gradspec.properties.running.causes import identify_cause
 from gradspec.properties.running.files import write_atomically
 
@@ -95,7 +96,8 @@ class LawViolation(AssertionError):
 
     def as_text(self) -> str:
         reason = self.judgement.reason.split("\n")
-        return "\n".join([self.title, *(f"  {line}" for line in (*self.case.as_lines(), *reason))])
+        shown = find_shown_case(self.law, self.case, self.judgement)
+        return "\n".join([self.title, *(f"  {line}" for line in (*shown.as_lines(), *reason))])
 
     def as_script(self) -> str:
         """Return a script that shows the case and exits with 1 if the law is still broken on it."""

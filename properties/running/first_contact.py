@@ -62,7 +62,7 @@ class FirstContacts:
         contact, judgement = violation.case, violation.judgement
         if not (isinstance(contact, FirstContact) and stops_the_rest(contact, judgement)):
             return violation
-        reason = f"{judgement.reason}\n  until this is mended nothing else is tried in {contact.dtype}"
+        reason = f"{judgement.reason}\n  until this is fixed, nothing else is tried in {contact.dtype}"
         judgement = replace(judgement, reason=reason)
         return LawViolation(violation.law, violation.backend, contact, judgement)
 

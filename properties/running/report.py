@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from gradspec.backends.backend import Deviation
 from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.properties.judging.severity import SEVERITIES, rank_severity
 from gradspec.properties.laws.first_contact import ADAPTER
@@ -20,12 +19,15 @@ from gradspec.properties.running.causes import group_by_cause
 from gradspec.properties.running.declined import format_declined, format_flushing
 from gradspec.properties.running.failure import collect_versions, format_command
 from gradspec.properties.running.files import write_atomically
-from gradspec.properties.running.op_selection import SPEC
+from gradspec.properties.running.op_selection import PROGRAMS, SPEC
 from gradspec.properties.running.tally import PropertyResult, Tally, to_sentence
 
 PLAINEST_LAWS = ("value agrees", "every gradient agrees")
 """Of several laws that are broken on equal cases, one of these is named first."""
 
+UNTESTED = "hardly any case could have failed, or the property could not be tried"
+
+MAX_NAMES = 12  # of ops in one line
 MAX_FAILURES_IN_FULL = 20  # of further ones only the title, a line of reason and the script are shown
 
 
@@ -98,28 +100,10 @@ class RunResults:
                     Path(script).unlink(missing_ok=True)
                     Path(script).with_suffix(".json").unlink(missing_ok=True)
 
-    def find_stale_deviations(self, known: Mapping[str, Sequence[Deviation]]) -> list[str]:
-        """Return a complaint for each declared deviation that never showed.
-
-        Args:
-            known: The deviations that each backend declares, by its name.
-        """
-        outcomes: dict[tuple[str, str, str], set[str]] = defaultdict(set)
-        for e in self.entries:
-            for law_sentence in ("", to_sentence(e.property)):
-                outcomes[e.backend, e.op, law_sentence].add(e.outcome)
-        return [
-            f"{backend}: {d.declaration} is declared to deviate ({d.why}), but agreed in every case: "
-            "remove it from `known`"
-            for backend, deviations in known.items()
-            for d in deviations
-            if outcomes[backend, d.op, d.law] == {"passed"}
-        ]
-
     def as_json(self, **more: Any) -> dict[str, Any]:
         return {
             **more,
-            "entries": [e.as_json() for e in self.entries],
+            "entries": [{**e.as_json(), "law": to_sentence(e.property)} for e in self.entries],
             "failures": list(map(_group_as_json, self.group_failures())),
             "listed": list(map(_group_as_json, self.group_listed())),
             "versions": collect_versions(),
@@ -156,22 +140,21 @@ def show_failures(report: RunResults, console: Console) -> None:
 
     The worst come first; below a line on each severity that they are of.
     """
-    last_severity = ""
+    last_severity: str | None = None
     wrong_in_spec = {failure.target_name for failure in report.failures if failure.backend == SPEC}
     for i, group in enumerate(report.group_failures()):
         first, is_in_full = group[0], i < MAX_FAILURES_IN_FULL
         if first.severity != last_severity:
             last_severity = first.severity
-            _print(console, _format_severity(first.severity))
+            _print(console, [_format_severity(first.severity)])
         is_doubtful = first.backend != SPEC and first.target_name in wrong_in_spec
         _print(console, _format_group(group, is_doubtful) if is_in_full else _format_briefly(first))
 
 
-def _format_severity(severity: str) -> Iterator[Text]:
-    """Yield a line on what a severity means."""
+def _format_severity(severity: str) -> Text:
+    """Return a line on what a severity means; one that is "" is that of a property that was not tested."""
     meanings: Mapping[Any, str] = SEVERITIES
-    if meaning := meanings.get(severity):  # none for a property that was not tested
-        yield Text(f"--- {severity}: {meaning}", "dim")
+    return Text(f"--- {severity or 'untested'}: {meanings.get(severity, UNTESTED)}", "dim")
 
 
 def _format_group(group: list[FailureRecord], is_doubtful: bool) -> Iterator[Text]:
@@ -188,9 +171,9 @@ def _format_group(group: list[FailureRecord], is_doubtful: bool) -> Iterator[Tex
     other_laws = [law for law in dict.fromkeys(same_target) if law != first.law]
     other_targets = sorted({f.target_name for f in others} - {first.target_name})
     if other_laws:
-        yield Text(f"  breaks likewise: {'; '.join(other_laws)}", "dim")
+        yield Text(f"  also breaks: {'; '.join(other_laws)}", "dim")
     if other_targets:
-        yield Text(f"  fails likewise: {_join_names(other_targets)}", "dim")
+        yield Text(f"  also in: {_join_names(other_targets)}", "dim")
     if first.script:  # none for a property that was not tested
         yield Text(f"  reproduce: {format_command(first.script)}", "bold")
     yield Text()
@@ -203,32 +186,49 @@ def _format_briefly(failure: FailureRecord) -> Iterator[Text]:
         yield Text(f"  reproduce: {format_command(failure.script)}")
 
 
-def _join_names(names: list[str], max_names: int = 12) -> str:
-    rest = len(names) - max_names
-    return ", ".join(names[:max_names]) + (f" and {rest} more" if rest > 0 else "")
+def _join_names(names: list[str]) -> str:
+    rest = len(names) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def show_matrix(
-    report: RunResults, console: Console, unavailable: dict[str, str], not_offered: dict[str, list[str]]
+    report: RunResults,
+    console: Console,
+    unavailable: Mapping[str, str],
+    not_offered: Mapping[str, list[str]],
+    not_asked: Mapping[str, list[str]],
 ) -> None:
-    """Print the tables, and below them what was not tested.
+    """Print the tables, and below them, in one block, what did not fail and what was not tested.
 
     Args:
         report: The results of the run.
         console: Where to print them.
         unavailable: Why a backend cannot run here, by its name.
         not_offered: The selected ops that a backend does not have, by its name.
+        not_asked: The laws that a backend is not asked, by its name; each as the name of its test.
     """
-    _print(console, tables.format_tables(report.entries, console.width))
-    _print(console, _format_listed(report))
-    _print(console, format_declined(report.entries))
-    _print(console, format_flushing(report.entries))
-    for name, reason in unavailable.items():
-        console.print()
-        _print(console, [_format_untested("unavailable", name, make_printable(reason))])
+    _print(console, tables.format_tables(report.entries, console.width, not_offered, not_asked))
+    notes = [
+        *_format_listed(report),
+        *format_declined(report.entries),
+        *format_flushing(report.entries),
+        *(_format_untested("unavailable", name, make_printable(why)) for name, why in unavailable.items()),
+        *_format_not_offered(report.entries, not_offered),
+    ]
+    _print(console, [Text(), *notes] if notes else [])
+
+
+def _format_not_offered(
+    entries: list[PropertyResult], not_offered: Mapping[str, list[str]]
+) -> Iterator[Text]:
+    """Yield a line for each backend that lacks ops: their names, or their number if most are missing."""
     for name, ops in not_offered.items():
+        tried = {e.op for e in entries if e.backend == name} - {PROGRAMS, ADAPTER}
+        count = len(ops) + len(tried)
         if ops:
-            _print(console, [_format_untested("not offered", name, _join_names(ops))])
+            is_list = len(ops) <= max(len(tried), MAX_NAMES)
+            text = _join_names(ops) if is_list else f"{len(ops)} of {count} ops"
+            yield _format_untested("not offered", name, text)
 
 
 def _format_listed(report: RunResults) -> Iterator[Text]:
@@ -237,10 +237,7 @@ def _format_listed(report: RunResults) -> Iterator[Text]:
     for e in report.entries:
         if e.outcome != "known":
             counts[e.backend, e.op] += e.tally
-    groups = report.group_listed()
-    if groups:
-        yield Text()
-    for first, *_ in groups:
+    for first, *_ in report.group_listed():
         tally = counts[first.backend, first.target_name]
         where = f"{make_printable(first.target_name)} on {make_printable(first.backend)}"
         cases = f"{tally.violations.get(first.severity, 0):,} of {tally.judged:,} cases"
@@ -267,7 +264,7 @@ def show_unwritten(lines: Iterable[str], console: Console) -> None:
 
 def show_untried(count: int, console: Console) -> None:
     """Print how many properties a budget had no time for."""
-    text = f"{count:,} more properties, for which the budget had no time; the next run begins with them"
+    text = f"{count:,} more properties: the budget ran out; the next run begins with them"
     _print(console, [Text.assemble(("not tried  ", "yellow"), text)])
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gradspec.backends import Backend, Unavailable, load
+from gradspec.backends.backend import DTYPES
 from gradspec.properties.cases.program_ops import classify_ops, list_program_ops
 from gradspec.properties.judging.spec_backend import get_spec_backend
 from gradspec.properties.laws.first_contact import ADAPTER
@@ -20,6 +21,7 @@ from gradspec.properties.running.op_selection import (
     list_selected_ops,
     selects_programs,
 )
+from gradspec.properties.running.tally import to_sentence
 from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
 from gradspec.reference import OPS
 
@@ -33,6 +35,8 @@ class Selection:
         self.config = config
         self.backends = backends
         self.is_whole_run = False  # whether every property is tried on all that is selected
+        self._backends_asked: dict[str, list[str]] = {}  # of each property, by the name of its test
+        self._backends_seen: dict[str, None] = {}
 
     @property
     def backends_by_source(self) -> dict[str, Backend | Unavailable]:
@@ -64,9 +68,24 @@ class Selection:
         return {
             "unavailable": self.unavailable,
             "not_offered": self.not_offered,
+            "not_asked": self.not_asked,
             "known": known,
+            "laws": self._list_reachable_laws(),
             "declines": self._declines,
         }
+
+    @property
+    def not_asked(self) -> dict[str, list[str]]:
+        """The laws that a backend is not asked, though others are or its ops are selected, by its name."""
+        return {
+            backend: [test for test, asked in self._backends_asked.items() if backend not in asked]
+            for backend in self._backends_seen
+        }
+
+    def _list_reachable_laws(self) -> list[str]:
+        """Return the laws that are tried on all ops that they are asked of, in every dtype; else none."""
+        is_all = len(options.get_selected_dtypes(self.config)) == len(DTYPES)
+        return list(map(to_sentence, self._backends_asked)) if is_all else []
 
     @property
     def _declines(self) -> dict[str, list[tuple[Any, ...]]]:
@@ -138,11 +157,13 @@ class Selection:
             "adapter_under_test": self.iterate_adapters_under_test,
         }
         for argument in TARGET_FIXTURES & {*metafunc.fixturenames}:
-            targets = [
-                restricted
-                for target in candidates[argument]()
-                if (restricted := restrict_to_property(metafunc.definition.iter_markers, target))
-            ]
+            selected = [*candidates[argument]()]
+            restricted = (restrict_to_property(metafunc.definition.iter_markers, t) for t in selected)
+            targets = [target for target in restricted if target]
+            self._backends_seen |= dict.fromkeys(t.backend.name for t in selected)
+            if selected:
+                asked = self._backends_asked.setdefault(metafunc.definition.originalname, [])
+                asked += {t.backend.name for t in targets}
             metafunc.parametrize(argument, [pytest.param(target, id=repr(target)) for target in targets])
 
     def drop_items_without_target(self, items: list[pytest.Item]) -> list[pytest.Item]:

@@ -194,7 +194,9 @@ def _count_digits(value: Any) -> int:
 
 
 def is_legal(case: Case, original: Case, smooth: bool) -> bool:
-    """Return whether changed inputs are within their domains, and all are away from kinks if they must be.
+    """Return whether changed inputs are within their domains, and as far from kinks as they must be.
+
+    On a kink more than one gradient is right, and a law that judges one there was not asked about kinks.
 
     Args:
         case: The case with changed inputs.
@@ -207,7 +209,11 @@ def is_legal(case: Case, original: Case, smooth: bool) -> bool:
             new = x[(x != before) & (x == x)].astype(np.float64)
             if not all(v in domain for v in new):
                 return False
-    return not smooth or case.is_smooth
+    return case.is_smooth if smooth else _is_on_kink(original) or not _is_on_kink(case)
+
+
+def _is_on_kink(case: Case) -> bool:
+    return case.op.differentiable and any(np.any(d == 0) for d in case.compute_kink_distances())
 
 
 def is_within_domains(case: Case) -> bool:

@@ -1,6 +1,7 @@
-"""The tables at the end of a run: of ops and of properties, by backend."""
+"""The tables at the end of a run: of ops and of laws, by backend."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 from rich.text import Text
 
@@ -14,9 +15,12 @@ OUTCOMES = {
     "listed": ("?", "yellow"),
     "passed": ("✓", "green"),
     "declined": ("–", "dim"),
+    "not asked": ("–", "dim"),
     "skipped": ("-", "dim"),
 }
 """The mark and style of each outcome; one that stands earlier outweighs those after it.
+
+"Not asked" is a law of whose op no case was found that it applies to.
 
 What failed has the mark of its severity. So has what is "listed": it passed, but not without a violation of a
 severity that does not fail.
@@ -24,11 +28,12 @@ severity that does not fail.
 
 SEVERITY_MARKS = {"wrong": "✗", "raises": "↯", "edge": "◇", "unsafe": "▲", "lossy": "≈", "lax": "○"}
 
+NOTHING_ASKED = PropertyResult("", "", "", "not asked", Tally())
+"""What stands in the cell of a law that a backend is not asked, and of an op that it does not offer."""
+
 CELL_HEADING = "  cases  info  worst"
 COLUMN_GAP = "   "
-LEGEND = (
-    "info: share of cases that could have shown an error; worst: error of the nearest cases, 1 is allowed"
-)
+LEGEND = "info: share of cases that could have shown an error; worst: error nearest to what is allowed, 1"
 
 
 def find_worst_outcome(entries: Iterable[PropertyResult]) -> tuple[str, str]:
@@ -38,19 +43,32 @@ def find_worst_outcome(entries: Iterable[PropertyResult]) -> tuple[str, str]:
     return ranked[0] if ranked else ("skipped", "")
 
 
-def format_tables(entries: list[PropertyResult], width: int) -> Iterator[Text]:
-    """Yield the lines of both tables, split where the backends do not fit side by side."""
-    yield from format_table("op", {e.op: make_printable(e.op) for e in entries}, entries, width)
+def format_tables(
+    entries: list[PropertyResult],
+    width: int,
+    not_offered: Mapping[str, Collection[str]] = MappingProxyType({}),
+    not_asked: Mapping[str, Collection[str]] = MappingProxyType({}),
+) -> Iterator[Text]:
+    """Yield the lines of both tables, split where the backends do not fit side by side.
+
+    Args:
+        entries: The results of the run.
+        width: How many characters a line may have.
+        not_offered: The ops that a backend does not have, by its name.
+        not_asked: The laws that a backend is not asked, by its name; each as the name of its test.
+    """
+    ops = {e.op: make_printable(e.op) for e in entries}
+    yield from format_table("op", ops, entries, width, not_offered)
     yield Text()
-    yield from format_table(
-        "property", {e.property: to_sentence(e.property) for e in entries}, entries, width
-    )
+    backends = {e.backend for e in entries}
+    tests = [*(e.property for e in entries), *(t for b in not_asked if b in backends for t in not_asked[b])]
+    yield from format_table("law", {t: to_sentence(t) for t in tests}, entries, width, not_asked)
     yield Text()
     words = [
         "✓ agrees",
         *(f"{mark} {name}" for name, mark in SEVERITY_MARKS.items()),
         "! known to deviate",
-        "– not offered",
+        "– not asked",
     ]
     yield Text("  ".join(words))
     yield Text(LEGEND, "dim")
@@ -63,59 +81,75 @@ def _format_undecidable(entries: list[PropertyResult]) -> Iterator[Text]:
     if total.undecidable_elements:
         share = total.undecidable_elements / total.elements
         yield Text(
-            f"undecidable: {total.undecidable_elements:,} of {total.elements:,} elements ({share:.1%}), as "
-            "they overflow, or what they may be off by is as large as they are",
+            f"undecidable: {total.undecidable_elements:,} of {total.elements:,} elements ({share:.1%}): "
+            "they overflow, or the error allowed is as large as they are",
             "dim",
         )
 
 
 def format_table(
-    field_name: str, rows: dict[str, str], entries: list[PropertyResult], width: int
+    title: str,
+    rows: Mapping[str, str],
+    entries: list[PropertyResult],
+    width: int,
+    not_asked: Mapping[str, Collection[str]],
 ) -> Iterator[Text]:
-    """Yield the lines of one table: a row for each value of one field, then the sum of all rows.
+    """Yield the lines of one table: a row for each op or law, then the sum of all rows.
 
-    Rows that failed come first.
+    Rows that failed come first, those that no backend is asked last. Where a table is split, a part leaves
+    out what none of its backends is asked and others are.
 
     Args:
-        field_name: The field of `Entry` that the rows stand for; also the title of their column.
-        rows: The title of each row, by the value of that field.
+        title: The title of the first column, "op" or "law".
+        rows: The title of each row, by the name of the op or of the law's test.
         entries: What the cells sum up.
         width: How many characters a line may have; a table that is wider is split.
+        not_asked: The rows for which a backend has no answer, by its name; what else has none was not tried.
     """
     backends = list(dict.fromkeys(e.backend for e in entries))
-    title_width = max(map(len, [field_name, "all", *rows.values()]))
+    title_width = max(map(len, [title, "all", *rows.values()]))
     backends_per_line = max(1, (width - title_width) // (len(CELL_HEADING) + 2 + len(COLUMN_GAP)))
+    order = {row: i for i, row in enumerate(sorted(rows) if title == "op" else rows)}
+    tried = {e.op if title == "op" else e.property for e in entries}
     for k in range(0, len(backends), backends_per_line):
         group = backends[k : k + backends_per_line]
-        group_entries = [e for e in entries if e.backend in group]
         if k:
             yield Text()
         names = [_shorten_name(make_printable(b)).ljust(len(CELL_HEADING) + 2) for b in group]
-        yield Text(field_name.ljust(title_width) + "".join(COLUMN_GAP + name for name in names), "bold")
+        yield Text(title.ljust(title_width) + "".join(COLUMN_GAP + name for name in names), "bold")
         yield Text(" " * title_width + f"{COLUMN_GAP}  {CELL_HEADING}" * len(group), "dim")
-        for row in sorted(
-            {getattr(e, field_name) for e in group_entries},
-            key=lambda r: (_rank_row(field_name, r, group_entries), *_get_sort_key(field_name, r, rows)),
-        ):
-            cells = [_select_entries(group_entries, b, field_name, row) for b in group]
-            yield _format_line(rows[row].ljust(title_width), cells)
-        yield _format_line("all".ljust(title_width), [_select_entries(group_entries, b) for b in group])
+        cells = {row: [_select_entries(entries, b, title, row, not_asked) for b in group] for row in rows}
+        shown = [
+            row
+            for row in order
+            if _has_result(cells[row]) or (not k and row not in tried and any(cells[row]))
+        ]
+        for row in sorted(shown, key=lambda r: (_rank_row(cells[r]), order[r])):
+            yield _format_line(rows[row].ljust(title_width), cells[row])
+        of_all = [[e for e in entries if e.backend == b] for b in group]
+        yield _format_line("all".ljust(title_width), of_all)
 
 
 def _select_entries(
-    entries: list[PropertyResult], backend: str, field_name: str = "", row: str = ""
+    entries: list[PropertyResult],
+    backend: str,
+    title: str,
+    row: str,
+    not_asked: Mapping[str, Collection[str]],
 ) -> list[PropertyResult]:
-    return [e for e in entries if e.backend == backend and (not field_name or getattr(e, field_name) == row)]
+    """Return what a cell sums up; nothing where a backend has not been tried."""
+    selected = [e for e in entries if e.backend == backend and row == (e.op if title == "op" else e.property)]
+    return selected or ([NOTHING_ASKED] if row in not_asked.get(backend, ()) else [])
 
 
-def _rank_row(field_name: str, row: str, entries: list[PropertyResult]) -> int:
-    """Return 0 for a row that failed or is known to, 1 for any other."""
-    outcome, _ = find_worst_outcome(e for e in entries if getattr(e, field_name) == row)
-    return int(outcome not in ("failed", "known"))
+def _has_result(cells: list[list[PropertyResult]]) -> bool:
+    return any(cell and cell != [NOTHING_ASKED] for cell in cells)
 
 
-def _get_sort_key(field_name: str, row: str, rows: dict[str, str]) -> tuple[int, str]:
-    return (0, row) if field_name == "op" else (list(rows).index(row), "")
+def _rank_row(cells: list[list[PropertyResult]]) -> int:
+    """Return 0 for a row that failed or is known to, 2 for one that says nothing, 1 for any other."""
+    outcome, _ = find_worst_outcome(e for cell in cells for e in cell)
+    return 0 if outcome in ("failed", "known") else 2 if outcome == "not asked" else 1
 
 
 def _format_line(title: str, cells: list[list[PropertyResult]]) -> Text:
@@ -134,6 +168,8 @@ def _format_cell(entries: list[PropertyResult]) -> Text:
     share = f"{total.informative / total.judged:.0%}" if total.judged else "-"
     numbers = f"{total.judged:>8,}  {share:>4}  {_format_number(total.largest_error):>5}"
     outcome, severity = find_worst_outcome(entries)
+    if outcome == "not asked":
+        numbers = " " * len(numbers)
     mark, style = OUTCOMES[outcome]
     if outcome in ("failed", "listed"):
         mark = SEVERITY_MARKS.get(severity, mark)

@@ -33,6 +33,8 @@ class Tally:
         declined: How many cases the backend declined; they count as judged, but not as informative.
         decline_reasons: How often each reason was given for it.
         flushing: The dtypes, among those of the cases, in which the backend flushes subnormal numbers.
+        deviations: The entries of the backend's `known` that were searched for, as written there, and
+            whether a violation was found that each excuses.
     """
 
     judged: int = 0
@@ -49,6 +51,7 @@ class Tally:
     declined: int = 0
     decline_reasons: dict[str, int] = field(default_factory=dict)
     flushing: list[str] = field(default_factory=list)
+    deviations: dict[str, bool] = field(default_factory=dict)
 
     @property
     def largest_error(self) -> float | None:
@@ -81,6 +84,10 @@ class Tally:
         if judgement.flushing and judgement.flushing not in self.flushing:
             self.flushing.append(judgement.flushing)
 
+    def note_deviation(self, declaration: str, *, shows: bool) -> None:
+        """Note whether a violation was found that an entry of the backend's `known` excuses."""
+        self.deviations[declaration] = shows or self.deviations.get(declaration, False)
+
     def _count_reasons(self, counts: Mapping[str, int]) -> None:
         reasons = self.decline_reasons
         for reason, count in counts.items():
@@ -109,7 +116,10 @@ class Tally:
             self.declined + other.declined,
             dict(self.decline_reasons),
             list(dict.fromkeys([*self.flushing, *other.flushing])),
+            dict(self.deviations),
         )
+        for declaration, shows in other.deviations.items():
+            total.note_deviation(declaration, shows=shows)
         total._count_reasons(other.decline_reasons)
         return total
 
@@ -118,8 +128,9 @@ class Tally:
 class PropertyResult:
     """The outcome of one property for one op and backend.
 
-    It is "passed", "failed", "skipped", "known", which means that it failed as the backend declares, or
-    "declined", which means that the backend declined every case.
+    It is "passed", "failed", "skipped", "known", which means that it failed as the backend declares,
+    "declined", which means that the backend declined every case, or "not asked", which means that no case was
+    found that the law applies to.
 
     Attributes:
         property: The name of the test.

@@ -204,17 +204,14 @@ class BackendUnderTest:
         judgement = replace(failure.judgement, reason="\n  ".join(lines))
         return self.make_violation(failure.law, failure.case, judgement)
 
-    def find_deviation(self, test: str) -> Deviation | None:
-        """Return the deviation that the backend declares for the property of this test name, None without."""
-        for known in self.backend.deviations:
-            if known.op == self.name and known.law in ("", to_sentence(test)):
-                return known
-        return None
+    def find_deviation(self, test: str, dtype: str) -> Deviation | None:
+        """Return the first deviation declared for the property of this test name in a dtype; None without."""
+        deviations = (d for d in self.backend.deviations if d.op == self.name and d.excuses(dtype))
+        return next((d for d in deviations if d.law in ("", to_sentence(test))), None)
 
     def list_sound_dtypes(self, test: str) -> list[str]:
         """Return the dtypes in which the backend declares no deviation for the property of this test name."""
-        known = self.find_deviation(test)
-        return [dtype for dtype in self.dtypes if known is None or not known.excuses(dtype)]
+        return [dtype for dtype in self.dtypes if self.find_deviation(test, dtype) is None]
 
     @contextmanager
     def restrict_dtypes(self, dtypes: Sequence[str]) -> Iterator[None]:
@@ -238,11 +235,13 @@ class BackendUnderTest:
         declined = self.tally.declined
         enough = MIN_INFORMATIVE_SHARE * max(judged - declined, MIN_CASES)
         if judged >= MIN_CASES and informative < enough and not self.tally.is_not_offered:
-            without = f", {declined} were declined" if declined else ""
+            why = "the others had all-zero gradients, overflowed or were too imprecise to judge"
+            advice = "Draw other values, or restrict the property with `when=`."
+            if declined:
+                why = f"{declined} were declined, {why}"
+                advice = "Let the op take more of them, or do not offer it."
             raise AssertionError(
-                f"untested: only {informative} of {judged} cases could have failed (the rest had all-zero "
-                f"gradients, overflowed, or were too imprecise to judge{without}). "
-                "Draw other values, or restrict the property with `when=`."
+                f"untested: only {informative} of {judged} cases could have failed ({why}). {advice}"
             )
 
 

@@ -43,6 +43,7 @@ class WorkerPlugin:
         workerinput = getattr(config, "workerinput", {})
         self._seed_of_run = workerinput.get("testrunuid") or random.getrandbits(64)
         self.untried_count = 0  # of properties that the budget had no time for
+        self._unfinished: set[str] = set()  # the node ids of those that it had too little time for
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         self.selection.parametrize(metafunc)
@@ -93,15 +94,16 @@ class WorkerPlugin:
         target = get_target(pyfuncitem)
         if target is None or not is_hypothesis_test(pyfuncitem.obj):
             return None
-        known = target.find_deviation(pyfuncitem.originalname)
         self.backends.find_place(target).start()  # before the budget begins
         dtypes = self.first_contacts.list_dtypes_to_try(pyfuncitem, target)
         try:
             with target.restrict_dtypes(dtypes):
                 self._perform_item(pyfuncitem, target)
         except LawViolation as violation:
-            if not (known and known.excuses(violation.case.dtype)):
+            known = target.find_deviation(pyfuncitem.originalname, violation.case.dtype)
+            if known is None:
                 raise self.first_contacts.explain(violation) from None
+            target.tally.note_deviation(known.declaration, shows=True)
         else:
             return True
         # Outside of the handler, so that pytest finds no traceback of the failure to print.
@@ -146,6 +148,7 @@ class WorkerPlugin:
         outcome = self.backends.find_place(target).perform(task)
         target.tally, target.listed = outcome.tally, {**outcome.listed}
         if not outcome.is_complete:
+            self._unfinished.add(item.nodeid)
             self.selection.is_whole_run = False
         if outcome.failure:
             raise outcome.failure
@@ -175,7 +178,10 @@ class WorkerPlugin:
         if target and test_report.when == "call":
             is_xfail = test_report.skipped and hasattr(test_report, "wasxfail")
             outcome: str = "known" if is_xfail else test_report.outcome
-            outcome = "declined" if outcome == "passed" and target.tally.is_not_offered else outcome
+            if outcome == "passed" and target.tally.is_not_offered:
+                outcome = "declined"
+            elif outcome == "passed" and not target.tally.judged:
+                outcome = "skipped" if item.nodeid in self._unfinished else "not asked"
             entry = PropertyResult(item.originalname, target.name, target.backend.name, outcome, target.tally)
             entry.severity = min(target.tally.violations, key=rank_severity, default="")
             result: dict[str, Any] = {"whole": self.selection.is_whole_run}

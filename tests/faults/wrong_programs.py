@@ -250,7 +250,7 @@ def the_value_of_an_inner_vjp_is_a_constant() -> Backend:
 
 
 def what_is_stopped_is_taken_for_itself() -> Backend:
-    """stop_gradient(x) beside x is a common subexpression: x * stop_gradient(x) has the gradient of a square."""
+    """stop_gradient(x) beside x is a common subexpression: x * stop_gradient(x) becomes a square."""
     stopped: dict[int, tuple[Any, Any]] = {}
 
     def stop(x: Any) -> Any:

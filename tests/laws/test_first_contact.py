@@ -118,11 +118,11 @@ def refuse_what_is_empty(x: Array) -> Array:
 
 
 WRONG_CONVERSIONS: dict[Callable[[Array], Array], str] = {
-    narrow_to_float32: "from_numpy, or to_numpy, turns float64 into float32",
-    pass_through_float32: "from_numpy, or to_numpy, turns a float64 array from",
-    make_labels_int32: "from_numpy, or to_numpy, turns int64 into int32",
-    pass_labels_through_int32: "from_numpy, or to_numpy, turns a int64 array from",
-    make_masks_uint8: "from_numpy, or to_numpy, turns bool into uint8",
+    narrow_to_float32: "from_numpy or to_numpy turns float64 into float32",
+    pass_through_float32: "from_numpy or to_numpy turns a float64 array from",
+    make_labels_int32: "from_numpy or to_numpy turns int64 into int32",
+    pass_labels_through_int32: "from_numpy or to_numpy turns a int64 array from",
+    make_masks_uint8: "from_numpy or to_numpy turns bool into uint8",
     give_an_axis_to_what_has_none: "turns the shape of a float64 array without axes from () into (1,)",
     drop_axes_of_what_is_empty: "turns the shape of a float64 array without elements from (0, 3) into (0,)",
     read_memory_in_order: "turns a float64 array in Fortran order from",
@@ -210,7 +210,7 @@ WRONG_VJPS: dict[str, tuple[Vjp, str]] = {
     ),
     "narrow gradients": (
         change_pullback(lambda pull, g: [d.astype(np.float32) for d in pull(g)]),
-        "vjp: a gradient has dtype float32, and its input float64",
+        "vjp: a gradient has dtype float32, but its input float64",
     ),
     "none the second time": (
         make_spent_vjp(lambda gradients: [0 * d for d in gradients]),
@@ -289,12 +289,12 @@ TENSOR_OPS = {name: give_record(OPS[name].apply) for name in ("multiply", "add",
             np.asarray,
             np.asarray,
             (
-                "the adapter: from_numpy gives numpy.ndarray, the ops return tests.Tensor: let from_numpy "
-                "return what the ops take and give"
+                "the adapter: from_numpy returns numpy.ndarray, but the ops return tests.Tensor: "
+                "let from_numpy return what the ops take and return"
             ),
         ),
-        (Tensor, np.asarray, Tensor, "vjp returns as the value numpy.ndarray"),
-        (Tensor, Tensor, np.asarray, "the pullback returns as a gradient numpy.ndarray"),
+        (Tensor, np.asarray, Tensor, "the value that vjp returns is numpy.ndarray"),
+        (Tensor, Tensor, np.asarray, "a gradient that the pullback returns is numpy.ndarray"),
         (Tensor, Tensor, Tensor, ""),
     ],
 )

@@ -172,7 +172,7 @@ def test_a_backend_that_says_what_it_declines_may_decline_nothing_else(
     assert judgement.verdict == verdict
     if verdict == "disagree":
         assert (
-            "declined what `declines` of planted does not name: it raised Declined: vectors"
+            "declined a call that `declines` of planted does not name: it raised Declined: vectors"
             in judgement.reason
         )
     elif declines:

@@ -132,10 +132,10 @@ CLOSED = "closed the connection of its process to this one"
 LETHAL_REASONS = {
     "exp": "the process was killed by signal 40",
     "sigmoid": "the process exited with status 9",
-    "abs": "was not done after 1 s",
+    "abs": "did not finish within 1 s",
     "sqrt": CLOSED,
     "square": CLOSED,
-    "cos": "was not done after 1 s",
+    "cos": "did not finish within 1 s",
 }
 
 

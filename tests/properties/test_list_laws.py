@@ -1,5 +1,7 @@
 """--laws prints what the docstrings say: every law and property, what they ask, and what they do not see."""
 
+import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +27,8 @@ def test_every_law_is_listed_with_what_it_asks_and_does_not_see() -> None:
         assert law.question.endswith("?")
         assert len(law.blindness) > 20, law
         assert "\n" not in law.blindness
+        # What is printed stands alone, without the rest of its docstring.
+        assert not re.search(r"\b(list|table|laws?) (above|below)\b|\bsee (above|below)", law.blindness), law
 
 
 def test_what_is_printed_is_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,3 +62,21 @@ def test_the_command_prints_the_same(tmp_path: Path) -> None:
         command, cwd=tmp_path, env=make_environment(), capture_output=True, text=True, check=False
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, f"{format_laws()}\n", "")
+
+
+def test_a_property_has_the_name_of_the_law_that_it_checks() -> None:
+    checked: dict[str, set[str]] = {}
+    for file in sorted(list_laws.FOLDER.glob("test_*.py")):
+        for test in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(test, ast.FunctionDef) and test.name.startswith("test_"):
+                calls = [node for node in ast.walk(test) if isinstance(node, ast.Call)]
+                checked[test.name] = {
+                    call.args[0].id
+                    for call in calls
+                    if isinstance(call.func, ast.Attribute)
+                    and call.func.attr.startswith("check_law")
+                    and isinstance(call.args[0], ast.Name)
+                }
+    # Asked of the spec alone, of which nothing is known to be wrong.
+    checked["test_spec_is_as_stable_as_its_function"] -= {"second_derivatives_are_as_stable_as_the_function"}
+    assert checked == {test: {test.removeprefix("test_")} for test in checked}

@@ -131,7 +131,7 @@ def test_a_process_is_kept_until_it_is_lost(numpy_process: OwnProcess) -> None:
     assert numpy_process.ask(return_pid) != pid
     lost = numpy_process.ask(write_nonsense)
     assert isinstance(lost, Lost)
-    assert (lost.kind, lost.reason) == ("died", "wrote into the connection of its process to this one")
+    assert (lost.kind, lost.reason) == ("died", "wrote to the connection between its process and this one")
     end = time.monotonic() + 20
     while process_clock.read_process_state(child)[0] not in ("", "Z") and time.monotonic() < end:
         time.sleep(0.05)
@@ -172,9 +172,9 @@ def test_a_backend_that_hangs_when_it_is_imported_is_tried_once_more(
     failure = place.load()
     place.stop()
     assert isinstance(failure, Lost)
-    assert (failure.kind, failure.reason) == ("late", "was not done after 0.5 s")
+    assert (failure.kind, failure.reason) == ("late", "did not finish within 0.5 s")
     assert (tmp_path / "tries").read_text(encoding="utf-8") == "xx"
-    with pytest.raises(Unavailable, match=r"was not done after 0.5 s before its first check"):
+    with pytest.raises(Unavailable, match=r"did not finish within 0.5 s before its first check"):
         judge_case_in_own_process(value_agrees, "hanging_backend:backend", CASE, 0.5)
 
 

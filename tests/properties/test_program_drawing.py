@@ -109,7 +109,7 @@ def test_what_the_value_does_not_depend_on_can_be_dropped() -> None:
         np.testing.assert_array_equal(before.value, after.value)
         keys = [key for _, _, key in program.inputs]
         kept = [keys.index(key) for _, _, key in short.inputs]
-        for i, name in enumerate(f"input {i}" for i in short.differentiable_inputs):
+        for i, name in enumerate(f"x{i}" for i in short.differentiable_inputs):
             k = kept[short.differentiable_inputs[i]]
             np.testing.assert_array_equal(before.gradients[f"input {k}"], after.gradients[name])
     assert changed > 10

@@ -277,7 +277,7 @@ def test_tables_fit_a_hundred_columns(count: int) -> None:
 def test_tables_of_nasty_names_do_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(width=100, force_terminal=False)
     report = RunResults(make_entries(["[red]\x1b[31mevil\n"]), [])
-    show_matrix(report, console, {"[b]gone": "why\x1b\nnot"}, {"[red]evil": ["op\x00"]})
+    show_matrix(report, console, {"[b]gone": "why\x1b\nnot"}, {"[red]evil": ["op\x00"]}, {})
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "[red]" in out
@@ -294,5 +294,5 @@ def test_failures_of_one_cause_are_one(capsys: pytest.CaptureFixture[str]) -> No
     assert [[f.target_name for f in group] for group in report.group_failures()] == [["op1", "op2", "op3"]]
     show_failures(report, Console(width=100))
     out = capsys.readouterr().out
-    assert "fails likewise: op2, op3" in out
+    assert "also in: op2, op3" in out
     assert out.count("reproduce: ") == 1

@@ -175,6 +175,12 @@ def test_of_several_parts_the_severity_stays() -> None:
             "NaN of x and y",
         ),
         ("sum", lambda x, **_: (np.nansum(x), (lambda g: g + 0 * x,)), [[0.0, np.nan]], "NaN of x"),
+        (
+            "sign",
+            lambda x: (np.sign(np.nan_to_num(x)), None),
+            [[1.0, np.nan]],
+            "NaN of x",
+        ),  # it has no gradient
     ],
 )
 def test_a_nan_that_becomes_a_number_is_told_in_words(
@@ -383,7 +389,7 @@ def test_the_worst_come_first_and_each_with_its_script(faulty_run: PytestRun) ->
     assert titles == [
         "wrong  matmul on mine (cpu) breaks a law: every gradient agrees",
         "raises  matmul on mine (cpu) breaks a law: every gradient agrees",
-        "edge  relu on mine (cpu) breaks a law: extremes go where the spec says",
+        "edge  relu on mine (cpu) breaks a law: extremes of elementwise ops go where the spec says",
     ]
     assert "became 0" in section
     assert section.count("reproduce: python") == 3
@@ -398,7 +404,7 @@ def test_the_worst_come_first_and_each_with_its_script(faulty_run: PytestRun) ->
 def test_what_is_lax_is_a_line(faulty_run: PytestRun) -> None:
     (line,) = [line for line in faulty_run.output.split("\n") if line.startswith("lax  ")]
     assert line.startswith("lax  linear on mine: ")
-    assert "nothing was raised; the spec says ValueError" in line
+    assert "nothing was raised; the spec raises ValueError" in line
     (script,) = [s for s in faulty_run.failure_scripts if s.name in line]
     assert "nothing was raised" in run_script(script, faulty_run.folder).stdout
 

@@ -44,3 +44,34 @@ def test_numbers_end_where_their_titles_do() -> None:
             assert {*marks} <= {*starts}, line
             number_count += len(numbers)
     assert number_count > 20
+
+
+def list_rows(width: int) -> list[str]:
+    """Return the lines of the table of laws whose titles say what is tried."""
+    not_asked = {
+        "numpy": ["test_kinks"],
+        "torch": ["test_kinks", "test_spec"],
+        "spec": ["test_kinks", "test_value"],
+    }
+    entries = [
+        make_entry("test_value", "exp", "numpy", "passed", 9, 0.0),
+        make_entry("test_value", "exp", "torch", "passed", 9, 0.0),
+        make_entry("test_spec", "exp", "spec", "passed", 9, 0.0),
+        make_entry("test_untried", "exp", "torch", "passed", 9, 0.0),
+    ]
+    not_asked["numpy"].append("test_spec")
+    lines = [line.plain for line in format_tables(entries, width, {}, not_asked)]
+    return [line for line in lines if line.startswith(("value", "spec", "kinks", "untried"))]
+
+
+def test_what_a_backend_is_not_asked_has_a_dash_and_what_was_not_tried_has_none() -> None:
+    rows = {line.split()[0]: line for line in list_rows(200)}
+    assert [rows[name].count("–") for name in ("value", "spec", "kinks", "untried")] == [1, 2, 3, 0]
+    assert rows["untried"].count("✓") == 1
+    # It stands where the mark of its backend would.
+    assert rows["value"].index("–") == rows["spec"].index("✓")
+
+
+def test_a_part_of_a_split_table_leaves_out_what_others_are_asked() -> None:
+    rows = [line.split()[0] for line in list_rows(50)]
+    assert sorted(rows) == ["kinks", "spec", "untried", "value", "value"]
