@@ -91,7 +91,7 @@ def test_the_examples_of_a_profile_are_those_it_has() -> None:
 
 
 def test_every_option_is_in_the_table() -> None:
-    options = re.findall(r'addoption\(\s*"(--[\w-]+)"', read("properties/running/options.py"))
+    options = re.findall(r'\badd\(\s*"(--[\w-]+)"', read("properties/running/options.py"))
     assert len(options) > 8
     assert [option for option in options if f"`{option}" not in read("README.md")] == []
 

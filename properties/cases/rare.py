@@ -101,7 +101,7 @@ def of_every_size(
             cotangent = fill_cotangent(dtype, letters.shape, np.arange(len(letters), dtype=np.uint8))
             for keywords in list_keywords(op) if len(rows) == len(domains) else ():
                 yield Case(op, dtype, tuple(rows), keywords, cotangent)
-        if len(domains) > 1 and exponents is EXPONENTS_OF_SIZES and dtype != "float16":
+        if len(domains) > 2 and exponents is EXPONENTS_OF_SIZES and dtype != "float16":
             yield from _of_one_extreme_size(op, dtype, domains)
 
 
@@ -211,7 +211,7 @@ def _list_narrower_shapes(full: tuple[int, ...]) -> list[tuple[int, ...]]:
     return fewer + [(*full[:k], 1, *full[k + 1 :]) for k in range(len(full))]
 
 
-def five_axes(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
+def _five_axes(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
     """Yield cases of one axis more than what is drawn, all of them equally long in every other case."""
     calls = {repr(call): call for call in (op.draw_call(_FiveAxesChoices(seed)) for seed in range(30))}
     of_five = [c for c in calls.values() if max(map(len, list_shapes(c))) > MAX_RANK]
@@ -248,7 +248,7 @@ def unusual_cotangents(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
         yield replace(case, cotangent=changed.reshape(case.cotangent.shape))
 
 
-def one_infinity(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
+def _one_infinity(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
     """Yield cases of several rows that are ordinary but for one number: the first of an array, or the last.
 
     It is in each array in turn. What adds up all rows and takes differences loses the rows after it.
@@ -263,7 +263,13 @@ def one_infinity(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
             yield case.with_input(i, x)
 
 
-def one_infinite_cotangent(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
+def infinities(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
+    """Yield cases with one infinity among ordinary numbers, then with one among ordinary cotangents."""
+    yield from _one_infinity(op, dtypes)
+    yield from _one_infinite_cotangent(op, dtypes)
+
+
+def _one_infinite_cotangent(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
     """Yield cases of several rows with one infinite cotangent: the first, or the last, of either sign.
 
     What multiplies it by 0 makes NaN of gradients that have nothing to do with it.
@@ -289,7 +295,13 @@ def _list_calls_of_rows(op: Op) -> list[Call]:
     return few_axes_first[:CASES_OF_ONE_INFINITY]
 
 
-def written_out(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
+def unusual_calls(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
+    """Yield calls of five axes, then such as are seldom drawn, or never."""
+    yield from _five_axes(op, dtypes)
+    yield from _written_out(op, dtypes)
+
+
+def _written_out(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
     """Yield calls that are seldom drawn, or never: a place named in two ways, products of three arrays."""
     for dtype in dtypes:
         if "key" in op.keywords:

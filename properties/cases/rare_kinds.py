@@ -7,14 +7,12 @@ from gradspec.properties.cases.many_elements import large, left_behind_by_tiles,
 from gradspec.properties.cases.rare import (
     axes_all_alike,
     far_from_zero,
-    five_axes,
+    infinities,
     metadata_as_numpy_numbers,
     of_every_size,
-    one_infinite_cotangent,
-    one_infinity,
     one_uniform_array,
+    unusual_calls,
     unusual_cotangents,
-    written_out,
 )
 from gradspec.reference.op import Op
 
@@ -27,15 +25,13 @@ RARE_KINDS: tuple[RareKind, ...] = (
     of_every_size,
     metadata_as_numpy_numbers,
     axes_all_alike,
-    one_infinity,
-    one_infinite_cotangent,
-    five_axes,
+    infinities,
+    unusual_calls,
     one_uniform_array,
-    written_out,
 )
 MANY_ELEMENTS_KINDS: tuple[RareKind, ...] = (left_behind_by_tiles, large, long_sums, many_ties)
 
-KINDS_NEAR_KINKS = (many_ties, of_every_size, one_infinity)
+KINDS_NEAR_KINKS = (many_ties, of_every_size, infinities)
 
 
 def iterate_rare_cases(forms: Sequence[Op], kind: RareKind, dtypes: Sequence[str]) -> Iterator[Case]:

@@ -47,7 +47,7 @@ def all_cotangents_count_together(backend: Backend, case: Case) -> Judgement:
     def add_up(*xs: Any) -> Any:
         variables = dict(zip(wrt, xs, strict=True))
         given = [variables.get(i, x) for i, x in enumerate(arrays)]
-        results = call(whole, backend.ops[whole.name], given, case.keywords)
+        results = call(whole, backend.ops[whole.address], given, case.keywords)
         counts.append(len(results))
         terms = [(v * g).sum() for v, g in zip(results, gs, strict=False) if g is not None]
         return sum(terms[1:], start=terms[0])

@@ -204,7 +204,7 @@ def test_kernels_of_ones_own_are_not_held_to_what_their_library_says() -> None:
     [
         ({"sin": "x"}, "`declines` names op 'sin', which is not in `ops`"),
         ({"exp[float16]": "x"}, "`declines` names dtype 'float16', which is not in `dtypes`"),
-        ({"exp: value agrees": "x"}, "`declines` names op 'exp:'"),
+        ({"exp: value agrees": "x"}, "`declines` names 'exp: value agrees'"),
     ],
 )
 def test_an_entry_names_an_op_and_a_dtype_of_the_backend(declines: dict[str, str], complaint: str) -> None:

@@ -69,8 +69,8 @@ REASONS = {
     "sigmoid": "raised Nameless: n",
     "relu": "raised BaseExceptionGroup: two (2 sub-exceptions)",
     "abs": "raised RecursionError: maximum recursion depth exceeded",
-    "sqrt": "something (Odd) is no array of survivable",
-    "sin": "is no array of survivable",
+    "sqrt": "something (Odd) is not a survivable array",
+    "sin": "is not a survivable array",
     "square": "replaced numpy.array, numpy.asarray",
     "cos": "replaced numpy.isfinite, numpy.isnan",
     "log1p": "changed the working directory",
@@ -127,7 +127,7 @@ lethal = make("lethal", {
 })
 """
 
-CLOSED = "closed the connection of its process to this one"
+CLOSED = "closed the connection between its process and this one"
 
 LETHAL_REASONS = {
     "exp": "the process was killed by signal 40",
