@@ -259,7 +259,7 @@ def add_random_step(
     if 28 <= kind <= 30 and ops.mixing:
         return try_op(builder, choose.of(ops.mixing), choose, choose_square(builder, first), same=True)
     last = next((step for step in reversed(builder.steps) if step[0] != PICK), None)
-    if 25 <= kind <= 27 and last and last[2] and last[0] in OPS:
+    if 24 <= kind <= 27 and last and last[2] and last[0] in OPS:
         name, operands, _ = last
         before = builder.usable[-1]
         return (
@@ -267,7 +267,7 @@ def add_random_step(
             and bool(ops.pairing)
             and try_op(builder, choose.of(ops.pairing), choose, builder.usable[-1], before)
         )
-    if kind == 24 and ops.stopping and ops.pairing:
+    if kind == 23 and ops.stopping and ops.pairing:
         # Beside what it stops, a straight-through estimator's way; the two are not to be taken for one.
         stopped = try_op(builder, choose.of(ops.stopping), choose, first)
         return stopped and try_op(builder, choose.of(ops.pairing), choose, first, builder.usable[-1])

@@ -97,7 +97,7 @@ def test_the_settings_in_use_are_on_the_curves() -> None:
 
 @pytest.mark.parametrize("fault", [*make_engine_faults()], ids=repr)
 def test_faults_of_engines_are_found_by_the_property_for_them(fault: Fault) -> None:
-    detection = detect_fault(fault, seed=1)
+    detection = detect_fault(fault, seed=2)
     assert detection
     assert detection.property == fault.likely
 
