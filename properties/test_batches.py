@@ -13,7 +13,7 @@ from gradspec.properties.running.targets import OpUnderTest
 @pytest.mark.property(when=lambda s: may_be_batch(s.op))
 @given(data=st.data())
 def test_a_batch_equals_its_members(op_under_test: OpUnderTest, data: st.DataObject) -> None:
-    """Its own fault: log has one block of threads for 2049 to 4096 elements."""
+    """Its own fault: log has one block of threads for up to 4096 elements."""
     for case in data.draw(op_under_test.cases(cases_per_example=2, max_elements=60)):
         if find_batch_axes(case) and case.cotangent.size:
             # Moderate numbers: the question is not of precision.

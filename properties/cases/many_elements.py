@@ -34,7 +34,7 @@ MAX_LARGE_ELEMENTS = 3 * LARGE_SIZE  # of all arrays of a large case of an op th
 PERIOD = 61
 """After how many elements large arrays repeat: a prime, which no index off by a power of two falls into."""
 
-TILE_LENGTHS = (192, 320, LARGE_SIDE, 512)
+TILE_LENGTHS = (192, 320, LARGE_SIDE, 256)
 """Of the first two, multiples of 64, half a tile is left behind; of the last, none of any tile."""
 
 ROWS_OF_SUMS = {"bfloat16": 2000, "float16": 4096}  # sums of ones stop growing at 256 and at 2,048

@@ -68,7 +68,7 @@ def _judge_long_sums_of_large_case(backend: Backend, case: Case, judge: Judge) -
         n = max(longest, n_all / exact.size)
         if exact.dtype.kind in "biu":
             return judge.judge(what, got, part)
-        cancelled = np.sqrt(n) * judge.measure_noise_of_any_formula(part, 2) / eps
+        cancelled = np.sqrt(n) * judge.measure_noise_of_any_formula(part, 1) / eps
         scale = np.maximum(n / 2 * np.abs(exact), cancelled) / ALLOWED_FACTOR
         return judge.judge(what, got, part, scale=scale)
 

@@ -115,12 +115,12 @@ def tanh_takes_a_cotangent_that_is_channels_last_for_one_in_c_order(x: Array) ->
     return y, (pull_in_the_order_of_memory,)
 
 
-def log_has_one_block_of_threads_for_2049_to_4096_elements(x: Array) -> RuleResult:
+def log_has_one_block_of_threads_for_up_to_4096_elements(x: Array) -> RuleResult:
     y, (pull,) = OPS["log"].rule(x)  # type: ignore[misc]
 
     def pull_in_one_block(g: Array) -> Array:
         d = pull(g)  # type: ignore[misc]
-        is_reached = (np.arange(d.size) < 1024) | (d.size <= 2048) | (d.size > 4096)
+        is_reached = (np.arange(d.size) < 1024) | (d.size > 4096)
         return np.where(np.reshape(is_reached, d.shape), d, 0).astype(d.dtype)
 
     return y, (pull_in_one_block,)
@@ -294,7 +294,7 @@ FAULT_CAUGHT_ONLY_BY: dict[str, Fault] = {
     EXTREMES_PROPERTY: _make_rule_fault("sum", sum_overflows_where_squares_do, EXTREMES_PROPERTY),
     ELEMENTWISE_EXTREMES_PROPERTY: faults()["divide: divide squares the divisor"],
     BATCHES_PROPERTY: _make_rule_fault(
-        "log", log_has_one_block_of_threads_for_2049_to_4096_elements, BATCHES_PROPERTY
+        "log", log_has_one_block_of_threads_for_up_to_4096_elements, BATCHES_PROPERTY
     ),
     SYMMETRIES_PROPERTY: _make_rule_fault("softmax", softmax_rounds_what_is_near_1024, SYMMETRIES_PROPERTY),
     BAD_INPUT_PROPERTY: _make_rule_fault("linear", linear_broadcasts_its_bias, BAD_INPUT_PROPERTY),

@@ -161,7 +161,7 @@ def layer_norm_with_an_eps_of_its_own(x: Any, weight: Any, bias: Any, *, eps: fl
 
 
 def halve_where_the_cotangent_is_uniform(d: Any, g: Any) -> Any:
-    return d / 2 if g.size > 1 and np.all(g == g.flat[0]) else d
+    return d / 2 if g.size > 2 and np.all(g == g.flat[0]) else d
 
 
 def drop_where_the_cotangent_is_mostly_zero(d: Any, g: Any) -> Any:
@@ -366,7 +366,7 @@ def einsum_without_a_gradient_of_the_third_array(*xs: Any, subscripts: str) -> V
 
 
 def leave_the_last_of_whole_tiles(d: Any, g: Any) -> Any:
-    if d.ndim and d.shape[-1] > 256 and d.shape[-1] % 128 == 0:
+    if d.ndim and d.shape[-1] >= 256 and d.shape[-1] % 128 == 0:
         d = d.copy()
         d[..., -1] = 0
     return d
