@@ -62,7 +62,7 @@ def left_behind_by_tiles(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
         calls = list_calls_with_long_axis(op, length, by_rank=True)
         between = () if op.elementwise else calls[1:-1][k :: len(TILE_LENGTHS)]
         for call in (*_pick_places(calls, 2), *between):
-            yield fill_call_apart(op, call, dtypes[next(turns) % len(dtypes)], length)
+            yield fill_call_apart(op, call, dtypes[next(turns) % len(dtypes)], k)
 
 
 def large(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
