@@ -55,11 +55,12 @@ def find_address(thing: Any, caller: str = "") -> tuple[str, str]:
     for module in filter(None, dict.fromkeys([caller, candidates[0][0]])):
         names = [n for n, x in [*getattr(sys.modules.get(module), "__dict__", {}).items()] if x is thing]
         candidates += [(module, name) for name in names]
-    for module, name in candidates:
-        if _is_found(module, name, thing):
-            if module == "__main__":
-                raise NoAddressError(f"{name} is of a module that runs as a script, not of one to import")
+    found = [(module, name) for module, name in candidates if _is_found(module, name, thing)]
+    for module, name in found:
+        if module != "__main__":
             return module, name
+    if found:
+        raise NoAddressError(f"{found[0][1]} is of a module that runs as a script, not of one to import")
     raise NoAddressError(f"{name_function(thing)} is a lambda or local, and has no name in a module")
 
 

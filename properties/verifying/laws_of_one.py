@@ -16,7 +16,7 @@ from gradspec.properties.verifying.report import Report, describe_failure
 from gradspec.properties.verifying.request import Request, Subject, prepare
 from gradspec.reference import Op
 
-N_EXAMPLES = 6
+N_EXAMPLES = 5
 N_EXAMPLES_ON_TRIAL = 3
 
 PROPERTIES = (
