@@ -10,6 +10,7 @@ from gradspec.backends.addresses import find_op
 from gradspec.reference import OPS, Op, op
 from gradspec.reference.domains import Booleans, Integers, Interval
 from gradspec.reference.kink_distances import KinkDistanceFunction
+from gradspec.reference.signatures import from_signature
 
 WHAT_IS_ALLOWED = (
     'the name of an op ("layer_norm"), an op (`@gradspec.op`), or a formula in NumPy, each of whose arrays '
@@ -48,15 +49,33 @@ def declare(
             f"verify: the formula {against.__name__} needs the shapes of its arrays and its value, such as "
             'shapes="(*b,n),(n)->(*b,n)", where *b stands for any axes and nothing else broadcasts'
         )
-    options = {**list_keyword_values(against), **(keywords or {})}
     address = f"{against.__module__}:{against.__name__}"
     before = OPS.pop(address, None)
     try:
-        yield op(shapes, kinks=kinks, **options)(against)
+        yield declare_formula(against, shapes, keywords, kinks)
     finally:
         OPS.pop(address, None)
         if before is not None:
             OPS[address] = before
+
+
+def declare_formula(
+    formula: Any,
+    shapes: str,
+    keywords: Mapping[str, Sequence[Any]] | None = None,
+    kinks: KinkDistanceFunction | None = None,
+) -> Op:
+    """Declare a formula as an op of these shapes, in which nothing broadcasts but what a star stands for.
+
+    The arguments are those of `verify`.
+    """
+    values = {**_list_keyword_values(formula), **(keywords or {})}
+    if "*" in shapes:
+        return op(shapes, kinks=kinks, **values)(formula)
+    hints = typing.get_type_hints(formula, include_extras=True)
+    parameters = inspect.signature(formula).parameters.values()
+    domains = [hints[p.name].__metadata__[0] for p in parameters if p.kind is not p.KEYWORD_ONLY]
+    return op(from_signature(shapes, values, domains, literal=True), kinks=kinks)(formula)
 
 
 def _require_formula(against: Any) -> None:
@@ -80,7 +99,7 @@ def _has_domain(hint: Any) -> bool:
     return any(isinstance(m, Interval | Integers | Booleans) for m in getattr(hint, "__metadata__", ()))
 
 
-def list_keyword_values(formula: Any) -> dict[str, Sequence[Any]]:
+def _list_keyword_values(formula: Any) -> dict[str, Sequence[Any]]:
     """Return the values to try of each keyword: both truth values, all literals, else the default.
 
     Of a number with a fraction half of the default is tried, too, so that a function that leaves the keyword

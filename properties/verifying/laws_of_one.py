@@ -42,7 +42,7 @@ TRIAL = (find_property("test_spec", "test_spec_agrees_with_numerical_differentia
 
 LEFT_OUT = (
     "what the spec refuses raises: to accept more is no failure",
-    "the spec is as stable as its function: `gradspec verify` on the command line asks it",
+    "spec is as stable as its function: `gradspec verify` on the command line asks it of an op of your own",
 )
 
 
@@ -82,6 +82,7 @@ def judge(request: Request, laws: Laws, n_examples: int) -> Report:
     Raises:
         AssertionError: It breaks one, or nothing could be told of it.
     """
+    __tracebackhide__ = True
     with prepare(request) as subject:
         text, report = _judge_subject(subject, request, laws.restrict(subject.target), n_examples)
     if text:

@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky
@@ -78,7 +79,21 @@ class Property:
 
 def find_property(module: str, test: str, n_cases: int = CASES_PER_EXAMPLE) -> Property:
     """Return a property by the name of its module and of its test."""
-    return Property(getattr(import_module(f"gradspec.properties.{module}"), test), n_cases)
+    with _allow_marks():
+        return Property(getattr(import_module(f"gradspec.properties.{module}"), test), n_cases)
+
+
+@contextmanager
+def _allow_marks() -> Iterator[None]:
+    """Let modules use pytest's mark `property`, of which a run without gradspec's plugin does not know.
+
+    Pytest would warn of it; with `--strict-markers` it would raise.
+    """
+    config, pytest.mark._config = pytest.mark._config, None
+    try:
+        yield
+    finally:
+        pytest.mark._config = config
 
 
 class NoSuchCaseError(Exception):

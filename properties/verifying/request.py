@@ -11,7 +11,7 @@ from gradspec.backends.addresses import suggest_nearest
 from gradspec.backends.backend import DTYPES
 from gradspec.properties.judging.severity import DEFAULT_FAILING_SEVERITIES
 from gradspec.properties.running.failure import BackendLabel
-from gradspec.properties.verifying.against import declare, list_keyword_values
+from gradspec.properties.verifying.against import declare, declare_formula
 from gradspec.properties.verifying.kernels import (
     NoAddressError,
     find_address,
@@ -133,13 +133,17 @@ def _describe_for_script(
     if op is not request.against and not isinstance(request.against, str):
         formula = find_address(request.against, request.caller)
         found.append(formula)
-        options = {**list_keyword_values(request.against), **(request.keywords or {})}
-        arguments = [repr(request.shapes), *(f"{k}={[*values]!r}" for k, values in options.items())]
+        arguments = [formula[1], repr(request.shapes)]
+        if request.keywords is not None:
+            arguments.append(f"keywords={ {k: [*values] for k, values in request.keywords.items()} !r}")
         if request.kinks is not None:
             kinks = find_address(request.kinks, request.caller)
             found.append(kinks)
             arguments.append(f"kinks={kinks[1]}")
-        declaration = ["import gradspec", f"gradspec.op({', '.join(arguments)})({formula[1]})"]
+        declaration = [
+            f"from {declare_formula.__module__} import {declare_formula.__name__}",
+            f"{declare_formula.__name__}({', '.join(arguments)})",
+        ]
     folders = dict.fromkeys(filter(None, (find_import_folder(module) for module, _ in found)))
     imported = dict.fromkeys((module, attribute.split(".")[0]) for module, attribute in found)
     setup = (

@@ -81,9 +81,10 @@ def read_as_contiguous(g: torch.Tensor) -> torch.Tensor:
 
 
 right = make_norm()
+mean_over_first_axis = make_norm(axis=0)
 
 FAULTS = {
-    "the mean is over the first axis": make_norm(axis=0),
+    "the mean is over the first axis": mean_over_first_axis,
     "eps is forgotten in backward": make_norm(eps_of_backward=lambda _: 0.0),
     "dweight is the sum of the first 1,024 rows": make_norm(rows_of_weight=1024),
     "16 bits are added up in 16 bits": make_norm(widen=accumulate_in_16_bits),
