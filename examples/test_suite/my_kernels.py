@@ -17,7 +17,8 @@ class Silu(torch.autograd.Function):
     def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
         (x,) = ctx.saved_tensors
         s = torch.sigmoid(x)
-        return g * s * (1 + x * (1 - s))
+        dx: torch.Tensor = g * s * (1 + x * (1 - s))
+        return dx
 
 
 class RMSNorm(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""What a function is judged by: an op, the name of one, or a NumPy formula that is an op as long as needed."""
+"""What a function is judged by: an op, the name of one, or a NumPy formula, an op as long as needed."""
 
 import inspect
 import typing
@@ -82,7 +82,9 @@ def _require_formula(against: Any) -> None:
     """Raise TypeError unless this is a function whose arrays have domains."""
     name = getattr(against, "__name__", None) or repr(against)
     if not callable(against):
-        raise TypeError(f"verify: against={name} is a {type(against).__name__}; allowed are {WHAT_IS_ALLOWED}")
+        raise TypeError(
+            f"verify: against={name} is of type {type(against).__name__}; allowed are {WHAT_IS_ALLOWED}"
+        )
     try:
         hints = typing.get_type_hints(against, include_extras=True)
         parameters = inspect.signature(against).parameters.values()

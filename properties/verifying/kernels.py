@@ -19,7 +19,7 @@ from gradspec.properties.cases.observed.sample_cases import make_sample_cases
 from gradspec.reference.op import Op
 
 LIBRARIES = (("torch", "torch"), ("cupy", "cupy"))
-"""The backends that are tried in turn, each with the library that must have been imported; numpy comes last."""
+"""The backends that are tried in turn, each with the library that must be imported already; numpy is last."""
 
 N_CASES_TO_FIND_BACKEND = 3
 
@@ -82,7 +82,7 @@ def find_import_folder(module_name: str) -> str | None:
     parts = module_name.split(".")
     if not file:
         return None
-    path = Path(file).resolve()
+    path = Path(file).absolute()  # links are part of the name
     path = path.parent if path.stem == "__init__" else path.with_suffix("")
     if list(path.parts[-len(parts) :]) != parts:
         raise NoAddressError(f"module {module_name} is not found by its name")
@@ -127,17 +127,15 @@ def _takes_arrays_of_case(backend: Backend, case: Case) -> bool:
 def _list_ordinary_cases(op: Op) -> list[Case]:
     """Return a few cases in float32, which every backend has."""
     cases = make_sample_cases(op.value_forms[0])[:N_CASES_TO_FIND_BACKEND]
-    return [
-        replace(case, dtype="float32").map_float_arrays(lambda x: x.astype(np.float32)) for case in cases
-    ]
+    return [replace(case, dtype="float32").map_float_arrays(lambda x: x.astype(np.float32)) for case in cases]
 
 
 def require_callable(fn: Any) -> None:
     """Raise TypeError for what cannot be called."""
     if not callable(fn):
         raise TypeError(
-            f"verify takes a function of arrays first, such as my_norm or MyNorm.apply; got {fn!r}, which "
-            f"is a {type(fn).__name__}"
+            f"verify takes a function of arrays first, such as my_norm or MyNorm.apply; got {fn!r}, "
+            f"of type {type(fn).__name__}"
         )
     if inspect.isclass(fn) and hasattr(fn, "apply"):
         raise TypeError(f"verify takes a function of arrays; did you mean {fn.__name__}.apply?")

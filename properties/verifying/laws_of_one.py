@@ -90,9 +90,7 @@ def judge(request: Request, laws: Laws, n_examples: int) -> Report:
     return report
 
 
-def _judge_subject(
-    subject: Subject, request: Request, laws: Laws, n_examples: int
-) -> tuple[str, Report]:
+def _judge_subject(subject: Subject, request: Request, laws: Laws, n_examples: int) -> tuple[str, Report]:
     """Return what is wrong in words, "" if nothing is, and the report."""
     target = subject.target
     text = _try_op(target, request)

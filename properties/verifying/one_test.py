@@ -135,7 +135,7 @@ class OpUnderOneTest(OpUnderTest):
         cases_per_example: int = CASES_PER_EXAMPLE,
         max_elements: int = MAX_ELEMENTS,
         allow_long_axes: bool = False,
-        prefer_many_axes: bool = False,  # noqa: ARG002 - not of cases that are shared
+        prefer_many_axes: bool = False,
     ) -> st.SearchStrategy[list[Case]]:
         """Return a strategy for the cases of the example that suit a property; it draws nothing.
 
@@ -302,4 +302,3 @@ def _leave_no_trace() -> Iterator[None]:
     finally:
         random.setstate(of_python)
         np.random.set_state(of_numpy)  # noqa: NPY002
-

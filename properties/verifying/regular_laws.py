@@ -1,4 +1,4 @@
-"""The laws that are asked of regular cases, always the same ones, and which of these `verify` has time for."""
+"""The laws that are asked of regular cases, always the same, and which of these `verify` has time for."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,13 +54,11 @@ class RegularLaw:
     property: str
     law: Law
     iterate_cases: Callable[[Sequence[Op], Sequence[str]], Iterable[Case]]
-    applies_to: Callable[[Op, Backend], bool] = lambda op, backend: True  # noqa: ARG005
+    applies_to: Callable[[Op, Backend], bool] = lambda op, backend: True
     smooth: bool = False
 
 
-def _iterate_kinds(
-    kinds: Iterable[RareKind], forms: Sequence[Op], dtypes: Sequence[str]
-) -> Iterator[Case]:
+def _iterate_kinds(kinds: Iterable[RareKind], forms: Sequence[Op], dtypes: Sequence[str]) -> Iterator[Case]:
     for kind in kinds:
         yield from islice(iterate_rare_cases(forms, kind, dtypes), None, None, PERIODS.get(kind, 1))
 
@@ -116,7 +114,7 @@ REGULAR_LAWS = (
         "test_extremes_of_elementwise_ops_go_where_the_spec_says",
         extremes_go_where_the_spec_says,
         _iterate_extremes,
-        lambda op, backend: op.elementwise and len(op.arguments) < 3,  # noqa: ARG005
+        lambda op, backend: op.elementwise and len(op.arguments) < 3,
     ),
 )
 """The most telling first."""

@@ -1,4 +1,4 @@
-"""A request to verify a function, and what is made of it: the op, the backend, and how a script finds both."""
+"""A request to verify a function, and what is made of it: op, backend, and how a script finds both."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -73,7 +73,8 @@ def prepare(request: Request) -> Iterator[Subject]:
             raise TypeError(f"verify: backend={library!r} is neither the name of a backend nor a Backend")
         name = name_function(request.fn)
         backend = loaded.with_ops({op: request.fn}, name=name, nests=request.nests and loaded.nests)
-        expression, setup, no_script = "", (), ""
+        expression, no_script = "", ""
+        setup: tuple[str, ...] = ()
         try:
             expression, setup = _describe_for_script(request, op, library, name)
         except NoAddressError as error:
@@ -103,7 +104,8 @@ def _list_dtypes(dtypes: Collection[str] | None, backend: Backend) -> list[str]:
     for dtype in wanted:
         if dtype not in backend.dtypes:
             raise ValueError(
-                f"verify: {dtype!r} is no dtype of {backend.name}; {suggest_nearest(str(dtype), backend.dtypes)}"
+                f"verify: {dtype!r} is no dtype of {backend.name}; "
+                + suggest_nearest(str(dtype), backend.dtypes)
             )
     if not wanted:
         raise ValueError(f"verify: dtypes={dtypes!r} has none; there are {', '.join(DTYPES)}")
@@ -135,7 +137,7 @@ def _describe_for_script(
         found.append(formula)
         arguments = [formula[1], repr(request.shapes)]
         if request.keywords is not None:
-            arguments.append(f"keywords={ {k: [*values] for k, values in request.keywords.items()} !r}")
+            arguments.append(f"keywords={ {k: [*values] for k, values in request.keywords.items()}!r}")
         if request.kinks is not None:
             kinks = find_address(request.kinks, request.caller)
             found.append(kinks)

@@ -41,7 +41,7 @@ else:
     }
 
     def __getattr__(name: str) -> object:
-        """Return what is offered here; its module, NumPy and what else it needs are imported when it is asked for."""
+        """Return what is offered here; all that it needs, NumPy too, is imported when it is asked for."""
         for home, names in _HOMES.items():
             if name in names:
                 return getattr(import_module(home), name)

@@ -22,6 +22,7 @@ from gradspec.properties.running.tally import to_sentence
 from gradspec.properties.verifying import laws_of_one, one_test
 from gradspec.properties.verifying.against import declare
 from gradspec.properties.verifying.laws_of_one import ALL_LAWS, LEFT_OUT
+from gradspec.properties.verifying.request import Request
 from gradspec.reference import OPS
 from tests.faults.collected_properties import properties
 from tests.helpers.pytest_runs import make_environment
@@ -88,7 +89,7 @@ def test_a_planted_fault_is_found(fault: str, seed: int) -> None:
         assert "layout of cotangent" in text
 
 
-def fault_in(laws: str) -> tuple[Any, str]:
+def fault_in(law: str) -> tuple[Any, str]:
     """A function that breaks one kind of law alone, and the op it should be."""
 
     def write_to_input(x: Any) -> Any:
@@ -111,17 +112,16 @@ def fault_in(laws: str) -> tuple[Any, str]:
                 slope = 1 - torch.tanh(x) ** 2
             return g * slope
 
-    by_law = {
+    by_law: dict[str, tuple[Any, str]] = {
         "calls leave no trace": (write_to_input, "tanh"),
         "second derivatives agree": (FlatGradient.apply, "tanh"),
         "shapes and dtypes are kept": (lambda x: torch.tanh(x).double(), "tanh"),
-        "extremes": (lambda x: torch.log(torch.exp(x).sum(-1)), "logsumexp"),
         "other arguments may be constants": (
             lambda x, y: x * (y if x.requires_grad else 2 * y - y.detach()),
             "multiply",
         ),
     }
-    return by_law[laws]
+    return by_law[law]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_the_script_of_a_failure_shows_it_again(tmp_path: Path, formula: bool) -
     else:
         text = fail(norms.mean_over_first_axis, norms.rms_norm)
     (script,) = (tmp_path / "failures").glob("*.py")
-    assert text.endswith(f"reproduce: python failures/{script.name}") or text.endswith(f"/{script.name}")
+    assert re.search(rf"reproduce: \S*python\S* failures/{re.escape(script.name)}$", text)
     assert script.with_suffix(".json").exists()
     assert len(script.read_text(encoding="utf-8").splitlines()) < 20
     again = run(script)
@@ -252,7 +252,17 @@ def test_no_frame_of_gradspec_is_shown_by_pytest(tmp_path: Path) -> None:
         "def test_double(): gradspec.verify(double, 'tanh', backend='numpy')\n",
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly", "-Werror", "--strict-markers"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:randomly",
+        "-Werror",
+        "--strict-markers",
+    ]
     done = subprocess.run(
         command, cwd=tmp_path, env=make_environment(), capture_output=True, text=True, check=False
     )
@@ -281,6 +291,7 @@ def test_keywords_of_a_formula_come_from_its_signature() -> None:
 
     text = fail(forgets_eps, norms.rms_norm_formula, shapes=SHAPES, dtypes=["float64"])
     assert "eps       = 5e-07" in text
+
 
 def pooled_formula(
     x: Real, *, how: Literal["mean", "sum"] = "sum", keep: bool = False, power: int = 2, scale: float = 3.0
@@ -338,9 +349,9 @@ def test_a_rule_that_is_wrong_is_told_first() -> None:
     assert "mend it first" in text
 
 
-@pytest.mark.parametrize("against", [torch.tanh, np.tanh, lambda x: x, abs_formula.__call__])
+@pytest.mark.parametrize("against", [torch.tanh, np.tanh, lambda x: x])
 def test_a_plain_function_is_refused(against: Any) -> None:
-    with pytest.raises(TypeError, match="(is a plain function|has no domain for); allowed are the name"):
+    with pytest.raises(TypeError, match=r"(is a plain function|has no domain for); allowed are the name"):
         gradspec.verify(silu, against, shapes="()->()")
 
 
@@ -379,10 +390,10 @@ def test_what_is_declined_throughout_was_not_verified() -> None:
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [
-        ((3, "silu"), {}, TypeError, "verify takes a function of arrays first.* got 3, which is a int"),
+        ((3, "silu"), {}, TypeError, "verify takes a function of arrays first.* got 3, of type int"),
         ((WrongSilu, "silu"), {}, TypeError, "did you mean WrongSilu.apply"),
         ((silu, "sliu"), {}, ValueError, "no op 'sliu'; did you mean"),
-        ((silu, 3), {}, TypeError, "against=3 is a int; allowed are the name of an op"),
+        ((silu, 3), {}, TypeError, "against=3 is of type int; allowed are the name of an op"),
         ((silu, "silu"), {"shapes": "()->()"}, TypeError, "shapes= is for a formula; 'silu' is an op"),
         ((silu, norms.rms_norm_formula), {}, TypeError, "rms_norm_formula needs the shapes"),
         ((silu, "silu"), {"dtypes": "float32"}, TypeError, "dtypes='float32' is one name"),
@@ -452,9 +463,7 @@ def test_a_run_costs_as_much_as_a_few_hundred_judgements() -> None:
 
     def judge_gradients() -> None:
         drawn = laws_of_one.Laws(laws_of_one.PROPERTIES[:1])
-        request = laws_of_one.Request(
-            norms.right, norms.rms_norm, None, "torch", True, None, None, None, 0, "", ""
-        )
+        request = Request(norms.right, norms.rms_norm, None, "torch", True, None, None, None, 0, "", "")
         laws_of_one.judge(request, drawn, 30)
 
     def find_fault() -> None:

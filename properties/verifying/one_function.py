@@ -62,7 +62,5 @@ def verify(
     """
     __tracebackhide__ = True  # of pytest: the message has it all
     caller = str(sys._getframe(1).f_globals.get("__name__", ""))
-    request = Request(
-        fn, against, dtypes, backend, nests, shapes, keywords, kinks, seed, failures, caller
-    )
+    request = Request(fn, against, dtypes, backend, nests, shapes, keywords, kinks, seed, failures, caller)
     return judge(request, ALL_LAWS, examples)
