@@ -14,11 +14,10 @@ class Silu(torch.autograd.Function):
         return x * torch.sigmoid(x)
 
     @staticmethod
-    def backward(ctx: Any, g: torch.Tensor) -> torch.Tensor:
-        (x,) = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (g,), (x,) = gradients, ctx.saved_tensors
         s = torch.sigmoid(x)
-        dx: torch.Tensor = g * s * (1 + x * (1 - s))
-        return dx
+        return g * s * (1 + x * (1 - s))
 
 
 class RMSNorm(torch.autograd.Function):
@@ -33,8 +32,8 @@ class RMSNorm(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, g: torch.Tensor) -> Any:
-        x, weight, rstd = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (g,), (x, weight, rstd) = gradients, ctx.saved_tensors
         xhat = x * rstd
         gx = g * weight.to(rstd.dtype)
         dx = rstd * (gx - xhat * (gx * xhat).mean(-1, keepdim=True))

@@ -12,11 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky
@@ -39,61 +37,17 @@ from gradspec.properties.judging.shared_samples import SharedSamples
 from gradspec.properties.running.failure import BackendLabel, LawViolation
 from gradspec.properties.running.perform_property import measures_margin
 from gradspec.properties.running.search import Search
-from gradspec.properties.running.selection import restrict_to_property
 from gradspec.properties.running.simplify import simplify_case
 from gradspec.properties.running.targets import OpUnderTest
 from gradspec.properties.running.time_left import OutOfTimeError
+from gradspec.properties.verifying.asked_properties import CASES_PER_EXAMPLE, Property
 from gradspec.properties.verifying.regular_laws import RegularLaw
 
 SHRINK_SECONDS, SIMPLIFY_SECONDS = 1.0, 1.5
 """How long the search for the smallest case of a failure may take: by Hypothesis, and then by itself."""
 
-CASES_PER_EXAMPLE = 6
-
 MAX_ELEMENTS_FOR_MARGIN = 100
 """Of an array: to measure all of the noise of a larger one takes a tenth of the time of a whole run."""
-
-
-@dataclass(frozen=True)
-class Property:
-    """A property of `properties/test_*.py`.
-
-    Attributes:
-        test: The test.
-        n_cases: How many of the cases of an example it judges.
-    """
-
-    test: Callable[..., Any]
-    n_cases: int
-
-    @property
-    def name(self) -> str:
-        return self.test.__name__
-
-    def restrict(self, target: OpUnderTest) -> OpUnderTest | None:
-        """Return the target with those values of its op that the property applies to; None without any."""
-        marks = getattr(self.test, "pytestmark", ())
-        restricted = restrict_to_property(lambda name: [m for m in marks if m.name == name], target)
-        return restricted if isinstance(restricted, OpUnderTest) else None
-
-
-def find_property(module: str, test: str, n_cases: int = CASES_PER_EXAMPLE) -> Property:
-    """Return a property by the name of its module and of its test."""
-    with _allow_marks():
-        return Property(getattr(import_module(f"gradspec.properties.{module}"), test), n_cases)
-
-
-@contextmanager
-def _allow_marks() -> Iterator[None]:
-    """Let modules use pytest's mark `property`, of which a run without gradspec's plugin does not know.
-
-    Pytest would warn of it; with `--strict-markers` it would raise.
-    """
-    config, pytest.mark._config = pytest.mark._config, None
-    try:
-        yield
-    finally:
-        pytest.mark._config = config
 
 
 class NoSuchCaseError(Exception):
@@ -241,7 +195,7 @@ def _derive_settings(n_examples: int, seed: int | None) -> settings:
         derandomize=parent.derandomize and seed is None,
         phases=[phase for phase in parent.phases if phase is not Phase.explain],
         report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[*HealthCheck.__members__.values()],
         verbosity=Verbosity.quiet,
         print_blob=False,
     )

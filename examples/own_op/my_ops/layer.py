@@ -15,8 +15,8 @@ class Gaussian(torch.autograd.Function):
         return torch.exp(-((x / width) ** 2))
 
     @staticmethod
-    def backward(ctx: Any, g: torch.Tensor) -> Any:
-        (x,) = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        (g,), (x,) = gradients, ctx.saved_tensors
         scaled = x / ctx.width
         return g * torch.exp(-(scaled**2)) * -2 * scaled / ctx.width, None
 
