@@ -55,7 +55,10 @@ def is_elementwise(signature: str) -> bool:
 
 
 def from_signature(
-    signature: str, keywords: Mapping[str, Sequence[Any]] = {}, domains: Sequence[Domain] = ()
+    signature: str,
+    keywords: Mapping[str, Sequence[Any]] = {},
+    domains: Sequence[Domain] = (),
+    literal: bool = False,
 ) -> DrawCall:
     """Return a function that draws the calls of an op with a signature.
 
@@ -63,6 +66,7 @@ def from_signature(
         signature: the dimensions of each argument.
         keywords: the values that each keyword may have.
         domains: the domains of the arguments; integers below the length of a dimension are drawn as such.
+        literal: whether nothing broadcasts without a star, either.
 
     Raises:
         ValueError: if it is not a signature.
@@ -73,9 +77,10 @@ def from_signature(
             f"{signature!r} is not a gufunc signature, such as '(m?,n),(n,p?)->(m?,p?)', nor one in which "
             "nothing broadcasts, such as '(*b,n),(n)->(*b,n)'; several values are written '(m),(m)->(m),(m)'"
         )
-    draw_shapes = _draw_broadcasting if broadcasts(signature) else _draw_literally
+    is_literal = literal or not broadcasts(signature)
+    draw_shapes = _draw_literally if is_literal else _draw_broadcasting
     arguments = parse_dimensions(signature)
-    _check_stars(signature, arguments)
+    _check_stars(signature, arguments, is_literal)
     bounds = [d.below if isinstance(d, Integers) else "" for d in domains] or [""] * len(arguments)
     if unknown := {b for b in bounds if b} - {*itertools.chain(*arguments)}:
         raise ValueError(f"integers below {sorted(unknown)}, which {signature!r} does not name")
@@ -91,13 +96,14 @@ def from_signature(
     return cases
 
 
-def _check_stars(signature: str, arguments: list[list[str]]) -> None:
+def _check_stars(signature: str, arguments: list[list[str]], is_literal: bool) -> None:
     """Raise ValueError for a signature whose shapes would not tell which axis is which."""
     names = [*itertools.chain(*arguments)]
     several = any(sum(name[0] == "*" for name in dims) > 1 for dims in arguments)
-    optional = not broadcasts(signature) and any(name.endswith("?") for name in names)
+    optional = is_literal and any(name.endswith("?") for name in names)
     if several or optional:
         what = "two names with a star in one argument" if several else "both stars and question marks"
+        what = "question marks where nothing broadcasts" if optional and broadcasts(signature) else what
         raise ValueError(f"signature {signature!r} has {what}; its shapes would not tell which axis is which")
 
 

@@ -5,7 +5,7 @@ reference     the standard library and NumPy, without circular imports
 backends      reference, and the library that each backend wraps, once that backend is asked for
 properties    reference and backends, whose interface is the only way to a library; inside, each folder
               imports only those before it: cases, judging, laws (none of which imports Hypothesis or pytest),
-              drawing, running
+              drawing, running, verifying
   timing      reference and backends; of the properties cases, judging and laws; no Hypothesis, no pytest
 asv_bench     reference, backends, timing; of the properties cases, judging and laws, and never Hypothesis
 """
@@ -48,7 +48,7 @@ def _is_within(name: str, packages: tuple[str, ...]) -> bool:
     return any(f"{name}.".startswith(f"{package}.") for package in packages)
 
 
-PROPERTIES_LAYERS = ("cases", "judging", "laws", "drawing", "running")
+PROPERTIES_LAYERS = ("cases", "judging", "laws", "drawing", "running", "verifying")
 """The folders of properties/: each imports only those before it."""
 
 LAYERS_WITHOUT_HYPOTHESIS = tuple(f"gradspec.properties.{layer}" for layer in PROPERTIES_LAYERS[:3])
@@ -64,13 +64,16 @@ IMPORT_RULE_BY_FOLDER: dict[str, ImportRule] = {
         f"properties/{layer}": require_all(
             RULE_FOR_ALL_PROPERTIES,
             forbid(*(f"gradspec.properties.{later}" for later in ("plugin", *PROPERTIES_LAYERS[i + 1 :]))),
-            forbid() if layer == "running" else forbid("pytest", "rich"),
-            forbid() if layer in ("running", "drawing") else forbid("hypothesis"),
+            forbid() if layer in ("running", "verifying") else forbid("pytest", "rich"),
+            forbid() if layer in ("running", "verifying", "drawing") else forbid("hypothesis"),
         )
         for i, layer in enumerate(PROPERTIES_LAYERS)
     },
     "src/gradspec": require_all(
-        allow_only(*sys.stdlib_module_names, "gradspec"), forbid("gradspec.backends", "gradspec.properties")
+        allow_only(*sys.stdlib_module_names, "gradspec"),
+        require_any(
+            forbid("gradspec.backends", "gradspec.properties"), allow_only("gradspec.properties.verifying")
+        ),
     ),
     "src/gradspec/timing": require_all(
         forbid("asv_bench", "tests", "hypothesis", "pytest", *BACKEND_LIBRARIES),
@@ -160,6 +163,8 @@ def test_every_module_keeps_to_its_layer(folder: str) -> None:
         ("properties/drawing", "from gradspec.properties.running.targets import OpUnderTest"),
         ("properties/drawing", "from pytest import mark"),
         ("properties/running", "from gradspec.properties.plugin import pytest_addoption"),
+        ("properties/running", "from gradspec.properties.verifying import verify"),
+        ("properties/verifying", "import torch"),
         ("src/gradspec", "import hypothesis"),
         ("src/gradspec", "from gradspec.properties.running import run"),
         ("src/gradspec/timing", "import pytest"),

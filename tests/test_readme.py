@@ -1,12 +1,15 @@
 """What the README and the documents show is what happens, and what they name is there."""
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from gradspec.properties.running.profiles import PROFILES
-from tests.helpers.pytest_runs import ROOT, run_properties
+from tests.helpers.pytest_runs import ROOT, make_environment, run_properties
 
 DOCUMENTS = (
     "README.md",
@@ -44,6 +47,39 @@ def test_the_kernel_passes_once_it_is_mended(tmp_path: Path) -> None:
         kernel.replace("(1 + x - s)", "(1 + x * (1 - s))"), encoding="utf-8"
     )
     assert run_properties(tmp_path, "--backend=my_kernels:backend").status == 0
+
+
+@pytest.mark.rotating
+@pytest.mark.parametrize("is_mended", [False, True])
+def test_the_test_of_four_lines_fails_until_the_kernel_is_mended(tmp_path: Path, is_mended: bool) -> None:
+    pytest.importorskip("torch")
+    kernel = find_block(read("README.md"), "# my_kernels.py\n")
+    kernel = kernel.replace("(1 + x - s)", "(1 + x * (1 - s))") if is_mended else kernel
+    (tmp_path / "my_kernels.py").write_text(kernel, encoding="utf-8")
+    test = find_block(read("README.md"), "# test_my_kernels.py\n")
+    (tmp_path / "test_my_kernels.py").write_text(test, encoding="utf-8")
+    status, output = run_tests(tmp_path)
+    assert status == (not is_mended), output
+    assert ("the gradient of x is 0.25, expected 0.5" in output) != is_mended
+
+
+@pytest.mark.rotating
+def test_the_tests_of_verify_pass_as_shown(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    test = find_block(read("docs/verify.md"), "# test_my_norms.py\n")
+    test += find_block(read("docs/verify.md"), "@gradspec.parametrize(")
+    (tmp_path / "test_my_norms.py").write_text(test, encoding="utf-8")
+    shutil.copy(ROOT / "examples" / "test_suite" / "my_kernels.py", tmp_path / "my_norms.py")
+    status, output = run_tests(tmp_path)
+    assert status == 0, output
+
+
+def run_tests(folder: Path) -> tuple[int, str]:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--hypothesis-seed=1"]
+    done = subprocess.run(
+        command, cwd=folder, env=make_environment(), capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout
 
 
 @pytest.mark.rotating

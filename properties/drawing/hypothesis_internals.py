@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from hypothesis import core, settings
+from hypothesis import strategies as st
 
 _providers: Any = None
 with suppress(ImportError):  # an older release
@@ -95,6 +96,14 @@ def reads_source_constants() -> bool:
 _CACHE_WITHOUT_SOURCE_CONSTANTS: Any = (
     type(_providers.CONSTANTS_CACHE)(1024) if reads_source_constants() else None
 )
+
+
+def give_up_example(data: st.DataObject) -> None:
+    """End the present example of a test as one that did not fail, whatever was drawn after this in others.
+
+    To return would tell Hypothesis that the same draws lead to different ones.
+    """
+    data.conjecture_data.mark_overrun()
 
 
 def drop_report(item: Any) -> None:

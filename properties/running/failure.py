@@ -38,11 +38,21 @@ __all__ = ["BackendLabel", "Law", "LawViolation", "ReprCase", "ReproducibleCase"
 
 @dataclass(frozen=True)
 class BackendLabel:
-    """The backend that fails: its name, where its arrays live, and the name to load it by."""
+    """The backend that fails.
+
+    Attributes:
+        name: Its name.
+        device: Where its arrays live.
+        source: The name to load it by.
+        expression: How a script makes it, where that takes more than to load it.
+        setup: The lines of the script before that.
+    """
 
     name: str
     device: str
     source: str
+    expression: str = ""
+    setup: tuple[str, ...] = ()
 
 
 class LawViolation(AssertionError):
@@ -103,7 +113,8 @@ class LawViolation(AssertionError):
         """Return a script that shows the case and exits with 1 if the law is still broken on it."""
         expression = self.case.as_python()
         is_crash = isinstance(self.judgement, CrashOrTimeout)  # then the script must not load the backend
-        backend = repr(self.backend.source) if is_crash else f"load({self.backend.source!r})"
+        made = self.backend.expression or f"load({self.backend.source!r})"
+        backend = repr(self.backend.source) if is_crash else made
         head = [
             f"# made by {sys.executable} {platform.python_version()}",
             f'"""{_escape_for_docstring(self.title)}.',
@@ -113,6 +124,7 @@ class LawViolation(AssertionError):
             f"from {type(self.case).__module__} import {type(self.case).__name__}",
             "from gradspec.properties.judging.reproduce import reproduce",
             f"from {self.law.__module__} import {self.law.__name__}",
+            *self.backend.setup,
             "",
         ]
         arguments = [self.law.__name__, backend, "case", *self._list_options()]

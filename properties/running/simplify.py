@@ -43,6 +43,7 @@ def simplify_case(
     *,
     smooth: bool,
     adapt: Callable[[Case], Case] = lambda case: case,
+    seconds: float = SIMPLIFY_SECONDS,
 ) -> Case:
     """Return a more convincing case that fails in the same way, found within a bounded number of tries.
 
@@ -51,11 +52,12 @@ def simplify_case(
         judge: Judges a case by the law that it breaks.
         smooth: Keep away from kinks, as a law needs that holds only away from them.
         adapt: Changes a case so that the law applies to it.
+        seconds: How long the search may take.
     """
     first = judge(case)
     if first.verdict not in ("disagree", "lossy"):  # it failed by chance
         return case
-    search = _Search(case, first, judge, smooth, adapt)
+    search = _Search(case, first, judge, smooth, adapt, seconds)
     while sum(search.descend(stage) for stage in search.stages):
         pass
     return search.case
@@ -71,10 +73,11 @@ class _Search:
         judge: JudgeCase,
         smooth: bool,
         adapt: Callable[[Case], Case],
+        seconds: float,
     ) -> None:
         self.original, self.case, self.judgement = case, case, judgement
         self.judge, self.smooth, self.adapt = judge, smooth, adapt
-        self.tries, self.end = MAX_SIMPLIFY_TRIES, time.monotonic() + SIMPLIFY_SECONDS
+        self.tries, self.end = MAX_SIMPLIFY_TRIES, time.monotonic() + seconds
         self.seen: set[tuple[object, ...]] = set()
         self.stages = (
             lambda: iterate_constant_arrays(self.case),

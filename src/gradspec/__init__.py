@@ -1,7 +1,8 @@
 """gradspec verifies and benchmarks the gradients of array libraries.
 
-Here is what declares an op of your own: `op`, the domains of its arguments, where it has kinks; and the `ops`
-that there are.
+Here is what verifies a function of your own, in your own tests: `verify`, or `parametrize` for one test per
+law. And what declares an op of your own: `op`, the domains of its arguments, where it has kinks; and the
+`ops` that there are.
 """
 
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from gradspec.properties.verifying import parametrize, verify
     from gradspec.reference import VJP, Tensor, op, ops, vjp
     from gradspec.reference.domains import (
         AboveMinusOne,
@@ -28,6 +30,7 @@ else:
     from importlib import import_module
 
     _HOMES = {
+        "gradspec.properties.verifying": ("parametrize", "verify"),
         "gradspec.reference": ("VJP", "Tensor", "op", "ops", "vjp"),
         "gradspec.reference.domains": (
             *("AboveMinusOne", "Fixed", "FixedPositive", "Index", "Mask", "NonZero", "Positive", "Real"),
@@ -38,7 +41,7 @@ else:
     }
 
     def __getattr__(name: str) -> object:
-        """Return what is offered here; its module, and NumPy with it, is imported when it is asked for."""
+        """Return what is offered here; all that it needs, NumPy too, is imported when it is asked for."""
         for home, names in _HOMES.items():
             if name in names:
                 return getattr(import_module(home), name)
@@ -62,8 +65,10 @@ __all__ = [
     "extreme_ties",
     "op",
     "ops",
+    "parametrize",
     "points",
     "smooth",
     "ties",
+    "verify",
     "vjp",
 ]

@@ -1,0 +1,1 @@
+"""Tests of `gradspec.verify` and `gradspec.parametrize`."""
