@@ -84,7 +84,9 @@ def test_every_work_has_its_promises() -> None:
 
 
 def test_the_number_of_ops_is_right() -> None:
-    assert f"- {sum(not op.module for op in OPS.values())} ops under their Array API names" in text_of("CHANGELOG.md")
+    assert f"- {sum(not op.module for op in OPS.values())} ops under their Array API names" in text_of(
+        "CHANGELOG.md"
+    )
 
 
 def test_a_new_op_need_be_registered_nowhere_else() -> None:

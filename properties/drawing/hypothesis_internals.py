@@ -4,6 +4,7 @@ The tests are in tests/properties/test_hypothesis_internals.py; `make pythons` r
 release.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -50,9 +51,20 @@ def set_inner_test(test: Test, inner: Callable[..., Any]) -> None:
     test.hypothesis.inner_test = inner
 
 
-def set_database_key(test: Test, key: str) -> None:
-    """Keep the examples of a test under a key of its own: one function runs on many ops and backends."""
+def set_database_key(test: Test, key: str, *, despite_seed: bool = False) -> None:
+    """Keep the examples of a test under a key of its own: one function runs on many ops and backends.
+
+    Args:
+        test: The test.
+        key: The key.
+        despite_seed: Whether examples that failed are kept and tried again although there is a global seed,
+            with which Hypothesis otherwise does neither.
+    """
     get_inner_test(test)._hypothesis_internal_add_digest = key.encode()  # type: ignore[attr-defined]
+    if despite_seed:
+        test._hypothesis_internal_database_key = hashlib.sha384(key.encode()).digest()
+    elif hasattr(test, "_hypothesis_internal_database_key"):
+        del test._hypothesis_internal_database_key
 
 
 def get_global_seed() -> Any:

@@ -40,6 +40,7 @@ def perform_property(
     seconds: float | None = None,
     profile: Mapping[str, Any] | None = None,
     max_seconds: float = float("inf"),
+    replays: bool = False,
 ) -> bool:
     """Call a test under @given.
 
@@ -57,6 +58,7 @@ def perform_property(
         profile: Settings to replace the test's own: what `extract_settings` returned for it in another
             process.
         max_seconds: How long it may take in all, the search for the smallest case of a failure included.
+        replays: Whether examples that failed are kept and tried again, although there is a global seed.
 
     Returns:
         Whether there was time for as many examples as the settings ask for.
@@ -66,7 +68,7 @@ def perform_property(
             and has the others with it.
         AssertionError: Hardly any case could have failed.
     """
-    set_database_key(function, database_key)
+    set_database_key(function, database_key, despite_seed=replays)
     before = get_settings(function)
     parent = settings(before, **profile or {})
     parts = _split_dtypes_by_deviation(target, function.__name__)
@@ -88,7 +90,7 @@ def perform_property(
                 ignore_source_constants(),
             ):
                 violations, has_ended = _find_violations(
-                    target, function, arguments, database_key, time_left, known is not None
+                    target, function, arguments, database_key, replays, time_left, known is not None
                 )
             is_complete &= has_ended
             if violations and known is None:
@@ -113,6 +115,7 @@ def _find_violations(
     function: Callable[..., Any],
     arguments: Mapping[str, Any],
     database_key: str,
+    replays: bool,
     time_left: TimeLeft,
     known: bool,
 ) -> tuple[list[LawViolation], bool]:
@@ -141,7 +144,7 @@ def _find_violations(
                 break
             search.edges = True
         # Under the same key Hypothesis would forget the example that failed, as it now passes.
-        set_database_key(function, f"{database_key}, run {run + 1}")
+        set_database_key(function, f"{database_key}, run {run + 1}", despite_seed=replays)
     for violation, find_simpler_case in [] if known else search.list_unexplained():
         target.failure, target.find_simpler_case = violation, find_simpler_case
         search.found.append(_simplify_in_time(target) or violation)

@@ -38,6 +38,7 @@ class Task:
         seed: What its cases are drawn from; None for one of each test's own.
         seconds: How long to repeat it with fresh examples; None for one run.
         max_seconds: How long it may take in all.
+        replays: Whether examples that failed are kept and tried again: not with a seed of the user's.
     """
 
     function: Callable[..., Any]
@@ -49,6 +50,7 @@ class Task:
     seed: Any = None
     seconds: float | None = None
     max_seconds: float = float("inf")
+    replays: bool = False
 
     def __reduce__(self) -> Any:
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "function"}
@@ -129,6 +131,7 @@ class ThisProcess:
                     task.seconds,
                     task.profile,
                     task.max_seconds,
+                    task.replays,
                 )
         except LawViolation as failure:
             return TaskOutcome(target.tally, failure, target.listed)

@@ -141,6 +141,7 @@ class WorkerPlugin:
             key=f"{item.path.name}::{item.function.__qualname__}[{item.callspec.id}]",
             arguments=arguments,
             profile=draw_enough_examples(target, profile),
+            replays=get_global_seed() is None,
             seed=self._derive_seed(item, target, profile["derandomize"]),
             seconds=seconds,
             max_seconds=self.budget.seconds_left if self.budget else float("inf"),

@@ -83,8 +83,9 @@ def test_another_function_can_be_put_below() -> None:
     assert inner_numbers == outer_numbers != []
 
 
-def test_examples_are_kept_under_a_key_of_their_own() -> None:
-    """A failing example is replayed under its own key, and not under another."""
+@pytest.mark.parametrize("seed", [None, 1])
+def test_examples_are_kept_under_a_key_of_their_own(seed: int | None) -> None:
+    """A failing example is replayed under its own key, and not under another, with a seed or without."""
     database = InMemoryExampleDatabase()
     phases = {"seek": [Phase.generate], "replay": [Phase.reuse]}
 
@@ -98,13 +99,17 @@ def test_examples_are_kept_under_a_key_of_their_own() -> None:
             calls += 1
             assert x < 50
 
-        internals.set_database_key(test, key)
+        internals.set_database_key(test, key, despite_seed=seed is not None)
+        before = internals.get_global_seed()
+        internals.set_global_seed(seed)
         try:
             test()
         except AssertionError:
             return calls
         except SkipTest:  # nothing to replay
             assert phase == "replay"
+        finally:
+            internals.set_global_seed(before)
         return 0
 
     assert run("tanh on torch", "seek")
