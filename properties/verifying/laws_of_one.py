@@ -11,10 +11,10 @@ from gradspec.properties.running.op_selection import SPEC
 from gradspec.properties.running.tally import to_sentence
 from gradspec.properties.running.trials import explain_trial
 from gradspec.properties.verifying.asked_properties import Property, find_property
-from gradspec.properties.verifying.one_test import OpUnderOneTest, find_violation
 from gradspec.properties.verifying.regular_laws import REGULAR_LAWS, RegularLaw
 from gradspec.properties.verifying.report import Report, describe_failure
 from gradspec.properties.verifying.request import Request, Subject, prepare
+from gradspec.properties.verifying.shared_cases import OpUnderOneTest, find_violation
 from gradspec.reference import Op
 
 N_EXAMPLES = 5

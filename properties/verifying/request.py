@@ -20,7 +20,7 @@ from gradspec.properties.verifying.kernels import (
     name_function,
     require_callable,
 )
-from gradspec.properties.verifying.one_test import OpUnderOneTest
+from gradspec.properties.verifying.shared_cases import OpUnderOneTest
 from gradspec.reference import Op
 from gradspec.reference.kink_distances import KinkDistanceFunction
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from gradspec.properties.verifying import parametrize, verify
+    from gradspec.properties.verifying.each_law import parametrize
+    from gradspec.properties.verifying.one_function import verify
     from gradspec.reference import VJP, Tensor, op, ops, vjp
     from gradspec.reference.domains import (
         AboveMinusOne,
@@ -30,7 +31,8 @@ else:
     from importlib import import_module
 
     _HOMES = {
-        "gradspec.properties.verifying": ("parametrize", "verify"),
+        "gradspec.properties.verifying.each_law": ("parametrize",),
+        "gradspec.properties.verifying.one_function": ("verify",),
         "gradspec.reference": ("VJP", "Tensor", "op", "ops", "vjp"),
         "gradspec.reference.domains": (
             *("AboveMinusOne", "Fixed", "FixedPositive", "Index", "Mask", "NonZero", "Positive", "Real"),

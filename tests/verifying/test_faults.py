@@ -10,7 +10,7 @@ import pytest
 
 import gradspec
 from gradspec.properties.running.tally import to_sentence
-from gradspec.properties.verifying import laws_of_one, one_test
+from gradspec.properties.verifying import laws_of_one, shared_cases
 from gradspec.properties.verifying.laws_of_one import ALL_LAWS, LEFT_OUT
 from gradspec.properties.verifying.request import Request
 from tests.faults.collected_properties import properties
@@ -85,14 +85,14 @@ def test_an_exception_is_a_failure() -> None:
 
 def test_once_a_law_has_failed_no_other_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, bool]] = []
-    judge = one_test.OpUnderOneTest._judge_with_new_seed
+    judge = shared_cases.OpUnderOneTest._judge_with_new_seed
 
     def note(self: Any, law: Callable[..., Any], case: Any) -> Any:
         judgement = judge(self, law, case)
         asked.append((law.__name__, judgement.verdict == "disagree"))
         return judgement
 
-    monkeypatch.setattr(one_test.OpUnderOneTest, "_judge_with_new_seed", note)
+    monkeypatch.setattr(shared_cases.OpUnderOneTest, "_judge_with_new_seed", note)
     fail(norms.FAULTS["the cotangent is read as contiguous"], norms.rms_norm, dtypes=["float64"])
     first = next(k for k, (_, failed) in enumerate(asked) if failed)
     assert {law for law, _ in asked[:first]} > {"every_gradient_agrees"}
