@@ -32,7 +32,7 @@ class RMSNorm(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Any) -> Any:
+    def backward(ctx: Any, *gradients: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (g,), (x, weight, rstd) = gradients, ctx.saved_tensors
         xhat = x * rstd
         gx = g * weight.to(rstd.dtype)

@@ -234,7 +234,9 @@ def test_a_wrong_number_does_not_hide_behind_an_exception() -> None:
         "test_every_gradient_agrees", make_target(plant(matmul=matmul_that_forgets_to_transpose))
     )
     assert violation.severity == "wrong"
-    assert [x.shape for x in violation.case.inputs] == [(2, 2), (2,)]  # type: ignore[attr-defined]
+    x, y = violation.case.inputs  # type: ignore[attr-defined]
+    assert (x.shape, y.shape) == ((y.size, y.size), (y.size,))  # where shapes fit that should not
+    assert 2 <= y.size <= 3
     (other,) = violation.others
     assert other.severity == "raises"
     assert "raised ValueError" in other.judgement.reason
