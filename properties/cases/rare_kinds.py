@@ -9,8 +9,8 @@ from gradspec.properties.cases.rare import (
     far_from_zero,
     infinities,
     metadata_as_numpy_numbers,
-    of_every_size,
     one_uniform_array,
+    sizes_of_numbers,
     unusual_calls,
     unusual_cotangents,
 )
@@ -22,7 +22,7 @@ RareKind = Callable[[Op, Sequence[str]], Iterator[Case]]
 RARE_KINDS: tuple[RareKind, ...] = (
     unusual_cotangents,
     far_from_zero,
-    of_every_size,
+    sizes_of_numbers,
     metadata_as_numpy_numbers,
     axes_all_alike,
     infinities,
@@ -31,7 +31,7 @@ RARE_KINDS: tuple[RareKind, ...] = (
 )
 MANY_ELEMENTS_KINDS: tuple[RareKind, ...] = (left_behind_by_tiles, large, long_sums, many_ties)
 
-KINDS_NEAR_KINKS = (many_ties, of_every_size, infinities)
+KINDS_NEAR_KINKS = (many_ties, sizes_of_numbers, infinities)
 
 
 def iterate_rare_cases(forms: Sequence[Op], kind: RareKind, dtypes: Sequence[str]) -> Iterator[Case]:

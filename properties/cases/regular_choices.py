@@ -146,6 +146,18 @@ def compute_value_shape(op: Op, call: Call) -> tuple[int, ...]:
         return np.shape(op.compute_value(*inputs, **call.keywords))
 
 
+def is_accepted(op: Op, call: Call) -> bool:
+    """Return whether the spec accepts a call that the op's declaration does not draw.
+
+    What a keyword of some name may be, another op with such a keyword may refuse.
+    """
+    try:
+        compute_value_shape(op, call)
+    except Exception:
+        return False
+    return True
+
+
 def list_shapes(call: Call) -> list[tuple[int, ...]]:
     """Return the shapes of the arrays of a call."""
     return [s.shape if isinstance(s, IntegerArrayBelow) else s for s in call.shapes]

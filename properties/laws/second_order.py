@@ -212,7 +212,7 @@ def put_pairs_of_zeros(case: Case, axis: int) -> Case:
     def put(x: Array) -> Array:
         if x.ndim and x.dtype.kind not in "biu":
             x = x.copy()
-            np.moveaxis(x, axis % x.ndim, 0)[:: max(1, x.shape[axis % x.ndim] - 1)] = 0
+            np.moveaxis(x, axis % x.ndim, 0)[[0, -1]] = 0
         return x
 
     return replace(case, inputs=tuple(map(put, case.inputs)))

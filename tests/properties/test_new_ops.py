@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from gradspec.backends.addresses import OpTable
+from gradspec.properties.cases.rare import keywords_at_their_ends
+from gradspec.properties.cases.rare_kinds import MANY_ELEMENTS_KINDS, RARE_KINDS, iterate_rare_cases
 from gradspec.reference import op
 from gradspec.reference.axes import normalize_axes
 from gradspec.reference.calls import Call, Choices, draw_along_axis, draw_nonempty_reduction, draw_shape
@@ -179,3 +181,33 @@ def test_a_fault_of_a_new_op_is_found_with_every_seed(
 def test_a_right_rule_of_a_new_op_passes(declared: Any) -> None:
     fault = replace(make_fault(declared.address, declared.rule, GRADIENT_PROPERTY, WIDE), name="none")
     assert detect_fault(fault, 1) is None
+
+
+def sum_of_four(x: Real, y: Real, z: Real, w: Real) -> VJP:
+    return x + y + z + w, (lambda g: g, lambda g: g, lambda g: g, lambda g: g)
+
+
+def scaled(x: Real, *, eps: float = 1.0, value: str = "one", key: str = "all", subscripts: str = "") -> VJP:
+    """Its keywords have names of other ops', and other meanings."""
+    if eps <= 0 or value != "one" or key != "all" or subscripts:
+        raise ValueError(f"scaled takes none of {eps}, {value}, {key}, {subscripts}")
+    return x * eps, (lambda g: g * eps,)
+
+
+@pytest.mark.usefixtures("restored_registry")
+@pytest.mark.parametrize(
+    "declare",
+    [
+        lambda: op("(),(),(),()->()")(sum_of_four),
+        lambda: op("()->()", eps=[1.0], value=["one"], key=["all"], subscripts=[""])(scaled),
+        lambda: op("(m?)->(m?)", eps=[1.0], value=["one"], key=["all"], subscripts=[""])(scaled),
+    ],
+    ids=["four arrays", "keywords of an elementwise op", "keywords"],
+)
+def test_rare_cases_of_a_new_op_are_calls_that_it_accepts(declare: Any) -> None:
+    new = declare()
+    kinds = (*RARE_KINDS, *MANY_ELEMENTS_KINDS, keywords_at_their_ends)
+    cases = [case for kind in kinds for case in iterate_rare_cases([new], kind, ["float64", "float16"])]
+    assert cases
+    for case in cases:
+        new.rule(*case.inputs, **case.keywords)
