@@ -3,6 +3,7 @@
 import itertools
 import time
 import warnings
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -149,6 +150,20 @@ def _find_violations(
         target.failure, target.find_simpler_case = violation, find_simpler_case
         search.found.append(_simplify_in_time(target) or violation)
     return search.found, is_complete
+
+
+def derive_seed(op: str, name: str, seed: Any) -> int:
+    """Return the seed of a property on an op, given that of the run.
+
+    Every backend meets the same cases of an op, and each property others. The measurement of sensitivity
+    draws those of a run with its seed.
+
+    Args:
+        op: The name of the op, or what else the property is tried on.
+        name: The name of the test.
+        seed: The seed of the run.
+    """
+    return zlib.crc32(f"{seed} {op} {name}".encode())
 
 
 def measures_margin(function: Callable[..., Any]) -> bool:

@@ -20,7 +20,7 @@ from gradspec.properties.running.budget import Budget
 from gradspec.properties.running.failure import LawViolation, format_command
 from gradspec.properties.running.files import describe_unwritten
 from gradspec.properties.running.first_contact import FirstContacts
-from gradspec.properties.running.perform_property import extract_settings
+from gradspec.properties.running.perform_property import derive_seed, extract_settings
 from gradspec.properties.running.places import Task, UntestedPropertyError
 from gradspec.properties.running.selection import Selection, get_target, split_shard
 from gradspec.properties.running.tally import PropertyResult, to_sentence
@@ -156,17 +156,14 @@ class WorkerPlugin:
         if outcome.error:
             raise UntestedPropertyError(outcome.error)
 
-    def _derive_seed(self, item: pytest.Function, target: BackendUnderTest, derandomize: bool) -> str | None:
-        """Return the seed of a property on an op: every backend meets the same cases, each property others.
-
-        Under CI, where each test has a seed of its own, there is none.
-        """
+    def _derive_seed(self, item: pytest.Function, target: BackendUnderTest, derandomize: bool) -> int | None:
+        """Return the seed of a property on an op; none under CI, where each test has one of its own."""
         seed = get_global_seed()
         if seed is None:
             if derandomize:
                 return None
             seed = self._seed_of_run
-        return f"{seed}, {item.originalname}, {target.name}"
+        return derive_seed(target.name, item.originalname, seed)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(

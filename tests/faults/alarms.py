@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gradspec.backends import Backend, load
+from gradspec.properties.running.perform_property import derive_seed
 from gradspec.properties.running.targets import BackendUnderTest
 from gradspec.reference import OPS
 from tests.faults import detection
 from tests.faults.collected_properties import applies_to, list_parameter_sets, properties
-from tests.faults.detection import derive_seed, is_in_programs, run_property
+from tests.faults.detection import is_in_programs, run_property
 from tests.faults.registry import right_variants
 
 

@@ -1,7 +1,6 @@
 """The detection of one fault with one seed: the properties are run one after the other until one fails."""
 
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from gradspec.properties.cases.program_ops import classify_ops
 from gradspec.properties.laws.first_contact import ADAPTER
 from gradspec.properties.laws.training import NETWORK_OPS
 from gradspec.properties.running.failure import LawViolation
+from gradspec.properties.running.perform_property import derive_seed
 from gradspec.properties.running.targets import BackendUnderTest, OpUnderTest
 from gradspec.reference import OPS
 from tests.faults import judge_cache
@@ -105,8 +105,3 @@ def spoil_spec_by(fault: Fault) -> Iterator[None]:
     with fault.spoil_spec():
         yield
     judge_cache.clear_cache()
-
-
-def derive_seed(op: str, name: str, seed: int) -> int:
-    """Return a seed for this op and property, the same in every run and for all faults of the op."""
-    return zlib.crc32(f"{seed} {op} {name}".encode())
