@@ -14,7 +14,7 @@ from gradspec.properties.laws.extremes import (
 )
 from gradspec.properties.running.targets import OpUnderTest, limit_cases_to_profile
 
-EXTREME_CASES_PER_EXAMPLE = 6
+EXTREME_CASES_PER_EXAMPLE = 8
 
 N_PARTS_OF_CASES = 2
 """Into how many parts the rows are split, one per example.

@@ -14,7 +14,7 @@ from gradspec.properties.laws.layouts import (
 )
 from gradspec.properties.running.targets import OpUnderTest
 
-LAYOUT_CASES_PER_EXAMPLE = 9  # each array meets each of the nine layouts
+LAYOUT_CASES_PER_EXAMPLE = 12  # each array meets each of the nine layouts
 LAYOUT_NUMBER_STEPS = 11, 13, 17, 19, 23, 29
 """How far each array's layout moves from case to case: primes, so that it meets all its 3, 6 or 9 layouts."""
 

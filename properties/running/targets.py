@@ -42,7 +42,7 @@ from gradspec.reference.op import Op
 DISAGREEMENTS = frozenset(SEVERITIES) - {"lossy"}
 """The severities that fail where no command line says otherwise, as for whoever calls a law directly."""
 
-CASES_PER_EXAMPLE = 8
+CASES_PER_EXAMPLE = 12
 """An example has several cases, since a draw from Hypothesis costs as much as judging several."""
 
 CASES_PER_EXAMPLE_QUICK = 2
