@@ -289,9 +289,10 @@ def infinities(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
 def _one_infinite_cotangent(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:
     """Yield cases of several rows with one infinite cotangent: the first, or the last, of either sign.
 
-    What multiplies it by 0 makes NaN of gradients that have nothing to do with it.
+    What multiplies it by 0 makes NaN of gradients that have nothing to do with it. An elementwise op may: a
+    gradient that is a product with a mask is usual there.
     """
-    if op.differentiable and (not op.elementwise or len(op.arguments) > 1):
+    if op.differentiable and not op.elementwise:
         for k, call in enumerate(_list_calls_of_rows(op)[:CASES_OF_ONE_INFINITE_COTANGENT]):
             case = fill_call_apart(op, call, dtypes[k % len(dtypes)], k)
             cotangent = case.cotangent.copy()

@@ -376,12 +376,6 @@ def leave_the_last_of_whole_tiles(d: Any, g: Any) -> Any:
 # Infinite cotangents
 
 
-def where_by_products_with_the_condition(condition: Any, x: Any, y: Any) -> VJP:
-    """The gradient of the branch that is not taken is 0 times the cotangent."""
-    on = condition.astype(x.dtype)
-    return np.where(condition, x, y), (None, lambda g: g * on, lambda g: g * (1 - on))
-
-
 def cumulative_sum_by_what_is_left_of_all(x: Any, *, axis: int, include_initial: bool = False) -> VJP:
     """The gradient is the sum of all cotangents less those before; no rounding shows that."""
     y, pull = apply("cumulative_sum", x, axis=axis, include_initial=include_initial)
@@ -433,7 +427,6 @@ FAULTS: list[tuple[RareKind, str, Rule]] = [
     (unusual_calls, "permute_dims", permute_dims_of_no_more_than_four_axes),
     (infinities, "var", var_by_one_cumulative_sum),
     (infinities, "max", max_over_all_rows),
-    (infinities, "where", where_by_products_with_the_condition),
     (infinities, "cumulative_sum", cumulative_sum_by_what_is_left_of_all),
     (infinities, "concat", concat_by_products_with_one_hot_rows),
     (infinities, "sum", spoil_gradient("sum", poison_where_any_cotangent_is_infinite)),
