@@ -1,4 +1,3 @@
-# mypy: disable-error-code="no-untyped-def"
 """rms_norm in Triton, forward and backward, for float32 and 16-bit floats; sums are in float32."""
 
 from typing import Any
@@ -72,7 +71,7 @@ class RMSNorm(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(ctx: Any, *gradients: Any) -> Any:
         (g,), (x, weight, rstd) = map(as_rows, gradients), ctx.saved_tensors
         rows, dx = as_rows(x), x.new_empty(x.shape)
         m, n = rows.shape
@@ -87,5 +86,5 @@ class RMSNorm(torch.autograd.Function):
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, *, eps: float = 1e-6) -> torch.Tensor:
     """Normalize x along its last axis."""
-    value: torch.Tensor = RMSNorm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
+    value: torch.Tensor = RMSNorm.apply(x, weight, eps)
     return value

@@ -23,10 +23,16 @@ PYTEST = "pytest -v -p no:cacheprovider -Werror --strict-markers --hypothesis-se
 
 
 def test_the_right_kernel_passes_and_the_bug_of_the_other_is_found(tmp_path: Path) -> None:
-    status, output = run(copy("triton_kernel", tmp_path), PYTEST)
+    folder = copy("triton_kernel", tmp_path)
+    status, output = run(folder, PYTEST)
     assert status == 0, output
     assert "test_rms_norm PASSED" in output
     assert "test_the_stride_bug_of_silu_is_found PASSED" in output
+    (script,) = (folder / "failures").glob("*.py")
+    (tmp_path / script.name).write_bytes(script.read_bytes())
+    status, output = run(tmp_path, script.stem, environment={"TRITON_INTERPRET": "1"})
+    assert status == 1
+    assert "wrong: the gradient of x" in output
 
 
 def test_the_bug_is_all_that_is_wrong_with_silu(tmp_path: Path) -> None:

@@ -67,10 +67,11 @@ def test_the_package_passes_and_a_fault_is_found_and_remembered_at_night(tmp_pat
     for command in list_commands(at_night=False):
         status, output = run_on_github(folder, command, installed)
         assert status == 0, output
-    assert "every gradient agrees" in output
+        assert ("every gradient agrees" in output) == command.startswith("gradspec")
     assert matrix.exists()
     matrix.unlink()
-    change(installed / "my_ops" / "layer.py", "* -2 * scaled", "* -1 * scaled")
+    for place in (folder, installed):
+        change(place / "my_ops" / "layer.py", "* -2 * scaled", "* -1 * scaled")
     for command in (list_commands(at_night=False)[0], *list_commands(at_night=True)):
         status, output = run_on_github(folder, command, installed)
         assert status == 1, output

@@ -34,7 +34,7 @@ def run(
     done = subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=folder,
-        env=inherited | environment,
+        env={**inherited, **environment},
         capture_output=True,
         text=True,
         check=False,
