@@ -1,12 +1,14 @@
 """The examples do what they show, and what they show would find a fault."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.example_runs import EXAMPLES, change, copy, run
-from tests.helpers.pytest_runs import ROOT
+from tests.helpers.pytest_runs import ROOT, make_environment
 
 PYTEST = "pytest -v -p no:cacheprovider --hypothesis-seed=1"
 
@@ -17,6 +19,18 @@ def test_each_example_is_listed() -> None:
     folders = [path.name for path in EXAMPLES.iterdir() if path.is_dir() and path.name[0] not in "._"]
     assert sorted(listed) == sorted((name, name) for name in folders)
     assert "(examples/README.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.rotating
+@pytest.mark.parametrize("folder", ["test_suite", "own_op"])
+def test_pytest_finds_what_the_tests_import_where_they_are(folder: str) -> None:
+    """The command itself: `python -m pytest` imports from the current folder in any case."""
+    pytest.importorskip("torch")
+    command = [Path(sys.executable).with_name("pytest"), "--collect-only", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        command, cwd=EXAMPLES / folder, env=make_environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.rotating
