@@ -25,7 +25,13 @@ def test_each_example_is_listed() -> None:
 def test_pytest_finds_what_the_tests_import_where_they_are() -> None:
     """The command itself: `python -m pytest` imports from the current folder in any case."""
     pytest.importorskip("torch")
-    command = [Path(sys.executable).with_name("pytest"), "--collect-only", "-q", "-p", "no:cacheprovider"]
+    command = [
+        str(Path(sys.executable).with_name("pytest")),
+        "--collect-only",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+    ]
     done = subprocess.run(
         command, cwd=EXAMPLES / "own_op", env=make_environment(), capture_output=True, text=True, check=False
     )
