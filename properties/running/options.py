@@ -19,6 +19,11 @@ from gradspec.properties.running.profiles import PROFILES
 
 DEFAULT_TIME_LIMIT_SECONDS = 60.0  # a first call may compile kernels
 
+OFTEN_USED_OPTIONS = ("hypothesis-profile", "hypothesis-seed", "junitxml", "collect-only", "help")
+"""Of pytest and Hypothesis, beside gradspec's own; without dashes, in which all are alike."""
+
+XDIST_OPTIONS = re.compile(r"-n\w*|--numprocesses|--dist|--maxprocesses")
+
 
 def add_options(add: Callable[..., object]) -> None:
     """Add the options of a run by a function that takes what `ArgumentParser.add_argument` does."""
@@ -64,6 +69,27 @@ def add_options(add: Callable[..., object]) -> None:
         help="run every backend in a process of its own (default: all but the built-in ones)",
     )
     add("--no-isolate", action="store_true", help="run every backend in this process")
+
+
+def check_that_options_exist(parser: pytest.Parser, arguments: list[str]) -> None:
+    """Check that each argument that begins with a dash is an option of gradspec, pytest or a plugin.
+
+    Raises:
+        pytest.UsageError: One is not; the message names those that are like it, in a line.
+    """
+    _, unknown = parser.parse_known_and_unknown_args(arguments)
+    for option in (argument.partition("=")[0] for argument in unknown if argument.startswith("-")):
+        if XDIST_OPTIONS.fullmatch(option):
+            raise pytest.UsageError(f"{option}: an option of pytest-xdist, which is not installed")
+        hint = suggest_nearest(option.lstrip("-"), [*_list_names(), *OFTEN_USED_OPTIONS])
+        raise pytest.UsageError(make_printable(f"{option}: no such option; {hint}"))
+
+
+def _list_names() -> list[str]:
+    """Return the names of gradspec's options, without dashes."""
+    names: list[str] = []
+    add_options(lambda name, **_: names.append(name.lstrip("-")))
+    return names
 
 
 def select_allowed_names(option: str, names: list[str], allowed: Iterable[str]) -> list[str]:

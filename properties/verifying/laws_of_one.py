@@ -43,7 +43,7 @@ TRIAL = (find_property("test_spec", "test_spec_agrees_with_numerical_differentia
 
 LEFT_OUT = (
     "what the spec refuses raises: to accept more is no failure",
-    "spec is as stable as its function: `gradspec verify` on the command line asks it of an op of your own",
+    "spec is as stable as its function: `gradspec verify` on the command line asks it, of an op of your own",
 )
 
 

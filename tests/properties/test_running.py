@@ -33,6 +33,24 @@ from tests.helpers.pytest_runs import copy_one_property, run_properties
         ("--time-limit=0", "ERROR: --time-limit 0: expected a number of seconds above 0"),
         ("--op=program", "ERROR: --op program: no such op; did you mean 'programs'"),
         ("--isolate --no-isolate", "ERROR: --isolate --no-isolate: expected one of them, or neither"),
+        ("--backend=numpy --op=silo", "ERROR: --op silo: no such op; did you mean 'silu'"),
+        ("--bakcend=numpy", "ERROR: --bakcend: no such option; did you mean 'backend'?"),
+        ("--bakcend numpy", "ERROR: --bakcend: no such option; did you mean 'backend'?"),
+        ("--hypothesis-sed 1", "ERROR: --hypothesis-sed: no such option; did you mean 'hypothesis-seed'"),
+        ("--zzz", "ERROR: --zzz: no such option; there are backend, budget, "),
+        ("-p no:xdist -n2", "ERROR: -n2: an option of pytest-xdist, which is not installed"),
+        (
+            "--backend=one_op:backend --op=silu",
+            "ERROR: --op silu: not offered by one-op; it offers tanh",
+        ),
+        (
+            "--backend=one_op:backend --backend=numpy --dtype=bfloat16",
+            "ERROR: --dtype bfloat16: not offered by one-op and numpy; there are float64, float32",
+        ),
+        (
+            "--backend=one_op:backend --op=programs",
+            "ERROR: --op programs: not offered by one-op; it has no ops that programs are made of",
+        ),
         ("--time-limit=nan", "ERROR: --time-limit nan: expected a number of seconds above 0"),
         ("--backend=broken:backend", "ERROR: --backend broken:backend: raised ZeroDivisionError"),
         (
@@ -48,6 +66,8 @@ def test_what_does_not_exist_is_named_in_a_line(option: str, line: str, tmp_path
         f"backend = replace(load('numpy'), name='mine', known={{{where!r}: 'why'}})"
         for name, where in (("no_law", "exp: valu agrees"), ("no_library", "exp (jaxx<2)"))
     }
+    sources["one_op"] = "from gradspec.backends import load\nright = load('numpy')\n"
+    sources["one_op"] += "backend = right.with_ops(name='one-op', tanh=right.ops['tanh'])\n"
     for name, source in sources.items():
         (tmp_path / f"{name}.py").write_text(source, encoding="utf-8")
     run = run_properties(tmp_path, *option.split(), "--collect-only")
@@ -74,15 +94,6 @@ def test_programs_are_tried_by_name_or_with_everything(
     assert run.status == 0
     assert [place for place in found if place not in run.output] == []
     assert [place for place in missing if place in run.output] == []
-
-
-@pytest.mark.parametrize("op", ["silu", "programs"])
-def test_the_adapter_alone_is_no_run(op: str, tmp_path: Path) -> None:
-    source = "from gradspec.backends import load\nright = load('numpy')\n"
-    source += "backend = right.with_ops(name='mine', tanh=right.ops['tanh'])\n"
-    (tmp_path / "mine.py").write_text(source, encoding="utf-8")
-    run = run_properties(tmp_path, "--backend=mine:backend", f"--op={op}", "--no-isolate")
-    assert run.status == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 def test_the_adapter_is_tried_first(tmp_path: Path) -> None:
