@@ -4,6 +4,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,8 @@ from gradspec.properties.running.profiles import PROFILES
 
 DEFAULT_TIME_LIMIT_SECONDS = 60.0  # a first call may compile kernels
 
-OFTEN_USED_OPTIONS = ("hypothesis-profile", "hypothesis-seed", "junitxml", "collect-only", "help")
-"""Of pytest and Hypothesis, beside gradspec's own; without dashes, in which all are alike."""
+OFTEN_USED_OPTIONS = ("--hypothesis-profile", "--hypothesis-seed", "--junitxml", "--collect-only", "--help")
+"""Of pytest and Hypothesis, beside gradspec's own."""
 
 XDIST_OPTIONS = re.compile(r"-n\w*|--numprocesses|--dist|--maxprocesses")
 
@@ -81,15 +82,16 @@ def check_that_options_exist(parser: pytest.Parser, arguments: list[str]) -> Non
     for option in (argument.partition("=")[0] for argument in unknown if argument.startswith("-")):
         if XDIST_OPTIONS.fullmatch(option):
             raise pytest.UsageError(f"{option}: an option of pytest-xdist, which is not installed")
-        hint = suggest_nearest(option.lstrip("-"), [*_list_names(), *OFTEN_USED_OPTIONS])
-        raise pytest.UsageError(make_printable(f"{option}: no such option; {hint}"))
+        raise pytest.UsageError(make_printable(f"{option}: no such option; {_suggest_options(option)}"))
 
 
-def _list_names() -> list[str]:
-    """Return the names of gradspec's options, without dashes."""
-    names: list[str] = []
-    add_options(lambda name, **_: names.append(name.lstrip("-")))
-    return names
+def _suggest_options(option: str) -> str:
+    """Return the options most like one that does not exist, or all of gradspec."""
+    ours: list[str] = []
+    add_options(lambda name, **_: ours.append(name))
+    by_name = {name.lstrip("-"): name for name in [*ours, *OFTEN_USED_OPTIONS]}  # all have the dashes
+    near = [by_name[name] for name in get_close_matches(option.lstrip("-"), by_name)]
+    return f"did you mean {' or '.join(near)}?" if near else f"those of gradspec are {', '.join(ours)}"
 
 
 def select_allowed_names(option: str, names: list[str], allowed: Iterable[str]) -> list[str]:
