@@ -5,10 +5,21 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from gradspec import VJP, Array, Real, op
+from gradspec.properties.cases.case import Case
+from gradspec.properties.judging.attempt import judge_case
+from gradspec.properties.judging.severity import classify_severity
+from gradspec.properties.laws.bad_input import what_the_spec_refuses_raises
+from gradspec.properties.laws.extremes import extremes_of_elementwise_ops_go_where_the_spec_says
+from gradspec.properties.running.failure import BackendLabel, LawViolation
 from gradspec.properties.running.profiles import PROFILES
+from gradspec.reference import OPS, record, vjp
+from tests.helpers.planting import make_backend_of_ops, make_backend_of_rules
 from tests.helpers.pytest_runs import ROOT, make_environment, run_properties
 
 DOCUMENTS = (
@@ -102,6 +113,51 @@ def test_the_op_of_ones_own_is_verified_as_shown(tmp_path: Path, is_mended: bool
     run = run_properties(tmp_path, *options, "-k", "gradient_agrees or value or spec_agrees or many_elements")
     assert run.status == (not is_mended), run.output
     assert ("wrong  my_norm:rms_norm on my-norm (cpu) breaks a law" in run.output) != is_mended
+
+
+def test_a_failure_is_shown_as_in_the_documents() -> None:
+    def divide(x: Any, y: Any) -> VJP:
+        return x / y, (lambda g: g / y, lambda g: -g * x / (y * y))
+
+    backend = make_backend_of_rules(divide=divide)
+    case = Case.of("divide", "float32", [1e20, 1e20], {}, 1)
+    law = extremes_of_elementwise_ops_go_where_the_spec_says
+    label = BackendLabel("mine", "cpu", "mine:backend")
+    violation = LawViolation(law, label, case, judge_case(law, backend, case))
+    (script,) = (path.name for path in violation.format_files(Path()) if path.suffix == ".py")
+    shown = find_block(read("docs/failures.md"), "edge  divide on mine")
+    assert shown == f"{violation.as_text()}\n  reproduce: python failures/{script}\n"
+
+
+def test_what_is_accepted_and_should_not_be_is_shown_as_in_the_documents() -> None:
+    def swiglu(x: Real, gate: Real) -> Array:
+        return x * gate / (1 + np.exp(-gate))
+
+    declared = op("(*b,n),(*b,n)->(*b,n)")(swiglu)
+    try:
+        broadcasting = record(lambda x, y: (x * y / (1 + np.exp(-y)), (lambda g: g, lambda g: g)))
+        backend = make_backend_of_ops({declared.address: broadcasting})
+        case = Case.of(declared.address, "float64", [np.ones((3, 2)), np.ones(2)], {}, np.ones((3, 2)))
+        judgement = judge_case(what_the_spec_refuses_raises, backend, case)
+        severity = classify_severity(what_the_spec_refuses_raises, case, judgement)
+    finally:
+        del OPS[declared.address]
+    shown = find_block(read("docs/failures.md"), "lax  my_ops:swiglu on mine")
+    assert shown.startswith(f"{severity}  ")
+    assert f" cases: {judgement.reason}; python failures/" in shown
+
+
+@pytest.mark.parametrize(
+    ("formula", "is_refused"),
+    [(lambda x: x.mean(), False), (lambda x: np.mean(x, axis=-1), False), (lambda x: x.mean(axis=-1), True)],
+)
+def test_methods_of_a_formula_are_those_that_are_the_same_in_torch(formula: Any, is_refused: bool) -> None:
+    """So docs/backends.md says, with these calls."""
+    if is_refused:
+        with pytest.raises(TypeError, match="'axis'"):
+            vjp(formula, np.ones((2, 3)))
+    else:
+        vjp(formula, np.ones((2, 3)))
 
 
 def test_gradcheck_passes_a_gradient_of_zeros() -> None:
