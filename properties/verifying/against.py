@@ -71,7 +71,7 @@ def declare_formula(
     """
     values = {**_list_keyword_values(formula), **(keywords or {})}
     if "*" in shapes:
-        return op(shapes, kinks=kinks, **values)(formula)
+        return op(shapes, kinks=kinks, also=(), settle=None, **values)(formula)
     hints = typing.get_type_hints(formula, include_extras=True)
     parameters = inspect.signature(formula).parameters.values()
     domains = [hints[p.name].__metadata__[0] for p in parameters if p.kind is not p.KEYWORD_ONLY]
