@@ -78,7 +78,10 @@ def print_laws(arguments: Sequence[str]) -> int:
     """Print all laws, as `gradspec verify --laws` does."""
     from gradspec.properties.running.list_laws import format_laws
 
-    parser = Parser("gradspec laws", description="Print what each law asks, does not see, and alone catches.")
+    parser = Parser(
+        "gradspec laws",
+        description="Print what each law asks, what it does not see, and a fault that it alone catches.",
+    )
     parser.parse_args(arguments)
     print(format_laws())
     return 0

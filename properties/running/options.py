@@ -20,7 +20,7 @@ from gradspec.properties.running.profiles import PROFILES
 
 DEFAULT_TIME_LIMIT_SECONDS = 60.0  # a first call may compile kernels
 
-OFTEN_USED_OPTIONS = ("--hypothesis-profile", "--hypothesis-seed", "--junitxml", "--collect-only", "--help")
+OFTEN_USED_OPTIONS = ("--hypothesis-profile", "--hypothesis-seed", "--junitxml", "--collect-only")
 """Of pytest and Hypothesis, beside gradspec's own."""
 
 XDIST_OPTIONS = re.compile(r"-n\w*|--numprocesses|--dist|--maxprocesses")
@@ -33,10 +33,15 @@ def add_options(add: Callable[..., object]) -> None:
     add(
         "--op",
         **several,
-        help="an op, one of your own also as module:name, or programs: those and networks; repeatable",
+        help="an op by name (`gradspec ops` lists them), one of your own also as module:name; `programs` stands "
+        "for programs and networks; repeatable",
     )
     add("--dtype", **several, help=f"one of {', '.join(DTYPES)}; repeatable")
-    add("--shard", metavar="I/N", help="the I-th of N parts of the run, by backend and op")
+    add(
+        "--shard",
+        metavar="I/N",
+        help="run the I-th of N parts, into which the ops of each backend are divided",
+    )
     add(
         "--budget",
         metavar="TIME",
@@ -46,30 +51,30 @@ def add_options(add: Callable[..., object]) -> None:
     add(
         "--laws",
         action="store_true",
-        help="print what each law asks, does not see, and alone catches; then exit",
+        help="print what each law asks, what it does not see, and a fault that it alone catches; then exit",
     )
-    add("--matrix", metavar="FILE", help="write the results of the run as JSON")
+    add("--matrix", metavar="FILE", help="write the results of the run to this file, as JSON")
     add(
         "--fail-on",
         metavar="SEVERITIES",
         default="wrong,edge,unsafe",
-        help=f"which severities fail, separated by commas, of {', '.join(SEVERITIES)}; wrong covers raises, "
-        "and what does not fail is listed (default: %(default)s)",
+        help=f"which severities make the run fail, separated by commas, of {', '.join(SEVERITIES)}; wrong "
+        "stands for raises, too, and the others are listed (default: %(default)s)",
     )
     add(
         "--time-limit",
         metavar="SECONDS",
         type=float,
         default=DEFAULT_TIME_LIMIT_SECONDS,
-        help="for one check of a backend that runs in a process of its own, or for its import (default: "
-        "%(default)g)",
+        help="how long a backend that runs in a process of its own may take to be imported, or for one case "
+        "(default: %(default)g)",
     )
     add(
         "--isolate",
         action="store_true",
         help="run every backend in a process of its own (default: all but the built-in ones)",
     )
-    add("--no-isolate", action="store_true", help="run every backend in this process")
+    add("--no-isolate", action="store_true", help="run every backend in pytest's process")
 
 
 def check_that_options_exist(parser: pytest.Parser, arguments: list[str]) -> None:
