@@ -33,8 +33,8 @@ def add_options(add: Callable[..., object]) -> None:
     add(
         "--op",
         **several,
-        help="an op by name (`gradspec ops` lists them), one of your own also as module:name; `programs` stands "
-        "for programs and networks; repeatable",
+        help="an op by name (`gradspec ops` lists them), one of your own also as module:name; `programs` "
+        "stands for programs and networks; repeatable",
     )
     add("--dtype", **several, help=f"one of {', '.join(DTYPES)}; repeatable")
     add(

@@ -49,7 +49,7 @@ COMMANDS = {
         "gradspec.properties.running.commands:print_ops",
     ),
     "laws": Command(
-        "print what each law asks, what it does not see, and a fault that it alone catches",
+        "print the laws: what each asks, and what it does not see",
         "gradspec.properties.running.commands:print_laws",
     ),
 }
