@@ -125,6 +125,7 @@ def _get_sort_key(failure: FailureRecord) -> tuple[Any, ...]:
         failure.backend != SPEC,
         rank_severity(failure.severity),
         -failure.loss,
+        failure.target_name == PROGRAMS,  # a call of one op says more
         len(failure.text) - len(failure.title),
         failure.law not in PLAINEST_LAWS,
         failure.title,

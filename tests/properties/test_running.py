@@ -296,6 +296,17 @@ def test_tables_of_nasty_names_do_nothing(capsys: pytest.CaptureFixture[str]) ->
     assert "[red]" in out
 
 
+def test_of_one_cause_an_op_is_shown_before_a_longer_or_shorter_program() -> None:
+    def fail(target: str, lines: int) -> FailureRecord:
+        text = f"{target} fails" + "\n  x" * lines
+        return FailureRecord(f"{target} fails", text, "f.py", ("same",), "value agrees", target, "raises")
+
+    report = RunResults([], [fail("programs", 1), fail("layer_norm", 5)])
+    assert [[f.target_name for f in group] for group in report.group_failures()] == [
+        ["layer_norm", "programs"]
+    ]
+
+
 def test_failures_of_one_cause_are_one(capsys: pytest.CaptureFixture[str]) -> None:
     failures = [
         FailureRecord(
