@@ -25,6 +25,7 @@ from tests.helpers.pytest_runs import ROOT, make_environment, run_properties
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
+    "examples/README.md",
     *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
 )
 
@@ -198,6 +199,8 @@ def test_what_a_document_names_is_there(document: str) -> None:
     [
         "`make verfy`",
         "[a](docs/nowhere.md)",
+        "[a](docs/nowhere.md#at-all)",
+        "[a](docs/backends.md#nowhere)",
         "`tests/faults/no_such.py`",
         "`python -m asv_bench.tools.nothing`",
         "`laws/none.py`",
@@ -205,6 +208,13 @@ def test_what_a_document_names_is_there(document: str) -> None:
 )
 def test_what_is_not_there_is_found(text: str) -> None:
     assert find_what_is_missing("README.md", text)
+
+
+def list_anchors(path: Path) -> list[str]:
+    """The anchors that GitHub makes of the headings of a document; none if it does not exist."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    headings = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
 
 
 def find_what_is_missing(document: str, text: str) -> list[str]:
@@ -222,10 +232,16 @@ def find_what_is_missing(document: str, text: str) -> list[str]:
     ]
     folders += [ROOT / "backends/cupy/kernels", ROOT / "tests/faults"]
     links = re.findall(r"\]\(([^)#:]+)\)", text)
+    links_to_headings = re.findall(r"\]\(([^)#:]+)#([^)]+)\)", text)
     paths = [
         path
         for path in re.findall(r"`([\w/.]+\.(?:py|cu|h|md))`", text)
         if not re.search(r"NAME|my_|foo", path)
+    ]
+    missing += [
+        f"{path}#{anchor}"
+        for path, anchor in links_to_headings
+        if anchor not in list_anchors((ROOT / document).parent / path)
     ]
     missing += [path for path in (*links, *paths) if not any((folder / path).exists() for folder in folders)]
     modules = re.findall(r"python -m (asv_bench[\w.]+|tests[\w.]+)", text)
