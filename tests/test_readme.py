@@ -18,6 +18,7 @@ from gradspec.properties.laws.bad_input import what_the_spec_refuses_raises
 from gradspec.properties.laws.extremes import extremes_of_elementwise_ops_go_where_the_spec_says
 from gradspec.properties.running.failure import BackendLabel, LawViolation
 from gradspec.properties.running.profiles import PROFILES
+from gradspec.properties.running.targets import MIN_CASES, MIN_INFORMATIVE_SHARE
 from gradspec.reference import OPS, record, vjp
 from tests.helpers.planting import make_backend_of_ops, make_backend_of_rules
 from tests.helpers.pytest_runs import ROOT, make_environment, run_properties
@@ -181,6 +182,12 @@ def test_gradcheck_passes_a_gradient_of_zeros() -> None:
 def test_the_examples_of_a_profile_are_those_it_has() -> None:
     quick, default, deep = PROFILES["quick"], PROFILES["default"], PROFILES["deep"]
     assert f"| {quick}, {default} or {deep} examples of each property" in read("README.md")
+
+
+def test_a_property_fails_that_could_tell_too_little_as_the_readme_says() -> None:
+    assert (MIN_CASES, MIN_INFORMATIVE_SHARE) == (100, 0.1)
+    sentence = "a property of a hundred cases or more fails if less than a tenth of them could"
+    assert sentence in " ".join(read("README.md").split())
 
 
 def test_every_option_is_in_the_table() -> None:
