@@ -21,8 +21,8 @@ N_EXAMPLES = 5
 N_EXAMPLES_ON_TRIAL = 3
 
 PROPERTIES = (
-    find_property("test_gradient", "test_every_gradient_agrees"),
     find_property("test_value", "test_value_agrees"),
+    find_property("test_gradient", "test_every_gradient_agrees"),
     find_property("test_layouts", "test_layout_makes_no_difference", 4),
     find_property("test_shape_and_dtype", "test_shapes_and_dtypes_are_kept", 2),
     find_property("test_constants", "test_other_arguments_may_be_constants", 2),
@@ -43,7 +43,7 @@ TRIAL = (find_property("test_spec", "test_spec_agrees_with_numerical_differentia
 
 LEFT_OUT = (
     "what the spec refuses raises: to accept more is no failure",
-    "spec is as stable as its function: `gradspec verify` on the command line asks it of an op of your own",
+    "spec is as stable as its function: `gradspec verify` on the command line asks it, of an op of your own",
 )
 
 
