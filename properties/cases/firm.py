@@ -28,15 +28,13 @@ from gradspec.properties.cases.infinities import (
     find_ordinary_infinities,
     ignores_numbers,
 )
+from gradspec.properties.cases.touching import MAX_ELEMENTS_OBSERVED, find_parts, run_touching
 from gradspec.reference.domains import Domain, Interval
 from gradspec.reference.op import fill_from_domain
 from gradspec.reference.rule import Array
 
 LARGEST_ORDINARY = {"float64": 2.0**16, "float32": 2.0**8, "bfloat16": 2.0**8, "float16": 4.0}
 """By dtype; the smallest is its reciprocal. Squares and products of a few such numbers are ordinary, too."""
-
-MAX_ELEMENTS_OBSERVED = 64
-"""Of the arrays of a case whose elements are made NaN in turn; in a larger one nothing is firm then."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +67,7 @@ class FirmElements:
         case, exact = self._exact_case, _run_quietly(self._exact_case)
         marked_inputs = _replace_where(self._extraordinary, case.inputs, repeat(np.nan))
         marked_case = replace(case, inputs=marked_inputs)
-        marked = _run_quietly(marked_case)
+        marked = run_touching(marked_case)
         # NaN equals nothing.
         open_value = (marked.value != exact.value) | self._lone
         if any(map(np.any, self._extraordinary)):
@@ -79,7 +77,7 @@ class FirmElements:
         touched = open_value | self._infinite_cotangents
         if np.any(touched):
             cotangent = np.where(touched, np.nan, case.cotangent)
-            marked = _run_quietly(replace(marked_case, cotangent=cotangent))
+            marked = run_touching(replace(marked_case, cotangent=cotangent))
         gradients = {}
         for i in case.differentiable_inputs:
             name = case.op.argument_name(i)
@@ -145,7 +143,7 @@ class FirmElements:
     def _gradients_that_lose_nan(self) -> list[str]:
         """The arguments whose gradients are not NaN throughout where the cotangent is."""
         cotangent = np.full(self.case.cotangent.shape, np.nan)
-        probe = _run_quietly(replace(self._exact_ordinary_case, cotangent=cotangent))
+        probe = run_touching(replace(self._exact_ordinary_case, cotangent=cotangent))
         return [name for name, gradient in probe.gradients.items() if not np.all(np.isnan(gradient))]
 
     @cached_property
@@ -155,16 +153,10 @@ class FirmElements:
     def _find_parts(self, i: int, value_elements: Array) -> Array:
         """Return which elements of the i-th input have a part in any of these elements of the value."""
         case = self._exact_ordinary_case
-        x, parts = case.inputs[i], np.full(case.inputs[i].shape, True)
+        x = case.inputs[i]
         if x.size > MAX_ELEMENTS_OBSERVED:
-            return parts
-        before = compute_value(case)
-        for k in range(x.size):
-            changed = x.copy()
-            changed.flat[k] = np.nan
-            after = compute_value(case.with_input(i, changed))
-            parts.flat[k] = np.any(value_elements & (after != before))
-        return parts
+            return np.full(x.shape, True)  # nothing is firm then
+        return find_parts(lambda x: compute_value(case.with_input(i, x)), x, value_elements)
 
 
 def _replace_where(

@@ -7,7 +7,7 @@ from typing import Any
 
 from gradspec.backends import Backend, load
 from gradspec.reference import OPS, Op
-from gradspec.reference.dispatch import use_forms
+from gradspec.reference.forms import use_forms
 
 SPEC_BACKEND = load("numpy")
 
