@@ -6,7 +6,8 @@ extraordinary if it is NaN, an infinity that is no ordinary input of the op (`in
 small that a few operations may lose it. An element of the value that is not firm, or that depends on
 infinities alone, as that of a row of -inf throughout does, gets a cotangent of NaN: so all that goes into it
 counts as touched. Where the op lets no such cotangent through, as a maximum does where another element wins,
-what goes into it is observed: each number in turn is made NaN, to see whether that element changes.
+what goes into it is observed: each number in turn is made NaN, to see whether that element changes. In a
+formula NaN goes further than the spec lets it: through masks, which kernels multiply by (`touching`).
 
 A gradient that ignores all numbers, as that of a sum does, is firm throughout. An infinite cotangent counts
 as one of NaN: what does not go into its element of the value is firm.
@@ -28,13 +29,16 @@ from gradspec.properties.cases.infinities import (
     find_ordinary_infinities,
     ignores_numbers,
 )
-from gradspec.properties.cases.touching import MAX_ELEMENTS_OBSERVED, find_parts, run_touching
+from gradspec.properties.cases.touching import run_touching
 from gradspec.reference.domains import Domain, Interval
 from gradspec.reference.op import fill_from_domain
 from gradspec.reference.rule import Array
 
 LARGEST_ORDINARY = {"float64": 2.0**16, "float32": 2.0**8, "bfloat16": 2.0**8, "float16": 4.0}
 """By dtype; the smallest is its reciprocal. Squares and products of a few such numbers are ordinary, too."""
+
+MAX_ELEMENTS_OBSERVED = 64
+"""Of the arrays of a case whose elements are made NaN in turn; in a larger one nothing is firm then."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,8 +159,14 @@ class FirmElements:
         case = self._exact_ordinary_case
         x = case.inputs[i]
         if x.size > MAX_ELEMENTS_OBSERVED:
-            return np.full(x.shape, True)  # nothing is firm then
-        return find_parts(lambda x: compute_value(case.with_input(i, x)), x, value_elements)
+            return np.full(x.shape, True)
+        parts, before = np.full(x.shape, False), compute_value(case)
+        for k in range(x.size):
+            changed = x.copy()
+            changed.flat[k] = np.nan
+            after = compute_value(case.with_input(i, changed))
+            parts.flat[k] = np.any(value_elements & (after != before))
+        return parts
 
 
 def _replace_where(
