@@ -4,7 +4,6 @@ import inspect
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,8 @@ from gradspec.reference.calls import (
     SmallestChoices,
 )
 from gradspec.reference.definitions import describe_definition
-from gradspec.reference.derived import derive_rule, get_formula_class, is_vjp
+from gradspec.reference.derived import derive_rule, is_vjp
 from gradspec.reference.domains import Domain
-from gradspec.reference.forms import find_called_ops, list_usual_forms, run_on_forms
 from gradspec.reference.formula_checks import (
     HOW_TO_DECLARE_KINKS,
     check_formula,
@@ -26,6 +24,7 @@ from gradspec.reference.formula_checks import (
     is_on_tape,
     list_values,
 )
+from gradspec.reference.inherited_formulas import inherit_usual_rules
 from gradspec.reference.kink_distances import KinkDistanceFunction, smooth
 from gradspec.reference.op import OPS, Op, fill_from_domain
 from gradspec.reference.record import record
@@ -117,7 +116,7 @@ def op(
             if also:
                 new_op = _add_usual_rules(new_op, also)
             if new_op.formula is not None and new_op.differentiable:
-                new_op = _inherit_usual_rules(new_op)
+                new_op = inherit_usual_rules(new_op, _make_calls(new_op))
         OPS[new_op.address] = new_op
         return new_op
 
@@ -262,21 +261,6 @@ def _add_usual_rules(op: Op, also: Sequence[Callable[..., Any]]) -> Op:
         for form in replace(op, usual_rules=tuple(rules)).value_forms:
             check_agreement(op.name, (form.rule, *form.usual_rules), call, domains, names, seed)
     return replace(op, usual_rules=tuple(rules))
-
-
-def _inherit_usual_rules(op: Op) -> Op:
-    """Return the op with the usual rules, too, that its formula has by those of the ops it is made of."""
-    formula, kind, parts = op.formula, get_formula_class(), set[str]()
-    assert formula is not None
-    with_usual_rules = {address: part for address, part in OPS.items() if part.usual_rules}
-    for call, inputs in _make_calls(op):
-        xs = [kind(x) if i in op.differentiable_arguments(len(inputs)) else x for i, x in enumerate(inputs)]
-        parts |= find_called_ops(partial(formula, *xs, **call.keywords), with_usual_rules)
-    rules = [
-        derive_rule(run_on_forms(formula, forms), op.has_gradient, op.variadic)
-        for forms in list_usual_forms(parts)
-    ]
-    return replace(op, usual_rules=(*op.usual_rules, *rules), parts=tuple(sorted(parts)))
 
 
 def _check_pullbacks(op: Op, inputs: list[Array], values: list[Array], pullbacks: Any) -> None:

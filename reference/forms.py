@@ -1,35 +1,36 @@
-"""Forms of ops in the place of the ops themselves, however a program calls them.
-
-So a formula gets usual formulas from those of the ops that it is made of: it is run on each op's usual form.
-"""
+"""Forms of ops in the place of the ops themselves, however a program calls them."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import wraps
+from types import FunctionType
 from typing import Any
 
-from gradspec.reference.derived import Formula
+from gradspec.reference.derived import get_formula_class
 from gradspec.reference.op import OPS, Op
+from gradspec.reference.tape import Variable
 
 
 @contextmanager
 def use_forms(forms: Mapping[str, Op]) -> Iterator[None]:
     """Let ops be these forms of themselves within the context.
 
-    So they are for a formula, which calls them by NumPy's functions or by name, and for a rule that calls
-    `np.tanh` when it runs on variables: higher derivatives are by the form throughout. Operators and methods
-    of tensors stay the ops they are.
+    So they are for a formula, which calls them by operators, NumPy's functions or by name, and for a rule
+    that calls `np.tanh` when it runs on variables: higher derivatives are by the form throughout.
 
     Args:
         forms: forms of ops, such as `Op.usual_forms`, by the addresses of the ops.
     """
     before = {address: OPS[address].apply for address in forms}
+    by_function = {apply: forms[address].apply for address, apply in before.items()}
+    kind = get_formula_class()
+    methods = {name: f for name, f in vars(kind).items() if isinstance(f, FunctionType) and f in by_function}
     _set_apply({address: form.apply for address, form in forms.items()})
+    _set_methods(kind, {name: by_function[f] for name, f in methods.items()})
     try:
         yield
     finally:
         _set_apply(before)
+        _set_methods(kind, methods)
 
 
 def _set_apply(functions: Mapping[str, Callable[..., Any]]) -> None:
@@ -41,25 +42,10 @@ def _set_apply(functions: Mapping[str, Callable[..., Any]]) -> None:
         object.__setattr__(OPS[address], "apply", function)  # an op is frozen for everyone else
 
 
-def find_called_ops(call: Callable[[], Any], ops: Mapping[str, Op]) -> set[str]:
-    """Return which ops a program calls.
-
-    Args:
-        call: runs the program on variables.
-        ops: the ops to look out for, by address.
-    """
-    called: set[str] = set()
-
-    def note(address: str, apply: Callable[..., Any]) -> Callable[..., Any]:
-        def noting(*args: Any, **keywords: Any) -> Any:
-            called.add(address)
-            return apply(*args, **keywords)
-
-        return noting
-
-    with use_forms({address: replace(op, apply=note(address, op.apply)) for address, op in ops.items()}):
-        call()
-    return called
+def _set_methods(kind: type[Variable], methods: Mapping[str, Callable[..., Any]]) -> None:
+    """Let operators and methods of tensors, which are the functions of ops themselves, be these."""
+    for name, function in methods.items():
+        setattr(kind, name, function)
 
 
 def list_usual_forms(addresses: Collection[str]) -> list[dict[str, Op]]:
@@ -70,14 +56,3 @@ def list_usual_forms(addresses: Collection[str]) -> list[dict[str, Op]]:
     forms = {a: OPS[a].usual_forms for a in sorted(addresses) if a in OPS and OPS[a].usual_forms}
     count = max(map(len, forms.values()), default=0)
     return [{a: each[min(k, len(each) - 1)] for a, each in forms.items()} for k in range(count)]
-
-
-def run_on_forms(formula: Formula, forms: Mapping[str, Op]) -> Formula:
-    """Return the formula made of these forms of ops."""
-
-    @wraps(formula)
-    def usual(*args: Any, **keywords: Any) -> Any:
-        with use_forms(forms):
-            return formula(*args, **keywords)
-
-    return usual

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from gradspec.properties.judging.spec_backend import list_usual_spec_backends
-from gradspec.reference import OPS, Tensor, op, ops
+from gradspec.reference import OPS, Tensor, op, ops, vjp
 from gradspec.reference.calls import draw_along_axis
 from gradspec.reference.domains import Real
 from gradspec.reference.forms import use_forms
 from gradspec.reference.rule import VJP
+from gradspec.reference.written_out import make_usual_divide
 
 pytestmark = pytest.mark.usefixtures("restored_registry")
 
@@ -106,3 +107,84 @@ def test_ops_are_themselves_again_after_their_forms_were_in_use() -> None:
     assert OPS["tanh"].apply is before
     op("()->()")(twice_tanh)
     assert OPS["tanh"].apply is before
+
+
+# What formulas write out
+
+
+def gate(x: Real, z: Real) -> Array:
+    return x / (1 + np.exp(-z))
+
+
+def gate_by_one_added_from_the_right(x: Real, z: Real) -> Array:
+    return x * (1 / (np.exp(-z) + np.ones((), x.dtype)))
+
+
+def softmax(x: Real) -> Array:
+    e = np.exp(x - ops.stop_gradient(np.max(x, axis=-1, keepdims=True)))
+    return e / np.sum(e, axis=-1, keepdims=True)
+
+
+def softmax_of_two_exp(x: Real) -> Array:
+    return np.exp(x) / np.sum(np.exp(x), axis=-1, keepdims=True)
+
+
+def softmax_of_one_exp(x: Real) -> Array:
+    e = np.exp(x)
+    return e / np.sum(e, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("formula", [gate, gate_by_one_added_from_the_right])
+def test_a_sigmoid_that_is_written_out_has_its_usual_formula(formula: Any) -> None:
+    """Kernels differentiate it by s (1 - s), which is 0 where s is 1 to the last digit."""
+    (form,) = op("(),()->()")(formula).usual_forms
+    x, z = np.array([2.0, 3]), np.array([40.0, -1])
+    value, by_x, by_z = differentiate(form.rule, x, z)
+    s = 1 / (1 + np.exp(-z))
+    np.testing.assert_array_equal(value, x * s)
+    np.testing.assert_array_equal(by_x, s)
+    np.testing.assert_allclose(by_z, x * (s * (1 - s)), rtol=1e-15)
+    assert by_z[0] == 0
+
+
+@pytest.mark.parametrize("in_use", [False, True])
+def test_the_usual_formula_of_what_is_written_out_is_differentiated_twice(in_use: bool) -> None:
+    (form,) = op("(),()->()")(gate).usual_forms
+    one, z = np.ones(1), np.array([0.5])
+    with use_forms({"divide": make_usual_divide()} if in_use else {}):
+        second = vjp(lambda z: vjp(lambda z: form(one, z), z)[1](one)[0], z)[1](one)[0]
+    s = 1 / (1 + np.exp(-z))
+    np.testing.assert_allclose(second, s * (1 - s) * (1 - 2 * s), rtol=1e-14)
+
+
+@pytest.mark.parametrize("formula", [softmax, softmax_of_one_exp, softmax_of_two_exp])
+def test_a_softmax_that_is_written_out_is_computed_from_its_logsumexp(formula: Any) -> None:
+    """So FlashAttention computes it again: at 2^60 it loses log 2, and of two halves each is 1."""
+    (form,) = op("(n)->(n)")(formula).usual_forms
+    large = 2.0**60 if formula is softmax else 600.0
+    value, _ = differentiate(form.rule, np.full(2, large))
+    np.testing.assert_allclose(value, 1 if formula is softmax else 0.5, rtol=1e-12)
+    g = np.array([1.0, 0])
+    y, pull = form.rule(np.array([0.5, 2.0]))
+    np.testing.assert_allclose(y, np.exp([0.5, 2]) / np.sum(np.exp([0.5, 2])), rtol=1e-15)
+    gradients: Any = pull
+    np.testing.assert_allclose(gradients(g)[0], y * (g - y[0]), rtol=1e-14)
+
+
+def test_other_quotients_are_what_they_are() -> None:
+    def quotient(x: Real, y: Real) -> Array:
+        e = np.exp(x)
+        two, of_both, other = 2 + np.exp(y), 1 + y * y, np.sum(np.exp(y), axis=-1, keepdims=True)
+        return x / two + x / of_both + e / other + e / np.exp(np.sum(y, axis=-1, keepdims=True))
+
+    assert op("(n),(n)->(n)")(quotient).usual_rules == ()
+
+
+def test_operators_are_themselves_again_after_their_forms_were_in_use() -> None:
+    before = Tensor.__truediv__, Tensor.__rtruediv__
+    (form,) = op("(),()->()")(gate).usual_forms
+    differentiate(form.rule, X, X)
+    assert (Tensor.__truediv__, Tensor.__rtruediv__) == before
+    with use_forms({"divide": OPS["multiply"]}):
+        assert (Tensor([6.0]) / 2.0).tolist() == (3.0 / Tensor([4.0])).tolist() == [12.0]
+    assert (Tensor([6.0]) / 2.0).tolist() == (12.0 / Tensor([4.0])).tolist() == [3.0]
