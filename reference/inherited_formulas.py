@@ -15,7 +15,7 @@ from gradspec.reference.derived import Formula, derive_rule, get_formula_class
 from gradspec.reference.forms import list_usual_forms, use_forms
 from gradspec.reference.op import OPS, Op
 from gradspec.reference.rule import Array
-from gradspec.reference.written_out import is_anything_written_out, make_usual_divide
+from gradspec.reference.written_out import is_anything_written_out, make_usual_forms
 
 
 def inherit_usual_rules(op: Op, calls: Iterable[tuple[Call, list[Array]]]) -> Op:
@@ -37,7 +37,7 @@ def inherit_usual_rules(op: Op, calls: Iterable[tuple[Call, list[Array]]]) -> Op
         writes_out |= is_anything_written_out(run)
     forms = list_usual_forms(parts)
     if writes_out:
-        forms = [{**f, "divide": make_usual_divide()} for f in forms or [{}]]
+        forms.append({**(forms[-1] if forms else {}), **make_usual_forms()})
     rules = [derive_rule(_run_on_forms(formula, f), wrt, op.variadic) for f in forms]
     return replace(op, usual_rules=(*op.usual_rules, *rules), parts=tuple(sorted(parts)))
 
