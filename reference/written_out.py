@@ -53,7 +53,11 @@ def _find_quotient(x: Any, y: Any) -> Callable[[], Any] | None:
     if added is None or added[0][0] is not z:
         return None
     difference = _find_call(z, "subtract")
-    if difference and isinstance(difference[0][0], Variable) and _is_one_along(difference[0][1], z, axis):
+    if (
+        difference
+        and isinstance(difference[0][0], Variable)
+        and _is_one_along(difference[0][1], z.ndim, axis)
+    ):
         z = difference[0][0]  # what is subtracted is left to the logarithm of the sum
     return lambda: OPS["softmax"].usual_forms[-1](z, axis=axis)
 
@@ -122,7 +126,7 @@ def _find_exponent_beside_one(x: Any) -> Variable | None:
     return None
 
 
-def _is_one_along(x: Any, like: Variable, axis: Axes) -> bool:
-    """Return whether x, broadcast to another array, is the same along its axes."""
-    shape = (1,) * (np.ndim(like) - np.ndim(x)) + np.shape(x)
-    return all(shape[a] == 1 for a in normalize_axes(axis, np.ndim(like)))
+def _is_one_along(x: Any, ndim: int, axis: Axes) -> bool:
+    """Return whether x, broadcast to an array of so many dimensions, is the same along these axes."""
+    shape = (1,) * (ndim - np.ndim(x)) + np.shape(x)
+    return all(shape[a] == 1 for a in normalize_axes(axis, ndim))
