@@ -11,6 +11,7 @@ from gradspec.properties.running.op_selection import SPEC
 from gradspec.properties.running.tally import to_sentence
 from gradspec.properties.running.trials import explain_trial
 from gradspec.properties.verifying.asked_properties import Property, find_property
+from gradspec.properties.verifying.plain_functions import LEFT_OUT_OF_FUNCTIONS, LEFT_OUT_WITHOUT_KINKS
 from gradspec.properties.verifying.regular_laws import REGULAR_LAWS, RegularLaw
 from gradspec.properties.verifying.report import Report, describe_failure
 from gradspec.properties.verifying.request import Request, Subject, prepare
@@ -94,7 +95,7 @@ def judge(request: Request, laws: Laws, n_examples: int) -> Report:
 def _judge_subject(subject: Subject, request: Request, laws: Laws, n_examples: int) -> tuple[str, Report]:
     """Return what is wrong in words, "" if nothing is, and the report."""
     target = subject.target
-    text = _try_op(target, request)
+    text = "" if subject.by_function else _try_op(target, request)
     if not text:
         violation = find_violation(target, laws.drawn, laws.regular, n_examples, request.seed)
         if violation:
@@ -114,8 +115,16 @@ def _judge_subject(subject: Subject, request: Request, laws: Laws, n_examples: i
         dtypes=tuple(target.dtypes),
         laws=tuple(map(to_sentence, laws.list_names())),
         tally=target.tally,
-        left_out=(*nests, *LEFT_OUT),
+        left_out=(*nests, *_list_left_out(subject)),
     )
+
+
+def _list_left_out(subject: Subject) -> tuple[str, ...]:
+    """Return what is never asked of such a subject, with the reasons."""
+    if not subject.by_function:
+        return LEFT_OUT
+    kinks = () if subject.target.op.kinks else (LEFT_OUT_WITHOUT_KINKS,)
+    return (*kinks, *LEFT_OUT_OF_FUNCTIONS, LEFT_OUT[0])
 
 
 def _try_op(target: OpUnderOneTest, request: Request) -> str:
