@@ -25,7 +25,7 @@ def run(
     arrays: Sequence[Array],
     keywords: dict[str, Any],
     wrt: Sequence[int],
-    get_observer: Callable[[], Observer | None],
+    observer: Observer | None,
 ) -> tuple[Any, Callable[..., list[Array | None]]]:
     """Return the value of a function and its pullback.
 
@@ -34,7 +34,7 @@ def run(
         arrays: What it takes by position. If there is an array of more than 32 bits, it is run in float64.
         keywords: What it takes by name.
         wrt: The numbers of the arrays to differentiate by.
-        get_observer: Called before each pass, forward or backward, for the observer of its operations.
+        observer: What is shown the operations of both passes.
 
     Returns:
         The value, or a tuple of several. The pullback takes one cotangent for each, and returns the gradients
@@ -49,7 +49,7 @@ def run(
     tensors = [_to_tensor(x, dtype) for x in arrays]
     leaves = [tensors[i].requires_grad_() for i in wrt]
     versions = [x._version for x in tensors]
-    with observe_operations(dtype, get_observer()):
+    with observe_operations(dtype, observer):
         outcome = function(*tensors, **keywords)
     values = outcome if isinstance(outcome, tuple) else (outcome,)
     _require_tensors(outcome, values)
@@ -64,7 +64,7 @@ def run(
         for v, g in zip(values, gs, strict=True):
             if g.shape != tuple(v.shape):
                 raise ValueError(f"the cotangent has shape {g.shape}, its value {tuple(v.shape)}")
-        with observe_operations(dtype, get_observer()):
+        with observe_operations(dtype, observer, backward=True):
             gradients = _differentiate(values, leaves, [_to_tensor(g, dtype) for g in gs], retain_graph=True)
         return [None if d is None else _to_array(d) for d in gradients]
 

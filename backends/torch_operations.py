@@ -3,7 +3,7 @@
 Operations are taken from torch's dispatcher, below autograd, where those of forward and backward passes come by
 alike. All floats are computed in one dtype, whatever the code casts to. An observer may move each result to a
 neighbouring number, as another right implementation may round it. What is made of several operations is taken
-apart by torch's own decompositions: what is lost within a layer norm counts as much as what is lost before it.
+apart (`torch_decompositions`): what is lost within a layer norm counts as much as what is lost before it.
 
 Does not see: which of several equal zeros a maximum over an axis takes.
 """
@@ -15,25 +15,11 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch._decomp import decomposition_table
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from gradspec.backends.torch_decompositions import Roundings, find_decomposition
 from gradspec.reference.rule import Array
-
-TAKEN_APART = frozenset(
-    "_softmax _softmax_backward_data _log_softmax _log_softmax_backward_data logsumexp logaddexp "
-    "native_layer_norm native_layer_norm_backward native_group_norm native_group_norm_backward "
-    "native_batch_norm native_batch_norm_backward _fused_rms_norm _fused_rms_norm_backward "
-    "var var_mean std std_mean linalg_vector_norm addmm addmv addbmm baddbmm addr addcmul addcdiv lerp "
-    "gelu gelu_backward silu silu_backward mish mish_backward elu elu_backward glu glu_backward "
-    "softplus softplus_backward log_sigmoid_forward log_sigmoid_backward sigmoid_backward tanh_backward "
-    "hardswish hardswish_backward hardsigmoid hardsigmoid_backward hardtanh hardtanh_backward "
-    "leaky_relu leaky_relu_backward nll_loss_forward nll_loss_backward mse_loss mse_loss_backward "
-    "smooth_l1_loss smooth_l1_loss_backward huber_loss huber_loss_backward "
-    "binary_cross_entropy binary_cross_entropy_backward binary_cross_entropy_with_logits".split()
-)
-"""The operations that round several times, of which torch knows what they are made of."""
 
 EXACT = frozenset(
     "_to_copy _unsafe_view abs amax amin arange cat ceil clamp clamp_max clamp_min clone constant_pad_nd copy "
@@ -49,6 +35,12 @@ CHOICES = frozenset("ge gt le lt relu sgn sign".split())
 
 SUMS = frozenset(("mean", "sum"))
 """The operations whose partial sums are rounded, too."""
+
+PRODUCTS = frozenset(("bmm", "mm"))
+"""The products of matrices."""
+
+USES_OF_PROBABILITIES = PRODUCTS | {"_log_softmax_backward_data", "_softmax_backward_data"}
+"""The operations of backward passes that use the result of a softmax."""
 
 ADDING = SUMS | frozenset(
     "_index_put_impl_ bmm convolution convolution_backward cumsum dot embedding_dense_backward index_add "
@@ -67,8 +59,8 @@ class Observer(Protocol):
     """What is shown the results of operations, and may change them."""
 
     @property
-    def rng(self) -> np.random.Generator | None:
-        """What decides at kinks; None where torch itself does."""
+    def roundings(self) -> Roundings | None:
+        """What else may be off, and on which side of a kink numbers are; None where all is as torch has it."""
 
     def round_result(self, result: Array, inputs: Sequence[Array]) -> Array:
         """Return what an operation might have given in place of `result`."""
@@ -81,12 +73,22 @@ class Observer(Protocol):
 
 
 @contextmanager
-def observe_operations(dtype: torch.dtype, observer: Observer | None) -> Iterator[None]:
-    """Within the block compute all floats in one dtype, and show the results of operations to an observer."""
+def observe_operations(
+    dtype: torch.dtype, observer: Observer | None, backward: bool = False
+) -> Iterator[None]:
+    """Within the block compute all floats in one dtype, and show the results of operations to an observer.
+
+    Args:
+        dtype: The dtype.
+        observer: The observer.
+        backward: Whether this is a backward pass alone.
+    """
     default = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), _EachOperation(dtype, observer):
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), _EachOperation(
+            dtype, observer, backward
+        ):
             yield
     finally:
         torch.set_default_dtype(default)
@@ -109,32 +111,45 @@ def _describe(func: Any) -> _Facts:
         name=name.removesuffix("_"),
         is_view=any(a is not None and not a.is_write for a in aliases),
         writes=any(a is not None and a.is_write for a in aliases),
-        decomposition=decomposition_table.get(func) if name in TAKEN_APART else None,
+        decomposition=find_decomposition(func),
     )
 
 
 class _EachOperation(TorchDispatchMode):
     """Computes in one dtype, and shows what is computed to an observer, if there is one."""
 
-    def __init__(self, dtype: torch.dtype, observer: Observer | None) -> None:
+    def __init__(self, dtype: torch.dtype, observer: Observer | None, backward: bool) -> None:
         super().__init__()
-        self.dtype, self.observer = dtype, observer
+        self.dtype, self.observer, self.backward = dtype, observer, backward
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here, and to import the compiler alone takes longer than to judge a function."""
+        return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         args = tuple([self._keep_precision(x) for x in args])
         kwargs = {name: self._keep_precision(x) for name, x in (kwargs or {}).items()}
         if self.observer is None:
             return func(*args, **kwargs)
-        facts = _describe(func)
+        facts, roundings = _describe(func), self.observer.roundings
+        if roundings and self.backward and facts.name in USES_OF_PROBABILITIES:
+            args = tuple([_compute_anew(roundings, x) for x in args])
         if facts.decomposition is not None:
             with self:
-                result = facts.decomposition(*args, **kwargs)
+                result = facts.decomposition(roundings, *args, **kwargs)
             if result is not NotImplemented:
                 return result
         result = func(*args, **kwargs)
         if facts.name in ADDING:
             self.observer.note_sum(facts.name)
-        return result if facts.is_view else self._replace(self.observer, facts, result, args)
+        if facts.is_view:
+            return result
+        result = self._replace(self.observer, facts, result, args)
+        if roundings and facts.name in PRODUCTS:
+            x, y = args
+            roundings.keep("size", result, lambda: x.abs() @ y.abs())
+        return result
 
     def _keep_precision(self, x: Any) -> Any:
         return self.dtype if isinstance(x, torch.dtype) and x.is_floating_point else x
@@ -145,14 +160,20 @@ class _EachOperation(TorchDispatchMode):
             return type(result)([self._replace(observer, facts, x, args) for x in result])
         if not isinstance(result, torch.Tensor):
             return result
-        if observer.rng is not None and facts.name in CHOICES:
-            array = _choose_at_kinks(facts.name, result, args, observer.rng)
+        if observer.roundings and facts.name in CHOICES:
+            array = _choose_at_kinks(facts.name, result, args, observer.roundings.rng)
         elif facts.name in EXACT or not result.is_floating_point():
             return result
         else:
             array = _round(observer, facts.name, result, args)
         tensor = torch.from_numpy(np.asarray(array))
         return result.copy_(tensor) if facts.writes else tensor
+
+
+def _compute_anew(roundings: Roundings, x: Any) -> Any:
+    """Return a tensor off by as much as it is once it is computed anew."""
+    error = roundings.find("error", x) if isinstance(x, torch.Tensor) else None
+    return x if error is None else x + error
 
 
 def _choose_at_kinks(name: str, result: torch.Tensor, args: Any, rng: np.random.Generator) -> Array:

@@ -21,7 +21,8 @@ from gradspec.reference.rule import VJP, Array
 from gradspec.reference.tape import Variable
 
 FUNCTIONS = "gradspec.backends.torch_functions"
-"""The module that runs functions of torch, imported once there is one."""
+DECOMPOSITIONS = "gradspec.backends.torch_decompositions"
+"""The modules that run functions of torch, imported once there is one."""
 
 
 class TorchRule:
@@ -73,12 +74,10 @@ class TorchRule:
         """
         torch_functions = import_module(FUNCTIONS)
 
-        def get_observer() -> OperationObserver | None:
-            jitter = get_jitter() if _are_jittered(arrays) else None
-            return OperationObserver(jitter) if jitter or is_noting_sums() else None
-
+        jitter = get_jitter() if _are_jittered(arrays) else None
+        observer = OperationObserver(jitter) if jitter or is_noting_sums() else None
         with self._explain_errors(arrays):
-            value, pull = torch_functions.run(self.function, arrays, keywords, self.wrt, get_observer)
+            value, pull = torch_functions.run(self.function, arrays, keywords, self.wrt, observer)
 
         def pull_with_errors(*gs: Array) -> list[Array | None]:
             with self._explain_errors(arrays):
@@ -133,10 +132,8 @@ class OperationObserver:
 
     def __init__(self, source: JitterSource | None) -> None:
         self.source = source
-
-    @property
-    def rng(self) -> np.random.Generator | None:
-        return self.source.rng if self.source else None
+        roundings = import_module(DECOMPOSITIONS).Roundings
+        self.roundings = roundings(source.rng, source.spacing) if source else None
 
     def round_result(self, result: Array, inputs: Sequence[Array]) -> Array:
         if self.source is None:
