@@ -34,13 +34,14 @@ BY_TORCH = frozenset(
 class Roundings:
     """Errors at random, and what some numbers were computed from, where that decides how far off they may be.
 
-    Args:
+    Attributes:
+        has_tiny: Whether there may be numbers that are as good as 0, but on one side of it.
         rng: The source of randomness.
         unit: The largest error of one operation, relative to its result.
     """
 
     def __init__(self, rng: np.random.Generator, unit: float) -> None:
-        self.rng, self.unit = rng, unit
+        self.rng, self.unit, self.has_tiny = rng, unit, False
         self._kept: dict[tuple[str, int], tuple[Tensor, Callable[[], Tensor]]] = {}
 
     def keep(self, what: str, result: Tensor, compute: Callable[[], Tensor]) -> None:

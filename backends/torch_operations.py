@@ -22,8 +22,8 @@ from gradspec.backends.torch_decompositions import Roundings, find_decomposition
 from gradspec.reference.rule import Array
 
 EXACT = frozenset(
-    "_to_copy _unsafe_view abs amax amin arange cat ceil clamp clamp_max clamp_min clone constant_pad_nd copy "
-    "copysign diag_embed embedding eye fill flip floor full full_like gather index index_select lift_fresh "
+    "_to_copy _unsafe_view abs amax amin arange cat ceil clamp clamp_max clamp_min clone constant_pad_nd "
+    "convert_element_type copy copysign diag_embed embedding eye fill flip floor full full_like gather index index_select lift_fresh "
     "lift_fresh_copy masked_fill masked_select max maximum min minimum neg new_full new_ones ones ones_like "
     "relu repeat roll round scalar_tensor select_backward select_scatter slice_backward slice_scatter sort "
     "stack take threshold threshold_backward topk tril triu trunc unfold_backward unsafe_split where".split()
@@ -95,10 +95,19 @@ def observe_operations(
 
 
 class _Facts(NamedTuple):
-    """What is known of an operation: its name, whether it returns views, writes to an argument, its parts."""
+    """What is known of an operation.
+
+    Attributes:
+        name: Its name, without the underscore of those that write to an argument.
+        has_dtype: Whether a dtype may be among its arguments.
+        is_exact: Whether it returns a view, or never rounds.
+        writes: Whether it writes to an argument.
+        decomposition: What it is made of, if that is known.
+    """
 
     name: str
-    is_view: bool
+    has_dtype: bool
+    is_exact: bool
     writes: bool
     decomposition: Callable[..., Any] | None
 
@@ -106,10 +115,11 @@ class _Facts(NamedTuple):
 @cache
 def _describe(func: Any) -> _Facts:
     aliases = [value.alias_info for value in func._schema.returns]
-    name = func.overloadpacket.__name__
+    name = func.overloadpacket.__name__.removesuffix("_")
     return _Facts(
-        name=name.removesuffix("_"),
-        is_view=any(a is not None and not a.is_write for a in aliases),
+        name=name,
+        has_dtype=any("ScalarType" in str(argument.real_type) for argument in func._schema.arguments),
+        is_exact=name in EXACT - CHOICES or any(a is not None and not a.is_write for a in aliases),
         writes=any(a is not None and a.is_write for a in aliases),
         decomposition=find_decomposition(func),
     )
@@ -128,13 +138,16 @@ class _EachOperation(TorchDispatchMode):
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        args = tuple([self._keep_precision(x) for x in args])
-        kwargs = {name: self._keep_precision(x) for name, x in (kwargs or {}).items()}
-        if self.observer is None:
+        facts, kwargs = _describe(func), kwargs or {}
+        if facts.has_dtype:
+            args = [self._keep_precision(x) for x in args]
+            kwargs = {name: self._keep_precision(x) for name, x in kwargs.items()}
+        observer = self.observer
+        if observer is None or facts.is_exact:
             return func(*args, **kwargs)
-        facts, roundings = _describe(func), self.observer.roundings
+        roundings = observer.roundings
         if roundings and self.backward and facts.name in USES_OF_PROBABILITIES:
-            args = tuple([_compute_anew(roundings, x) for x in args])
+            args = [_compute_anew(roundings, x) for x in args]
         if facts.decomposition is not None:
             with self:
                 result = facts.decomposition(roundings, *args, **kwargs)
@@ -142,11 +155,11 @@ class _EachOperation(TorchDispatchMode):
                 return result
         result = func(*args, **kwargs)
         if facts.name in ADDING:
-            self.observer.note_sum(facts.name)
-        if facts.is_view:
+            observer.note_sum(facts.name)
+        if roundings is None:
             return result
-        result = self._replace(self.observer, facts, result, args)
-        if roundings and facts.name in PRODUCTS:
+        result = _replace(observer, roundings, facts, result, args)
+        if facts.name in PRODUCTS:
             x, y = args
             roundings.keep("size", result, lambda: x.abs() @ y.abs())
         return result
@@ -154,20 +167,21 @@ class _EachOperation(TorchDispatchMode):
     def _keep_precision(self, x: Any) -> Any:
         return self.dtype if isinstance(x, torch.dtype) and x.is_floating_point else x
 
-    def _replace(self, observer: Observer, facts: _Facts, result: Any, args: Any) -> Any:
-        """Return what an operation might have given in place of a result; what it wrote to is written to."""
-        if isinstance(result, tuple | list):
-            return type(result)([self._replace(observer, facts, x, args) for x in result])
-        if not isinstance(result, torch.Tensor):
-            return result
-        if observer.roundings and facts.name in CHOICES:
-            array = _choose_at_kinks(facts.name, result, args, observer.roundings.rng)
-        elif facts.name in EXACT or not result.is_floating_point():
-            return result
-        else:
-            array = _round(observer, facts.name, result, args)
-        tensor = torch.from_numpy(np.asarray(array))
-        return result.copy_(tensor) if facts.writes else tensor
+
+def _replace(observer: Observer, roundings: Roundings, facts: _Facts, result: Any, args: Any) -> Any:
+    """Return what an operation might have given in place of a result; what it wrote to is written to."""
+    if isinstance(result, tuple | list):
+        return type(result)([_replace(observer, roundings, facts, x, args) for x in result])
+    if not isinstance(result, torch.Tensor):
+        return result
+    if facts.name in CHOICES:
+        array = _choose_at_kinks(facts.name, result, args, roundings)
+    elif result.is_floating_point():
+        array = _round(observer, facts.name, result, args, roundings.has_tiny)
+    else:
+        return result
+    tensor = torch.from_numpy(np.asarray(array))
+    return result.copy_(tensor) if facts.writes else tensor
 
 
 def _compute_anew(roundings: Roundings, x: Any) -> Any:
@@ -176,7 +190,7 @@ def _compute_anew(roundings: Roundings, x: Any) -> Any:
     return x if error is None else x + error
 
 
-def _choose_at_kinks(name: str, result: torch.Tensor, args: Any, rng: np.random.Generator) -> Array:
+def _choose_at_kinks(name: str, result: torch.Tensor, args: Any, roundings: Roundings) -> Array:
     """Return a result for which it is chosen at random what it is where two numbers are equal, or one is 0."""
     got, (x, y) = _to_array(result), (*map(_to_array, args), 0.0)[:2]
     if getattr(x, "dtype", np.dtype(float)).kind != "f" or getattr(y, "dtype", np.dtype(float)).kind != "f":
@@ -185,24 +199,23 @@ def _choose_at_kinks(name: str, result: torch.Tensor, args: Any, rng: np.random.
     if not np.any(at):
         return got
     one, other = {"relu": (TINY, 0.0), "sgn": (1.0, -1.0), "sign": (1.0, -1.0)}.get(name, (True, False))
-    return np.where(at, np.where(rng.random(got.shape) < 0.5, one, other), got).astype(got.dtype)
+    roundings.has_tiny |= name == "relu"
+    return np.where(at, np.where(roundings.rng.random(got.shape) < 0.5, one, other), got).astype(got.dtype)
 
 
-def _round(observer: Observer, name: str, result: torch.Tensor, args: Any) -> Array:
+def _round(observer: Observer, name: str, result: torch.Tensor, args: Any, has_tiny: bool) -> Array:
     """Return what an operation that rounds might have given in place of a result."""
-    x = _to_array(result)
-    tiny = (np.abs(x) < NEGLIGIBLE) & (x != 0)
-    has_tiny = bool(np.any(tiny))
-    rounded = np.where(tiny, 0, x) if has_tiny else x
+    got = _to_array(result)
+    x = np.where(np.abs(got) < NEGLIGIBLE, got.dtype.type(0), got) if has_tiny else got
     if name in SUMS:
         terms, dims = _to_array(args[0]), args[1] if len(args) > 1 else None
         axis = tuple(d % terms.ndim for d in dims or range(terms.ndim)) if terms.ndim else ()
         if name == "mean":
             terms = terms / terms.dtype.type(terms.size / max(x.size, 1))
-        rounded = observer.round_sum(rounded, terms, axis)
+        x = observer.round_sum(x, terms, axis)
     else:
-        rounded = observer.round_result(rounded, [_to_array(a) for a in args if isinstance(a, torch.Tensor)])
-    return np.where(tiny, x, rounded).astype(x.dtype) if has_tiny else rounded
+        x = observer.round_result(x, [_to_array(a) for a in args if isinstance(a, torch.Tensor)])
+    return np.where((np.abs(got) < NEGLIGIBLE) & (x == 0), got, x) if has_tiny else x
 
 
 def _to_array(x: Any) -> Any:

@@ -1,6 +1,6 @@
 """The laws that are asked of one function, and its verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from weakref import WeakSet
@@ -11,7 +11,11 @@ from gradspec.properties.running.op_selection import SPEC
 from gradspec.properties.running.tally import to_sentence
 from gradspec.properties.running.trials import explain_trial
 from gradspec.properties.verifying.asked_properties import Property, find_property
-from gradspec.properties.verifying.plain_functions import LEFT_OUT_OF_FUNCTIONS, LEFT_OUT_WITHOUT_KINKS
+from gradspec.properties.verifying.plain_functions import (
+    LEFT_OUT_OF_FUNCTIONS,
+    LEFT_OUT_WITHOUT_KINKS,
+    NOT_ASKED_BY_FUNCTIONS,
+)
 from gradspec.properties.verifying.regular_laws import REGULAR_LAWS, RegularLaw
 from gradspec.properties.verifying.report import Report, describe_failure
 from gradspec.properties.verifying.request import Request, Subject, prepare
@@ -64,6 +68,11 @@ class Laws:
         drawn = [p for p in self.drawn if p.test.__name__ == name]
         return Laws(drawn, [r for r in self.regular if r.property == name])
 
+    def leave_out(self, names: Collection[str]) -> "Laws":
+        """Return all but those of some properties."""
+        drawn = [p for p in self.drawn if p.test.__name__ not in names]
+        return Laws(drawn, [r for r in self.regular if r.property not in names])
+
     def restrict(self, target: OpUnderOneTest) -> "Laws":
         """Return those that apply to a target."""
         regular = [
@@ -86,7 +95,8 @@ def judge(request: Request, laws: Laws, n_examples: int) -> Report:
     """
     __tracebackhide__ = True
     with prepare(request) as subject:
-        text, report = _judge_subject(subject, request, laws.restrict(subject.target), n_examples)
+        laws = laws.leave_out(NOT_ASKED_BY_FUNCTIONS if subject.by_function else ()).restrict(subject.target)
+        text, report = _judge_subject(subject, request, laws, n_examples)
     if text:
         raise AssertionError(text)
     return report

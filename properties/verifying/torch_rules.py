@@ -31,6 +31,7 @@ class TorchRule:
     Attributes:
         function: The function.
         wrt: The numbers of the arrays that have a gradient.
+        has_several_values: Whether it returns a tuple, as far as is known.
     """
 
     def __init__(
@@ -44,16 +45,19 @@ class TorchRule:
             hint: What a message ends with that says what the function raised.
             domains: The domains of its arrays.
         """
+        self.has_several_values = True
         self.function, self.subject, self.hint, self.domains = function, subject, hint, domains
         self.wrt = [i for i, d in enumerate(domains) if isinstance(d, Interval) and d.has_gradient]
 
     def __call__(self, *args: Any, **keywords: Any) -> VJP:
         if any(isinstance(x, Variable) for x in args):
-            value = self._op(args, **keywords)
+            # The tape asks for pullbacks that it can record, and has the value.
+            value = self._op(args, **keywords) if self.has_several_values else None
             return value, lambda *gs: self._spread(self._gradient_op([*args, *gs], **keywords))
         view = _view_as_jittered if _are_jittered(args) else np.asarray
         value, pull = self.run(args, keywords)
         values = tuple(map(view, list_values(value)))
+        self.has_several_values = isinstance(value, tuple)
         result = values if isinstance(value, tuple) else values[0]
         if not self.wrt or all(v.dtype.kind in "biu" for v in values):
             return result, None
