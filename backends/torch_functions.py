@@ -65,7 +65,10 @@ def run(
             if g.shape != tuple(v.shape):
                 raise ValueError(f"the cotangent has shape {g.shape}, its value {tuple(v.shape)}")
         with observe_operations(dtype, observer, backward=True):
-            gradients = _differentiate(values, leaves, [_to_tensor(g, dtype) for g in gs], retain_graph=True)
+            # Of several values most often one alone has a cotangent, and the graphs of the others are in vain.
+            used = [(v, _to_tensor(g, dtype)) for v, g in zip(values, gs, strict=True) if np.any(g)]
+            used = used or [(values[0], _to_tensor(gs[0], dtype))]
+            gradients = _differentiate(*zip(*used, strict=True), leaves, retain_graph=True)
         return [None if d is None else _to_array(d) for d in gradients]
 
     results = tuple(map(_to_array, values))
@@ -85,14 +88,17 @@ def make_gradient(function: TorchFunction, count: int, wrt: Sequence[int]) -> To
         outcome = function(*tensors[:count], **keywords)
         values = outcome if isinstance(outcome, tuple) else (outcome,)
         leaves = [tensors[i] for i in wrt]
-        gradients = _differentiate(values, leaves, tensors[count:], create_graph=True)
+        gradients = _differentiate(values, tensors[count:], leaves, create_graph=True)
         return tuple(torch.zeros_like(x) if d is None else d for x, d in zip(leaves, gradients, strict=True))
 
     return compute_gradients
 
 
 def _differentiate(
-    values: Sequence[torch.Tensor], leaves: Sequence[torch.Tensor], gs: Sequence[torch.Tensor], **options: bool
+    values: Sequence[torch.Tensor],
+    gs: Sequence[torch.Tensor],
+    leaves: Sequence[torch.Tensor],
+    **options: bool,
 ) -> Sequence[torch.Tensor | None]:
     pairs = [(v, g) for v, g in zip(values, gs, strict=True) if v.requires_grad]
     if not pairs:
