@@ -173,31 +173,28 @@ def _native_layer_norm_backward(
     return dx, dweight if wanted[1] else None, dbias if wanted[2] else None
 
 
-def _fused_rms_norm(
-    _: Any, x: Tensor, shape: Sequence[int], weight: Tensor | None, eps: float | None
-) -> tuple[Tensor, Tensor]:
-    axes = tuple(range(x.ndim - len(shape), x.ndim))
-    eps = torch.finfo(x.dtype).eps if eps is None else eps
-    rstd = torch.rsqrt((x * x).mean(axes, keepdim=True) + eps)
-    result = x * rstd
-    return result if weight is None else result * weight, rstd
-
-
-def _var(
-    _: Any, x: Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
-) -> Tensor:
-    return _var_mean(_, x, dim, correction=correction, keepdim=keepdim)[0]
+def _var(_: Any, *args: Any, **keywords: Any) -> Tensor:
+    return _var_mean(_, *args, **keywords)[0]
 
 
 def _var_mean(
-    _: Any, x: Tensor, dim: Any = None, *, correction: float | None = None, keepdim: bool = False
+    _: Any,
+    x: Tensor,
+    dim: Sequence[int] | bool | None = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    axes = tuple(range(x.ndim)) if dim is None or dim == [] else tuple(dim)
+    if isinstance(dim, bool):  # an old form, of which that is the only argument
+        dim, unbiased = None, dim
+    axes = tuple(dim) if dim else tuple(range(x.ndim))
     count = math.prod(x.shape[a] for a in axes)
     mean = x.mean(axes, keepdim=True)
     centred = x - mean
     total = (centred * centred).sum(axes, keepdim=keepdim)
-    return total / max(count - (1 if correction is None else correction), 0), mean if keepdim else mean.squeeze(axes)
+    variance = total / max(count - (unbiased if correction is None else correction), 0)
+    return variance, mean if keepdim else mean.squeeze(axes)
 
 
 def _std(_: Any, *args: Any, **keywords: Any) -> Tensor:
@@ -243,7 +240,6 @@ def _tanh_backward(_: Any, g: Tensor, y: Tensor) -> Tensor:
 
 
 USUAL: Mapping[str, Callable[..., Any]] = {
-    "_fused_rms_norm": _fused_rms_norm,
     "_log_softmax": _log_softmax,
     "_log_softmax_backward_data": _log_softmax_backward_data,
     "_safe_softmax": _safe_softmax,

@@ -13,7 +13,10 @@ from gradspec.backends.torch_operations import Observer, observe_operations
 from gradspec.reference.rule import Array
 
 class UnsuitableFunctionError(Exception):
-    """A function is none of tensors that torch can differentiate; the message says why."""
+    """A function is none of tensors that torch can differentiate; the message says what it does."""
+
+
+WRITES = "writes to its arguments"
 
 
 TorchFunction = Callable[..., Any]
@@ -50,14 +53,19 @@ def run(
     leaves = [tensors[i].requires_grad_() for i in wrt]
     versions = [x._version for x in tensors]
     with observe_operations(dtype, observer):
-        outcome = function(*tensors, **keywords)
+        try:
+            outcome = function(*tensors, **keywords)
+        except RuntimeError as error:
+            if "leaf" in str(error) and "in-place" in str(error):
+                raise UnsuitableFunctionError(WRITES) from error
+            raise
     values = outcome if isinstance(outcome, tuple) else (outcome,)
     _require_tensors(outcome, values)
     if [x._version for x in tensors] != versions:
-        raise UnsuitableFunctionError("it writes to its arguments")
+        raise UnsuitableFunctionError(WRITES)
     if wrt and any(v.is_floating_point() for v in values) and not any(v.requires_grad for v in values):
         raise UnsuitableFunctionError(
-            "its value has no gradient: it is computed from detached tensors, or under no_grad"
+            "returns a value without a gradient: it is computed from detached tensors, or under no_grad"
         )
 
     def pull(*gs: Array) -> list[Array | None]:
@@ -112,7 +120,7 @@ def _require_tensors(outcome: Any, values: Sequence[Any]) -> None:
     others = [type(v).__name__ for v in values if not isinstance(v, torch.Tensor)]
     if others or not values:
         kind = f"a tuple with {', '.join(others) or 'nothing'} in it" if isinstance(outcome, tuple) else others[0]
-        raise UnsuitableFunctionError(f"it returns {kind}; a reference returns a tensor, or a tuple of tensors")
+        raise UnsuitableFunctionError(f"returns {kind}; a reference returns a tensor, or a tuple of tensors")
 
 
 def _to_tensor(x: Array, dtype: torch.dtype) -> torch.Tensor:

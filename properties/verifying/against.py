@@ -57,11 +57,24 @@ def declare(
     address = f"{against.__module__}:{name}"
     before = OPS.pop(address, None)
     try:
-        yield (declare_function if is_plain else declare_formula)(against, shapes, keywords, kinks)
+        yield (declare_function if is_plain else _declare_told_formula)(against, shapes, keywords, kinks)
     finally:
         OPS.pop(address, None)
         if before is not None:
             OPS[address] = before
+
+
+def _declare_told_formula(formula: Any, *arguments: Any) -> Op:
+    """Declare a formula; TypeError that says how torch is told, if it is a function of torch after all."""
+    try:
+        return declare_formula(formula, *arguments)
+    except (AttributeError, TypeError) as error:
+        if "numpy.ndarray" not in str(error):
+            raise
+        raise TypeError(
+            f"verify: against={formula.__name__}, a formula in NumPy as its arrays have domains, raised "
+            f"{type(error).__name__}: {error}; a function of torch says so by its annotations, -> torch.Tensor"
+        ) from error
 
 
 def declare_formula(

@@ -16,12 +16,12 @@ from gradspec.properties.verifying.kernels import name_function
 from gradspec.properties.verifying.parameters import find_domain, list_keyword_values, read_hints
 from gradspec.properties.verifying.torch_rules import TorchRule, list_values
 from gradspec.reference import Op, op
-from gradspec.reference.calls import SeededChoices
+from gradspec.reference.calls import Call, SeededChoices
 from gradspec.reference.domains import Domain, Interval
 from gradspec.reference.kink_distances import KinkDistanceFunction
 from gradspec.reference.op import fill_from_domain
 from gradspec.reference.rule import VJP, Array
-from gradspec.reference.signatures import from_signature, parse_dimensions
+from gradspec.reference.signatures import from_signature, parse_dimensions, refuse_misfits
 
 N_CALLS_TRIED = 3
 """So many small calls show whether a function can be a reference at all."""
@@ -93,7 +93,8 @@ def declare_function(
     rule.__annotations__ = {a: Annotated[Array, d] for a, d in zip(arrays, domains, strict=True)}
     rule.__name__, rule.__module__ = name, function.__module__
     draw_call = from_signature(shapes, values, domains, literal=True)
-    _try_out(torch_rule, arrays, domains, [draw_call(SeededChoices(k, (2, 3))) for k in range(N_CALLS_TRIED)])
+    calls = [draw_call(SeededChoices(seed, (2, 3))) for seed in range(N_CALLS_TRIED)]
+    _try_out(torch_rule, arrays, domains, shapes, calls)
     if "*" in shapes:
         return op(shapes, kinks=kinks, **values)(rule)
     return op(draw_call, kinks=kinks)(rule)
@@ -125,23 +126,33 @@ def _choose_parameters(
     count = len(parse_dimensions(shapes))
     if len(positional) < count:
         raise TypeError(
-            f"verify: shapes={shapes!r} has {count} arrays, but against={name} names {len(positional)} of them "
-            "in its parameters"
+            f"verify: shapes={shapes!r} has {count} arrays, of which against={name} names {len(positional)} in its "
+            "parameters; give a function of your own that names them all"
         )
     others = [p for p in parameters if p not in positional[:count]]
     if unknown := [k for k in keywords if k not in others]:
         hint = suggest_nearest(unknown[0], others) if others else "it takes none"
         raise TypeError(f"verify: against={name} takes no keyword {unknown[0]!r}; {hint}")
+    for k in others:
+        p = parameters[k]
+        if p.default is p.empty and k not in keywords and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
+            raise TypeError(
+                f"verify: against={name} needs {k}, which is no array of shapes={shapes!r}; keywords={{{k!r}: [...]}} "
+                "has the values to try"
+            )
     return positional[:count], {k: keywords[k] for k in others if k in keywords}
 
 
-def _try_out(rule: TorchRule, arrays: Sequence[str], domains: Sequence[Domain], calls: Sequence[Any]) -> None:
-    """Raise TypeError unless the rule gives the same value twice, and a gradient by every array.
+def _try_out(
+    rule: TorchRule, arrays: Sequence[str], domains: Sequence[Domain], shapes: str, calls: Sequence[Call]
+) -> None:
+    """Raise TypeError unless the rule gives what the shapes say, the same twice, and a gradient by every array.
 
     Args:
         rule: The rule.
         arrays: The names of its arrays.
         domains: Their domains.
+        shapes: The signature.
         calls: The calls that it is tried with.
     """
     without = {*rule.wrt}
@@ -149,6 +160,9 @@ def _try_out(rule: TorchRule, arrays: Sequence[str], domains: Sequence[Domain], 
         inputs = [fill_from_domain(d, s) for d, s in zip(domains, call.shapes, strict=True)]
         value, pull = rule.run(inputs, call.keywords)
         again, _ = rule.run(inputs, call.keywords)
+        if not _have_shapes(shapes, [*inputs, *list_values(value)]):
+            got, given = (", ".join(str(x.shape) for x in some) for some in (list_values(value), inputs))
+            raise rule.make_error(f"returns {got} for arrays of shapes {given}, where shapes={shapes!r} says otherwise")
         for one, other in zip(list_values(value), list_values(again), strict=True):
             if not np.array_equal(one, other, equal_nan=one.dtype.kind == "f"):
                 raise rule.make_error("gives another value when it is called again; is there dropout in it?")
@@ -160,3 +174,14 @@ def _try_out(rule: TorchRule, arrays: Sequence[str], domains: Sequence[Domain], 
             f"has no gradient by {names}: what it computes from it is detached, or not used; annotate what has "
             f"none, as in {arrays[min(without)]}: gradspec.Fixed"
         )
+
+
+def _have_shapes(shapes: str, arrays_and_values: Sequence[Array]) -> bool:
+    """Return whether arrays, and after them values, are as many as a signature has, and have its shapes."""
+    all_of_them = shapes.replace("->", ",") + "->()"
+    count = len(parse_dimensions(all_of_them))
+    try:
+        refuse_misfits(lambda *_: None, all_of_them, [""] * count)(*arrays_and_values)
+    except ValueError:
+        return False
+    return len(arrays_and_values) == count
