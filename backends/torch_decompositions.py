@@ -2,11 +2,11 @@
 
 Torch's own decompositions of the usual ones are made for its compiler, which they import.
 
-Two formulas are usual in fused kernels, although they lose digits that these do not, and a reference that is a
-plain function cannot say so. In the backward pass the probabilities of a softmax are computed anew, as
+Two formulas are usual in fused kernels, although they lose digits that these do not, and a plain function as
+reference cannot say so. In the backward pass the probabilities of a softmax are computed anew, as
 exp(x - logsumexp(x)); and where their cotangent is a product of matrices, g v, its mean under the
-probabilities p is taken as the sum of g o, where o = p v. FlashAttention has both (Dao et al., 2022, algorithm
-4). What they lose counts as rounding, in every backward pass.
+probabilities p is taken as the sum of g o, where o = p v. FlashAttention has both (Dao et al., 2022,
+algorithm 4). What they lose counts as rounding, in every backward pass.
 """
 
 import math
@@ -19,14 +19,20 @@ from torch._decomp import decomposition_table
 
 Tensor = torch.Tensor
 
-BY_TORCH = frozenset(
-    "_fused_rms_norm_backward addbmm addcdiv addcmul addmv addr binary_cross_entropy "
+
+def list_names(text: str) -> frozenset[str]:
+    """Return the names that a text has in it, one after the other."""
+    return frozenset(text.split())
+
+
+BY_TORCH = list_names(
+    "addbmm addcdiv addcmul addmv addr binary_cross_entropy "
     "binary_cross_entropy_backward binary_cross_entropy_with_logits elu elu_backward glu glu_backward "
     "hardsigmoid hardsigmoid_backward hardswish hardswish_backward hardtanh hardtanh_backward huber_loss "
     "huber_loss_backward leaky_relu leaky_relu_backward lerp linalg_vector_norm log_sigmoid_backward "
     "log_sigmoid_forward logaddexp mish mish_backward mse_loss mse_loss_backward native_batch_norm "
     "native_batch_norm_backward native_group_norm native_group_norm_backward smooth_l1_loss "
-    "smooth_l1_loss_backward softplus softplus_backward".split()
+    "smooth_l1_loss_backward softplus softplus_backward"
 )
 """The operations that round several times, of which torch says what they are made of."""
 
@@ -127,7 +133,7 @@ def _log_softmax_backward_data(_: Any, g: Tensor, y: Tensor, dim: int, input_dty
     return g - torch.exp(y) * g.sum(dim, keepdim=True)
 
 
-def _logsumexp(_: Any, x: Tensor, dim: Sequence[int], keepdim: bool = False) -> Tensor:
+def _logsumexp(_: Any, x: Tensor, dim: list[int], keepdim: bool = False) -> Tensor:
     top = x.amax(dim, keepdim=True) if x.numel() else torch.zeros(())
     top = torch.where(torch.isinf(top), torch.zeros_like(top), top)
     result = torch.log(torch.exp(x - top).sum(dim, keepdim=True)) + top
@@ -187,7 +193,7 @@ def _var_mean(
     correction: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     if isinstance(dim, bool):  # an old form, of which that is the only argument
-        dim, unbiased = None, dim
+        return _var_mean(_, x, None, dim)
     axes = tuple(dim) if dim else tuple(range(x.ndim))
     count = math.prod(x.shape[a] for a in axes)
     mean = x.mean(axes, keepdim=True)

@@ -12,6 +12,7 @@ import torch
 from gradspec.backends.torch_operations import Observer, observe_operations
 from gradspec.reference.rule import Array
 
+
 class UnsuitableFunctionError(Exception):
     """A function is none of tensors that torch can differentiate; the message says what it does."""
 
@@ -44,8 +45,8 @@ def run(
         by the arrays that `wrt` numbers; None where torch has none.
 
     Raises:
-        UnsuitableFunctionError: It returns something else than tensors, its value cannot be differentiated, or
-            it writes to its arguments.
+        UnsuitableFunctionError: It returns something else than tensors, its value cannot be
+            differentiated, or it writes to its arguments.
     """
     is_wide = any(x.dtype.kind == "f" and x.dtype.itemsize > 4 for x in arrays)
     dtype = torch.float64 if is_wide else torch.float32
@@ -73,10 +74,11 @@ def run(
             if g.shape != tuple(v.shape):
                 raise ValueError(f"the cotangent has shape {g.shape}, its value {tuple(v.shape)}")
         with observe_operations(dtype, observer, backward=True):
-            # Of several values most often one alone has a cotangent, and the graphs of the others are in vain.
+            # Of several values often one alone has a cotangent; the graphs of the others would be in vain.
             used = [(v, _to_tensor(g, dtype)) for v, g in zip(values, gs, strict=True) if np.any(g)]
             used = used or [(values[0], _to_tensor(gs[0], dtype))]
-            gradients = _differentiate(*zip(*used, strict=True), leaves, retain_graph=True)
+            some_values, some_gs = zip(*used, strict=True)
+            gradients = _differentiate(some_values, some_gs, leaves, retain_graph=True)
         return [None if d is None else _to_array(d) for d in gradients]
 
     results = tuple(map(_to_array, values))
@@ -119,7 +121,8 @@ def _require_tensors(outcome: Any, values: Sequence[Any]) -> None:
     """Raise UnsuitableFunctionError unless all values are tensors."""
     others = [type(v).__name__ for v in values if not isinstance(v, torch.Tensor)]
     if others or not values:
-        kind = f"a tuple with {', '.join(others) or 'nothing'} in it" if isinstance(outcome, tuple) else others[0]
+        in_tuple = f"a tuple with {', '.join(others) or 'nothing'} in it"
+        kind = in_tuple if isinstance(outcome, tuple) else others[0]
         raise UnsuitableFunctionError(f"returns {kind}; a reference returns a tensor, or a tuple of tensors")
 
 

@@ -1,9 +1,10 @@
 """Every operation of torch, in sight: in which precision it computes, and what it might have given.
 
-Operations are taken from torch's dispatcher, below autograd, where those of forward and backward passes come by
-alike. All floats are computed in one dtype, whatever the code casts to. An observer may move each result to a
-neighbouring number, as another right implementation may round it. What is made of several operations is taken
-apart (`torch_decompositions`): what is lost within a layer norm counts as much as what is lost before it.
+Operations are taken from torch's dispatcher, below autograd, where those of forward and backward passes come
+by alike. All floats are computed in one dtype, whatever the code casts to. An observer may move each result
+to a neighbouring number, as another right implementation may round it. What is made of several operations is
+taken apart (`torch_decompositions`): what is lost within a layer norm counts as much as what is lost before
+it. Which side of a kink a zero is on is drawn at random.
 
 Does not see: which of several equal zeros a maximum over an axis takes.
 """
@@ -18,20 +19,21 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gradspec.backends.torch_decompositions import Roundings, find_decomposition
+from gradspec.backends.torch_decompositions import Roundings, find_decomposition, list_names
 from gradspec.reference.rule import Array
 
-EXACT = frozenset(
+EXACT = list_names(
     "_to_copy _unsafe_view abs amax amin arange cat ceil clamp clamp_max clamp_min clone constant_pad_nd "
-    "convert_element_type copy copysign diag_embed embedding eye fill flip floor full full_like gather index index_select lift_fresh "
+    "convert_element_type copy copysign diag_embed embedding eye fill flip floor full full_like gather index "
+    "index_select lift_fresh "
     "lift_fresh_copy masked_fill masked_select max maximum min minimum neg new_full new_ones ones ones_like "
     "relu repeat roll round scalar_tensor select_backward select_scatter slice_backward slice_scatter sort "
-    "stack take threshold threshold_backward topk tril triu trunc unfold_backward unsafe_split where".split()
+    "stack take threshold threshold_backward topk tril triu trunc unfold_backward unsafe_split where"
 )
 """The operations that move numbers, choose among them or make them, and never round."""
 
-CHOICES = frozenset("ge gt le lt relu sgn sign".split())
-"""The operations that take a side at a kink; which one, where numbers are equal, is for whoever writes them."""
+CHOICES = frozenset(("ge", "gt", "le", "lt", "relu", "sgn", "sign"))
+"""The operations that take a side at a kink; where numbers are equal, either may be right."""
 
 SUMS = frozenset(("mean", "sum"))
 """The operations whose partial sums are rounded, too."""
@@ -42,9 +44,9 @@ PRODUCTS = frozenset(("bmm", "mm"))
 USES_OF_PROBABILITIES = PRODUCTS | {"_log_softmax_backward_data", "_softmax_backward_data"}
 """The operations of backward passes that use the result of a softmax."""
 
-ADDING = SUMS | frozenset(
+ADDING = SUMS | list_names(
     "_index_put_impl_ bmm convolution convolution_backward cumsum dot embedding_dense_backward index_add "
-    "index_put mm mv scatter_add vdot".split()
+    "index_put mm mv scatter_add vdot"
 )
 """The operations that add up elements."""
 
@@ -60,7 +62,7 @@ class Observer(Protocol):
 
     @property
     def roundings(self) -> Roundings | None:
-        """What else may be off, and on which side of a kink numbers are; None where all is as torch has it."""
+        """What else may be off, and decides at kinks; None where all is as torch has it."""
 
     def round_result(self, result: Array, inputs: Sequence[Array]) -> Array:
         """Return what an operation might have given in place of `result`."""
@@ -86,9 +88,7 @@ def observe_operations(
     default = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), _EachOperation(
-            dtype, observer, backward
-        ):
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), _EachOperation(dtype, observer, backward):
             yield
     finally:
         torch.set_default_dtype(default)
@@ -125,16 +125,16 @@ def _describe(func: Any) -> _Facts:
     )
 
 
-class _EachOperation(TorchDispatchMode):
+class _EachOperation(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Computes in one dtype, and shows what is computed to an observer, if there is one."""
 
     def __init__(self, dtype: torch.dtype, observer: Observer | None, backward: bool) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.dtype, self.observer, self.backward = dtype, observer, backward
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Nothing is compiled here, and to import the compiler alone takes longer than to judge a function."""
+        """Nothing is compiled here, and to import the compiler takes longer than to judge a function."""
         return False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -191,7 +191,7 @@ def _compute_anew(roundings: Roundings, x: Any) -> Any:
 
 
 def _choose_at_kinks(name: str, result: torch.Tensor, args: Any, roundings: Roundings) -> Array:
-    """Return a result for which it is chosen at random what it is where two numbers are equal, or one is 0."""
+    """Return a result that is one or the other at random where two numbers are equal, or one is 0."""
     got, (x, y) = _to_array(result), (*map(_to_array, args), 0.0)[:2]
     if getattr(x, "dtype", np.dtype(float)).kind != "f" or getattr(y, "dtype", np.dtype(float)).kind != "f":
         return got

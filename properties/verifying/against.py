@@ -51,8 +51,9 @@ def declare(
     name = name_function(against)
     if shapes is None:
         raise TypeError(
-            f"verify: the {'function' if is_plain else 'formula'} {name} needs the shapes of its arrays and its value, such as "
-            'shapes="(*b,n),(n)->(*b,n)", where *b stands for any axes and nothing else broadcasts'
+            f"verify: the {'function' if is_plain else 'formula'} {name} needs the shapes of its arrays and "
+            'its value, such as shapes="(*b,n),(n)->(*b,n)", where *b stands for any axes and nothing else '
+            "broadcasts"
         )
     address = f"{against.__module__}:{name}"
     before = OPS.pop(address, None)
@@ -65,7 +66,7 @@ def declare(
 
 
 def _declare_told_formula(formula: Any, *arguments: Any) -> Op:
-    """Declare a formula; TypeError that says how torch is told, if it is a function of torch after all."""
+    """Declare a formula; if it is a function of torch after all, TypeError says how such a one is told."""
     try:
         return declare_formula(formula, *arguments)
     except (AttributeError, TypeError) as error:
@@ -73,7 +74,8 @@ def _declare_told_formula(formula: Any, *arguments: Any) -> Op:
             raise
         raise TypeError(
             f"verify: against={formula.__name__}, a formula in NumPy as its arrays have domains, raised "
-            f"{type(error).__name__}: {error}; a function of torch says so by its annotations, -> torch.Tensor"
+            f"{type(error).__name__}: {error}; a function of torch says so by its annotations, "
+            "-> torch.Tensor"
         ) from error
 
 

@@ -33,14 +33,16 @@ NOT_ASKED_BY_FUNCTIONS = (
 """The properties that only a formula that is known to be stable could decide."""
 
 LEFT_OUT_OF_FUNCTIONS = (
-    "extremes go where the spec says: where infinities and NaN appear, the reference decides by its formula alone",
+    "extremes go where the spec says: whether there are infinities and NaN, the reference's formula decides",
     "float64: torch has no wider dtype, in which the reference would be exact",
     "the reference itself: its gradients are taken as torch's autograd gives them",
-    "lossy: no usual formulas of the reference are known, so that what loses digits is either right or wrong",
+    "lossy: usual formulas of the reference are not known; what loses digits as they do is right or wrong",
 )
 """What is not asked where a plain function is the reference, with the reason."""
 
-LEFT_OUT_WITHOUT_KINKS = "gradient at kinks is a legal subgradient: without kinks= nothing says where they are"
+LEFT_OUT_WITHOUT_KINKS = (
+    "gradient at kinks is a legal subgradient: without kinks= nothing says where they are"
+)
 
 
 def is_plain_function(against: Any) -> bool:
@@ -105,8 +107,8 @@ def _read_parameters(function: Any, name: str) -> Mapping[str, inspect.Parameter
         return inspect.signature(function).parameters
     except (TypeError, ValueError):
         raise TypeError(
-            f"verify: what against={name} takes cannot be read from it; give a function of your own that calls "
-            f"it, such as lambda x: {name}(x)"
+            f"verify: what against={name} takes cannot be read from it; give a function of your own that "
+            f"calls it, such as lambda x: {name}(x)"
         ) from None
 
 
@@ -126,8 +128,8 @@ def _choose_parameters(
     count = len(parse_dimensions(shapes))
     if len(positional) < count:
         raise TypeError(
-            f"verify: shapes={shapes!r} has {count} arrays, of which against={name} names {len(positional)} in its "
-            "parameters; give a function of your own that names them all"
+            f"verify: shapes={shapes!r} has {count} arrays, of which against={name} names {len(positional)} "
+            "in its parameters; give a function of your own that names them all"
         )
     others = [p for p in parameters if p not in positional[:count]]
     if unknown := [k for k in keywords if k not in others]:
@@ -137,8 +139,8 @@ def _choose_parameters(
         p = parameters[k]
         if p.default is p.empty and k not in keywords and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD):
             raise TypeError(
-                f"verify: against={name} needs {k}, which is no array of shapes={shapes!r}; keywords={{{k!r}: [...]}} "
-                "has the values to try"
+                f"verify: against={name} needs {k}, which is no array of shapes={shapes!r}; "
+                f"keywords={{{k!r}: [...]}} has the values to try"
             )
     return positional[:count], {k: keywords[k] for k in others if k in keywords}
 
@@ -146,7 +148,7 @@ def _choose_parameters(
 def _try_out(
     rule: TorchRule, arrays: Sequence[str], domains: Sequence[Domain], shapes: str, calls: Sequence[Call]
 ) -> None:
-    """Raise TypeError unless the rule gives what the shapes say, the same twice, and a gradient by every array.
+    """Raise TypeError unless a rule gives what the shapes say, the same twice, and a gradient by every array.
 
     Args:
         rule: The rule.
@@ -162,7 +164,9 @@ def _try_out(
         again, _ = rule.run(inputs, call.keywords)
         if not _have_shapes(shapes, [*inputs, *list_values(value)]):
             got, given = (", ".join(str(x.shape) for x in some) for some in (list_values(value), inputs))
-            raise rule.make_error(f"returns {got} for arrays of shapes {given}, where shapes={shapes!r} says otherwise")
+            raise rule.make_error(
+                f"returns {got} for arrays of shapes {given}, where shapes={shapes!r} says otherwise"
+            )
         for one, other in zip(list_values(value), list_values(again), strict=True):
             if not np.array_equal(one, other, equal_nan=one.dtype.kind == "f"):
                 raise rule.make_error("gives another value when it is called again; is there dropout in it?")
@@ -171,8 +175,8 @@ def _try_out(
     if without and any(v.dtype.kind == "f" for v in list_values(value)):
         names = " and ".join(arrays[i] for i in sorted(without))
         raise rule.make_error(
-            f"has no gradient by {names}: what it computes from it is detached, or not used; annotate what has "
-            f"none, as in {arrays[min(without)]}: gradspec.Fixed"
+            f"has no gradient by {names}: what it computes from it is detached, or not used; annotate what "
+            f"has none, as in {arrays[min(without)]}: gradspec.Fixed"
         )
 
 

@@ -62,7 +62,7 @@ class Subject:
 
 @contextmanager
 def prepare(request: Request) -> Iterator[Subject]:
-    """Give the subject of a request; an op that is a formula or a plain function is declared within the block alone.
+    """Give the subject of a request; the op of a formula or function is declared within the block alone.
 
     Raises:
         TypeError: for arguments that do not go together.
@@ -104,10 +104,10 @@ def _list_dtypes(dtypes: Collection[str] | None, backend: Backend, by_function: 
     """
     if isinstance(dtypes, str):
         raise TypeError(f"verify: dtypes={dtypes!r} is one name, not a collection of names")
-    wanted = backend.dtypes - ({"float64"} if by_function else set()) if dtypes is None else dtypes
+    wanted = [d for d in backend.dtypes if d != "float64" or not by_function] if dtypes is None else dtypes
     if by_function and "float64" in wanted:
         raise ValueError(
-            "verify: a plain function of torch cannot tell what is right in float64, since torch has no wider "
+            "verify: a function of torch cannot tell what is right in float64, since torch has no wider "
             "dtype, in which it would be exact; leave float64 out, or give a formula in NumPy"
         )
     for dtype in wanted:

@@ -1,8 +1,8 @@
 """The rule of a plain function of torch, by which the judge runs it as it runs an op of the spec.
 
-In higher precision it is run in float64, with torch's own autograd. For the noise it is run in float32 with the
-result of every operation, forward and backward, moved by a unit of the dtype in question; second derivatives
-are torch's of its own gradients.
+In higher precision it is run in float64, with torch's own autograd. For the noise it is run in float32 with
+the result of every operation, forward and backward, moved by a unit of the dtype in question. Second
+derivatives are torch's of its own gradients.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -85,7 +85,8 @@ class TorchRule:
 
         def pull_with_errors(*gs: Array) -> list[Array | None]:
             with self._explain_errors(arrays):
-                return pull(*gs)
+                gradients: list[Array | None] = pull(*gs)
+                return gradients
 
         return value, pull_with_errors
 
@@ -100,9 +101,8 @@ class TorchRule:
             shapes = ", ".join(str(np.shape(x)) for x in arrays)
             line = next(iter(str(error).splitlines()), "")
             what = f"{type(error).__name__}: {line}".removesuffix(": ")
-            raise self.make_error(
-                f"raised on tensors of {_name_dtype(arrays)} on the CPU, of shapes {shapes}: {what}{self.hint}"
-            ) from error
+            where = f"on tensors of {_name_dtype(arrays)} on the CPU, of shapes {shapes}"
+            raise self.make_error(f"raised {where}: {what}{self.hint}") from error
 
     def make_error(self, what: str) -> TypeError:
         """Return an error that says what is wrong with the function."""
@@ -116,7 +116,11 @@ class TorchRule:
     @cached_property
     def _op(self) -> Callable[..., Any]:
         """The rule as an op of a sequence of arrays."""
-        return record(lambda *args, **keywords: self(*args, **keywords))
+
+        def rule(*args: Any, **keywords: Any) -> VJP:
+            return self(*args, **keywords)
+
+        return record(rule)
 
     @cached_property
     def _gradient_op(self) -> Callable[..., Any]:
@@ -126,7 +130,8 @@ class TorchRule:
 
         def rule(*args: Any, **keywords: Any) -> VJP:
             domains = [*self.domains, *[Interval()] * (len(args) - count)]
-            return TorchRule(gradient, f"{self.subject}in its gradient, ", self.hint, domains)(*args, **keywords)
+            of_gradient = TorchRule(gradient, f"{self.subject}in its gradient, ", self.hint, domains)
+            return of_gradient(*args, **keywords)
 
         return record(rule)
 

@@ -1,4 +1,4 @@
-"""Functions of torch as a model has them, and the same in one autograd.Function each, with faults to plant."""
+"""Functions of torch as models have them, and the same as autograd.Functions, with faults to plant."""
 
 import math
 from collections.abc import Callable
@@ -14,9 +14,7 @@ def widen(x: torch.Tensor) -> torch.Tensor:
     return x.float() if x.dtype.itemsize == 2 else x
 
 
-def make_fused(
-    forward: Callable[..., Any], backward: Callable[..., Any]
-) -> Callable[..., Any]:
+def make_fused(forward: Callable[..., Any], backward: Callable[..., Any]) -> Callable[..., Any]:
     """Return the `apply` of an autograd.Function that computes in float32 and rounds once.
 
     Args:
@@ -91,9 +89,7 @@ def eager_attention(q, k, v):  # type: ignore[no-untyped-def]
 ATTENTION_SHAPES = "(*b,s,d),(*b,t,d),(*b,t,e)->(*b,s,e)"
 
 
-def make_attention(
-    keep_mean: float = 1.0, scale_of_keys: float = 1.0, shift: bool = True
-) -> Any:
+def make_attention(keep_mean: float = 1.0, scale_of_keys: float = 1.0, shift: bool = True) -> Any:
     """Return attention with the formulas of FlashAttention; the arguments plant faults."""
 
     def forward(q, k, v):  # type: ignore[no-untyped-def]
@@ -131,9 +127,7 @@ def eager_norm(x: torch.Tensor, weight: torch.Tensor, w: torch.Tensor, eps: floa
 NORM_SHAPES = "(*b,n),(n),(o,n)->(*b,o)"
 
 
-def make_norm(
-    keep_mean: float = 1.0, normalize: bool = True, rows: int | None = None
-) -> Any:
+def make_norm(keep_mean: float = 1.0, normalize: bool = True, rows: int | None = None) -> Any:
     """Return a fused RMSNorm with a linear layer; the arguments plant faults."""
 
     def forward(x, weight, w):  # type: ignore[no-untyped-def]
@@ -218,6 +212,7 @@ def masked_softmax(x: torch.Tensor, mask: torch.Tensor) -> Any:
     powers = torch.exp(kept - kept.amax(-1, keepdim=True).detach())
     return (powers / powers.sum(-1, keepdim=True)).to(x.dtype)
 
+
 wrong_mlp = MLP_FAULTS["the bias gets a mean"]
 """One with an address."""
 
@@ -250,7 +245,7 @@ RIGHT = {
 
 WRONG = {
     **{f"mlp: {name}": (fn, eager_mlp, MLP_SHAPES) for name, fn in MLP_FAULTS.items()},
-    **{f"attention: {name}": (fn, eager_attention, ATTENTION_SHAPES) for name, fn in ATTENTION_FAULTS.items()},
+    **{f"attention: {name}": (f, eager_attention, ATTENTION_SHAPES) for name, f in ATTENTION_FAULTS.items()},
     **{f"norm: {name}": (fn, eager_norm, NORM_SHAPES) for name, fn in NORM_FAULTS.items()},
     "relu: it leaks": (make_relu(slope=0.01), eager_relu, RELU_SHAPES),
 }
