@@ -1,4 +1,4 @@
-"""`gradspec.verify` by a function of torch: right ones pass, faults are found, no references are told."""
+"""`gradspec.verify` by a function of torch: right ones pass, faults are found, what cannot be is told."""
 
 import subprocess
 import sys
