@@ -87,6 +87,29 @@ def test_the_tests_of_verify_pass_as_shown(tmp_path: Path) -> None:
     assert status == 0, output
 
 
+@pytest.mark.rotating
+def test_the_tests_by_functions_of_torch_pass_as_shown(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    shutil.copy(ROOT / "tests" / "verifying" / "eager.py", tmp_path / "eager.py")
+    test = find_block(read("docs/verify.md"), "# test_my_fused.py\n")
+    (tmp_path / "test_my_fused.py").write_text(test, encoding="utf-8")
+    (tmp_path / "my_fused.py").write_text(
+        "import eager\n\n\n"
+        "class Mlp:\n    apply = staticmethod(eager.make_mlp())\n\n\n"
+        "class Loss:\n    apply = staticmethod(eager.fused_loss)\n",
+        encoding="utf-8",
+    )
+    status, output = run_tests(tmp_path)
+    assert status == 0, output
+    assert "2 passed" in output
+    right = (tmp_path / "my_fused.py").read_text(encoding="utf-8")
+    wrong = right.replace("eager.make_mlp()", "eager.wrong_mlp")
+    (tmp_path / "my_fused.py").write_text(wrong, encoding="utf-8")
+    status, output = run_tests(tmp_path)
+    assert status == 1, output
+    assert "the gradient of b1 at" in output
+
+
 def run_tests(folder: Path) -> tuple[int, str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--hypothesis-seed=1"]
     done = subprocess.run(
