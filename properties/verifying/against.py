@@ -10,7 +10,6 @@ from gradspec.backends.addresses import find_op
 from gradspec.reference import OPS, Op, op
 from gradspec.reference.domains import Booleans, Integers, Interval
 from gradspec.reference.kink_distances import KinkDistanceFunction
-from gradspec.reference.signatures import from_signature
 
 WHAT_IS_ALLOWED = (
     'the name of an op ("layer_norm"), an op (`@gradspec.op`), or a formula in NumPy, each of whose arrays '
@@ -70,12 +69,7 @@ def declare_formula(
     The arguments are those of `verify`.
     """
     values = {**_list_keyword_values(formula), **(keywords or {})}
-    if "*" in shapes:
-        return op(shapes, kinks=kinks, **values)(formula)
-    hints = typing.get_type_hints(formula, include_extras=True)
-    parameters = inspect.signature(formula).parameters.values()
-    domains = [hints[p.name].__metadata__[0] for p in parameters if p.kind is not p.KEYWORD_ONLY]
-    return op(from_signature(shapes, values, domains, literal=True), kinks=kinks)(formula)
+    return op(shapes=shapes, kinks=kinks, **values)(formula)
 
 
 def _require_formula(against: Any) -> None:
