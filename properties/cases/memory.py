@@ -34,7 +34,7 @@ def fits_in_memory(op: Op, call: Call, length: int) -> bool:
     if not few or not many:
         return True
     exponent = math.log(many / few) / math.log(SHORT_LENGTHS[1] / SHORT_LENGTHS[0])
-    return many * float(length / SHORT_LENGTHS[1]) ** max(exponent, 1.0) <= MAX_BYTES
+    return bool(many * (length / SHORT_LENGTHS[1]) ** max(exponent, 1.0) <= MAX_BYTES)
 
 
 def shorten(call: Call, length: int, to: int) -> Call:

@@ -165,7 +165,9 @@ def test_given_as_shapes_a_signature_broadcasts_nothing_without_a_star_either() 
         assert o(*make_ones([(2, 3), (3,)])).shape == (2, 3)
         with pytest.raises(ValueError, match=r"weight has shape \(1,\).*nothing broadcasts"):
             o(*make_ones([(2, 3), (1,)]))
-    for given in ({}, {"cases": "(n)->(n)", "shapes": "(n)->(n)"}):
+    both: Any = {"cases": "(n)->(n)", "shapes": "(n)->(n)"}
+    given: Any
+    for given in ({}, both):
         with pytest.raises(TypeError, match=r"either the cases are given.* or shapes="):
             op(**given)
 
