@@ -5,7 +5,7 @@
 
 PYTHON ?= python3 python python3.13 python3.12 python3.11
 VENV ?= .venv
-EXTRAS ?= [torch,cupy,dev]
+EXTRAS ?= [torch,cupy,examples,dev]
 ARGS ?=
 BASE ?= main
 

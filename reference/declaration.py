@@ -28,7 +28,7 @@ from gradspec.reference.formula_checks import (
 )
 from gradspec.reference.kink_distances import KinkDistanceFunction, smooth
 from gradspec.reference.misfits import refuse_misfits
-from gradspec.reference.op import OPS, Op, fill_from_domain
+from gradspec.reference.op import OPS, Op, Settle, fill_from_domain
 from gradspec.reference.record import record
 from gradspec.reference.rule import Array
 from gradspec.reference.signatures import broadcasts, check_signature, count_values, from_signature
@@ -47,6 +47,7 @@ def op(
     shapes: str | None = None,
     kinks: KinkDistanceFunction | None = None,
     also: Sequence[Callable[..., Any]] = (),
+    settle: Settle | None = None,
     **keywords: Sequence[Any],
 ) -> Callable[[Callable[..., Any]], Op]:
     """Declare the decorated rule or formula as an op under its own name.
@@ -66,6 +67,9 @@ def op(
             says that it only looks as if.
         also: usual rules or formulas of the op, beside the decorated one, which is stable. They take the same
             parameters.
+        settle: from the arguments to arrays of the same shapes where the function is defined, if domains that
+            constrain each argument alone cannot say so: a lower bound that must not exceed the upper one.
+            Elsewhere nothing is drawn, and nothing counts as wrong.
         **keywords: with a signature, the values that each keyword of the op may have.
 
     Raises:
@@ -119,8 +123,9 @@ def op(
             signature=None if signature and is_literal and broadcasts(signature) else signature,
             options=keywords,
             kinks=None if kinks is smooth else kinks,
+            settle=settle,
             module="" if f"{rule.__module__}.".startswith(f"{__package__}.") else rule.__module__,
-            definition=(domains, describe_definition((rule, cases, shapes, kinks, also, keywords))),
+            definition=(domains, describe_definition((rule, cases, shapes, kinks, also, settle, keywords))),
         )
         if (before := OPS.get(new_op.address)) and before.definition != new_op.definition:
             raise ValueError(

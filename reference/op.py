@@ -18,6 +18,9 @@ from gradspec.reference.rule import VJP, Array, Rule
 from gradspec.reference.several_values import pick_value
 from gradspec.reference.signatures import broadcasts, is_elementwise, parse_core_dimensions
 
+Settle = Callable[..., Sequence[Array]]
+"""From the arguments of a call to as many arrays of their shapes; equal ones where nothing has to move."""
+
 OPS: dict[str, "Op"] = {}
 """Every op, by its address: those of the spec, and those that have been declared elsewhere so far."""
 
@@ -50,6 +53,7 @@ class Op:
             that of the smallest call.
         whole: of an op that has only a picked one of several values, the op that has them all, else None.
         picked: the number of the picked value, -1 for the last; None if none is picked.
+        settle: moves arguments that constrain each other to where the function is defined; None if none do.
     """
 
     name: str
@@ -72,6 +76,7 @@ class Op:
     value_count_varies: bool = False
     whole: "Op | None" = None
     picked: int | None = None
+    settle: Settle | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # Arrays may be passed by name.

@@ -28,7 +28,7 @@ def move_onto_kinks(case: Case, rng: np.random.Generator) -> Case:
             candidates = (*inputs[:i], candidate, *inputs[i + 1 :])
             on_kink = replace(case, inputs=candidates).compute_kink_distances()[i] == 0
             inputs[i] = np.where(on_kink, candidate, inputs[i])
-    return replace(case, inputs=tuple(inputs))
+    return replace(case, inputs=tuple(inputs)).settle()
 
 
 def iterate_kink_sides(case: Case) -> Iterator[Case]:
@@ -104,5 +104,5 @@ def move_away_from_kinks(case: Case, rng: np.random.Generator) -> Case:
             x.astype(np.float64) + np.where(n, rng.uniform(-step, step, x.shape), 0)
             for x, n in zip(case.inputs, near, strict=True)
         ]
-        case = replace(case, inputs=tuple(np.asarray(m, dtype_of(case.dtype)) for m in moved))
+        case = replace(case, inputs=tuple(np.asarray(m, dtype_of(case.dtype)) for m in moved)).settle()
     raise ValueError(f"no inputs {MIN_KINK_DISTANCE} away from the kinks of {case.op.name} found near {case}")

@@ -35,7 +35,7 @@ KINDS_NEAR_KINKS = (many_ties, sizes_of_numbers, infinities)
 
 
 def iterate_rare_cases(forms: Sequence[Op], kind: RareKind, dtypes: Sequence[str]) -> Iterator[Case]:
-    """Yield the rare cases of a kind, without those that are near a kink by chance.
+    """Yield the rare cases of a kind that are defined, without those that are near a kink by chance.
 
     Args:
         forms: The op, or the op with each of several values picked.
@@ -43,6 +43,6 @@ def iterate_rare_cases(forms: Sequence[Op], kind: RareKind, dtypes: Sequence[str
         dtypes: The dtypes.
     """
     for op in forms:
-        for case in kind(op, dtypes):
+        for case in map(Case.settle, kind(op, dtypes)):
             if kind in KINDS_NEAR_KINKS or not (op.kinks and op.differentiable) or case.is_smooth:
                 yield case

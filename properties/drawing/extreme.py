@@ -77,7 +77,7 @@ def extreme_cases(
         if find_maskable_inputs(example[i]):
             padded = _draw_case_of_rows(op, example[i].dtype, rng, PADDED_LENGTHS)
             extreme[i] = pad_arrays(padded, rng)
-    return extreme
+    return [case.settle() for case in extreme]
 
 
 def _draw_case_of_rows(

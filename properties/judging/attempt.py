@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from gradspec.backends import Backend
+from gradspec.properties.cases.case import Case
 from gradspec.properties.judging.declining import judge_declined
 from gradspec.properties.judging.error_descriptions import (
     describe_exception,
     describe_object,
     get_message_line,
 )
-from gradspec.properties.judging.judge import Judgement
+from gradspec.properties.judging.judgement import Judgement, get_declared_severity
 from gradspec.properties.judging.shared_state import notice_changes
 from gradspec.properties.judging.subnormals import allow_flushing, flushes_subnormals
 
@@ -36,6 +37,9 @@ def judge_case(law: Law, backend: Backend, case: Any) -> Judgement:
     A warning is not, whoever gives it and whatever filters are set. Where filters turn warnings into errors,
     a warning that gradspec itself gives, on a Python newer than it, would otherwise count against the
     backend.
+
+    Nor is a result, or an exception, wrong where the op is not defined for these arguments together: nothing
+    can be said of it then.
     """
     changes: list[str] = []
     try:
@@ -49,7 +53,15 @@ def judge_case(law: Law, backend: Backend, case: Any) -> Judgement:
         judgement = Judgement("disagree", get_message_line(error))
     except BaseException as error:
         judgement = Judgement("disagree", describe_exception(error), raised=True)
+    if judgement.verdict in ("disagree", "lossy") and _is_left_open(law, case, judgement):
+        judgement = Judgement("undecidable", f"{case.op.name} is not defined there", informative=False)
     return Judgement("disagree", "; ".join(changes), severity="unsafe") if changes else judgement
+
+
+def _is_left_open(law: Law, case: Any, judgement: Judgement) -> bool:
+    """Return whether a judgement is about results of a case for which the op is not defined."""
+    is_about_results = judgement.raised or get_declared_severity(law) in ("wrong", "edge")
+    return isinstance(case, Case) and is_about_results and not case.is_settled
 
 
 def _judge_quietly(law: Law, backend: Backend, case: Any) -> Judgement:

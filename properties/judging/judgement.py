@@ -1,5 +1,6 @@
 """Judgements: what the judge says of one case, and of several parts of it together."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,6 +18,12 @@ Severity = Literal["wrong", "raises", "edge", "unsafe", "lossy", "lax"]
 """What a violation does to a user; `severity` says what each means, and decides which it is."""
 
 _WORST_FIRST: tuple[Verdict, ...] = ("disagree", "declined", "lossy", "agree", "undecidable")
+
+
+def get_declared_severity(law: Callable[..., Any]) -> Severity:
+    """Return the `SEVERITY` of the module of a law; "wrong" for a law whose module has none."""
+    declared: Severity = getattr(law, "__globals__", {}).get("SEVERITY", "wrong")
+    return declared
 
 
 @dataclass(frozen=True)

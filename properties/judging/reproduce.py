@@ -20,8 +20,8 @@ from gradspec.properties.cases.literals import format_as_numpy
 from gradspec.properties.judging.attempt import Law
 from gradspec.properties.judging.judge import Judge, Judgement
 from gradspec.properties.judging.judge_repeatedly import judge_case_repeatedly, judge_crash_repeatedly
-from gradspec.properties.judging.judgement import WrongElement
-from gradspec.properties.judging.severity import classify_severity, get_declared_severity
+from gradspec.properties.judging.judgement import WrongElement, get_declared_severity
+from gradspec.properties.judging.severity import classify_severity
 from gradspec.properties.judging.shown_cases import describe_calls, describe_difference, find_shown_case
 from gradspec.reference.rule import Array
 

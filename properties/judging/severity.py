@@ -25,7 +25,7 @@ those of a variance of n elements with a correction of n are not. A law whose us
 powers than squares declares which as `ORDINARY_POWER`. Programs, chains and networks are ordinary.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -35,9 +35,8 @@ import numpy as np
 from gradspec.properties.cases.case import Case, dtype_of, exact_dtype
 from gradspec.properties.cases.evaluate import run_spec
 from gradspec.properties.cases.programs import is_inside
-from gradspec.properties.judging.attempt import Law
 from gradspec.properties.judging.formula_samples import compute_quietly
-from gradspec.properties.judging.judgement import Judgement, Severity
+from gradspec.properties.judging.judgement import Judgement, Severity, get_declared_severity
 from gradspec.properties.judging.process_server import CrashOrTimeout
 from gradspec.reference.domains import Interval
 from gradspec.reference.rule import Array
@@ -65,7 +64,7 @@ def rank_severity(severity: str) -> int:
     return _RANKS.get(severity, len(_RANKS))  # type: ignore[call-overload,no-any-return]
 
 
-def classify_severity(law: Law, case: Any, judgement: Judgement) -> Severity | None:
+def classify_severity(law: Callable[..., Any], case: Any, judgement: Judgement) -> Severity | None:
     """Return the severity of what the judgement says of the case; None if it is no violation of the law."""
     if judgement.verdict == "lossy":
         return "lossy"
@@ -82,12 +81,6 @@ def classify_severity(law: Law, case: Any, judgement: Judgement) -> Severity | N
     return declared
 
 
-def get_declared_severity(law: Law) -> Severity:
-    """Return the `SEVERITY` of the module of a law; "wrong" for a law whose module has none."""
-    declared: Severity = getattr(law, "__globals__", {}).get("SEVERITY", "wrong")
-    return declared
-
-
 def explains(
     severity: Severity | None, raised: bool, other_severity: Severity | None, other_raised: bool
 ) -> bool:
@@ -99,7 +92,7 @@ def explains(
     return raised == other_raised and (severity == other_severity or is_upgraded)
 
 
-def get_ordinary_power(law: Law) -> int:
+def get_ordinary_power(law: Callable[..., Any]) -> int:
     """Return the `ORDINARY_POWER` of the module of a law; 2 for a law whose module has none."""
     power: int = getattr(law, "__globals__", {}).get("ORDINARY_POWER", 2)
     return power

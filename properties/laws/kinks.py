@@ -35,6 +35,7 @@ from gradspec.properties.cases.kinks import MAX_MOVED_IN_TURN, iterate_kink_side
 from gradspec.properties.judging.jitter import JitteredArray, JitterSource, use_jitter
 from gradspec.properties.judging.judge import ALLOWED_FACTOR, Judgement, ulp
 from gradspec.properties.judging.judgement import Severity
+from gradspec.reference.arrays import unbroadcast
 from gradspec.reference.rule import Array
 
 SEVERITY: Severity = "edge"
@@ -84,10 +85,13 @@ class GradientHull:
 
     def add_sides(self, side_cases: Iterable[Case]) -> None:
         """Add the gradients of the spec on further sides, each a case moved off the kink."""
+        others = []
         for case in side_cases:
             if len(self.side_cases) < SIDES_PER_JUDGEMENT:  # those that the noise is measured on
                 self.side_cases.append(case)
             self.side_gradients.append(_flatten_gradients(run_spec(case), self.case.dtype))
+            others += _list_other_answers(case)
+        self.side_gradients += [_flatten_gradients(answer, self.case.dtype) for answer in others]
 
     @cached_property
     def noise(self) -> Array:
@@ -228,6 +232,29 @@ class GradientHull:
                 return f"{self.case.op.argument_name(i)}{f' at {place}' if place else ''}"
             at -= x.size
         raise IndexError(at)
+
+
+def _list_other_answers(case: Case) -> list[Result]:
+    """Return what others may answer on a side where an elementwise op is not defined, if two arguments tell.
+
+    That is what it gives for them in the right order, as if each of the two were the other.
+    """
+    if case.is_settled or not case.op.elementwise:
+        return []
+    shapes = [x.shape for x in case.inputs]
+    whole = replace(case, inputs=tuple(np.broadcast_arrays(*case.inputs)))
+    settled = whole.settle()
+    moved = [now != before for now, before in zip(settled.inputs, whole.inputs, strict=True)]
+    pair = [i for i, mask in enumerate(moved) if np.any(mask)]
+    if len(pair) != 2:
+        return []
+    result, names = run_spec(settled), [case.op.argument_name(i) for i in range(len(shapes))]
+    gradients = result.gradients
+    first, second = (names[i] for i in pair)
+    where, one, other = moved[pair[0]], gradients[first], gradients[second]
+    gradients = gradients | {first: np.where(where, other, one), second: np.where(where, one, other)}
+    summed = {name: unbroadcast(gradients[name], shape) for name, shape in zip(names, shapes, strict=True)}
+    return [replace(result, gradients=summed)]
 
 
 def _flatten_gradients(result: Result, dtype: str) -> Array:

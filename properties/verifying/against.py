@@ -69,7 +69,7 @@ def declare_formula(
     The arguments are those of `verify`.
     """
     values = {**_list_keyword_values(formula), **(keywords or {})}
-    return op(None, shapes=shapes, kinks=kinks, **values)(formula)
+    return op(None, shapes=shapes, kinks=kinks, also=(), settle=None, **values)(formula)
 
 
 def _require_formula(against: Any) -> None:

@@ -202,7 +202,28 @@ def where(condition: Mask, x: Real, y: Real) -> VJP:
     )
 
 
-@op("(),(),()->()", kinks=ties)
+def order_bounds(x: Array, low: Array | None = None, high: Array | None = None) -> list[Array]:
+    """Return the arguments of clip with bounds that are nowhere in the wrong order.
+
+    The Array API standard leaves open what `clip` gives where min is larger than max.
+    """
+    if low is None or high is None:
+        return [bound for bound in (x, low, high) if bound is not None]
+    crossed = low > high
+    if not np.any(crossed):
+        return [x, low, high]
+    lower, upper = np.where(crossed, high, low), np.where(crossed, low, high)
+    return [x, _reduce_to(low.shape, np.minimum, lower), _reduce_to(high.shape, np.maximum, upper)]
+
+
+def _reduce_to(shape: tuple[int, ...], extreme: np.ufunc, x: Array) -> Array:
+    """Return the extremes over the axes along which an array of this shape was broadcast to that of x."""
+    lead = x.ndim - len(shape)
+    stretched = tuple(i for i, n in enumerate(shape, lead) if n == 1)
+    return np.asarray(extreme.reduce(x, axis=(*range(lead), *stretched), keepdims=True)).reshape(shape)
+
+
+@op("(),(),()->()", kinks=ties, settle=order_bounds)
 def clip(x: Real, min: Real = None, max: Real = None) -> VJP:
     """Return minimum(maximum(x, min), max); a bound may be an array, a number or None."""
     z, (pull_x, pull_min) = _apply_bound(maximum, x, min)

@@ -138,9 +138,13 @@ def clip_gives_its_bounds_nothing(x: Array, min: Array, max: Array | None = None
 
 
 @wrong_rule("clip", likely=VALUE_PROPERTY)
-def clip_lets_the_lower_bound_win(x: Array, min: Array, max: Array | None = None) -> RuleResult:  # noqa: A002
-    capped = x if max is None else np.minimum(x, max)
-    return np.maximum(capped, min), OPS["clip"].rule(x, min, max)[1]
+def clip_takes_bounds_to_lie_on_both_sides_of_zero(
+    x: Array,
+    min: Array,  # noqa: A002
+    max: Array | None = None,  # noqa: A002
+) -> RuleResult:
+    y, pulls = OPS["clip"].rule(x, np.minimum(min, 0), max if max is None else np.maximum(max, 0))
+    return y, pulls
 
 
 @wrong_rule("clip", likely=KINKS_PROPERTY)

@@ -6,6 +6,7 @@ import numpy as np
 
 from gradspec.reference import OPS
 from tests.faults.fault import Array, RuleResult
+from tests.faults.own import apply_pullbacks
 from tests.faults.own_reductions import Axis, keepdims_shape
 from tests.faults.right import KIND_FORMULA, leave_missing_bounds_to_spec, right_rule
 
@@ -116,6 +117,28 @@ def maximum_chooses_by_a_comparison(x: Array, y: Array) -> RuleResult:
 def clip_chooses_by_comparisons(x: Array, min: Array, max: Array) -> RuleResult:  # noqa: A002
     raised = np.where((x < min) | np.isnan(min), min, x)
     return np.where((raised > max) | np.isnan(max), max, raised), OPS["clip"].rule(x, min, max)[1]
+
+
+@right_rule("clip", KIND_FORMULA)
+@leave_missing_bounds_to_spec
+def clip_lets_the_lower_bound_win(x: Array, min: Array, max: Array) -> RuleResult:  # noqa: A002
+    capped, cap = OPS["minimum"].rule(x, max)
+    y, raise_ = OPS["maximum"].rule(capped, min)
+
+    def pull(g: Array) -> list[Array]:
+        g_capped, g_min = apply_pullbacks(raise_, g)
+        g_x, g_max = apply_pullbacks(cap, g_capped)
+        return [g_x, g_min, g_max]
+
+    return y, pull
+
+
+@right_rule("clip", KIND_FORMULA)
+@leave_missing_bounds_to_spec
+def clip_refuses_bounds_in_the_wrong_order(x: Array, min: Array, max: Array) -> RuleResult:  # noqa: A002
+    if np.any(min > max):
+        raise ValueError("min is larger than max")
+    return OPS["clip"].rule(x, min, max)
 
 
 @right_rule("matmul", KIND_FORMULA)

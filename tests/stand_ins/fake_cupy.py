@@ -276,6 +276,8 @@ def make_cupy_module() -> ModuleType:
             randint=lambda low, high, size: wrap(_rng.integers(low, high, size)),
         ),
         RawModule=make_raw_module,
+        RawKernel=lambda code, name: cuda_emulation.RawModule(code, (), [name]).get_function(name),
+        is_available=lambda: True,
         uint8=np.uint8,
         int32=np.int32,
         float32=np.float32,
