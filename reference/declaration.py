@@ -4,6 +4,7 @@ import inspect
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,13 +24,15 @@ from gradspec.reference.formula_checks import (
     find_hidden_kinks,
     is_on_tape,
     list_values,
+    run_on_arrays,
 )
 from gradspec.reference.inherited_formulas import inherit_usual_rules
 from gradspec.reference.kink_distances import KinkDistanceFunction, smooth
+from gradspec.reference.misfits import refuse_misfits
 from gradspec.reference.op import OPS, Op, Settle, fill_from_domain
 from gradspec.reference.record import record
 from gradspec.reference.rule import Array
-from gradspec.reference.signatures import broadcasts, count_values, from_signature, refuse_misfits
+from gradspec.reference.signatures import broadcasts, check_signature, count_values, from_signature
 from gradspec.reference.usual_formulas import check_agreement, check_same_parameters, fill_moderately
 
 CALLS_TO_COMPARE = 8
@@ -40,8 +43,9 @@ COMPARED_LENGTHS = (2, 3, 1)
 
 
 def op(
-    cases: str | DrawCall,
+    cases: str | DrawCall | None = None,
     *,
+    shapes: str | None = None,
     kinks: KinkDistanceFunction | None = None,
     also: Sequence[Callable[..., Any]] = (),
     settle: Settle | None = None,
@@ -59,6 +63,7 @@ def op(
     Args:
         cases: a signature (see `signatures`), or a function of a `Choices` for ops whose arguments constrain
             each other. By a signature in which nothing broadcasts, shapes that do not fit are refused.
+        shapes: in place of `cases`, a signature in which nothing broadcasts, with a star or without one.
         kinks: the distances to the op's kinks, if it has any. A formula that has some must say so; `smooth`
             says that it only looks as if.
         also: usual rules or formulas of the op, beside the decorated one, which is stable. They take the same
@@ -75,6 +80,11 @@ def op(
             pullbacks that do not match the arguments, kinks that are not told, or a usual formula of another
             function.
     """
+    if (cases is None) == (shapes is None):
+        raise TypeError(
+            "op: either the cases are given, a signature or a function, or shapes=, a signature in which "
+            f"nothing broadcasts; got {cases!r} and shapes={shapes!r}"
+        )
 
     def declare(rule: Callable[..., Any]) -> Op:
         name = rule.__name__
@@ -87,10 +97,20 @@ def op(
         arrays = [p for p in parameters if p.kind is not p.KEYWORD_ONLY]
         arguments = tuple(p.name for p in arrays)
         domains = _read_domains(rule, arguments)
-        signature = cases if isinstance(cases, str) else None
-        draw_call = from_signature(cases, keywords, domains) if isinstance(cases, str) else cases
-        if signature and not broadcasts(signature):
-            rule = refuse_misfits(rule, signature, arguments)
+        signature = cases if isinstance(cases, str) else shapes
+        is_literal = signature is not None and (shapes is not None or not broadcasts(signature))
+        is_variadic = any(p.kind is p.VAR_POSITIONAL for p in arrays)
+        draw_call: Any = cases
+        if signature is not None:
+            try:
+                check_signature(signature, None if is_variadic else arguments, literal=is_literal)
+                draw_call = from_signature(signature, keywords, domains, literal=is_literal)
+            except ValueError as error:
+                raise ValueError(f"op {name!r}: {error}") from None
+        refuse: Any = lambda form: form
+        if signature is not None and is_literal:
+            refuse = partial(refuse_misfits, signature=signature, argument_names=arguments)
+        rule = refuse(rule)
         new_op = Op(
             name=name,
             rule=rule,
@@ -98,15 +118,15 @@ def op(
             arguments=arguments,
             domains=domains,
             keywords=tuple(p.name for p in parameters if p.kind is p.KEYWORD_ONLY),
-            variadic=any(p.kind is p.VAR_POSITIONAL for p in arrays),
+            variadic=is_variadic,
             differentiable=True,
             draw_call=draw_call,
-            signature=signature,
+            signature=None if signature and is_literal and broadcasts(signature) else signature,
             options=keywords,
             kinks=None if kinks is smooth else kinks,
             settle=settle,
             module="" if f"{rule.__module__}.".startswith(f"{__package__}.") else rule.__module__,
-            definition=(domains, describe_definition((rule, cases, kinks, also, settle, keywords))),
+            definition=(domains, describe_definition((rule, cases, shapes, kinks, also, settle, keywords))),
         )
         if (before := OPS.get(new_op.address)) and before.definition != new_op.definition:
             raise ValueError(
@@ -119,7 +139,7 @@ def op(
             if new_op.formula is not None and kinks is None:
                 _check_hidden_kinks(new_op)
             if also:
-                new_op = _add_usual_rules(new_op, also)
+                new_op = _add_usual_rules(new_op, also, refuse)
             if new_op.formula is not None and new_op.differentiable:
                 new_op = inherit_usual_rules(new_op, _make_calls(new_op))
         OPS[new_op.address] = new_op
@@ -156,7 +176,7 @@ def _complete_by_smallest_call(op: Op) -> Op:
             f"op {op.name!r}: its cases have keywords {sorted(unknown)}, which its rule does not take"
         )
     inputs = [fill_from_domain(op.domain(i), s) for i, s in enumerate(call.shapes)]
-    outcome = op.rule(*inputs, **call.keywords)
+    outcome = run_on_arrays(op, op.rule, call, inputs)
     if not is_vjp(outcome):
         op = _derive(op)
         outcome = op.rule(*inputs, **call.keywords)
@@ -208,7 +228,7 @@ def _derive(op: Op) -> Op:
     formula, on_tape = op.rule, False
     for call, inputs in _make_calls(op):
         wrt = [i for i in range(len(inputs)) if op.has_gradient[0 if op.variadic else i]]
-        values = check_formula(op.name, formula, call, inputs, wrt)
+        values = check_formula(op, formula, call, inputs, wrt)
         on_tape |= any(v.dtype.kind == "f" for v in values) and is_on_tape(formula, call, inputs, wrt)
     return op.with_rule(derive_rule(formula, [on_tape and has for has in op.has_gradient], op.variadic))
 
@@ -240,8 +260,8 @@ def _make_calls(op: Op) -> Iterator[tuple[Call, list[Array]]]:
         yield call, [x.astype(np.float64) if x.dtype.kind == "f" else x for x in wide]
 
 
-def _add_usual_rules(op: Op, also: Sequence[Callable[..., Any]]) -> Op:
-    """Return the op with its usual rules.
+def _add_usual_rules(op: Op, also: Sequence[Callable[..., Any]], refuse: Callable[[Any], Any]) -> Op:
+    """Return the op with its usual rules, made to refuse what its rule refuses.
 
     Raises:
         ValueError: unless they have the op's parameters, pullbacks, values and gradients.
@@ -249,9 +269,7 @@ def _add_usual_rules(op: Op, also: Sequence[Callable[..., Any]]) -> Op:
     rules = []
     for usual in also:
         check_same_parameters(op.name, op.rule, usual)
-        if op.signature and not op.broadcasts:
-            usual = refuse_misfits(usual, op.signature, op.arguments)
-        form = _complete_by_smallest_call(op.with_rule(usual))
+        form = _complete_by_smallest_call(op.with_rule(refuse(usual)))
         if form.differentiable != op.differentiable:
             has, other_has = ("no pullbacks", "some") if op.differentiable else ("pullbacks", "none")
             raise ValueError(

@@ -6,13 +6,14 @@ compares, or is made of ops with kinks, has kinks itself as far as anyone can se
 Does not see: what a formula computes from `x.data` or `x.item()`, and a branch that none of the calls takes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from gradspec.reference.calls import Call
 from gradspec.reference.derived import Formula, get_formula_class
+from gradspec.reference.op import Op
 from gradspec.reference.rule import Array, Rule
 from gradspec.reference.tape import Variable
 
@@ -30,30 +31,47 @@ HOW_TO_DECLARE_KINKS = (
 )
 
 
+def run_on_arrays(op: Op, function: Callable[..., Any], call: Call, inputs: Sequence[Array]) -> Any:
+    """Return what a rule or formula of an op returns for the arrays of a call; ValueError if it raises."""
+    try:
+        return function(*inputs, **call.keywords)
+    except Exception as error:
+        shapes = [np.shape(x) for x in inputs]
+        has_further_axes = any(len(s) > rank for s, rank in zip(shapes, op.core_ranks, strict=False))
+        advice = (
+            f"; as there is no star in the signature {op.signature!r}, axes before the named ones are "
+            f"broadcast: if it has none, write shapes={op.signature!r}"
+        )
+        raise ValueError(
+            f"op {op.name!r}: it raises {type(error).__name__} in a call with shapes {shapes} and keywords "
+            f"{call.keywords}: {error}{advice if op.broadcasts and has_further_axes else ''}"
+        ) from error
+
+
 def check_formula(
-    name: str, formula: Formula, call: Call, inputs: Sequence[Array], wrt: Sequence[int]
+    op: Op, formula: Formula, call: Call, inputs: Sequence[Array], wrt: Sequence[int]
 ) -> list[Array]:
     """Return the values of a formula on arrays; TypeError unless tensors give the same, and float32 float32.
 
     Args:
-        name: the name of the op.
+        op: the op.
         formula: the formula.
         call: the call that the inputs are of.
         inputs: arrays in float64, integers and booleans.
         wrt: the numbers of those that have a gradient.
     """
-    outcome = formula(*inputs, **call.keywords)
+    outcome = run_on_arrays(op, formula, call, inputs)
     values = list_values(outcome)
     if not values or any(isinstance(v, tuple | list | dict) or v is None for v in values):
         raise TypeError(
-            f"op {name!r}: it returns {outcome!r:.80}; a formula returns an array, or a tuple of them for "
+            f"op {op.name!r}: it returns {outcome!r:.80}; a formula returns an array, or a tuple of them for "
             "several values, a rule a value and a tuple of pullbacks"
         )
     narrow = [x.astype(np.float32) if x.dtype == np.float64 else x for x in inputs]
     for value in map(np.asarray, list_values(formula(*narrow, **call.keywords))):
         if value.dtype.kind == "f" and value.dtype != np.float32 and wrt:
             raise TypeError(
-                f"op {name!r}: its formula returns {value.dtype} for arrays of float32; make constants in "
+                f"op {op.name!r}: its formula returns {value.dtype} for arrays of float32; make constants in "
                 "the dtype of an argument, as in np.ones(n, x.dtype) or np.arange(n).astype(x.dtype)"
             )
     tensors = [get_formula_class()(x, requires_grad=i in wrt) for i, x in enumerate(inputs)]
@@ -61,15 +79,15 @@ def check_formula(
         on_tensors = formula(*[tensors[i] if i in wrt else x for i, x in enumerate(inputs)], **call.keywords)
     except (TypeError, AttributeError, ValueError) as error:
         raise TypeError(
-            f"op {name!r}: its formula works on arrays and not on tensors, which give it its pullbacks: "
+            f"op {op.name!r}: its formula works on arrays and not on tensors, which give it its pullbacks: "
             f"{error}; {HOW_TO_WRITE}"
         ) from error
     expected = list(map(np.asarray, values))
     got = [v.data if isinstance(v, Variable) else np.asarray(v) for v in list_values(on_tensors)]
     if len(got) != len(expected) or not all(map(_are_alike, got, expected)):
         raise TypeError(
-            f"op {name!r}: its formula gives another value on tensors than on arrays, in a call with shapes "
-            f"{call.shapes} and keywords {call.keywords}; {HOW_TO_WRITE}, np.var(x) for x.var()"
+            f"op {op.name!r}: its formula gives another value on tensors than on arrays, in a call with "
+            f"shapes {call.shapes} and keywords {call.keywords}; {HOW_TO_WRITE}, np.var(x) for x.var()"
         )
     return expected
 

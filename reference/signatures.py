@@ -1,18 +1,18 @@
 """Signatures: the core dimensions of an op's arguments, from which its calls are drawn.
 
 "(m?,n),(n,p?)->(m?,p?)"    a gufunc's: m and p may be absent, and whatever comes before them is broadcast
-"(*b,n),(n)->(*b,n)"        b is any number of axes; where a name has a star, nothing broadcasts,
+"(*b,n),(n)->(*b,n)"        b is any number of axes; where there is a star, nothing broadcasts,
                                 and names without one have at least length 1
+"(*b,2*n),(n)->(*b,2*n)"    an axis as long as the product of others, or numbers, here twice as long as n
+"(3),(3)->(3)"              axes of a fixed length
 "(m),(m)->(m),(m)"          two values
 """
 
 import itertools
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from gradspec.reference.calls import (
     Call,
@@ -26,27 +26,56 @@ from gradspec.reference.calls import (
 from gradspec.reference.domains import Domain, Integers
 
 MAX_RANK = 4
-_ARGUMENT_PATTERN = r"\((\*?\w+\??(,\*?\w+\??)*)?\)"
+_NAME_PATTERN = r"[^\W\d]\w*"
+_FACTOR_PATTERN = rf"({_NAME_PATTERN}|[1-9]\d*)"
+_DIMENSION_PATTERN = rf"(\*?{_NAME_PATTERN}\??|{_FACTOR_PATTERN}(\*{_FACTOR_PATTERN})*)"
+_ARGUMENT_PATTERN = rf"\(({_DIMENSION_PATTERN}(,{_DIMENSION_PATTERN})*)?\)"
 
 
 def parse_dimensions(signature: str) -> list[list[str]]:
-    """Return the names of each argument's dimensions: "m?" may be absent, "*b" is any number of axes."""
-    return [re.findall(r"\*?\w+\??", dims) for dims in re.findall(r"\((.*?)\)", signature.split("->")[0])]
+    """Return each argument's dimensions: "m?" may be absent, "*b" is any number of axes, "2*n" a product."""
+    arguments = signature.replace(" ", "").split("->")[0]
+    return [dims.split(",") if dims else [] for dims in re.findall(r"\((.*?)\)", arguments)]
 
 
 def parse_core_dimensions(signature: str) -> list[list[str]]:
-    """Return the names of each argument's core dimensions, those without a star."""
+    """Return each argument's core dimensions, those that do not begin with a star."""
     return [[name for name in dims if name[0] != "*"] for dims in parse_dimensions(signature)]
 
 
 def broadcasts(signature: str) -> bool:
-    """Return whether what comes before the core dimensions is broadcast: unless a name has a star."""
+    """Return whether what comes before the core dimensions is broadcast: unless there is a star."""
     return "*" not in signature
 
 
 def count_values(signature: str) -> int:
     """Return how many values an op with this signature has."""
     return signature.split("->")[1].count("(")
+
+
+def check_signature(signature: str, arguments: Sequence[str] | None, *, literal: bool = False) -> None:
+    """Raise ValueError unless it is a signature, and one of these arguments; None for any number of them.
+
+    Args:
+        signature: what is checked.
+        arguments: the names of the op's arguments.
+        literal: whether nothing broadcasts without a star, either.
+    """
+    several = rf"{_ARGUMENT_PATTERN}(,{_ARGUMENT_PATTERN})*"
+    if not re.fullmatch(f"{several}->{several}", signature.replace(" ", "")):
+        raise ValueError(
+            f"{signature!r} is not a gufunc signature, such as '(m?,n),(n,p?)->(m?,p?)', nor one in which "
+            "nothing broadcasts, such as '(*b,n),(n)->(*b,n)'; several values are written "
+            "'(m),(m)->(m),(m)', lengths '(3)', products of lengths '(2*n)'"
+        )
+    dimensions = parse_dimensions(signature)
+    _check_stars(signature, dimensions, literal or not broadcasts(signature))
+    count = len(dimensions)
+    if arguments is not None and count != len(arguments):
+        raise ValueError(
+            f"it has the arguments {', '.join(arguments)}, but signature {signature!r} is of {count} "
+            f"array{'s' * (count != 1)}; they must be as many (keywords come after a star)"
+        )
 
 
 def is_elementwise(signature: str) -> bool:
@@ -71,18 +100,12 @@ def from_signature(
     Raises:
         ValueError: if it is not a signature.
     """
-    several = rf"{_ARGUMENT_PATTERN}(,{_ARGUMENT_PATTERN})*"
-    if not re.fullmatch(f"{several}->{several}", signature):
-        raise ValueError(
-            f"{signature!r} is not a gufunc signature, such as '(m?,n),(n,p?)->(m?,p?)', nor one in which "
-            "nothing broadcasts, such as '(*b,n),(n)->(*b,n)'; several values are written '(m),(m)->(m),(m)'"
-        )
+    check_signature(signature, None, literal=literal)
     is_literal = literal or not broadcasts(signature)
     draw_shapes = _draw_literally if is_literal else _draw_broadcasting
     arguments = parse_dimensions(signature)
-    _check_stars(signature, arguments, is_literal)
     bounds = [d.below if isinstance(d, Integers) else "" for d in domains] or [""] * len(arguments)
-    if unknown := {b for b in bounds if b} - {*itertools.chain(*arguments)}:
+    if unknown := {b for b in bounds if b} - {*list_factors(arguments)}:
         raise ValueError(f"integers below {sorted(unknown)}, which {signature!r} does not name")
 
     def cases(choose: Choices) -> Call:
@@ -111,13 +134,33 @@ Lengths = dict[str, Shape]
 """The lengths of the axes that a name stands for: one, several with a star, none if absent."""
 
 
+def list_factors(arguments: list[list[str]]) -> list[str]:
+    """Return all names and numbers that the dimensions are made of, each once."""
+    return [*dict.fromkeys(itertools.chain(*map(split_product, itertools.chain(*arguments))))]
+
+
+def split_product(dimension: str) -> list[str]:
+    """Return the names and numbers whose product is the length of a dimension: mostly the one."""
+    return [dimension] if dimension[0] == "*" else dimension.split("*")
+
+
+def _measure(dimension: str, lengths: Lengths) -> Shape:
+    """Return the lengths of the axes that a dimension stands for."""
+    if dimension in lengths:
+        return lengths[dimension]
+    return (math.prod(lengths[factor][0] for factor in split_product(dimension)),)
+
+
 def _draw_broadcasting(
     choose: Choices, arguments: list[list[str]], nonempty: set[str]
 ) -> tuple[list[Shape], Lengths]:
     """Draw the shapes of the arguments: core dimensions, and before them loop dimensions that broadcast."""
-    loop = draw_shape(choose, high=MAX_RANK - max(map(len, arguments)))
+    loop = draw_shape(choose, high=max(MAX_RANK - max(map(len, arguments)), 0))
     core: Lengths = {}
-    for name in dict.fromkeys(itertools.chain(*arguments)):
+    for name in list_factors(arguments):
+        if name.isdecimal():
+            core[name] = (int(name),)
+            continue
         is_absent = name.endswith("?") and choose.of([False, False, True])
         n = 0 if is_absent else choose.size(count_max_elements(*loop, *sum(core.values(), ())))
         core[name] = () if is_absent else (n or int(name in nonempty),)
@@ -133,55 +176,16 @@ def _draw_literally(choose: Choices, arguments: list[list[str]], _: set[str]) ->
     """Draw the shapes of the arguments of a signature in which nothing broadcasts."""
     plain = max(sum(name[0] != "*" for name in dims) for dims in arguments)
     lengths: Lengths = {}
-    names = dict.fromkeys(itertools.chain(*arguments))
-    for name in sorted(names, key=lambda name: name[0] != "*"):  # those with a star first
+    factors = list_factors(arguments)
+    lengths.update((factor, (int(factor),)) for factor in factors if factor.isdecimal())
+    stars = [name for name in factors if name[0] == "*"]
+    rank = MAX_RANK - plain
+    for name in stars:
         so_far = sum(lengths.values(), ())
-        if name[0] == "*":
-            rank = MAX_RANK - plain - len(so_far)
-            lengths[name] = draw_shape(choose, high=max(rank, 0), other_lengths=so_far)
-        else:
+        lengths[name] = draw_shape(choose, high=max(rank, 0), other_lengths=so_far)
+        rank -= len(lengths[name])
+    for name in factors:
+        if name not in lengths:
             # Not empty, as a row may be averaged; what is empty has a star.
-            lengths[name] = (choose.size(count_max_elements(*so_far)) or 1,)
-    return [sum((lengths[name] for name in dims), ()) for dims in arguments], lengths
-
-
-def refuse_misfits(
-    function: Callable[..., Any], signature: str, argument_names: Sequence[str]
-) -> Callable[..., Any]:
-    """Return the function of an op, made to raise ValueError for shapes that do not fit the signature.
-
-    Args:
-        function: the rule or formula.
-        signature: one in which nothing broadcasts.
-        argument_names: the names of its arguments.
-    """
-    arguments = parse_dimensions(signature)
-
-    @wraps(function)
-    def strict_function(*args: Any, **keywords: Any) -> Any:
-        lengths: Lengths = {}
-        for name, dims, x in zip(argument_names, arguments, args, strict=False):
-            if x is not None and not _match(np.shape(x), dims, lengths):
-                known = ", ".join(f"{k} = {v if k[0] == '*' else v[0]}" for k, v in lengths.items())
-                raise ValueError(
-                    f"{function.__name__}: {name} has shape {np.shape(x)}; it must be ({','.join(dims)}) of "
-                    f"{signature}, in which nothing broadcasts{known and ', with '}{known}"
-                )
-        return function(*args, **keywords)
-
-    return strict_function
-
-
-def _match(shape: Shape, dims: list[str], lengths: Lengths) -> bool:
-    """Return whether a shape has these dimensions, and note the lengths of those that are new."""
-    star = next((i for i, name in enumerate(dims) if name[0] == "*"), None)
-    extra = len(shape) - len(dims) + (star is not None)
-    if extra < 0 or (star is None and extra):
-        return False
-    start = 0
-    for i, name in enumerate(dims):
-        count = extra if i == star else 1
-        if lengths.setdefault(name, shape[start : start + count]) != shape[start : start + count]:
-            return False
-        start += count
-    return True
+            lengths[name] = (choose.size(count_max_elements(*sum(lengths.values(), ()))) or 1,)
+    return [sum((_measure(name, lengths) for name in dims), ()) for dims in arguments], lengths

@@ -243,7 +243,7 @@ class _FiveAxesChoices(SeededChoices):
         super().__init__(seed, (2,) if seed % 2 else (2, 3))
 
     def rank(self, low: int, high: int) -> int:
-        return high + 1 if high == MAX_RANK else high
+        return high + 1 if low < high == MAX_RANK else high
 
 
 def unusual_cotangents(op: Op, dtypes: Sequence[str]) -> Iterator[Case]:

@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 
+from gradspec.properties.cases.memory import fits_in_memory, shorten
 from gradspec.reference.calls import Call, IntegerArrayBelow, SeededChoices
 from gradspec.reference.op import Op, fill_from_domain
 
@@ -12,6 +13,7 @@ CALLS_TO_CHOOSE_FROM = 6
 LONG_CALLS_TRIED = 40
 MAX_AXES_BEFORE = 3  # of a long axis, in the order in which they are drawn
 SQUARE_CALLS_TRIED = 40
+SHORT_SIDE = 33  # of a square in place of which the value of a larger one is compared with others
 
 
 class ManyAxesChoices(SeededChoices):
@@ -90,18 +92,21 @@ def list_calls_with_long_axis(
         op: The op.
         length: The length of the axis.
         by_rank: Whether calls count as different, too, if another of their arrays has several axes.
-        max_elements: How many elements all arrays may have: where they would have more, all other axes have
-            one, and where that is too many, too, the call is left out.
+        max_elements: How many elements all arrays may have: where they would have more, or the spec would
+            need too much memory, all other axes have one, and where that is too many, too, the call is left
+            out.
     """
+
+    def fits(call: Call) -> bool:
+        return count_elements(call) <= max_elements and fits_in_memory(op, call, length)
+
     by_places: dict[tuple[tuple[tuple[int, int], ...], tuple[bool, ...]], Call] = {}
     for seed in range(LONG_CALLS_TRIED):
         axes_before = seed % MAX_AXES_BEFORE
         call = op.draw_call(OneLongAxisChoices(seed, length, axes_before, (3, 1, 4)))
-        if count_elements(call) > max_elements:
+        if not fits(call):
             call = op.draw_call(OneLongAxisChoices(seed, length, axes_before, (1,)))
-        if count_elements(call) > max_elements:
-            continue
-        if places := _find_axes(call, length):
+        if (places := _find_axes(call, length)) and fits(call):
             ranks = tuple(len(s) > 1 for s in list_shapes(call) if by_rank)
             by_places.setdefault((places, ranks), call)
     return tuple(by_places[k] for k in sorted(by_places, key=lambda k: (len(k[0]), k)))
@@ -122,15 +127,26 @@ def list_square_calls(op: Op, side: int, max_elements: int) -> tuple[Call, ...]:
     by_places: dict[tuple[tuple[int, int], ...], list[Call]] = {}
     calls = (op.draw_call(SquareChoices(seed, side, seed % 3)) for seed in range(SQUARE_CALLS_TRIED))
     for call in calls:
-        if max(map(math.prod, list_shapes(call))) >= side**2 and count_elements(call) <= max_elements:
+        is_large = max(map(math.prod, list_shapes(call))) >= side**2
+        if is_large and count_elements(call) <= max_elements and fits_in_memory(op, call, side):
             by_places.setdefault(_find_axes(call, side), []).append(call)
     return tuple(
-        max(
-            by_places[places],
-            key=lambda c: (-sum(map(len, list_shapes(c))), math.prod(compute_value_shape(op, c))),
-        )
+        _find_fewest_axes(op, by_places[places], side)
         for places in sorted(by_places, key=lambda p: (len(p), p))
     )
+
+
+def _find_fewest_axes(op: Op, calls: list[Call], side: int) -> Call:
+    """Return the call of fewest axes, and of those the one with the largest value.
+
+    Shorter ones like them tell which that is, if the op takes all of them.
+    """
+    ranks = [sum(map(len, list_shapes(call))) for call in calls]
+    calls = [call for call, rank in zip(calls, ranks, strict=True) if rank == min(ranks)]
+    short = [shorten(call, side, SHORT_SIDE) for call in calls]
+    compared = short if all(is_accepted(op, call) for call in short) else calls
+    sizes = [math.prod(compute_value_shape(op, call)) for call in compared]
+    return calls[sizes.index(max(sizes))]
 
 
 def _find_axes(call: Call, length: int) -> tuple[tuple[int, int], ...]:

@@ -4,6 +4,7 @@ import numpy as np
 
 from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.cases.filling import draw_byte_block, fill_case
+from gradspec.properties.cases.memory import fits_in_memory
 from gradspec.properties.drawing.choices import DrawnChoices
 from gradspec.properties.drawing.summing_ops import is_summing_op
 from gradspec.reference.op import Op
@@ -14,6 +15,7 @@ CASES_PER_LONG_CASE_16_BIT = 8  # of so many cases that may have a long axis, on
 CASES_PER_LONG_CASE = 10  # likewise in the other dtypes
 
 LONG_AXIS_LENGTH_16_BIT = 4096  # sums of ones stop growing at 256 in bfloat16, at 2,048 in float16
+SHORT_LONG_AXIS_LENGTH = 300  # where a formula has products of it with itself
 LONG_AXIS_LENGTHS = (70, 262, 1030)  # just past the blocks of 64, 256 and 1,024 that kernels work in
 
 LONG_AXIS_VALUES_16_BIT = (1.0, 0.9, 0.7, 0.3)
@@ -63,6 +65,8 @@ def draw_long_axis_case(op: Op, dtype: str, rng: np.random.Generator) -> Case:
     for _ in range(3):
         if not choose.has_long_axis:
             call = op.draw_call(choose := LongAxisChoices(rng, length))
+    if not fits_in_memory(op, call, length):
+        call = op.draw_call(LongAxisChoices(rng, SHORT_LONG_AXIS_LENGTH))
     case = fill_case(op, call, dtype, draw_byte_block(call, rng))
     if op.kinks or not op.differentiable:
         return case.map_float_arrays(

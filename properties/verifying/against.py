@@ -1,7 +1,6 @@
 """What a function is judged by: an op, its name, or a formula or plain function, an op as long as needed."""
 
 import inspect
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +11,6 @@ from gradspec.properties.verifying.parameters import find_domain, list_keyword_v
 from gradspec.properties.verifying.plain_functions import declare_function, is_plain_function
 from gradspec.reference import OPS, Op, op
 from gradspec.reference.kink_distances import KinkDistanceFunction
-from gradspec.reference.signatures import from_signature
 
 WHAT_IS_ALLOWED = (
     'the name of an op ("layer_norm"), an op (`@gradspec.op`), a formula in NumPy, each of whose arrays is '
@@ -90,12 +88,7 @@ def declare_formula(
     The arguments are those of `verify`.
     """
     values = {**list_keyword_values(formula), **(keywords or {})}
-    if "*" in shapes:
-        return op(shapes, kinks=kinks, also=(), settle=None, **values)(formula)
-    hints = typing.get_type_hints(formula, include_extras=True)
-    parameters = inspect.signature(formula).parameters.values()
-    domains = [hints[p.name].__metadata__[0] for p in parameters if p.kind is not p.KEYWORD_ONLY]
-    return op(from_signature(shapes, values, domains, literal=True), kinks=kinks)(formula)
+    return op(None, shapes=shapes, kinks=kinks, also=(), settle=None, **values)(formula)
 
 
 def _require_formula(against: Any) -> None:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import pytest
 
@@ -13,7 +13,7 @@ from gradspec.properties.running.profiles import PROFILES
 from gradspec.properties.running.tally import to_sentence
 from gradspec.properties.verifying.laws_of_one import ALL_LAWS, judge
 from gradspec.properties.verifying.report import Report
-from gradspec.properties.verifying.request import Request, prepare
+from gradspec.properties.verifying.request import Request, prepare, refuse_unknown
 
 ARGUMENT = "law"
 """The argument of the test that gets the law to ask."""
@@ -39,12 +39,13 @@ class AskedLaw:
 def parametrize(
     functions: Mapping[Any, Callable[..., Any]],
     *,
-    dtypes: Collection[str] | None = None,
+    dtypes: Collection[Any] | None = None,
     backend: str | Backend | None = None,
     nests: bool = True,
     examples: int = PROFILES["default"],
     seed: int | None = None,
     failures: str | Path = "failures",
+    **unknown: Never,
 ) -> pytest.MarkDecorator:
     """Return a decorator that runs a test once for each op and law; the test calls the law that it is given.
 
@@ -62,7 +63,9 @@ def parametrize(
         examples: How many examples Hypothesis draws for each law.
         seed: What they are drawn from.
         failures: The folder that the scripts of failures are written to.
+        **unknown: There are no other arguments.
     """
+    refuse_unknown(parametrize, unknown)
     caller = str(sys._getframe(1).f_globals.get("__name__", ""))
     items = []
     for against, fn in functions.items():

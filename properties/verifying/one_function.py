@@ -3,12 +3,12 @@
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 from gradspec.backends import Backend
 from gradspec.properties.verifying.laws_of_one import ALL_LAWS, N_EXAMPLES, judge
 from gradspec.properties.verifying.report import Report
-from gradspec.properties.verifying.request import Request
+from gradspec.properties.verifying.request import Request, refuse_unknown
 from gradspec.reference.kink_distances import KinkDistanceFunction
 
 
@@ -16,7 +16,7 @@ def verify(
     fn: Callable[..., Any],
     against: Any,
     *,
-    dtypes: Collection[str] | None = None,
+    dtypes: Collection[Any] | None = None,
     backend: str | Backend | None = None,
     nests: bool = True,
     shapes: str | None = None,
@@ -25,6 +25,7 @@ def verify(
     examples: int = N_EXAMPLES,
     seed: int | None = None,
     failures: str | Path = "failures",
+    **unknown: Never,
 ) -> Report:
     """Verify value and gradients of a function, in this process, and return what was judged.
 
@@ -40,8 +41,8 @@ def verify(
         against: What it must agree with: the name of an op, an op, a formula in NumPy whose arrays are
             annotated with domains, or a function of torch: one whose arrays are not, or whose value is
             annotated `torch.Tensor`. Such a function is exact in float64, with torch's own autograd.
-        dtypes: The dtypes to try; by default all that the backend has, but for float64 where the reference is
-            a function of torch.
+        dtypes: The dtypes to try, by name, or as a library has them (torch.float32); by default all that the
+            backend has, but for float64 where the reference is a function of torch.
         backend: The backend that has its arrays, by name or as an object. By default torch's if torch has
             been imported and the function takes its tensors, else CuPy's by the same rule, else NumPy's.
         nests: Whether its backward pass can itself be differentiated.
@@ -54,6 +55,7 @@ def verify(
         seed: What they are drawn from. By default they are others each time, and Hypothesis remembers those
             that failed.
         failures: The folder that the script of a failure is written to.
+        **unknown: There are no other arguments; one that is given is named, with those most like it.
 
     Raises:
         AssertionError: The function breaks a law; the message has the smallest case found, and the path of a
@@ -64,6 +66,7 @@ def verify(
         Unavailable: The backend cannot run here.
     """
     __tracebackhide__ = True  # of pytest: the message has it all
+    refuse_unknown(verify, unknown)
     caller = str(sys._getframe(1).f_globals.get("__name__", ""))
     request = Request(fn, against, dtypes, backend, nests, shapes, keywords, kinks, seed, failures, caller)
     return judge(request, ALL_LAWS, examples)

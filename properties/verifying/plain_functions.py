@@ -19,9 +19,10 @@ from gradspec.reference import Op, op
 from gradspec.reference.calls import Call, SeededChoices
 from gradspec.reference.domains import Domain, Interval
 from gradspec.reference.kink_distances import KinkDistanceFunction
+from gradspec.reference.misfits import refuse_misfits
 from gradspec.reference.op import fill_from_domain
 from gradspec.reference.rule import VJP, Array
-from gradspec.reference.signatures import from_signature, parse_dimensions, refuse_misfits
+from gradspec.reference.signatures import from_signature, parse_dimensions
 
 N_CALLS_TRIED = 3
 """So many small calls show whether a function can be a reference at all."""
@@ -97,9 +98,7 @@ def declare_function(
     draw_call = from_signature(shapes, values, domains, literal=True)
     calls = [draw_call(SeededChoices(seed, (2, 3))) for seed in range(N_CALLS_TRIED)]
     _try_out(torch_rule, arrays, domains, shapes, calls)
-    if "*" in shapes:
-        return op(shapes, kinks=kinks, **values)(rule)
-    return op(draw_call, kinks=kinks)(rule)
+    return op(None, shapes=shapes, kinks=kinks, also=(), settle=None, **values)(rule)
 
 
 def _read_parameters(function: Any, name: str) -> Mapping[str, inspect.Parameter]:

@@ -1,5 +1,6 @@
 """A request to verify a function, and what is made of it: op, backend, and how a script finds both."""
 
+import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ class Request:
 
     fn: Callable[..., Any]
     against: Any
-    dtypes: Collection[str] | None
+    dtypes: Collection[Any] | None
     backend: str | Backend | None
     nests: bool
     shapes: str | None
@@ -95,15 +96,21 @@ def prepare(request: Request) -> Iterator[Subject]:
         yield Subject(target, loaded.name, by_function, no_script)
 
 
-def _list_dtypes(dtypes: Collection[str] | None, backend: Backend, by_function: bool) -> list[str]:
+def refuse_unknown(function: Callable[..., Any], unknown: Mapping[str, Any]) -> None:
+    """Raise TypeError if keywords were given that the function does not take."""
+    for name in unknown:
+        names = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        raise TypeError(f"{function.__name__} has no argument {name!r}; {suggest_nearest(name, names)}")
+
+
+def _list_dtypes(dtypes: Collection[Any] | None, backend: Backend, by_function: bool) -> list[str]:
     """Return the dtypes to try, the widest first; not float64 where a plain function is the reference.
 
     Raises:
         TypeError: for one name in place of a collection.
         ValueError: for a dtype that the backend does not have, or none at all.
     """
-    if isinstance(dtypes, str):
-        raise TypeError(f"verify: dtypes={dtypes!r} is one name, not a collection of names")
+    dtypes = _name_dtypes(dtypes)
     wanted = [d for d in backend.dtypes if d != "float64" or not by_function] if dtypes is None else dtypes
     if by_function and "float64" in wanted:
         raise ValueError(
@@ -119,6 +126,15 @@ def _list_dtypes(dtypes: Collection[str] | None, backend: Backend, by_function: 
     if not wanted:
         raise ValueError(f"verify: dtypes={dtypes!r} has none; there are {', '.join(DTYPES)}")
     return [dtype for dtype in DTYPES if dtype in wanted]
+
+
+def _name_dtypes(dtypes: Any) -> list[str] | None:
+    """Return the names of dtypes, which may be a library's own, such as torch.float32."""
+    if dtypes is None:
+        return None
+    if isinstance(dtypes, str) or not isinstance(dtypes, Collection):
+        raise TypeError(f"verify: dtypes={dtypes!r} is one name, not a collection of names")
+    return [str(getattr(dtype, "__name__", dtype)).rpartition(".")[2] for dtype in dtypes]
 
 
 # How a script finds what is verified

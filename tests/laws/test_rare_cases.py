@@ -47,7 +47,10 @@ from gradspec.properties.laws.value import value_agrees
 from gradspec.properties.running.profiles import PROFILES
 from gradspec.properties.test_second_order import EXPONENTS_OF_SECOND_DERIVATIVES
 from gradspec.reference import OPS, VJP
+from gradspec.reference import op as declare
+from gradspec.reference.calls import Call, Choices, draw_shape
 from gradspec.reference.dispatch import unwrap
+from gradspec.reference.domains import Real
 from tests.helpers.forms import FORMS
 from tests.helpers.planting import find_violation, make_backend_of_ops, make_backend_of_rules
 
@@ -655,3 +658,15 @@ def test_every_op_that_is_differentiable_has_rare_cases() -> None:
         kinds = [kind for kind in ALL_KINDS if next(kind(op, DTYPES_WIDEST_FIRST), None)]
         assert {left_behind_by_tiles, large} <= {*kinds}, op
         assert unusual_cotangents in kinds or not op.differentiable, op
+
+
+@pytest.mark.usefixtures("restored_registry")
+def test_five_axes_are_drawn_only_where_there_may_be() -> None:
+    def draw(choose: Choices) -> Call:
+        n, c, h, w = draw_shape(choose, 4, 4)  # of just so many axes
+        return Call(((n, c, h, w),))
+
+    def images(x: Real) -> Any:
+        return 2 * x
+
+    assert all(case.inputs[0].ndim == 4 for case in unusual_calls(declare(draw)(images), DTYPES_WIDEST_FIRST))

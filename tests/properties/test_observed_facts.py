@@ -20,8 +20,8 @@ from gradspec.properties.laws.batches import a_batch_equals_its_members
 from gradspec.properties.laws.symmetries import symmetries_are_kept
 from gradspec.reference import op
 from gradspec.reference.axes import normalize_axes
-from gradspec.reference.calls import Call, Choices, draw_shape
-from gradspec.reference.domains import Real
+from gradspec.reference.calls import Call, Choices, IntegerArrayBelow, draw_shape
+from gradspec.reference.domains import Index, Real
 from gradspec.reference.rule import VJP
 from tests.helpers.forms import FORMS
 from tests.helpers.planting import make_backend_of_rules
@@ -199,6 +199,49 @@ def test_a_batch_that_ends_somewhere_accuses_nobody(
     monkeypatch.setattr(batches, "_is_batch_by_spec", lambda *_: True)
     with pytest.raises(ValueError, match="cotangent has shape"):
         a_batch_equals_its_members(backend, case)
+
+
+def _draw_channels(choose: Choices) -> Call:
+    n, c, s = (length or 1 for length in draw_shape(choose, 3, 3))
+    return Call(((n, c, s), (c,)))
+
+
+def normalize_channels(x: Real, weight: Real) -> Array:
+    return x / (1 + np.sum(x * x, axis=1, keepdims=True)) * weight[:, None]
+
+
+def _draw_rows(choose: Choices) -> Call:
+    v, n = (length or 1 for length in draw_shape(choose, 2, 2))
+    return Call(((v,), IntegerArrayBelow((n,), v)))
+
+
+def count_rows(x: Real, index: Index) -> Array:
+    return x + np.sum(index == np.arange(x.shape[0])[:, None], axis=-1).astype(x.dtype)
+
+
+@pytest.mark.parametrize(
+    ("draw", "formula", "inputs", "cotangent"),
+    [
+        (_draw_channels, normalize_channels, ([[[1.0, 2]]], [1.0]), [[[1.0, -1]]]),
+        (_draw_rows, count_rows, (np.ones(17), np.array([16])), np.arange(17.0)),
+    ],
+)
+def test_what_a_formula_takes_and_its_declaration_never_draws_accuses_nobody(
+    restored_registry: None, draw: Any, formula: Any, inputs: Any, cotangent: Any
+) -> None:
+    """The one broadcasts, the other compares with an index that is too large; a kernel may refuse both."""
+    declared: Any = op(draw)(formula)
+
+    def refuse(x: Array, y: Array) -> VJP:
+        if y.dtype.kind == "i" and y.size and y.max() >= x.shape[0]:
+            raise IndexError("out of bounds")
+        if y.dtype.kind == "f" and x.shape[1] != y.size:
+            raise ValueError("x and weight do not fit")
+        return declared.rule(x, y)  # type: ignore[no-any-return]
+
+    case = Case.of(declared.address, "float64", inputs, {}, cotangent)
+    judgement = a_batch_equals_its_members(make_backend_of_rules(**{declared.name: refuse}), case)
+    assert judgement.verdict == "agree", judgement
 
 
 def test_a_symmetry_that_ends_somewhere_accuses_nobody(

@@ -1,5 +1,6 @@
 """Declarations of ops: a missing or contradictory fact is an error at import that says what is wrong."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from gradspec.reference import OPS, Tensor, op, ops
 from gradspec.reference.calls import Call, Choices, IntegerArrayBelow, SmallestChoices
-from gradspec.reference.domains import Booleans, Index, Integers, Interval, Positive, Real
+from gradspec.reference.domains import Booleans, Index, Integers, Interval, Positive, Real, below
 from gradspec.reference.kink_distances import points
 from gradspec.reference.op import fill_from_domain
 from gradspec.reference.rule import VJP, Array
@@ -143,7 +144,31 @@ def test_an_argument_without_a_pullback_is_refused() -> None:
 
 
 def test_cases_of_another_number_of_arrays_are_refused() -> None:
-    assert "1 arguments, but cases of 2" in catch_refusal_message(double, "(),()->()")
+    cases: Any = lambda _: Call(((), ()))
+    assert "op 'double': 1 arguments, but cases of 2" in catch_refusal_message(double, cases)
+
+
+def test_a_signature_of_another_number_of_arrays_is_refused() -> None:
+    def add(x: Real, y: Real, z: Real) -> Any:
+        return x + y + z
+
+    for signature, count in (("(n)->(n)", "1 array;"), ("(n),(n),(),()->(n)", "4 arrays;")):
+        message = catch_refusal_message(add, signature)
+        assert f"op 'add': it has the arguments x, y, z, but signature {signature!r} is of {count}" in message
+
+
+def test_a_call_that_the_formula_cannot_take_is_told() -> None:
+    def pick(x: Real, index: below("c"), *, scale: float = 1.0) -> Any:  # type: ignore[valid-type]
+        return np.sum(np.take_along_axis(x, index[:, None], axis=-1)) * scale
+
+    message = catch_refusal_message(pick, "(n,c),(n)->()", scale=[1.0])
+    assert re.match(r"op 'pick': it raises ValueError in a call with shapes \[\(.*\), \(.*\)\] and", message)
+    assert "and keywords {'scale': 1.0}: `indices` and `arr`" in message
+    assert "axes before the named ones are broadcast: if it has none, write shapes='(n,c),(n)->()'" in message
+    message = catch_refusal_message(pick, lambda _: Call(((2, 2), IntegerArrayBelow((2, 1), 2))))
+    assert "it raises ValueError" in message
+    assert "star" not in message
+    assert op(shapes="(n,c),(n)->()", scale=[1.0])(pick).formula
 
 
 def test_cases_with_a_keyword_that_the_rule_does_not_take_are_refused() -> None:
@@ -160,7 +185,8 @@ def test_an_unknown_fact_is_refused() -> None:
 
 @pytest.mark.parametrize("signature", ["", "()", "n->n", "(n)->", "(n)->(n),", "(n,)->(n)", "(n) (n)->(n)"])
 def test_a_string_that_is_no_gufunc_signature_is_refused(signature: str) -> None:
-    assert "gufunc signature" in catch_refusal_message(double, signature)
+    message = catch_refusal_message(double, signature)
+    assert message.startswith(f"op 'double': {signature!r} is not a gufunc signature")
 
 
 def test_arrays_may_be_given_by_name() -> None:

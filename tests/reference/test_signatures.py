@@ -50,9 +50,33 @@ def test_the_smallest_call_has_no_axes_for_a_star() -> None:
     assert from_signature("(*b,n),(n)->(*b,n)")(SmallestChoices()) == Call(((1,), (1,)))
 
 
+def test_an_axis_may_have_a_fixed_length() -> None:
+    for seed in SEEDS:
+        x, y = draw_shapes("(3),(n,3)->(n,3)", seed)
+        assert (x[-1], y[-1]) == (3, 3)
+        x, table = draw_shapes("(*b,n,2),(n)->(*b,n,2)", seed)
+        assert x[-2:] == (*table, 2)
+    assert from_signature("(*b,n,2)->(*b,n)")(SmallestChoices()) == Call(((1, 2),))
+
+
+def test_an_axis_may_be_as_long_as_a_product() -> None:
+    drawn = [draw_shapes("(b, h*r, 2*d), (b, h, d) -> (b, h*r)", seed) for seed in SEEDS]
+    groups = {(x[1] // y[1], x[1] % y[1]) for x, y in drawn}
+    assert groups == {(1, 0), (2, 0), (3, 0)}
+    assert all(x[2] == 2 * y[2] for x, y in drawn)
+    assert max(y[1] for _, y in drawn) == 3
+    integers = from_signature("(*b,2*n),(*b)->(*b)", domains=(Interval(), Integers("n")))
+    x, index = integers(SeededChoices(1)).shapes
+    assert isinstance(index, IntegerArrayBelow)
+    assert x[-1] == 2 * index.bound  # type: ignore[index]
+
+
 @pytest.mark.parametrize(
     ("signature", "message"),
     [
+        ("(2n)->(n)", r"not a gufunc signature.* products of lengths '\(2\*n\)'"),
+        ("(0)->()", "not a gufunc signature"),
+        ("(2*n,m?)->(n)", "both stars and question marks"),
         ("(*b,*c)->()", "two names with a star in one argument"),
         ("(*b,n?)->(*b)", "both stars and question marks"),
         ("(b*,n)->(n)", "not a gufunc signature"),
@@ -96,6 +120,60 @@ def test_shapes_that_do_not_fit_are_refused(function: Any) -> None:
             with pytest.raises(ValueError, match=rf"{function.__name__}: (x|weight) has shape .*broadcasts"):
                 call(x, weight)
     assert declared(np.ones((2, 3))).shape == (2, 3)
+
+
+@pytest.mark.usefixtures("restored_registry")
+def test_shapes_that_do_not_fit_lengths_or_products_are_refused() -> None:
+    def rotate(x: Real, table: Real) -> Array:
+        return np.reshape(x, (*x.shape[:-1], 2, -1)) * table[:, None]
+
+    def repeat(x: Real, y: Real) -> Array:
+        return x * np.repeat(y, x.shape[0] // y.shape[0], axis=0)
+
+    def square(x: Real, y: Real) -> Array:
+        return x + np.sum(y)
+
+    declared: Any = op("(*b,s,2*n),(s,n)->(*b,s,2,n)")(rotate)
+    grouped: Any = op("(h*r,d),(h,d)->(h*r,d)")(repeat)
+    fixed: Any = op("(*b,2),(n*n)->(*b,2)")(square)
+    calls: Any
+    for o, calls in (
+        (declared, [((3, 4), (3, 2)), ((5, 3, 4), (3, 2))]),
+        (grouped, [((6, 4), (3, 4)), ((3, 1), (3, 1)), ((0, 2), (3, 2))]),
+        (fixed, [((2,), (9,)), ((4, 2), (1,))]),
+    ):
+        for shapes in calls:
+            assert o(*make_ones(shapes)).size == np.prod(shapes[0])
+    for o, calls in (
+        (declared, [((3, 5), (3, 2)), ((3, 4), (3, 1)), ((3, 4), (1, 2)), ((4,), (3, 2)), ((3, 4), (2,))]),
+        (grouped, [((4, 4), (3, 4)), ((2, 4), (0, 4))]),
+        (fixed, [((3,), (9,)), ((1,), (9,))]),
+    ):
+        for shapes in calls:
+            with pytest.raises(ValueError, match=rf"{o.name}: .* has shape .*broadcasts"):
+                o(*make_ones(shapes))
+
+
+@pytest.mark.usefixtures("restored_registry")
+def test_given_as_shapes_a_signature_broadcasts_nothing_without_a_star_either() -> None:
+    (usual,) = (lambda x, weight: weight * x,)
+    declared: Any = op(shapes="(m,n),(n)->(m,n)", also=[usual])(scale_both)
+    assert not declared.broadcasts
+    drawn = [declared.draw_call(SeededChoices(seed)).shapes for seed in SEEDS]
+    assert {(len(x), len(y)) for x, y in drawn} == {(2, 1)}
+    for o in (declared, *declared.usual_forms):
+        assert o(*make_ones([(2, 3), (3,)])).shape == (2, 3)
+        with pytest.raises(ValueError, match=r"weight has shape \(1,\).*nothing broadcasts"):
+            o(*make_ones([(2, 3), (1,)]))
+    both: Any = {"cases": "(n)->(n)", "shapes": "(n)->(n)"}
+    given: Any
+    for given in ({}, both):
+        with pytest.raises(TypeError, match=r"either the cases are given.* or shapes="):
+            op(**given)
+
+
+def scale_both(x: Real, weight: Real) -> Array:
+    return x * weight
 
 
 @pytest.mark.usefixtures("restored_registry")

@@ -13,7 +13,7 @@ import pytest
 from gradspec import Array, Real, op
 from gradspec.backends import Backend
 from gradspec.reference import OPS, VJP
-from gradspec.reference.signatures import refuse_misfits
+from gradspec.reference.misfits import refuse_misfits
 from tests.faults import drawn_cases, planted_backends
 from tests.faults.detection import detect_fault
 from tests.faults.equivalent import EQUIVALENT

@@ -267,6 +267,10 @@ def test_what_is_declined_throughout_was_not_verified() -> None:
         ((silu, "silu"), {"shapes": "()->()"}, TypeError, "shapes= is for a formula; 'silu' is an op"),
         ((silu, norms.rms_norm_formula), {}, TypeError, "rms_norm_formula needs the shapes"),
         ((silu, "silu"), {"dtypes": "float32"}, TypeError, "dtypes='float32' is one name"),
+        ((silu, "silu"), {"dtypes": torch.float32}, TypeError, "dtypes=torch.float32 is one name"),
+        ((silu, "silu"), {"dtypes": [torch.int8]}, ValueError, "'int8' is no dtype of torch"),
+        ((silu, "silu"), {"dtype": "float32"}, TypeError, "no argument 'dtype'; did you mean 'dtypes'"),
+        ((silu, "silu"), {"atol": 1e-3}, TypeError, "no argument 'atol'; there are backend, dtypes"),
         ((silu, "silu"), {"dtypes": ["float23"]}, ValueError, "'float23' is no dtype of torch; did you mean"),
         ((silu, "silu"), {"dtypes": []}, ValueError, "has none; there are float64"),
         ((silu, "silu"), {"backend": "touch"}, ValueError, "touch"),
@@ -278,6 +282,17 @@ def test_an_argument_that_does_not_fit_is_named(
 ) -> None:
     with pytest.raises(error, match=message):
         gradspec.verify(*arguments, **options)
+
+
+def test_dtypes_may_be_those_of_a_library() -> None:
+    dtypes = [torch.bfloat16, np.float32, np.dtype("float64")]
+    report = gradspec.verify(silu, "silu", dtypes=dtypes, seed=0, examples=1)
+    assert report.dtypes == ("float64", "float32", "bfloat16")
+
+
+def test_an_unknown_argument_of_parametrize_is_named() -> None:
+    with pytest.raises(TypeError, match="parametrize has no argument 'dtype'; did you mean 'dtypes'"):
+        gradspec.parametrize({"silu": silu}, dtype="float32")  # type: ignore[arg-type]
 
 
 # What it leaves alone

@@ -1,8 +1,9 @@
 """Along which axes a call is a batch of calls that do not depend on each other: observed from the spec.
 
 An axis of the value is one of a batch if the spec of each member is the member of the spec, value and
-gradients, each input having the members along an axis of its own or being shared by all of them. A gufunc
-signature declares such axes.
+gradients, each input having the members along an axis of its own or being shared by all of them. Axes that
+the op's calls always have equally long are of a batch together, or not at all. A gufunc signature declares
+such axes.
 """
 
 import itertools
@@ -16,6 +17,7 @@ import numpy as np
 from gradspec.properties.cases.case import Case
 from gradspec.properties.cases.evaluate import Result
 from gradspec.properties.cases.literals import literal
+from gradspec.properties.cases.observed.lengths import observe_tied_lengths
 from gradspec.properties.cases.observed.sample_cases import (
     are_same,
     fill_at_random,
@@ -99,6 +101,7 @@ def _observe_batch_axes(call: _CallOfCase) -> BatchAxes | None:
         return None
     start = sum(shape) % max(len(shape), 1)
     influences = None
+    tied = observe_tied_lengths(case.op, tuple(x.ndim for x in case.inputs))
     for value_axis in (*range(start, len(shape)), *range(start)):
         if shape[value_axis] > 1:
             influences = influences or _observe_influences(_fill_anew(case))
@@ -107,7 +110,9 @@ def _observe_batch_axes(call: _CallOfCase) -> BatchAxes | None:
             options = [[*(axis for axis, n in enumerate(x.shape) if n == 1), None] for x in case.inputs]
         for axes in itertools.islice(itertools.product(*options), MAX_COMBINATIONS):
             batch = BatchAxes(value_axis, axes, shape[value_axis])
-            if any(axis is not None for axis in axes) and _is_batch_of_new_members(case, batch):
+            if not any(axis is not None for axis in axes) or not tied.allow_change(axes):
+                continue
+            if _is_batch_of_new_members(case, batch):
                 return batch
     return None
 
