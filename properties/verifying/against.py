@@ -67,7 +67,8 @@ def _declare_told_formula(formula: Any, *arguments: Any) -> Op:
     """Declare a formula; if it is a function of torch after all, TypeError says how such a one is told."""
     try:
         return declare_formula(formula, *arguments)
-    except (AttributeError, TypeError) as error:
+    except (AttributeError, TypeError, ValueError) as refusal:
+        error = refusal.__cause__ or refusal  # what the formula itself raised
         if "numpy.ndarray" not in str(error):
             raise
         raise TypeError(
