@@ -1,11 +1,11 @@
-"""What formulas write out, since NumPy has no name for it, and the usual formulas of that.
+"""What formulas write out, since NumPy has no name for it, and the usual formulas of it.
 
     x / (1 + np.exp(-z))            a sigmoid s, which kernels differentiate by s (1 - s)
     e / np.sum(e, keepdims=True)    a softmax, with e = exp(x - top); kernels compute exp(x - logsumexp(x))
     np.matmul(softmax, v)           attention, of which kernels take sum(g * value), for sum(g v^T * softmax)
 
-FlashAttention's backward pass does both of the latter (Dao, 2023). On variables each is told from other
-quotients and products by how its arguments were computed.
+FlashAttention's backward pass does both of the latter (Dao, 2023), where a formula calls the op softmax, too.
+On variables each is told from other quotients and products by how its arguments were computed.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gradspec.reference.axes import Axes, normalize_axes
+from gradspec.reference.axes import Axes, fit_axes, normalize_axes
 from gradspec.reference.forms import use_forms
 from gradspec.reference.op import OPS, Op
 from gradspec.reference.record import record
@@ -27,6 +27,16 @@ def _over_one_plus_exp(x: Array, z: Array) -> VJP:
     """Return x / (1 + exp(z)), by the sigmoid of -z."""
     s = 1 / (1 + np.exp(z))
     return x * s, (lambda g: g * s, lambda g: -g * x * (s * (1 - s)))
+
+
+def _exp_less_logsumexp(x: Array, *, axis: Axes = -1) -> VJP:
+    """Return the softmax of x."""
+    axis = fit_axes(axis, x.ndim)
+    y = np.exp(x - OPS["logsumexp"].usual_forms[0](x, axis=axis, keepdims=True))
+    return y, (lambda g: y * (g - np.sum(g * y, axis=axis, keepdims=True)),)
+
+
+_softmax = record(_exp_less_logsumexp)
 
 
 @record
@@ -59,13 +69,13 @@ def _find_quotient(x: Any, y: Any) -> Callable[[], Any] | None:
         and _is_one_along(difference[0][1], z.ndim, axis)
     ):
         z = difference[0][0]  # what is subtracted is left to the logarithm of the sum
-    return lambda: OPS["softmax"].usual_forms[-1](z, axis=axis)
+    return lambda: _softmax(z, axis=axis)
 
 
 def _find_attention(x: Any, y: Any) -> Callable[[], Any] | None:
     """Return what computes x @ y by the usual formula of attention; None if it is another product."""
     softmax = OPS["softmax"]
-    call = _find_call(x, softmax.rule, *softmax.usual_rules)
+    call = _find_call(x, softmax.rule, *softmax.usual_rules, _exp_less_logsumexp)
     if call is None or np.ndim(y) < 2 or normalize_axes(call[1].get("axis", -1), x.ndim) != (x.ndim - 1,):
         return None
     return lambda: _attend(call[0][0], y)
@@ -90,7 +100,15 @@ def make_usual_forms(note: Callable[[], None] = lambda: None) -> dict[str, Op]:
 
         return replace(OPS[name], apply=apply)
 
-    return {"divide": make("divide", _find_quotient), "matmul": make("matmul", _find_attention)}
+    def softmax(x: Any, *, axis: Axes = -1) -> Any:
+        note()
+        return _softmax(x, axis=axis)
+
+    return {
+        "divide": make("divide", _find_quotient),
+        "matmul": make("matmul", _find_attention),
+        "softmax": replace(OPS["softmax"], apply=softmax),
+    }
 
 
 def is_anything_written_out(call: Callable[[], Any]) -> bool:

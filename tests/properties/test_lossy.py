@@ -13,7 +13,7 @@ import pytest
 from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.judging.judge import ComputationJudge, Judge
 from gradspec.properties.judging.judgement import Judgement, combine_judgements
-from gradspec.reference import OPS, VJP, op
+from gradspec.reference import OPS, VJP, op, ops
 from gradspec.reference.domains import Real
 from tests.helpers.pytest_runs import PytestRun, run_properties, run_script
 
@@ -101,6 +101,33 @@ def test_a_usual_formula_of_an_op_within_a_formula_is_lossy(dtype: str) -> None:
 )
 def test_what_no_formula_of_an_op_within_a_formula_gives_is_wrong(dtype: str, compute: Any) -> None:
     assert judge_formula(twice_tanh, dtype, [FAR[dtype], 0.5], compute) == "disagree"
+
+
+def attention(q: Real, k: Real, v: Real) -> Any:
+    s = np.matmul(q, np.matrix_transpose(k))
+    e = np.exp(s - ops.stop_gradient(np.max(s, axis=-1, keepdims=True)))
+    return np.matmul(e / np.sum(e, axis=-1, keepdims=True), v)
+
+
+def differentiate_as_flash_attention(case: Case, delta_factor: float = 1) -> Any:
+    """Return the gradient of q, from the value and logsumexp that the forward pass saved (Dao, 2023)."""
+    q, k, v, g = *case.inputs, case.cotangent
+    s = q @ k.T
+    lse = np.max(s, axis=-1, keepdims=True) + np.log(np.sum(np.exp(s - np.max(s)), axis=-1, keepdims=True))
+    p, value = np.exp(s - lse), OPS[case.op.address].apply(q, k, v)
+    return (p * (g @ v.T - np.sum(g * value, axis=-1, keepdims=True) * delta_factor)) @ k
+
+
+@pytest.mark.usefixtures("restored_registry")
+def test_flash_attention_is_lossy_beside_attention_that_is_written_out() -> None:
+    """At scores of thousands logsumexp has few digits left; where two keys are alike, a softmax has all."""
+    address = op("(*b,s,d),(*b,t,d),(*b,t,e)->(*b,s,e)")(attention).address
+    q, k, v = [[1000.0, 1000.0, 1000.0]], [[0.5, 0.5, 2.0], [0.5, 2.0, 0.5]], [[1.3, -0.2], [0.1, 0.6]]
+    case = Case.of(address, "float32", [q, k, v], {}, [[1.0, 0.3]])
+    gradient = differentiate_as_flash_attention(case)
+    assert Judge(case).judge_gradient("q", gradient).verdict == "lossy"
+    for wrong in (-gradient, gradient * 1.01, gradient * np.nan, differentiate_as_flash_attention(case, 0.9)):
+        assert Judge(case).judge_gradient("q", wrong.astype(np.float32)).verdict == "disagree"
 
 
 def test_a_usual_formula_that_overflows_allows_nothing() -> None:

@@ -30,7 +30,7 @@ def by_its_own(x: Real) -> VJP:
 
 def differentiate(rule: Any, *inputs: Array) -> list[Array]:
     value, pull = rule(*inputs)
-    gradients = pull(np.ones_like(value)) if callable(pull) else [p(np.ones_like(value)) for p in pull]
+    gradients: Any = pull(np.ones_like(value)) if callable(pull) else [p(np.ones_like(value)) for p in pull]
     return [value, *gradients]
 
 
