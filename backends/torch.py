@@ -73,6 +73,8 @@ def from_numpy(x: np.ndarray[Any, Any], device: str = "cpu") -> torch.Tensor:
         x: of dtype float64, float32, float16, `ml_dtypes.bfloat16`, int64 or bool; it may be read-only.
         device: where the tensor lives.
     """
+    if x.base is None and x.flags.c_contiguous:  # most arrays are laid out so
+        return _view_as_tensor(x.copy()).to(device)
     if any(s < 0 or s % x.itemsize for s in x.strides):
         x = x.copy(order="C")
     offset = _shorten_offset(x)
@@ -80,9 +82,14 @@ def from_numpy(x: np.ndarray[Any, Any], device: str = "cpu") -> torch.Tensor:
     extent = 1 + sum((n - 1) * s for n, s in zip(x.shape, strides, strict=True)) if x.size else 0
     memory = np.zeros(offset + extent, x.dtype)
     memory[offset:] = np.lib.stride_tricks.as_strided(x, (extent,), (x.itemsize,))
-    flat = torch.from_numpy(memory.view(np.int16 if x.dtype == NUMPY_BFLOAT16 else x.dtype))
-    flat = flat.view(torch.bfloat16) if x.dtype == NUMPY_BFLOAT16 else flat
-    return flat.to(device).as_strided(x.shape, strides, offset)
+    return _view_as_tensor(memory).to(device).as_strided(x.shape, strides, offset)
+
+
+def _view_as_tensor(x: np.ndarray[Any, Any]) -> torch.Tensor:
+    """Return a tensor of the same memory; x must be writeable."""
+    if x.dtype == NUMPY_BFLOAT16:  # which torch does not know
+        return torch.from_numpy(x.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(x)
 
 
 def _shorten_offset(x: np.ndarray[Any, Any]) -> int:

@@ -13,6 +13,8 @@ import os
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")  # on such small arrays more threads only wait for each other
 
+from collections.abc import Generator
+
 import pytest
 
 from gradspec.backends import Backend
@@ -20,7 +22,7 @@ from gradspec.properties.running import options, profiles
 from gradspec.properties.running.backends_of_run import BackendsOfRun
 from gradspec.properties.running.controller_plugin import ControllerPlugin
 from gradspec.properties.running.list_laws import format_laws
-from gradspec.properties.running.op_selection import check_ops
+from gradspec.properties.running.op_selection import check_offers, check_ops
 from gradspec.properties.running.worker_plugin import WorkerPlugin
 
 profiles.register_profiles()
@@ -28,6 +30,13 @@ profiles.register_profiles()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     options.add_options(parser.getgroup("gradspec").addoption)
+
+
+@pytest.hookimpl(wrapper=True)  # around what loads conftest.py, which may add options
+def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> Generator[None]:
+    """Name what is like an option that nobody knows; pytest alone says that it is unknown."""
+    yield
+    options.check_that_options_exist(parser, args)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -49,9 +58,12 @@ def pytest_configure(config: pytest.Config) -> None:
     options.check_options(config)
     options.make_own_modules_importable(config)
     backends = BackendsOfRun(config)
-    if config.getoption("backend"):  # else nothing is loaded yet: it takes a while, and may not be needed
+    is_backend_named = bool(config.getoption("backend"))
+    if is_backend_named:  # else nothing is loaded yet: it takes a while, and may not be needed
         _ = backends.by_source  # which declares ops that `--op` may name
     check_ops(config, lambda: (b for b in backends.by_source.values() if isinstance(b, Backend)))
+    if is_backend_named:
+        check_offers(config, [b for b in backends.by_source.values() if isinstance(b, Backend)])
     run = WorkerPlugin(config, backends)
     config.pluginmanager.register(run, "gradspec-run")
     if not hasattr(config, "workerinput"):

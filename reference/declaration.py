@@ -26,6 +26,7 @@ from gradspec.reference.formula_checks import (
     list_values,
     run_on_arrays,
 )
+from gradspec.reference.inherited_formulas import inherit_usual_rules
 from gradspec.reference.kink_distances import KinkDistanceFunction, smooth
 from gradspec.reference.misfits import refuse_misfits
 from gradspec.reference.op import OPS, Op, Settle, fill_from_domain
@@ -139,6 +140,8 @@ def op(
                 _check_hidden_kinks(new_op)
             if also:
                 new_op = _add_usual_rules(new_op, also, refuse)
+            if new_op.formula is not None and new_op.differentiable:
+                new_op = inherit_usual_rules(new_op, _make_calls(new_op))
         OPS[new_op.address] = new_op
         return new_op
 

@@ -5,8 +5,7 @@ Ops and NumPy's functions share the names of the Array API standard, so `np.sum`
 derivatives need no second formula.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -112,24 +111,6 @@ class NumPyVariable(Variable):
             args = (*args, tuple(range(args[0].ndim))[::-1])
         n = len(op.arguments)
         return op(*args[:n], **dict(zip(op.keywords, args[n:], strict=False)), **kwargs)
-
-
-@contextmanager
-def use_forms(forms: Mapping[str, Op]) -> Iterator[None]:
-    """Let NumPy's functions of variables be these forms of ops within the context.
-
-    A rule that calls `np.tanh` then records that form, too, when it runs on variables: higher derivatives are
-    by it throughout.
-
-    Args:
-        forms: forms of ops, such as `Op.usual_forms`, by the names of the ops.
-    """
-    before = NumPyVariable.ops_by_function
-    NumPyVariable.ops_by_function = index_by_function({**OPS, **forms})
-    try:
-        yield
-    finally:
-        NumPyVariable.ops_by_function = before
 
 
 def find_op_declared_later(function: Any) -> Op | None:

@@ -45,7 +45,8 @@ class Op:
         options: with a signature, the values that each keyword may have.
         has_zero_gradient: whether it has no pullbacks although its value is of floating point, like sign.
         usual_rules: other rules of the same function, right ones that many libraries use, although they lose
-            digits where `rule` does not.
+            digits where `rule` does not. Those of a derived op that its ops give it come last.
+        parts: of a derived op, the addresses of the ops with usual rules that its formula is made of.
         module: the name of the module that declares it; "" for an op of the spec.
         definition: what it is declared by, as `describe_definition` returns it.
         float_values: for each value of an op of several values, whether it is of floats; empty for one value.
@@ -70,6 +71,7 @@ class Op:
     options: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     has_zero_gradient: bool = False
     usual_rules: tuple[Rule, ...] = ()
+    parts: tuple[str, ...] = ()
     module: str = ""
     definition: Any = None
     float_values: tuple[bool, ...] = ()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
-from inspect import CO_VARARGS, unwrap
+from inspect import Parameter, signature
 from typing import Any
 
 from numpy import ndarray
@@ -35,12 +35,10 @@ def record(rule: Callable[..., VJP], *, elementwise: bool = False) -> Callable[.
         elementwise: a promise that for arguments of the same shape and dtype the one value and the gradients
             have this shape and dtype, too. The backward pass then need not check.
     """
-    function: Any = unwrap(rule)
-    code = function.__code__
-    variadic = bool(code.co_flags & CO_VARARGS)
-    has_plain_arguments = not (variadic or code.co_kwonlyargcount or function.__defaults__)
-    if elementwise and has_plain_arguments and code.co_argcount <= 2:
-        return wraps(rule)(_record_unary(rule) if code.co_argcount == 1 else _record_binary(rule))
+    kinds = [p.kind if p.default is p.empty else None for p in signature(rule).parameters.values()]
+    if elementwise and len(kinds) <= 2 and {*kinds} == {Parameter.POSITIONAL_OR_KEYWORD}:
+        return wraps(rule)(_record_unary(rule) if len(kinds) == 1 else _record_binary(rule))
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in signature(rule).parameters.values())
     return wraps(rule)(_record_general(rule, variadic))
 
 

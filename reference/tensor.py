@@ -21,8 +21,8 @@ from gradspec.reference.rule import VJP, Array
 from gradspec.reference.tape import sequence_numbers
 
 
-def _swap_arguments(apply: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda self, other: apply(other, self)
+def _swap_arguments(op: Op) -> Callable[..., Any]:
+    return lambda self, other: op.apply(other, self)
 
 
 def _make_reduction_method(op: Op) -> Callable[..., Any]:
@@ -85,12 +85,12 @@ class Tensor(NumPyVariable):
     __truediv__ = div = e.divide.apply
     __pow__ = pow = e.pow.apply
     __matmul__ = matmul = linalg.matmul.apply
-    __radd__ = _swap_arguments(__add__)
-    __rsub__ = _swap_arguments(__sub__)
-    __rmul__ = _swap_arguments(__mul__)
-    __rtruediv__ = _swap_arguments(__truediv__)
-    __rpow__ = _swap_arguments(__pow__)
-    __rmatmul__ = _swap_arguments(__matmul__)
+    __radd__ = _swap_arguments(e.add)
+    __rsub__ = _swap_arguments(e.subtract)
+    __rmul__ = _swap_arguments(e.multiply)
+    __rtruediv__ = _swap_arguments(e.divide)
+    __rpow__ = _swap_arguments(e.pow)
+    __rmatmul__ = _swap_arguments(linalg.matmul)
     __eq__ = eq = e.equal.apply
     __lt__ = lt = e.less.apply
     __gt__ = gt = e.greater.apply

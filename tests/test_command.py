@@ -10,6 +10,7 @@ import pytest
 
 from gradspec import __version__
 from gradspec.command import COMMANDS, main
+from gradspec.reference import OPS
 
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "src")}
 
@@ -41,9 +42,10 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "line"),
     [
         (["verfy"], "gradspec: no such command as 'verfy'; did you mean verify?"),
-        (["zzz"], "gradspec: no such command as 'zzz'; did you mean verify or time or laws?"),
+        (["zzz"], "gradspec: no such command as 'zzz'; did you mean verify or time or ops or laws?"),
         (["--backend", "torch"], "gradspec: unrecognized arguments: --backend"),
         (["laws", "--op"], "gradspec laws: unrecognized arguments: --op"),
+        (["ops", "tanh"], "gradspec ops: unrecognized arguments: tanh"),
     ],
 )
 def test_a_wrong_command_line_is_told_in_one_line(
@@ -77,6 +79,28 @@ def test_the_status_of_verify_is_that_of_pytest(option: str, status: int) -> Non
     command = [sys.executable, "-m", "gradspec", "verify", "-p", "no:cacheprovider", option]
     run = subprocess.run(command, capture_output=True, check=False, env=ENVIRONMENT)
     assert run.returncode == status
+
+
+def test_every_op_of_the_spec_is_listed_as_it_is_called(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ops"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("(")[0] for line in lines] == sorted(
+        op.name for op in OPS.values() if not op.module
+    )
+    assert {"softmax(x, *, axis=-1)", "concat(xs, *, axis=0)", "reshape(x, *, shape)"} < {*lines}
+
+
+@pytest.mark.parametrize("arguments", [["laws"], ["ops"], ["verify", "--op=exp", "--collect-only"]])
+def test_whoever_closes_the_output_sees_no_traceback(arguments: list[str]) -> None:
+    """As `| head -1` does, here before anything is written."""
+    command = [sys.executable, "-m", "gradspec", *arguments]
+    reader, writer = os.pipe()
+    os.close(reader)
+    run = subprocess.run(
+        command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, env=ENVIRONMENT
+    )
+    os.close(writer)
+    assert (run.returncode, run.stderr) == (1, "")
 
 
 def test_the_command_alone_imports_nothing_heavy() -> None:

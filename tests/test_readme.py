@@ -5,15 +5,28 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from gradspec import VJP, Array, Real, op
+from gradspec.properties.cases.case import Case
+from gradspec.properties.judging.attempt import judge_case
+from gradspec.properties.judging.severity import classify_severity
+from gradspec.properties.laws.bad_input import what_the_spec_refuses_raises
+from gradspec.properties.laws.extremes import extremes_of_elementwise_ops_go_where_the_spec_says
+from gradspec.properties.running.failure import BackendLabel, LawViolation
 from gradspec.properties.running.profiles import PROFILES
+from gradspec.properties.running.targets import MIN_CASES, MIN_INFORMATIVE_SHARE
+from gradspec.reference import OPS, record, vjp
+from tests.helpers.planting import make_backend_of_ops, make_backend_of_rules
 from tests.helpers.pytest_runs import ROOT, make_environment, run_properties
 
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
+    "examples/README.md",
     *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))),
 )
 
@@ -74,6 +87,29 @@ def test_the_tests_of_verify_pass_as_shown(tmp_path: Path) -> None:
     assert status == 0, output
 
 
+@pytest.mark.rotating
+def test_the_tests_by_functions_of_torch_pass_as_shown(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    shutil.copy(ROOT / "tests" / "verifying" / "eager.py", tmp_path / "eager.py")
+    test = find_block(read("docs/verify.md"), "# test_my_fused.py\n")
+    (tmp_path / "test_my_fused.py").write_text(test, encoding="utf-8")
+    (tmp_path / "my_fused.py").write_text(
+        "import eager\n\n\n"
+        "class Mlp:\n    apply = staticmethod(eager.make_mlp())\n\n\n"
+        "class Loss:\n    apply = staticmethod(eager.fused_loss)\n",
+        encoding="utf-8",
+    )
+    status, output = run_tests(tmp_path)
+    assert status == 0, output
+    assert "2 passed" in output
+    right = (tmp_path / "my_fused.py").read_text(encoding="utf-8")
+    wrong = right.replace("eager.make_mlp()", "eager.wrong_mlp")
+    (tmp_path / "my_fused.py").write_text(wrong, encoding="utf-8")
+    status, output = run_tests(tmp_path)
+    assert status == 1, output
+    assert "the gradient of b1 at" in output
+
+
 def run_tests(folder: Path) -> tuple[int, str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--hypothesis-seed=1"]
     done = subprocess.run(
@@ -104,6 +140,51 @@ def test_the_op_of_ones_own_is_verified_as_shown(tmp_path: Path, is_mended: bool
     assert ("wrong  my_norm:rms_norm on my-norm (cpu) breaks a law" in run.output) != is_mended
 
 
+def test_a_failure_is_shown_as_in_the_documents() -> None:
+    def divide(x: Any, y: Any) -> VJP:
+        return x / y, (lambda g: g / y, lambda g: -g * x / (y * y))
+
+    backend = make_backend_of_rules(divide=divide)
+    case = Case.of("divide", "float32", [1e20, 1e20], {}, 1)
+    law = extremes_of_elementwise_ops_go_where_the_spec_says
+    label = BackendLabel("mine", "cpu", "mine:backend")
+    violation = LawViolation(law, label, case, judge_case(law, backend, case))
+    (script,) = (path.name for path in violation.format_files(Path()) if path.suffix == ".py")
+    shown = find_block(read("docs/failures.md"), "edge  divide on mine")
+    assert shown == f"{violation.as_text()}\n  reproduce: python failures/{script}\n"
+
+
+def test_what_is_accepted_and_should_not_be_is_shown_as_in_the_documents() -> None:
+    def swiglu(x: Real, gate: Real) -> Array:
+        return x * gate / (1 + np.exp(-gate))
+
+    declared = op("(*b,n),(*b,n)->(*b,n)")(swiglu)
+    try:
+        broadcasting = record(lambda x, y: (x * y / (1 + np.exp(-y)), (lambda g: g, lambda g: g)))
+        backend = make_backend_of_ops({declared.address: broadcasting})
+        case = Case.of(declared.address, "float64", [np.ones((3, 2)), np.ones(2)], {}, np.ones((3, 2)))
+        judgement = judge_case(what_the_spec_refuses_raises, backend, case)
+        severity = classify_severity(what_the_spec_refuses_raises, case, judgement)
+    finally:
+        del OPS[declared.address]
+    shown = find_block(read("docs/failures.md"), "lax  my_ops:swiglu on mine")
+    assert shown.startswith(f"{severity}  ")
+    assert f" cases: {judgement.reason}; python failures/" in shown
+
+
+@pytest.mark.parametrize(
+    ("formula", "is_refused"),
+    [(lambda x: x.mean(), False), (lambda x: np.mean(x, axis=-1), False), (lambda x: x.mean(axis=-1), True)],
+)
+def test_methods_of_a_formula_are_those_that_are_the_same_in_torch(formula: Any, is_refused: bool) -> None:
+    """So docs/backends.md says, with these calls."""
+    if is_refused:
+        with pytest.raises(TypeError, match="'axis'"):
+            vjp(formula, np.ones((2, 3)))
+    else:
+        vjp(formula, np.ones((2, 3)))
+
+
 def test_gradcheck_passes_a_gradient_of_zeros() -> None:
     torch = pytest.importorskip("torch")
 
@@ -126,6 +207,12 @@ def test_the_examples_of_a_profile_are_those_it_has() -> None:
     assert f"| {quick}, {default} or {deep} examples of each property" in read("README.md")
 
 
+def test_a_property_fails_that_could_tell_too_little_as_the_readme_says() -> None:
+    assert (MIN_CASES, MIN_INFORMATIVE_SHARE) == (100, 0.1)
+    sentence = "a property of a hundred cases or more fails if less than a tenth of them could"
+    assert sentence in " ".join(read("README.md").split())
+
+
 def test_every_option_is_in_the_table() -> None:
     options = re.findall(r'\badd\(\s*"(--[\w-]+)"', read("properties/running/options.py"))
     assert len(options) > 8
@@ -142,6 +229,8 @@ def test_what_a_document_names_is_there(document: str) -> None:
     [
         "`make verfy`",
         "[a](docs/nowhere.md)",
+        "[a](docs/nowhere.md#at-all)",
+        "[a](docs/backends.md#nowhere)",
         "`tests/faults/no_such.py`",
         "`python -m asv_bench.tools.nothing`",
         "`laws/none.py`",
@@ -149,6 +238,13 @@ def test_what_a_document_names_is_there(document: str) -> None:
 )
 def test_what_is_not_there_is_found(text: str) -> None:
     assert find_what_is_missing("README.md", text)
+
+
+def list_anchors(path: Path) -> list[str]:
+    """The anchors that GitHub makes of the headings of a document; none if it does not exist."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    headings = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
 
 
 def find_what_is_missing(document: str, text: str) -> list[str]:
@@ -166,10 +262,16 @@ def find_what_is_missing(document: str, text: str) -> list[str]:
     ]
     folders += [ROOT / "backends/cupy/kernels", ROOT / "tests/faults"]
     links = re.findall(r"\]\(([^)#:]+)\)", text)
+    links_to_headings = re.findall(r"\]\(([^)#:]+)#([^)]+)\)", text)
     paths = [
         path
         for path in re.findall(r"`([\w/.]+\.(?:py|cu|h|md))`", text)
         if not re.search(r"NAME|my_|foo", path)
+    ]
+    missing += [
+        f"{path}#{anchor}"
+        for path, anchor in links_to_headings
+        if anchor not in list_anchors((ROOT / document).parent / path)
     ]
     missing += [path for path in (*links, *paths) if not any((folder / path).exists() for folder in folders)]
     modules = re.findall(r"python -m (asv_bench[\w.]+|tests[\w.]+)", text)

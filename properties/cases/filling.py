@@ -23,7 +23,7 @@ def fill_case(op: Op, call: Call, dtype: str, block: Array) -> Case:
     """
     inputs = []
     for i, described in enumerate(call.shapes):
-        picks = np.roll(block[len(call.shapes) :], -17 * i)  # so that equal shapes get different values
+        picks = _rotate(block[len(call.shapes) :], 17 * i)  # so that equal shapes get different values
         allow_far = i == 0 and not op.elementwise
         inputs.append(fill_array(op.domain(i), dtype, described, int(block[i]), picks, allow_far))
     if op.settle is not None:
@@ -53,7 +53,7 @@ def fill_array(
     """
     shape = described.shape if isinstance(described, IntegerArrayBelow) else described
     n = int(np.prod(shape))
-    picks = np.resize(block, n) if len(block) else np.zeros(n, np.uint8)
+    picks = _repeat_to_length(block, n)
     if isinstance(described, IntegerArrayBelow):
         return described.pick(picks)
     if isinstance(domain, Integers):
@@ -68,7 +68,7 @@ def fill_array(
 def fill_cotangent(dtype: str, shape: tuple[int, ...], block: Array) -> Array:
     """Return a cotangent that is never uniform: even where the bytes are equal, the elements differ."""
     n = int(np.prod(shape))
-    picks = (np.resize(block, n) if len(block) else np.zeros(n, np.uint8)) + np.arange(n)
+    picks = _repeat_to_length(block, n) + np.arange(n)
     return np.array(COTANGENT_VALUES).astype(dtype_of(dtype))[picks % len(COTANGENT_VALUES)].reshape(shape)
 
 
@@ -76,6 +76,19 @@ def draw_byte_block(call: Call, rng: np.random.Generator) -> Array:
     """Return random bytes for `fill_case`: as many as the arrays of the call have elements, and some more."""
     sizes = [math.prod(s.shape if isinstance(s, IntegerArrayBelow) else s) for s in call.shapes]
     return rng.integers(0, 256, sum(sizes) + len(sizes) + 64, np.uint8)
+
+
+def _rotate(block: Array, k: int) -> Array:
+    """Return the bytes from the k-th on, then those before it."""
+    k %= max(len(block), 1)
+    return np.concatenate((block[k:], block[:k])) if k else block
+
+
+def _repeat_to_length(block: Array, n: int) -> Array:
+    """Return so many bytes: of the block, as often as it takes, or zeros if it is empty."""
+    if not len(block):
+        return np.zeros(n, np.uint8)
+    return block[:n] if n <= len(block) else np.resize(block, n)
 
 
 def _to_float32(x: Array) -> Array:

@@ -6,7 +6,8 @@ extraordinary if it is NaN, an infinity that is no ordinary input of the op (`in
 small that a few operations may lose it. An element of the value that is not firm, or that depends on
 infinities alone, as that of a row of -inf throughout does, gets a cotangent of NaN: so all that goes into it
 counts as touched. Where the op lets no such cotangent through, as a maximum does where another element wins,
-what goes into it is observed: each number in turn is made NaN, to see whether that element changes.
+what goes into it is observed: each number in turn is made NaN, to see whether that element changes. In a
+formula NaN goes further than the spec lets it: through masks, which kernels multiply by (`touching`).
 
 A gradient that ignores all numbers, as that of a sum does, is firm throughout. An infinite cotangent counts
 as one of NaN: what does not go into its element of the value is firm.
@@ -28,6 +29,7 @@ from gradspec.properties.cases.infinities import (
     find_ordinary_infinities,
     ignores_numbers,
 )
+from gradspec.properties.cases.touching import run_touching
 from gradspec.reference.domains import Domain, Interval
 from gradspec.reference.op import fill_from_domain
 from gradspec.reference.rule import Array
@@ -69,7 +71,7 @@ class FirmElements:
         case, exact = self._exact_case, _run_quietly(self._exact_case)
         marked_inputs = _replace_where(self._extraordinary, case.inputs, repeat(np.nan))
         marked_case = replace(case, inputs=marked_inputs)
-        marked = _run_quietly(marked_case)
+        marked = run_touching(marked_case)
         # NaN equals nothing.
         open_value = (marked.value != exact.value) | self._lone
         if any(map(np.any, self._extraordinary)):
@@ -79,7 +81,7 @@ class FirmElements:
         touched = open_value | self._infinite_cotangents
         if np.any(touched):
             cotangent = np.where(touched, np.nan, case.cotangent)
-            marked = _run_quietly(replace(marked_case, cotangent=cotangent))
+            marked = run_touching(replace(marked_case, cotangent=cotangent))
         gradients = {}
         for i in case.differentiable_inputs:
             name = case.op.argument_name(i)
@@ -145,7 +147,7 @@ class FirmElements:
     def _gradients_that_lose_nan(self) -> list[str]:
         """The arguments whose gradients are not NaN throughout where the cotangent is."""
         cotangent = np.full(self.case.cotangent.shape, np.nan)
-        probe = _run_quietly(replace(self._exact_ordinary_case, cotangent=cotangent))
+        probe = run_touching(replace(self._exact_ordinary_case, cotangent=cotangent))
         return [name for name, gradient in probe.gradients.items() if not np.all(np.isnan(gradient))]
 
     @cached_property
@@ -155,10 +157,10 @@ class FirmElements:
     def _find_parts(self, i: int, value_elements: Array) -> Array:
         """Return which elements of the i-th input have a part in any of these elements of the value."""
         case = self._exact_ordinary_case
-        x, parts = case.inputs[i], np.full(case.inputs[i].shape, True)
+        x = case.inputs[i]
         if x.size > MAX_ELEMENTS_OBSERVED:
-            return parts
-        before = compute_value(case)
+            return np.full(x.shape, True)
+        parts, before = np.full(x.shape, False), compute_value(case)
         for k in range(x.size):
             changed = x.copy()
             changed.flat[k] = np.nan

@@ -108,10 +108,12 @@ def _format_nested(x: Array) -> str:
 
 @lru_cache(4096)  # a large array has few different numbers
 def _format_shortest(x: float, dtype: np.dtype[Any]) -> str:
-    """Return the number with as few digits as identify it in that dtype."""
+    """Return the number with as few digits as identify it in that dtype: 20, not 2e+01."""
     # With few digits, the largest number of a dtype overflows.
     with warnings.catch_warnings(action="ignore"):
-        return next(s for digits in range(1, 40) if _is_same_number(dtype.type(s := f"{x:.{digits}g}"), x))
+        s = next(s for digits in range(1, 40) if _is_same_number(dtype.type(s := f"{x:.{digits}g}"), x))
+    whole = str(int(float(s))) if "e+" in s else s
+    return whole if len(whole) <= len(s) else s
 
 
 def _is_same_number(x: Any, y: Any) -> bool:

@@ -17,7 +17,9 @@ an example but the first: further cases cost little (499 checks a second with on
 """
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,9 @@ from gradspec.properties.drawing.long_axes import decide_on_long_axis, draw_long
 from gradspec.reference.op import Op
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
+
+EXAMPLES_KEPT = 32
+"""Of how many examples the cases are kept: every backend of a run draws the same ones, one after the other."""
 
 BYTES_PER_CALL = 10  # that the first choices of a call are read off; most calls make no more
 BYTES_OF_VALUES = 32  # that pick the values of the first case; each is one more to shrink
@@ -63,10 +68,30 @@ def cases(
     """
     length = cases_per_example * BYTES_PER_CALL + BYTES_OF_VALUES
     block = draw(st.binary(min_size=length, max_size=length))
-    rng = np.random.default_rng(draw(st.integers(0, 2**16 - 1)))
+    seed = draw(st.integers(0, 2**16 - 1))
     # The simplest example, which Hypothesis tries first, is the same in every run: one case of it will do.
     if not any(block):
         cases_per_example = 1
+    options = max_elements, allow_long_axes, prefer_many_axes
+    example = _read_cases(block, seed, tuple(forms), tuple(dtypes), cases_per_example, smooth, *options)
+    # A backend may write to an index that it is given.
+    return [replace(case, keywords=deepcopy(case.keywords)) for case in example]
+
+
+@lru_cache(maxsize=EXAMPLES_KEPT)
+def _read_cases(
+    block: bytes,
+    seed: int,
+    forms: Sequence[Op],
+    dtypes: Sequence[str],
+    cases_per_example: int,
+    smooth: bool,
+    max_elements: int,
+    allow_long_axes: bool,
+    prefer_many_axes: bool,
+) -> list[Case]:
+    """Return the cases that are read off a block of bytes, and a seed; the other arguments are of `cases`."""
+    rng = np.random.default_rng(seed)
     example = []
     for i in range(cases_per_example):
         bytes_of_call = block[i * BYTES_PER_CALL : (i + 1) * BYTES_PER_CALL]

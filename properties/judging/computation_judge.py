@@ -160,8 +160,10 @@ class ComputationJudge(Generic[T]):
             return judge_equality(what, self.restore_flushed(got, part), exact)
         dtype, exact = dtype_of(self.dtype), exact.astype(exact_dtype(self.dtype))
         with np.errstate(all="ignore"):
-            decidable = np.isfinite(exact) & np.isfinite(exact.astype(dtype).astype(exact.dtype))
-            error = np.abs(got.astype(exact.dtype) - exact)
+            # A number that is not finite in higher precision is not finite in the dtype.
+            decidable = np.isfinite(exact.astype(dtype).astype(exact.dtype))
+            wide = got.astype(exact.dtype)
+            error = np.abs(wide - exact)
             error = np.where(np.isnan(error), np.inf, error)
             unit = ulp(np.maximum(np.abs(exact), scale), dtype)
 
@@ -169,34 +171,35 @@ class ComputationJudge(Generic[T]):
                 return uncertain_sides * ALLOWED_FACTOR * (noise + unit)
 
             allowed = allow(0)
-            if is_flushing_allowed() and np.any(decidable & (error > allowed)):
+            may_flush = is_flushing_allowed()
+            if may_flush and np.any(decidable & (error > allowed)):
                 error = np.where(self._is_flushed(got, part, expected, 0), 0, error)
             is_staged = not is_noise_measured_fully()
             for copies in list_stages(JITTERED_COPY_COUNTS) if self.rounds else ():
-                if is_staged and np.all((error <= allowed) | ~decidable):
+                outside = decidable & ~(error <= allowed)
+                if is_staged and not outside.any():
                     break
-                outside = decidable & (error > allowed)
                 is_last = is_staged and copies == max(JITTERED_COPY_COUNTS)
                 if is_last and np.all((error > CLEARLY_LOSSY * allowed) | ~outside):
                     # More copies of the first formula would not reach so far.
-                    wide = self._measure_usually_allowed(part, error, outside, allowed, allow)
-                    if not np.any(outside & (error > wide)):
+                    usually_allowed = self._measure_usually_allowed(part, error, outside, allowed, allow)
+                    if not np.any(outside & (error > usually_allowed)):
                         break
                 noise = self.measure_noise(part, copies)
                 decidable &= np.isfinite(noise)
-                decidable &= np.isfinite(got.astype(exact.dtype)) | ~self.find_brink(exact)
+                decidable &= np.isfinite(wide) | ~self.find_brink(exact)
                 noise = np.where(np.isfinite(noise), noise, 0) + self.relative_underflow_error * np.abs(exact)
                 allowed = allow(noise)
-            if is_flushing_allowed() and np.any(decidable & (error > allowed)):
+            if may_flush and np.any(decidable & (error > allowed)):
                 copies = max(JITTERED_COPY_COUNTS) if self.rounds else 0
                 error = np.where(self._is_flushed(got, part, expected, copies), 0, error)
             outside, usually_allowed = decidable & (error > allowed), allowed
-            if np.any(outside) and self.rounds and self.usual_samples:
-                wide = self._measure_usually_allowed(part, error, outside, allowed, allow)
-                lossy = outside & (error <= wide)
+            if self.rounds and outside.any() and self.usual_samples:
+                widely_allowed = self._measure_usually_allowed(part, error, outside, allowed, allow)
+                lossy = outside & (error <= widely_allowed)
                 if expected is None:
                     lossy &= ~self._find_strange_signs(part, got, exact, lossy)
-                usually_allowed = np.where(lossy, wide, allowed)
+                usually_allowed = np.where(lossy, widely_allowed, allowed)
                 if expected is not None:  # whether both are by a usual formula is another law's question
                     allowed = usually_allowed
         return reach_verdict(what, got, exact, error, allowed, usually_allowed, decidable)

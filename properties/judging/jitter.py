@@ -195,6 +195,11 @@ def use_jitter(rounding: JitterSource) -> Iterator[None]:
         _current_jitter.reset(token)
 
 
+def get_jitter() -> JitterSource | None:
+    """Return what every `JitteredArray` rounds like now; None outside of `use_jitter`."""
+    return _current_jitter.get()
+
+
 class JitteredArray(np.ndarray[Any, Any]):
     """An array whose every operation is followed by `JitterSource.round_result`, while one is in use."""
 

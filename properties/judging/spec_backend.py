@@ -7,7 +7,7 @@ from typing import Any
 
 from gradspec.backends import Backend, load
 from gradspec.reference import OPS, Op
-from gradspec.reference.dispatch import use_forms
+from gradspec.reference.forms import list_usual_forms, use_forms
 
 SPEC_BACKEND = load("numpy")
 
@@ -26,15 +26,11 @@ def list_usual_spec_backends(names: Collection[str]) -> list[Backend]:
     """Return the spec with usual formulas in place of the stable ones, for laws about more than one op.
 
     Args:
-        names: The ops that get their usual formulas. There are as many backends as the one with the most
-            has; an op with fewer keeps its last.
+        names: The ops that get their usual formulas, and so do those that their formulas are made of. There
+            are as many backends as the one with the most has; an op with fewer keeps its last.
     """
-    forms = {name: OPS[name].usual_forms for name in names if name in OPS and OPS[name].usual_forms}
-    count = max(map(len, forms.values()), default=0)
-    return [
-        _make_spec_backend({name: each[min(k, len(each) - 1)] for name, each in forms.items()})
-        for k in range(count)
-    ]
+    parts = {part for name in names if name in OPS for part in OPS[name].parts}
+    return [_make_spec_backend(forms) for forms in list_usual_forms({*names, *parts})]
 
 
 def _make_spec_backend(forms: Mapping[str, Op]) -> Backend:

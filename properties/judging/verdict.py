@@ -20,8 +20,9 @@ def reach_verdict(
     """Return the judgement of a result, given what the first formula and what any formula allows."""
     with np.errstate(all="ignore"):
         ratio = np.where(decidable, error / usually_allowed, 0)
-        losses = np.where(decidable, error / allowed, 0)
-    worst, loss = float(np.max(ratio, initial=0)), float(np.max(losses, initial=0))
+        losses = ratio if usually_allowed is allowed else np.where(decidable, error / allowed, 0)
+    worst = float(ratio.max(initial=0))
+    loss = worst if losses is ratio else float(losses.max(initial=0))
     is_told = decidable & ((usually_allowed < np.abs(exact)) | (exact == 0))
     counts: dict[str, Any] = {
         "worst": worst,

@@ -25,7 +25,8 @@ The last three are open only for elements in which an extraordinary number had a
 (`cases.firm`) and judged as if nothing extraordinary stood beside them: what lies in other rows than an
 infinity; where the op takes masks (`cases.infinities`), what lies in the row of a -inf, and the gradient of
 the -inf itself; and all gradients that no number has a part in, as those of a sum. A row of -inf throughout
-is not firm, what stands beside it is. Each element of an elementwise op is judged whatever the others are.
+is not firm, what stands beside it is. Nor is what a mask alone keeps out in a formula (`cases.touching`).
+Each element of an elementwise op is judged whatever the others are.
 
 Does not see: what IEEE 754 and mathematics leave open: whether numbers below the smallest normal one are
 zero, signs of zeros, gradients by NaN or on a kink, results on the brink of overflow and, in elements that

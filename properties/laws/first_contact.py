@@ -1,4 +1,4 @@
-"""Do arrays and gradients pass the adapter: what converts arrays, and what differentiates through the ops?
+"""Do arrays and gradients pass the adapter unharmed, which converts arrays and differentiates the ops?
 
 It is asked before anything else, of `from_numpy`, `to_numpy` and `vjp` alone, so that their failures are told
 once, as the adapter's, and not as those of every op.

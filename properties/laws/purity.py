@@ -1,4 +1,4 @@
-"""Does anything change that should not: inputs, cotangents, or what comes of the same call the next time?
+"""Does anything change that should not: inputs, cotangents, or the result of the same call the next time?
 
 Does not see: values and gradients that differ but are as right as before, anything at kinks, a value that is
 a view of an input (which a later write to the input changes, as in many libraries), global state that no

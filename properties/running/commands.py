@@ -61,11 +61,27 @@ def _format_verify_help() -> str:
     return parser.format_help()
 
 
+def print_ops(arguments: Sequence[str]) -> int:
+    """Print the ops of the spec, and how each is called."""
+    parser = Parser(
+        "gradspec ops",
+        description="List the ops: the name, which --op takes, the arrays and, after a star, the keywords.",
+    )
+    parser.parse_args(arguments)
+    from gradspec.properties.running.list_ops import format_ops
+
+    print(format_ops())
+    return 0
+
+
 def print_laws(arguments: Sequence[str]) -> int:
     """Print all laws, as `gradspec verify --laws` does."""
     from gradspec.properties.running.list_laws import format_laws
 
-    parser = Parser("gradspec laws", description="Print what each law asks, does not see, and alone catches")
+    parser = Parser(
+        "gradspec laws",
+        description="Print what each law asks, what it does not see, and a fault that it alone catches.",
+    )
     parser.parse_args(arguments)
     print(format_laws())
     return 0

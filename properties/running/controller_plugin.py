@@ -38,6 +38,7 @@ class ControllerPlugin:
         self.was_interrupted = False
         self._files: dict[str, str] = {}  # what has been written of failures, by path
         self._unwritten: list[str] = []  # what could not be written, a line each
+        self._failing_lines: list[str] = []  # those of them that make the run fail
         self._untried_count = 0  # by the processes of pytest-xdist
         self._is_matrix_saved = False
         self._session: pytest.Session | None = None
@@ -155,6 +156,7 @@ class ControllerPlugin:
     def _tell_unwritten(self, line: str) -> None:
         """Tell at the end what the user asked for and could not be written; the run fails."""
         self._unwritten.append(line)
+        self._failing_lines.append(line)
         if self._session and self._session.exitstatus == pytest.ExitCode.OK:
             self._session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -176,7 +178,12 @@ class ControllerPlugin:
         failed = terminalreporter.stats.get("failed", [])
         self._hidden_reports = [r for r in failed if hasattr(r, "gradspec")]
         terminalreporter.stats["failed"] = [r for r in failed if not hasattr(r, "gradspec")]
-        return (yield)
+        try:
+            return (yield)
+        finally:
+            # So that the last line has them: without it a run that fails would end with "15 passed".
+            if errors := [*self.stale_deviations, *self.run.backends.failed_names, *self._failing_lines]:
+                terminalreporter.stats.setdefault("error", []).extend(errors)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.stats["failed"] += self._hidden_reports
@@ -190,12 +197,13 @@ class ControllerPlugin:
             terminalreporter.section("what disagrees")
             report.show_failures(self.report, console)
         terminalreporter.section("gradspec" + (", interrupted" if self.was_interrupted else ""))
-        report.show_matrix(self.report, console, **self._get_untested())
-        report.show_stale_deviations(self.stale_deviations, console)
+        failed_names = self.run.backends.failed_names
+        report.show_matrix(self.report, console, **self._get_untested(), failed_names=failed_names)
+        report.show_errors(self.stale_deviations, console)
         if self.untried_count:
             report.show_untried(self.untried_count, console)
         self._save_matrix()
-        report.show_unwritten(dict.fromkeys(self._unwritten), console)
+        report.show_errors(dict.fromkeys(self._unwritten), console)
 
 
 def _interrupt(*_: Any) -> NoReturn:

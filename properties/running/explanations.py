@@ -22,7 +22,9 @@ from gradspec.properties.running.failure import Law, LawViolation
 JudgeCase = Callable[[Law, Backend, Any], Judgement]
 
 NEVER_WRITTEN = "looks like memory that was never written"
-NO_SECOND_DERIVATIVES = "pass `nests=False` to `Backend` or `with_ops` if there are no second derivatives"
+NO_SECOND_DERIVATIVES = (
+    "if there are to be no second derivatives, pass `nests=False` (to `verify` or `with_ops`)"
+)
 
 MODERATE = 1e-4, 1e4
 """Between these sizes numbers are moderate: what should be one and is made of such alone is not subnormal."""
@@ -56,7 +58,7 @@ def explain(failure: LawViolation, backend: Backend, judge: JudgeCase) -> list[s
         not isinstance(case, Case) or judge(every_gradient_agrees, backend, case).verdict != "disagree"
     ):
         explanations.append(
-            "0 is what results where autograd does not see into the backward pass, as with torch's "
+            "0 is what autograd gives if it cannot differentiate the backward pass, as with torch's "
             f"@once_differentiable; {NO_SECOND_DERIVATIVES}"
         )
     return explanations

@@ -4,12 +4,15 @@ An op has an address (see `gradspec.backends.addresses`), and `--op` takes that 
 means what the backend offers under it: the spec's op or, where it has not got that, one of its own.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from difflib import get_close_matches
 
 import pytest
 
 from gradspec.backends import Backend
 from gradspec.backends.addresses import find_op, is_import_path, suggest_nearest
+from gradspec.backends.backend import DTYPES
+from gradspec.properties.cases.program_ops import classify_ops, list_program_ops
 from gradspec.properties.judging.error_descriptions import make_printable
 from gradspec.reference import OPS
 
@@ -18,6 +21,9 @@ PROGRAMS = "programs"
 
 SPEC = "spec"
 """The name of the backend that stands for the spec, where an op is tried in the spec itself."""
+
+MAX_OPS_SHOWN = 12
+"""Of the ops of a backend that has none of those that were asked for."""
 
 
 def selects_programs(config: pytest.Config) -> bool:
@@ -76,6 +82,46 @@ def check_ops(config: pytest.Config, list_backends: Callable[[], Iterable[Backen
                 own = [OPS[address].name for address in offered if address in OPS]
                 hint = suggest_nearest(name, {*list_spec_ops(), *own, PROGRAMS})
                 raise pytest.UsageError(make_printable(f"--op {name}: no such op; {hint}"))
+
+
+def check_offers(config: pytest.Config, backends: Sequence[Backend]) -> None:
+    """Check that one of the backends that `--backend` names offers what `--op` and `--dtype` select.
+
+    An op that is named by its address is tried in the spec in any case, and so is the run.
+
+    Args:
+        config: The configuration of the run.
+        backends: The backends that can run here.
+
+    Raises:
+        pytest.UsageError: None of them offers any of it, and there would be nothing to try.
+    """
+    names, dtypes = _get_names(config), config.getoption("dtype") or []
+    whose = " and ".join(backend.name for backend in backends)
+    offered_dtypes = [d for d in DTYPES if any(d in backend.dtypes for backend in backends)]
+    if dtypes and not {*dtypes} & {*offered_dtypes}:
+        what = f"--dtype {' '.join(dtypes)}: not offered by {whose}; there are {', '.join(offered_dtypes)}"
+        raise pytest.UsageError(make_printable(what))
+    offered = {address for backend in backends for address in backend.ops}
+    has_programs = PROGRAMS in names and any(_has_programs(backend) for backend in backends)
+    if not names or has_programs or any(map(is_import_path, names)) or _list_offered(offered, names):
+        return
+    known_names = [OPS[address].name for address in offered if address in OPS]
+    hint = "it has no ops that programs are made of" if names == [PROGRAMS] else _suggest(names, known_names)
+    raise pytest.UsageError(make_printable(f"--op {' '.join(names)}: not offered by {whose}; {hint}"))
+
+
+def _has_programs(backend: Backend) -> bool:
+    """Return whether a program or a chain can be made of the ops of a backend."""
+    return "negative" in backend.ops or bool(classify_ops(list_program_ops(backend)).of_several)
+
+
+def _suggest(names: Sequence[str], offered: Collection[str]) -> str:
+    """Return which of the ops that are offered are most like these names, or the first of them all."""
+    near = [match for name in names for match in get_close_matches(name, offered, cutoff=0.5)]
+    shown = [*dict.fromkeys(near)] or sorted(offered)[:MAX_OPS_SHOWN]
+    more = "" if near or len(offered) <= MAX_OPS_SHOWN else f" and {len(offered) - MAX_OPS_SHOWN} more"
+    return f"it offers {', '.join(shown)}{more}" if shown else "it offers no ops"
 
 
 def _get_names(config: pytest.Config) -> list[str]:

@@ -4,6 +4,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,11 @@ from gradspec.properties.running.profiles import PROFILES
 
 DEFAULT_TIME_LIMIT_SECONDS = 60.0  # a first call may compile kernels
 
+OFTEN_USED_OPTIONS = ("--hypothesis-profile", "--hypothesis-seed", "--junitxml", "--collect-only")
+"""Of pytest and Hypothesis, beside gradspec's own."""
+
+XDIST_OPTIONS = re.compile(r"-n\w*|--numprocesses|--dist|--maxprocesses")
+
 
 def add_options(add: Callable[..., object]) -> None:
     """Add the options of a run by a function that takes what `ArgumentParser.add_argument` does."""
@@ -27,10 +33,15 @@ def add_options(add: Callable[..., object]) -> None:
     add(
         "--op",
         **several,
-        help="an op, one of your own also as module:name, or programs: those and networks; repeatable",
+        help="an op by name (`gradspec ops` lists them), one of your own also as module:name; `programs` "
+        "stands for programs and networks; repeatable",
     )
     add("--dtype", **several, help=f"one of {', '.join(DTYPES)}; repeatable")
-    add("--shard", metavar="I/N", help="the I-th of N parts of the run, by backend and op")
+    add(
+        "--shard",
+        metavar="I/N",
+        help="run the I-th of N parts, into which the ops of each backend are divided",
+    )
     add(
         "--budget",
         metavar="TIME",
@@ -40,30 +51,52 @@ def add_options(add: Callable[..., object]) -> None:
     add(
         "--laws",
         action="store_true",
-        help="print what each law asks, does not see, and alone catches; then exit",
+        help="print what each law asks, what it does not see, and a fault that it alone catches; then exit",
     )
-    add("--matrix", metavar="FILE", help="write the results of the run as JSON")
+    add("--matrix", metavar="FILE", help="write the results of the run to this file, as JSON")
     add(
         "--fail-on",
         metavar="SEVERITIES",
         default="wrong,edge,unsafe",
-        help=f"which severities fail, separated by commas, of {', '.join(SEVERITIES)}; wrong covers raises, "
-        "and what does not fail is listed (default: %(default)s)",
+        help=f"which severities make the run fail, separated by commas, of {', '.join(SEVERITIES)}; wrong "
+        "stands for raises, too, and the others are listed (default: %(default)s)",
     )
     add(
         "--time-limit",
         metavar="SECONDS",
         type=float,
         default=DEFAULT_TIME_LIMIT_SECONDS,
-        help="for one check of a backend that runs in a process of its own, or for its import (default: "
-        "%(default)g)",
+        help="how long a backend that runs in a process of its own may take to be imported, or for one case "
+        "(default: %(default)g)",
     )
     add(
         "--isolate",
         action="store_true",
         help="run every backend in a process of its own (default: all but the built-in ones)",
     )
-    add("--no-isolate", action="store_true", help="run every backend in this process")
+    add("--no-isolate", action="store_true", help="run every backend in pytest's process")
+
+
+def check_that_options_exist(parser: pytest.Parser, arguments: list[str]) -> None:
+    """Check that each argument that begins with a dash is an option of gradspec, pytest or a plugin.
+
+    Raises:
+        pytest.UsageError: One is not; the message names those that are like it, in a line.
+    """
+    _, unknown = parser.parse_known_and_unknown_args(arguments)
+    for option in (argument.partition("=")[0] for argument in unknown if argument.startswith("-")):
+        if XDIST_OPTIONS.fullmatch(option):
+            raise pytest.UsageError(f"{option}: an option of pytest-xdist, which is not installed")
+        raise pytest.UsageError(make_printable(f"{option}: no such option; {_suggest_options(option)}"))
+
+
+def _suggest_options(option: str) -> str:
+    """Return the options most like one that does not exist, or all of gradspec."""
+    ours: list[str] = []
+    add_options(lambda name, **_: ours.append(name))
+    by_name = {name.lstrip("-"): name for name in [*ours, *OFTEN_USED_OPTIONS]}  # all have the dashes
+    near = [by_name[name] for name in get_close_matches(option.lstrip("-"), by_name)]
+    return f"did you mean {' or '.join(near)}?" if near else f"those of gradspec are {', '.join(ours)}"
 
 
 def select_allowed_names(option: str, names: list[str], allowed: Iterable[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -125,6 +125,7 @@ def _get_sort_key(failure: FailureRecord) -> tuple[Any, ...]:
         failure.backend != SPEC,
         rank_severity(failure.severity),
         -failure.loss,
+        failure.target_name == PROGRAMS,  # a call of one op says more
         len(failure.text) - len(failure.title),
         failure.law not in PLAINEST_LAWS,
         failure.title,
@@ -197,6 +198,7 @@ def show_matrix(
     unavailable: Mapping[str, str],
     not_offered: Mapping[str, list[str]],
     not_asked: Mapping[str, list[str]],
+    failed_names: Collection[str] = (),
 ) -> None:
     """Print the tables, and below them, in one block, what did not fail and what was not tested.
 
@@ -206,16 +208,22 @@ def show_matrix(
         unavailable: Why a backend cannot run here, by its name.
         not_offered: The selected ops that a backend does not have, by its name.
         not_asked: The laws that a backend is not asked, by its name; each as the name of its test.
+        failed_names: The backends that cannot run here and were asked for by name, which fails the run.
     """
     _print(console, tables.format_tables(report.entries, console.width, not_offered, not_asked))
     notes = [
         *_format_listed(report),
         *format_declined(report.entries),
         *format_flushing(report.entries),
-        *(_format_untested("unavailable", name, make_printable(why)) for name, why in unavailable.items()),
+        *(
+            _format_untested("unavailable", name, make_printable(why))
+            for name, why in unavailable.items()
+            if name not in failed_names
+        ),
         *_format_not_offered(report.entries, not_offered),
     ]
     _print(console, [Text(), *notes] if notes else [])
+    show_errors((f"--backend {name}: {unavailable[name]}" for name in failed_names), console)
 
 
 def _format_not_offered(
@@ -252,14 +260,10 @@ def _format_untested(title: str, backend: str, text: str) -> Text:
     return Text.assemble((f"{title}  ", "yellow"), (make_printable(backend), "bold"), f": {text}")
 
 
-def show_stale_deviations(complaints: Iterable[str], console: Console) -> None:
+def show_errors(complaints: Iterable[str], console: Console) -> None:
+    """Print what else makes the run fail, or could not be written, a line each."""
     lines = [Text.assemble(("error  ", "bold red"), make_printable(complaint)) for complaint in complaints]
     _print(console, lines)
-
-
-def show_unwritten(lines: Iterable[str], console: Console) -> None:
-    """Print what could not be written, a line each."""
-    _print(console, [Text.assemble(("error  ", "bold red"), make_printable(line)) for line in lines])
 
 
 def show_untried(count: int, console: Console) -> None:

@@ -33,7 +33,7 @@ NOTHING_ASKED = PropertyResult("", "", "", "not asked", Tally())
 
 CELL_HEADING = "  cases  info  worst"
 COLUMN_GAP = "   "
-LEGEND = "info: share of cases that could have shown an error; worst: error nearest to what is allowed, 1"
+LEGEND = "info: share of cases that could have shown an error; worst: largest error, where 1 is allowed"
 
 
 def find_worst_outcome(entries: Iterable[PropertyResult]) -> tuple[str, str]:

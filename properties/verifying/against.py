@@ -1,19 +1,20 @@
-"""What a function is judged by: an op, the name of one, or a NumPy formula, an op as long as needed."""
+"""What a function is judged by: an op, its name, or a formula or plain function, an op as long as needed."""
 
 import inspect
-import typing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 from gradspec.backends.addresses import find_op
+from gradspec.properties.verifying.kernels import name_function
+from gradspec.properties.verifying.parameters import find_domain, list_keyword_values, read_hints
+from gradspec.properties.verifying.plain_functions import declare_function, is_plain_function
 from gradspec.reference import OPS, Op, op
-from gradspec.reference.domains import Booleans, Integers, Interval
 from gradspec.reference.kink_distances import KinkDistanceFunction
 
 WHAT_IS_ALLOWED = (
-    'the name of an op ("layer_norm"), an op (`@gradspec.op`), or a formula in NumPy, each of whose arrays '
-    "is annotated with its domain (x: gradspec.Real)"
+    'the name of an op ("layer_norm"), an op (`@gradspec.op`), a formula in NumPy, each of whose arrays is '
+    "annotated with its domain (x: gradspec.Real), or, once torch is imported, a function of torch"
 )
 
 
@@ -24,10 +25,10 @@ def declare(
     keywords: Mapping[str, Sequence[Any]] | None,
     kinks: KinkDistanceFunction | None,
 ) -> Iterator[Op]:
-    """Give the op that `against` stands for; of a formula it is declared within the block alone.
+    """Give the op that `against` stands for; of a function it is declared within the block alone.
 
     Args:
-        against: The name of an op, an op, or a formula.
+        against: The name of an op, an op, a formula, or a plain function of torch.
         shapes: The signature of the formula.
         keywords: The values to try of the formula's keywords, where its parameters do not tell.
         kinks: Where the formula has kinks.
@@ -42,20 +43,38 @@ def declare(
                 raise TypeError(f"verify: {name}= is for a formula; {against!r} is an op, which has its own")
         yield find_op(against) if isinstance(against, str) else against
         return
-    _require_formula(against)
+    is_plain = is_plain_function(against)
+    if not is_plain:
+        _require_formula(against)
+    name = name_function(against)
     if shapes is None:
         raise TypeError(
-            f"verify: the formula {against.__name__} needs the shapes of its arrays and its value, such as "
-            'shapes="(*b,n),(n)->(*b,n)", where *b stands for any axes and nothing else broadcasts'
+            f"verify: the {'function' if is_plain else 'formula'} {name} needs the shapes of its arrays and "
+            'its value, such as shapes="(*b,n),(n)->(*b,n)", where *b stands for any axes and nothing else '
+            "broadcasts"
         )
-    address = f"{against.__module__}:{against.__name__}"
+    address = f"{against.__module__}:{name}"
     before = OPS.pop(address, None)
     try:
-        yield declare_formula(against, shapes, keywords, kinks)
+        yield (declare_function if is_plain else _declare_told_formula)(against, shapes, keywords, kinks)
     finally:
         OPS.pop(address, None)
         if before is not None:
             OPS[address] = before
+
+
+def _declare_told_formula(formula: Any, *arguments: Any) -> Op:
+    """Declare a formula; if it is a function of torch after all, TypeError says how such a one is told."""
+    try:
+        return declare_formula(formula, *arguments)
+    except (AttributeError, TypeError) as error:
+        if "numpy.ndarray" not in str(error):
+            raise
+        raise TypeError(
+            f"verify: against={formula.__name__}, a formula in NumPy as its arrays have domains, raised "
+            f"{type(error).__name__}: {error}; a function of torch says so by its annotations, "
+            "-> torch.Tensor"
+        ) from error
 
 
 def declare_formula(
@@ -68,7 +87,7 @@ def declare_formula(
 
     The arguments are those of `verify`.
     """
-    values = {**_list_keyword_values(formula), **(keywords or {})}
+    values = {**list_keyword_values(formula), **(keywords or {})}
     return op(None, shapes=shapes, kinks=kinks, also=(), settle=None, **values)(formula)
 
 
@@ -79,43 +98,13 @@ def _require_formula(against: Any) -> None:
         raise TypeError(
             f"verify: against={name} is of type {type(against).__name__}; allowed are {WHAT_IS_ALLOWED}"
         )
+    hints = read_hints(against)
     try:
-        hints = typing.get_type_hints(against, include_extras=True)
         parameters = inspect.signature(against).parameters.values()
-    except (NameError, TypeError, ValueError):
-        hints, parameters = {}, {}.values()
+    except (TypeError, ValueError):
+        parameters = {}.values()
     arrays = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
-    without = [a for a in arrays if not _has_domain(hints.get(a))]
+    without = [a for a in arrays if find_domain(hints.get(a)) is None]
     if not arrays or without or not hasattr(against, "__name__"):
         what = f"has no domain for {' and '.join(without)}" if hints and without else "is a plain function"
         raise TypeError(f"verify: against={name} {what}; allowed are {WHAT_IS_ALLOWED}")
-
-
-def _has_domain(hint: Any) -> bool:
-    return any(isinstance(m, Interval | Integers | Booleans) for m in getattr(hint, "__metadata__", ()))
-
-
-def _list_keyword_values(formula: Any) -> dict[str, Sequence[Any]]:
-    """Return the values to try of each keyword: both truth values, all literals, else the default.
-
-    Of a number with a fraction half of the default is tried, too, so that a function that leaves the keyword
-    out is found; it is in the range of any eps, slope or probability.
-
-    A keyword without any of these is left out, and the declaration of the op asks for it.
-    """
-    hints = typing.get_type_hints(formula, include_extras=True)
-    values: dict[str, Sequence[Any]] = {}
-    for p in inspect.signature(formula).parameters.values():
-        if p.kind is not p.KEYWORD_ONLY:
-            continue
-        default = [] if p.default is p.empty else [p.default]
-        if typing.get_origin(hints.get(p.name)) is Literal:
-            literals = typing.get_args(hints[p.name])
-            values[p.name] = [*default, *(x for x in literals if x not in default)]
-        elif hints.get(p.name) is bool or isinstance(p.default, bool):
-            values[p.name] = [*default, *(x for x in (False, True) if x not in default)]
-        elif isinstance(p.default, float) and p.default:
-            values[p.name] = [p.default, p.default / 2]
-        elif default:
-            values[p.name] = default
-    return values

@@ -1,6 +1,6 @@
 """The laws that are asked of one function, and its verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from weakref import WeakSet
@@ -11,6 +11,11 @@ from gradspec.properties.running.op_selection import SPEC
 from gradspec.properties.running.tally import to_sentence
 from gradspec.properties.running.trials import explain_trial
 from gradspec.properties.verifying.asked_properties import Property, find_property
+from gradspec.properties.verifying.plain_functions import (
+    LEFT_OUT_OF_FUNCTIONS,
+    LEFT_OUT_WITHOUT_KINKS,
+    NOT_ASKED_BY_FUNCTIONS,
+)
 from gradspec.properties.verifying.regular_laws import REGULAR_LAWS, RegularLaw
 from gradspec.properties.verifying.report import Report, describe_failure
 from gradspec.properties.verifying.request import Request, Subject, prepare
@@ -21,8 +26,8 @@ N_EXAMPLES = 5
 N_EXAMPLES_ON_TRIAL = 3
 
 PROPERTIES = (
-    find_property("test_gradient", "test_every_gradient_agrees"),
     find_property("test_value", "test_value_agrees"),
+    find_property("test_gradient", "test_every_gradient_agrees"),
     find_property("test_layouts", "test_layout_makes_no_difference", 4),
     find_property("test_shape_and_dtype", "test_shapes_and_dtypes_are_kept", 2),
     find_property("test_constants", "test_other_arguments_may_be_constants", 2),
@@ -43,7 +48,7 @@ TRIAL = (find_property("test_spec", "test_spec_agrees_with_numerical_differentia
 
 LEFT_OUT = (
     "what the spec refuses raises: to accept more is no failure",
-    "spec is as stable as its function: `gradspec verify` on the command line asks it of an op of your own",
+    "spec is as stable as its function: `gradspec verify` on the command line asks it, of an op of your own",
 )
 
 
@@ -62,6 +67,11 @@ class Laws:
         """Return the one law of a property."""
         drawn = [p for p in self.drawn if p.test.__name__ == name]
         return Laws(drawn, [r for r in self.regular if r.property == name])
+
+    def leave_out(self, names: Collection[str]) -> "Laws":
+        """Return all but those of some properties."""
+        drawn = [p for p in self.drawn if p.test.__name__ not in names]
+        return Laws(drawn, [r for r in self.regular if r.property not in names])
 
     def restrict(self, target: OpUnderOneTest) -> "Laws":
         """Return those that apply to a target."""
@@ -85,7 +95,8 @@ def judge(request: Request, laws: Laws, n_examples: int) -> Report:
     """
     __tracebackhide__ = True
     with prepare(request) as subject:
-        text, report = _judge_subject(subject, request, laws.restrict(subject.target), n_examples)
+        laws = laws.leave_out(NOT_ASKED_BY_FUNCTIONS if subject.by_function else ()).restrict(subject.target)
+        text, report = _judge_subject(subject, request, laws, n_examples)
     if text:
         raise AssertionError(text)
     return report
@@ -94,7 +105,7 @@ def judge(request: Request, laws: Laws, n_examples: int) -> Report:
 def _judge_subject(subject: Subject, request: Request, laws: Laws, n_examples: int) -> tuple[str, Report]:
     """Return what is wrong in words, "" if nothing is, and the report."""
     target = subject.target
-    text = _try_op(target, request)
+    text = "" if subject.by_function else _try_op(target, request)
     if not text:
         violation = find_violation(target, laws.drawn, laws.regular, n_examples, request.seed)
         if violation:
@@ -114,8 +125,16 @@ def _judge_subject(subject: Subject, request: Request, laws: Laws, n_examples: i
         dtypes=tuple(target.dtypes),
         laws=tuple(map(to_sentence, laws.list_names())),
         tally=target.tally,
-        left_out=(*nests, *LEFT_OUT),
+        left_out=(*nests, *_list_left_out(subject)),
     )
+
+
+def _list_left_out(subject: Subject) -> tuple[str, ...]:
+    """Return what is never asked of such a subject, with the reasons."""
+    if not subject.by_function:
+        return LEFT_OUT
+    kinks = () if subject.target.op.kinks else (LEFT_OUT_WITHOUT_KINKS,)
+    return (*kinks, *LEFT_OUT_OF_FUNCTIONS, LEFT_OUT[0])
 
 
 def _try_op(target: OpUnderOneTest, request: Request) -> str:

@@ -38,18 +38,19 @@ def verify(
     Args:
         fn: The function: of the op's arrays by position, and of its keywords by name. It is differentiated by
             the library of its arrays.
-        against: What it must agree with: the name of an op, an op, or a formula in NumPy whose arrays are
-            annotated with domains.
+        against: What it must agree with: the name of an op, an op, a formula in NumPy whose arrays are
+            annotated with domains, or a function of torch: one whose arrays are not, or whose value is
+            annotated `torch.Tensor`. Such a function is exact in float64, with torch's own autograd.
         dtypes: The dtypes to try, by name, or as a library has them (torch.float32); by default all that the
-            backend has.
+            backend has, but for float64 where the reference is a function of torch.
         backend: The backend that has its arrays, by name or as an object. By default torch's if torch has
             been imported and the function takes its tensors, else CuPy's by the same rule, else NumPy's.
         nests: Whether its backward pass can itself be differentiated.
-        shapes: Of a formula, the signature of its arrays and its value, such as "(*b,n),(n)->(*b,n)", in
-            which nothing broadcasts but what `*b` stands for.
-        keywords: Of a formula, the values to try of its keywords. By default its parameters tell: both truth
-            values, all that a Literal has, the default, and half of it if that is a float.
-        kinks: Of a formula, where it has kinks, as of `gradspec.op`.
+        shapes: Of a formula or function, the signature of its arrays and its value, such as
+            "(*b,n),(n)->(*b,n)", in which nothing broadcasts but what `*b` stands for.
+        keywords: Of a formula or function, the values to try of its keywords. By default its parameters tell:
+            both truth values, all that a Literal has, the default, and half of it if that is a float.
+        kinks: Of a formula or function, where it has kinks, as of `gradspec.op`.
         examples: How many examples of six cases Hypothesis draws.
         seed: What they are drawn from. By default they are others each time, and Hypothesis remembers those
             that failed.
@@ -59,7 +60,8 @@ def verify(
     Raises:
         AssertionError: The function breaks a law; the message has the smallest case found, and the path of a
             script that reproduces it. Or it declines every call, or hardly a case could have failed.
-        TypeError: for arguments that do not go together, and for an `against` that is none of the above.
+        TypeError: for arguments that do not go together, for an `against` that is none of the above, and for
+            a function of torch that cannot be a reference.
         ValueError: for an op, a dtype or a backend that does not exist.
         Unavailable: The backend cannot run here.
     """

@@ -10,7 +10,7 @@ from gradspec.properties.running.tally import Tally
 
 @dataclass(frozen=True)
 class Report:
-    """What was judged of a function that broke no law.
+    """What was judged of a function that broke no law; as text it is a few lines to read.
 
     Attributes:
         op: The address of the op that it was judged by.
@@ -24,7 +24,7 @@ class Report:
         loss: The largest error among these, where 1 is the largest that the stable formula allows.
         margin: The largest error of all, where 1 is the largest that is allowed; None if no numbers were
             compared.
-        left_out: What it was not asked, with the reason.
+        left_out: The laws it was not asked, each with the reason, as "law: reason".
     """
 
     op: str
@@ -38,6 +38,23 @@ class Report:
     loss: float
     margin: float | None
     left_out: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return what was judged, in a few lines."""
+        cases = f"{self.cases:,} cases by {len(self.laws)} laws"
+        lines = [
+            f"agrees with {self.op} on {self.backend} in {', '.join(self.dtypes)}",
+            f"  {cases}; {self.informative:.0%} of the cases could have shown an error",
+        ]
+        if self.margin is not None:
+            lines.append(f"  the largest error was {self.margin:.2f} of what is allowed")
+        if self.lossy:
+            lines.append(f"  lossy: {self.lossy:,} cases, by up to {self.loss:.2g} times what is allowed")
+        if self.declined:
+            lines.append(f"  declined: {self.declined:,} cases")
+        for law, _, reason in (text.partition(": ") for text in self.left_out):
+            lines.append(f"  not asked: {law} ({reason})")
+        return "\n".join(lines)
 
     @classmethod
     def of(

@@ -21,6 +21,7 @@ from gradspec.properties.verifying.kernels import (
     name_function,
     require_callable,
 )
+from gradspec.properties.verifying.plain_functions import declare_function, is_plain_function
 from gradspec.properties.verifying.shared_cases import OpUnderOneTest
 from gradspec.reference import Op
 from gradspec.reference.kink_distances import KinkDistanceFunction
@@ -50,23 +51,26 @@ class Subject:
     Attributes:
         target: The op under test.
         backend: The name of the backend that has its arrays.
+        by_function: Whether it is judged by a plain function.
         no_script: Why a failure can have no script; "" if it can.
     """
 
     target: OpUnderOneTest
     backend: str
+    by_function: bool
     no_script: str
 
 
 @contextmanager
 def prepare(request: Request) -> Iterator[Subject]:
-    """Give the subject of a request; an op that is a formula is declared within the block alone.
+    """Give the subject of a request; the op of a formula or function is declared within the block alone.
 
     Raises:
         TypeError: for arguments that do not go together.
         ValueError: for an op, a dtype or a backend that does not exist.
     """
     require_callable(request.fn)
+    by_function = is_plain_function(request.against)
     with declare(request.against, request.shapes, request.keywords, request.kinks) as op:
         library = request.backend if request.backend is not None else find_backend(request.fn, op)
         loaded = load(library) if isinstance(library, str) else library
@@ -85,11 +89,11 @@ def prepare(request: Request) -> Iterator[Subject]:
             op=op,
             backend=backend,
             source=loaded.name,
-            dtypes=_list_dtypes(request.dtypes, loaded),
+            dtypes=_list_dtypes(request.dtypes, loaded, by_function),
             failing_severities=frozenset(DEFAULT_FAILING_SEVERITIES),
             label=BackendLabel(name, loaded.device, loaded.name, expression, setup),
         )
-        yield Subject(target, loaded.name, no_script)
+        yield Subject(target, loaded.name, by_function, no_script)
 
 
 def refuse_unknown(function: Callable[..., Any], unknown: Mapping[str, Any]) -> None:
@@ -99,15 +103,20 @@ def refuse_unknown(function: Callable[..., Any], unknown: Mapping[str, Any]) -> 
         raise TypeError(f"{function.__name__} has no argument {name!r}; {suggest_nearest(name, names)}")
 
 
-def _list_dtypes(dtypes: Collection[Any] | None, backend: Backend) -> list[str]:
-    """Return the dtypes to try, the widest first.
+def _list_dtypes(dtypes: Collection[Any] | None, backend: Backend, by_function: bool) -> list[str]:
+    """Return the dtypes to try, the widest first; not float64 where a plain function is the reference.
 
     Raises:
         TypeError: for one name in place of a collection.
         ValueError: for a dtype that the backend does not have, or none at all.
     """
     dtypes = _name_dtypes(dtypes)
-    wanted = backend.dtypes if dtypes is None else dtypes
+    wanted = [d for d in backend.dtypes if d != "float64" or not by_function] if dtypes is None else dtypes
+    if by_function and "float64" in wanted:
+        raise ValueError(
+            "verify: a function of torch cannot tell what is right in float64, since torch has no wider "
+            "dtype, in which it would be exact; leave float64 out, or give a formula in NumPy"
+        )
     for dtype in wanted:
         if dtype not in backend.dtypes:
             raise ValueError(
@@ -150,6 +159,7 @@ def _describe_for_script(
     declaration = []
     if op is not request.against and not isinstance(request.against, str):
         formula = find_address(request.against, request.caller)
+        make_op = declare_function if is_plain_function(request.against) else declare_formula
         found.append(formula)
         arguments = [formula[1], repr(request.shapes)]
         if request.keywords is not None:
@@ -159,8 +169,8 @@ def _describe_for_script(
             found.append(kinks)
             arguments.append(f"kinks={kinks[1]}")
         declaration = [
-            f"from {declare_formula.__module__} import {declare_formula.__name__}",
-            f"{declare_formula.__name__}({', '.join(arguments)})",
+            f"from {make_op.__module__} import {make_op.__name__}",
+            f"{make_op.__name__}({', '.join(arguments)})",
         ]
     folders = dict.fromkeys(filter(None, (find_import_folder(module) for module, _ in found)))
     imported = dict.fromkeys((module, attribute.split(".")[0]) for module, attribute in found)

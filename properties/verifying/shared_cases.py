@@ -36,8 +36,10 @@ from gradspec.properties.judging.severity import rank_severity
 from gradspec.properties.judging.shared_samples import SharedSamples
 from gradspec.properties.running.failure import BackendLabel, LawViolation
 from gradspec.properties.running.perform_property import measures_margin
+from gradspec.properties.running.report import PLAINEST_LAWS
 from gradspec.properties.running.search import Search
 from gradspec.properties.running.simplify import simplify_case
+from gradspec.properties.running.tally import to_sentence
 from gradspec.properties.running.targets import OpUnderTest
 from gradspec.properties.running.time_left import OutOfTimeError
 from gradspec.properties.verifying.asked_properties import CASES_PER_EXAMPLE, Property
@@ -122,6 +124,9 @@ def find_violation(
 ) -> LawViolation | None:
     """Return the first violation that is no matter of extreme numbers alone, on the smallest case found.
 
+    Where that is of a law other than the plainest, these are asked of further examples first: an example of
+    zeros, the first that is drawn, may show no more of a wrong value than its second derivatives.
+
     Args:
         target: The op under test; its tally counts the judgements.
         properties: The properties, the most telling first, whose cases are drawn.
@@ -129,7 +134,23 @@ def find_violation(
         n_examples: How many examples are drawn.
         seed: What they are drawn from; None for other ones each time, as the settings of Hypothesis say.
     """
-    target.search = Search()
+    violation = _search_for_violation(target, properties, regular_laws, n_examples, seed)
+    plainest = [p for p in properties if to_sentence(p.name) in PLAINEST_LAWS]
+    if not plainest or not violation or violation.law_sentence in PLAINEST_LAWS:
+        return violation
+    found = _search_for_violation(target, plainest, (), n_examples, seed)
+    return found if found and found.explains(*violation.kind) else violation
+
+
+def _search_for_violation(
+    target: OpUnderOneTest,
+    properties: Sequence[Property],
+    regular_laws: Sequence[RegularLaw],
+    n_examples: int,
+    seed: int | None,
+) -> LawViolation | None:
+    """Return the first violation as `find_violation` does, of these laws alone."""
+    target.search, target.failure = Search(), None
     error: BaseException | None = None
     with _leave_no_trace(), SharedSamples().use_for(target.name):
         try:

@@ -28,7 +28,12 @@ def _share_less_its_mean(x: Real, *, axis: int = -1) -> VJP:
     return y, (lambda g: y * (g - np.sum(g * y, axis=axis, keepdims=True)),)
 
 
-@op(draw_along_axis, also=(_share_less_its_mean,))
+def _exp_less_logsumexp(x: Real, *, axis: int = -1) -> VJP:
+    y = np.exp(x - logsumexp.usual_forms[0](x, axis=axis, keepdims=True))
+    return y, (lambda g: y * (g - np.sum(g * y, axis=fit_axes(axis, x.ndim), keepdims=True)),)
+
+
+@op(draw_along_axis, also=(_share_less_its_mean, _exp_less_logsumexp))
 def softmax(x: Real, *, axis: int = -1) -> VJP:
     axis = fit_axes(axis, x.ndim)
     e = constant_exp(x - finite_max(x, axis=axis))

@@ -1,10 +1,11 @@
 """The console command `gradspec`, also `python -m gradspec`; what it does is imported when it is asked for.
 
 Each subcommand is one entry of `COMMANDS`. An exit status is one of pytest's: 0 if all is well, 1 if
-something failed, 2 if the run was interrupted, 3 after an error of gradspec's own, 4 for a command line that
-is wrong.
+something failed, or if nobody reads the output to its end, 2 if the run was interrupted, 3 after an error of
+gradspec's own, 4 for a command line that is wrong.
 """
 
+import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
@@ -16,6 +17,9 @@ from gradspec import __version__
 
 USAGE_ERROR = 4
 """The exit status after a command line that is wrong."""
+
+BROKEN_PIPE = 1
+"""The exit status where nobody reads the output to its end, as of Python and pytest."""
 
 
 class Command(NamedTuple):
@@ -40,8 +44,12 @@ COMMANDS = {
         "verify ops, and time them beside the spec and other backends",
         "gradspec.timing.command:time_ops",
     ),
+    "ops": Command(
+        "list the ops, each with its arrays and keywords",
+        "gradspec.properties.running.commands:print_ops",
+    ),
     "laws": Command(
-        "print what each law asks, does not see, and alone catches",
+        "print the laws: what each asks, and what it does not see",
         "gradspec.properties.running.commands:print_laws",
     ),
 }
@@ -78,7 +86,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no such command as {name!r}; did you mean {' or '.join(near)}?")
     parser.parse_args([name])  # ends after --help and --version, and for other options
     module, _, function = COMMANDS[name].function.partition(":")
-    status: int = getattr(import_module(module), function)(others)
+    try:
+        status: int = getattr(import_module(module), function)(others)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads the output has closed it, as `| head` does. Python flushes once more as it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     return status
 
 

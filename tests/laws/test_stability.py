@@ -66,9 +66,10 @@ def test_second_derivatives_of_ops_with_usual_formulas_are_stable(name: str) -> 
 
 @pytest.mark.parametrize("name", ["tanh", "sigmoid", "silu", "expm1", "softmax"])
 def test_second_derivatives_of_usual_formulas_are_not_stable(name: str) -> None:
-    (form,) = OPS[name].usual_forms
     law = second_derivatives_are_as_stable_as_the_function
-    assert any(law(SPEC_BACKEND, case).verdict == "disagree" for case in iterate_cases(form, "float64", 3))
+    for form in OPS[name].usual_forms:
+        verdicts = {law(SPEC_BACKEND, case).verdict for case in iterate_cases(form, "float64", 3)}
+        assert "disagree" in verdicts
 
 
 def test_second_derivatives_of_softmax_are_stable_where_two_elements_prevail() -> None:
@@ -76,8 +77,8 @@ def test_second_derivatives_of_softmax_are_stable_where_two_elements_prevail() -
     for ties in ([0, 0, 8, 0, 8], [0, 20, 0, 0, 20]):
         case = Case.of("softmax", "float64", [ties], {"axis": 0}, np.sign(ties))
         assert is_stable(case)
-        (usual,) = case.op.usual_forms
-        assert not is_stable(replace(case, op=usual))
+        for usual in case.op.usual_forms:
+            assert not is_stable(replace(case, op=usual))
 
 
 def make_layer_norm_case(row: list[float]) -> Case:

@@ -67,6 +67,7 @@ def test_a_matrix_that_cannot_be_written_makes_the_run_fail_once_all_is_shown(tm
     (tmp_path / "out.json").mkdir()
     run = run_properties(tmp_path, *OPTIONS, "--op=square", "--matrix=out.json", properties=properties)
     assert run.status == 1
+    assert "1 error" in run.output.splitlines()[-1]
     assert run.output.index("✓ agrees") < run.output.index("error  --matrix out.json could not be written: ")
     assert "1 passed" in run.output
     assert "Traceback" not in run.output

@@ -242,6 +242,16 @@ def test_numbers_that_nobody_would_read_are_in_the_script_alone() -> None:
         assert case.as_python().count(",") > 300
 
 
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(-20, "-20"), (1000, "1000"), (1e20, "1e+20"), (1e5, "1e+05"), (2048, "2048"), (1e-20, "1e-20")],
+)
+def test_a_number_is_written_as_people_write_it(number: float, text: str) -> None:
+    for dtype in (np.float64, np.float32):
+        assert literal(np.array(number, dtype)) == text
+        assert dtype(eval(text)) == dtype(number)
+
+
 LETTERS = np.array([1, 0.5, 0.625, 1.25])
 SHORT_ARRAYS: dict[str, tuple[np.ndarray[Any, Any], str]] = {
     "constant": (np.full((2048, 1), 0.1, np.float16), "np.full((2048, 1), 0.1, np.float16)"),

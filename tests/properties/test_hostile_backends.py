@@ -326,7 +326,7 @@ def test_a_backend_that_cannot_be_imported_is_a_line_and_the_others_are_tried(tm
     options = (*backends, "--op=tanh", "-Werror", "--time-limit=2")
     run = run_properties(tmp_path, *options, properties=copy_one_property(tmp_path))
     assert run.status == 1
-    assert "1 passed" in run.output
+    assert "1 passed, 9 errors" in run.output.splitlines()[-1]
     was_raised = "raise BaseException('\\x1b[31m\\u202e')"
     interrupt = "KeyboardInterrupt"
     late = "did not finish within 2 s when it was imported, nor when tried again; --time-limit allows more"
@@ -342,7 +342,7 @@ def test_a_backend_that_cannot_be_imported_is_a_line_and_the_others_are_tried(tm
         f"is_silent:backend: raised Silent: {silent}",
         "is_number:backend: expected a `Backend` or a function that returns one, not 7",
     ):
-        assert f"unavailable  {line}\n" in run.output
+        assert f"error  --backend {line}\n" in run.output
     assert "Traceback" not in run.output
     assert not {*"\x1b\u202e"} & {*run.output}
 

@@ -13,7 +13,8 @@ import pytest
 from gradspec.properties.cases.case import Case, dtype_of
 from gradspec.properties.judging.judge import ComputationJudge, Judge
 from gradspec.properties.judging.judgement import Judgement, combine_judgements
-from gradspec.reference import OPS, VJP
+from gradspec.reference import OPS, VJP, op
+from gradspec.reference.domains import Real
 from tests.helpers.pytest_runs import PytestRun, run_properties, run_script
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
@@ -59,13 +60,56 @@ def test_what_the_stable_formula_gives_agrees(dtype: str) -> None:
     assert (judgement.verdict, judgement.loss) == ("agree", 0)
 
 
+def twice_tanh(x: Real) -> Any:
+    return 2 * np.tanh(x)
+
+
+def gated(x: Real) -> Any:
+    return x * np.tanh(x)
+
+
+def judge_formula(formula: Any, dtype: str, x: Sequence[float], compute: Callable[[Any, Any], Any]) -> str:
+    """Return the verdict on a formula's gradient, computed in float32 or wider from x and its tanh."""
+    case = Case.of(op("()->()")(formula).address, dtype, [x], {}, np.ones(len(x)))
+    wide = case.inputs[0].astype(np.float64 if dtype == "float64" else np.float32)
+    y = np.tanh(wide).astype(dtype_of(dtype)).astype(wide.dtype)
+    return Judge(case).judge_gradient("x", compute(wide, y).astype(dtype_of(dtype))).verdict
+
+
+@pytest.mark.usefixtures("restored_registry")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_usual_formula_of_an_op_within_a_formula_is_lossy(dtype: str) -> None:
+    """A right kernel computes 1 - y * y where the formula says tanh, which has that as a usual formula."""
+    far = [FAR[dtype], 0.5]
+    assert judge_formula(twice_tanh, dtype, far, lambda x, y: 2 * (1 - y * y)) == "lossy"
+    assert judge_formula(twice_tanh, dtype, far, lambda x, y: 2 / np.cosh(x) ** 2) == "agree"
+    many = list(np.linspace(-FAR[dtype], FAR[dtype], 41))
+    assert judge_formula(gated, dtype, many, lambda x, y: y + x * (1 - y * y)) in ("agree", "lossy")
+
+
+@pytest.mark.usefixtures("restored_registry")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "compute",
+    [
+        lambda x, y: -2 / np.cosh(x) ** 2,
+        lambda x, y: 2 * (1 + y * y),
+        lambda x, y: 2 * (1 - y * y) * np.nan,
+        lambda x, y: 2 * (1 - y),
+    ],
+    ids=["sign", "plus", "nan", "square"],
+)
+def test_what_no_formula_of_an_op_within_a_formula_gives_is_wrong(dtype: str, compute: Any) -> None:
+    assert judge_formula(twice_tanh, dtype, [FAR[dtype], 0.5], compute) == "disagree"
+
+
 def test_a_usual_formula_that_overflows_allows_nothing() -> None:
     def naive(x: Any) -> VJP:
         e = np.exp(-x)  # overflows below -710
         return 1 / (1 + e), (lambda g: g * e / (1 + e) / (1 + e),)
 
-    op = replace(OPS["sigmoid"], usual_rules=(naive,))
-    case = replace(Case.of("sigmoid", "float64", [[-720.0, 1.0]], {}, [1.0, 1.0]), op=op)
+    form = replace(OPS["sigmoid"], usual_rules=(naive,))
+    case = replace(Case.of("sigmoid", "float64", [[-720.0, 1.0]], {}, [1.0, 1.0]), op=form)
     exact = Judge(case).exact.gradients["x"].astype(np.float64)
     assert exact[0] > 0
     assert Judge(case).judge_gradient("x", exact).verdict == "agree"

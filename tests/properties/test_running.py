@@ -1,6 +1,7 @@
 """Running the properties: options, shards, budgets, and backends with declared deviations."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,6 +34,24 @@ from tests.helpers.pytest_runs import copy_one_property, run_properties
         ("--time-limit=0", "ERROR: --time-limit 0: expected a number of seconds above 0"),
         ("--op=program", "ERROR: --op program: no such op; did you mean 'programs'"),
         ("--isolate --no-isolate", "ERROR: --isolate --no-isolate: expected one of them, or neither"),
+        ("--backend=numpy --op=silo", "ERROR: --op silo: no such op; did you mean 'silu'"),
+        ("--bakcend=numpy", "ERROR: --bakcend: no such option; did you mean --backend?"),
+        ("--bakcend numpy", "ERROR: --bakcend: no such option; did you mean --backend?"),
+        ("--hypothesis-sed 1", "ERROR: --hypothesis-sed: no such option; did you mean --hypothesis-seed"),
+        ("--zzz", "ERROR: --zzz: no such option; those of gradspec are --backend, --op, "),
+        ("-p no:xdist -n2", "ERROR: -n2: an option of pytest-xdist, which is not installed"),
+        (
+            "--backend=one_op:backend --op=silu",
+            "ERROR: --op silu: not offered by one-op; it offers tanh",
+        ),
+        (
+            "--backend=one_op:backend --backend=numpy --dtype=bfloat16",
+            "ERROR: --dtype bfloat16: not offered by one-op and numpy; there are float64, float32",
+        ),
+        (
+            "--backend=one_op:backend --op=programs",
+            "ERROR: --op programs: not offered by one-op; it has no ops that programs are made of",
+        ),
         ("--time-limit=nan", "ERROR: --time-limit nan: expected a number of seconds above 0"),
         ("--backend=broken:backend", "ERROR: --backend broken:backend: raised ZeroDivisionError"),
         (
@@ -48,6 +67,8 @@ def test_what_does_not_exist_is_named_in_a_line(option: str, line: str, tmp_path
         f"backend = replace(load('numpy'), name='mine', known={{{where!r}: 'why'}})"
         for name, where in (("no_law", "exp: valu agrees"), ("no_library", "exp (jaxx<2)"))
     }
+    sources["one_op"] = "from gradspec.backends import load\nright = load('numpy')\n"
+    sources["one_op"] += "backend = right.with_ops(name='one-op', tanh=right.ops['tanh'])\n"
     for name, source in sources.items():
         (tmp_path / f"{name}.py").write_text(source, encoding="utf-8")
     run = run_properties(tmp_path, *option.split(), "--collect-only")
@@ -74,15 +95,6 @@ def test_programs_are_tried_by_name_or_with_everything(
     assert run.status == 0
     assert [place for place in found if place not in run.output] == []
     assert [place for place in missing if place in run.output] == []
-
-
-@pytest.mark.parametrize("op", ["silu", "programs"])
-def test_the_adapter_alone_is_no_run(op: str, tmp_path: Path) -> None:
-    source = "from gradspec.backends import load\nright = load('numpy')\n"
-    source += "backend = right.with_ops(name='mine', tanh=right.ops['tanh'])\n"
-    (tmp_path / "mine.py").write_text(source, encoding="utf-8")
-    run = run_properties(tmp_path, "--backend=mine:backend", f"--op={op}", "--no-isolate")
-    assert run.status == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
 def test_the_adapter_is_tried_first(tmp_path: Path) -> None:
@@ -159,6 +171,7 @@ def test_deviations_that_are_declared_are_expected_and_missed_when_gone(tmp_path
     run = run_properties(tmp_path, *options, "--matrix=matrix.json", properties=properties)
     assert run.status == 1
     assert "error  mine: square is declared to deviate (fixed since)" in run.output
+    assert re.search(r"\b1 error\b", run.output.splitlines()[-1]), "the last line says that something failed"
     assert "tanh is declared" not in run.output
     assert " failed" not in run.output
     assert not (tmp_path / "failures").exists()
@@ -281,6 +294,17 @@ def test_tables_of_nasty_names_do_nothing(capsys: pytest.CaptureFixture[str]) ->
     out = capsys.readouterr().out
     assert "\x1b" not in out
     assert "[red]" in out
+
+
+def test_of_one_cause_an_op_is_shown_before_a_longer_or_shorter_program() -> None:
+    def fail(target: str, lines: int) -> FailureRecord:
+        text = f"{target} fails" + "\n  x" * lines
+        return FailureRecord(f"{target} fails", text, "f.py", ("same",), "value agrees", target, "raises")
+
+    report = RunResults([], [fail("programs", 1), fail("layer_norm", 5)])
+    assert [[f.target_name for f in group] for group in report.group_failures()] == [
+        ["layer_norm", "programs"]
+    ]
 
 
 def test_failures_of_one_cause_are_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,7 +89,13 @@ def _note_sums() -> Iterator[list[str]]:
         _noted.reset(token)
 
 
-def _note(name: str) -> None:
+def is_noting_sums() -> bool:
+    """Return whether somebody wants to know where elements are added up."""
+    return _noted.get() is not None
+
+
+def note_sum(name: str) -> None:
+    """Note that elements were added up by this function, if anybody wants to know."""
     notes = _noted.get()
     if notes is not None:
         notes.append(name)
@@ -106,7 +112,7 @@ class SumNotingArray(np.ndarray[Any, Any]):
             kwargs["out"] = tuple(map(_view_as_plain, out))
         result = getattr(ufunc, method)(*plain, **kwargs)
         if _adds_up(ufunc, method, plain, result):
-            _note(ufunc.__name__)
+            note_sum(ufunc.__name__)
         # A Python function made into a ufunc returns objects.
         if getattr(result, "dtype", None) == np.object_:
             result = result.astype(plain[0].dtype)
@@ -123,7 +129,7 @@ class SumNotingArray(np.ndarray[Any, Any]):
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if function in _ADDING_FUNCTIONS or (function is np.einsum and _contracts(args[0])):
-            _note(function.__name__)
+            note_sum(function.__name__)
             return _view_as_noting(function(*_view_all_as_plain(args), **kwargs))
         return _view_as_noting(super().__array_function__(function, types, args, kwargs))
 

@@ -87,7 +87,7 @@ def _make_parser() -> Parser:
     parser.add_argument(
         "--dtype",
         choices=DTYPES,
-        help=f"of what is verified and timed (default: verify all dtypes, time {PREFERRED_DTYPE})",
+        help=f"verify and time this one alone (default: verify all dtypes, time {PREFERRED_DTYPE})",
     )
     parser.add_argument(
         "--seconds",
