@@ -58,8 +58,8 @@ def make_attention(adds_up_groups: bool = True, scales: bool = True) -> Any:
                 dscores = p * (g @ wv[..., tile, :].mT - delta)
                 dq += dscores @ wk[..., tile, :] / math.sqrt(q.shape[-1])
                 dk[..., tile, :] = dscores.mT @ wq / (math.sqrt(q.shape[-1]) if scales else 1)
-            groups = (k.shape[1], q.shape[1] // k.shape[1])
-            dk, dv = dk.unflatten(1, groups), dv.unflatten(1, groups)
+            of_groups = (*k.shape[:2], -1, *k.shape[2:])
+            dk, dv = dk.reshape(of_groups), dv.reshape(of_groups)
             dk = dk.sum(2) if adds_up_groups else dk[:, :, 0]
             return dq.to(q.dtype), dk.to(k.dtype), dv.sum(2).to(v.dtype)
 
