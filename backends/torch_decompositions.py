@@ -5,8 +5,8 @@ Torch's own decompositions of the usual ones are made for its compiler, which th
 Two formulas are usual in fused kernels, although they lose digits that these do not, and a plain function as
 reference cannot say so. In the backward pass the probabilities of a softmax are computed anew, as
 exp(x - logsumexp(x)); and where their cotangent is a product of matrices, g v, its mean under the
-probabilities p is taken as the sum of g o, where o = p v. FlashAttention has both (Dao et al., 2022,
-algorithm 4). What they lose counts as rounding, in every backward pass.
+probabilities p is taken as the sum of g o, where o = p v. FlashAttention-2 has both (Dao, 2023, algorithm
+2). What they lose counts as rounding, in every backward pass.
 """
 
 import math

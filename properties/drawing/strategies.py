@@ -36,7 +36,7 @@ from gradspec.reference.op import Op
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 EXAMPLES_KEPT = 32
-"""Of how many examples the cases are kept: every backend of a run draws the same ones, one after the other."""
+"""Of how many examples the cases are kept: every backend of a run draws the same ones, in turn."""
 
 BYTES_PER_CALL = 10  # that the first choices of a call are read off; most calls make no more
 BYTES_OF_VALUES = 32  # that pick the values of the first case; each is one more to shrink

@@ -98,9 +98,7 @@ def declare_function(
     draw_call = from_signature(shapes, values, domains, literal=True)
     calls = [draw_call(SeededChoices(seed, (2, 3))) for seed in range(N_CALLS_TRIED)]
     _try_out(torch_rule, arrays, domains, shapes, calls)
-    if "*" in shapes:
-        return op(shapes, kinks=kinks, **values)(rule)
-    return op(draw_call, kinks=kinks)(rule)
+    return op(None, shapes=shapes, kinks=kinks, also=(), settle=None, **values)(rule)
 
 
 def _read_parameters(function: Any, name: str) -> Mapping[str, inspect.Parameter]:
@@ -158,7 +156,7 @@ def _try_out(
         shapes: The signature.
         calls: The calls that it is tried with.
     """
-    without = {*rule.wrt}
+    without, has_floats = {*rule.wrt}, False
     for call in calls:
         inputs = [fill_from_domain(d, s) for d, s in zip(domains, call.shapes, strict=True)]
         value, pull = rule.run(inputs, call.keywords)
@@ -171,9 +169,10 @@ def _try_out(
         for one, other in zip(list_values(value), list_values(again), strict=True):
             if not np.array_equal(one, other, equal_nan=one.dtype.kind == "f"):
                 raise rule.make_error("gives another value when it is called again; is there dropout in it?")
+        has_floats |= any(v.dtype.kind == "f" for v in list_values(value))
         gradients = pull(*map(np.ones_like, list_values(value)))
         without -= {i for i, d in zip(rule.wrt, gradients, strict=True) if d is not None}
-    if without and any(v.dtype.kind == "f" for v in list_values(value)):
+    if without and has_floats:
         names = " and ".join(arrays[i] for i in sorted(without))
         raise rule.make_error(
             f"has no gradient by {names}: what it computes from it is detached, or not used; annotate what "

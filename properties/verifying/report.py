@@ -24,7 +24,7 @@ class Report:
         loss: The largest error among these, where 1 is the largest that the stable formula allows.
         margin: The largest error of all, where 1 is the largest that is allowed; None if no numbers were
             compared.
-        left_out: The laws it was not asked, each with the reason, as "law: reason".
+        left_out: The laws, and what else, that it was not asked, each as "what: reason".
     """
 
     op: str

@@ -63,6 +63,17 @@ def test_a_wrong_second_derivative_is_found() -> None:
     assert "breaks a law: second derivatives agree" in text
 
 
+def test_a_formula_that_loses_more_digits_is_wrong() -> None:
+    """No usual formula says that it is lossy."""
+
+    def variance(x: Any) -> Any:
+        return (x * x).mean(-1) - x.mean(-1) ** 2
+
+    text = fail(variance, lambda x: x.var(-1, correction=0), shapes="(*b,n)->(*b)", dtypes=["float32"])
+    assert text.startswith("wrong  ")
+    assert "the value" in text
+
+
 # What the noise is made of: without each part something right is accused.
 
 
