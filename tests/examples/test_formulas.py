@@ -17,6 +17,9 @@ from gradspec.reference.usual_formulas import fill_moderately
 from tests.helpers.pytest_runs import ROOT
 
 torch = pytest.importorskip("torch")
+
+from tests.examples.flash_attention import make_attention  # noqa: E402 - needs torch
+
 F: Any = torch.nn.functional
 
 MAX_LINES = 10
@@ -105,3 +108,17 @@ def test_what_torch_has_is_verified_by_a_formula(formulas: Any, name: str) -> No
     dtypes = ["float64", "float32"] if name in ROUNDED_IN_16_BITS else None
     report = gradspec.verify(TORCH[name], getattr(formulas, name), seed=0, dtypes=dtypes)
     assert report.informative > 0.7
+
+
+@pytest.mark.rotating("flash attention")
+def test_a_right_flash_attention_is_not_accused(formulas: Any) -> None:
+    """Its backward pass loses digits where scores are large, as the formula beside the stable one does."""
+    report = gradspec.verify(make_attention(), formulas.causal_attention, seed=0, nests=False)
+    assert report.informative > 0.9
+
+
+@pytest.mark.rotating("flash attention")
+@pytest.mark.parametrize("fault", [{"adds_up_groups": False}, {"scales": False}])
+def test_a_fault_in_the_keys_of_flash_attention_is_found(formulas: Any, fault: dict[str, bool]) -> None:
+    with pytest.raises(AssertionError, match=r"wrong  kernel_formulas:causal_attention[^|]*gradient of k"):
+        gradspec.verify(make_attention(**fault), formulas.causal_attention, seed=0, nests=False)
