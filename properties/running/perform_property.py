@@ -77,8 +77,7 @@ def perform_property(
     is_complete = True
     expected: list[LawViolation] = []
     time_left = TimeLeft(seconds, max_seconds)
-    if time_left.is_limited:
-        target.judge_case = time_left.bound(target)
+    target.judge_case = time_left.bound(target)
     try:
         for k, (known, dtypes) in enumerate(parts):
             time_left.begin_part(k, len(parts))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gradspec.backends import Backend, load
 from gradspec.properties.judging.judgement import Judgement
+from gradspec.properties.running import time_left
 from gradspec.properties.running.budget import Budget
 from gradspec.properties.running.failure import LawViolation
 from gradspec.properties.running.perform_property import perform_property
@@ -134,6 +135,15 @@ def test_a_failure_is_shrunk_for_as_long_as_there_is_time() -> None:
     with pytest.raises(LawViolation) as patient:
         perform(wait_and_fail, seconds=1.0, max_seconds=30.0)
     assert patient.value.case.as_lines() == ["1001"]
+    assert int(hurried.value.case.as_lines()[0]) > 1000
+
+
+def test_a_failure_is_not_shrunk_for_ever_where_time_is_not_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time_left, "MAX_SHRINK_SECONDS", 0.5)
+    begin = time.monotonic()
+    with pytest.raises(LawViolation) as hurried:
+        perform(wait_and_fail)
+    assert time.monotonic() - begin < 2
     assert int(hurried.value.case.as_lines()[0]) > 1000
 
 
