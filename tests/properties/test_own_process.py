@@ -196,13 +196,13 @@ def test_a_task_comes_to_the_same_in_both_places() -> None:
 def test_a_task_in_either_place_ends_in_its_time() -> None:
     place = OwnProcessPlace("numpy", 30)
     try:
-        place.perform(make_task())  # the process is started
+        once = place.perform(make_task())  # the process is started
         for p in (ThisProcess(), place):
             begin = time.monotonic()
-            outcome: TaskOutcome = p.perform(make_task(seconds=0.3, max_seconds=2.0))
-            assert 0.3 <= time.monotonic() - begin < 1.3
+            outcome: TaskOutcome = p.perform(make_task(seconds=1.0, max_seconds=4.0))
+            assert 1.0 <= time.monotonic() - begin < 2.0
             assert outcome.is_complete
-            assert outcome.tally.judged > 36
+            assert outcome.tally.judged > once.tally.judged  # repeated with fresh examples
             outcome = p.perform(make_task(seconds=0.0, max_seconds=0.0))
             assert not outcome.is_complete
             assert outcome.tally.judged == 1
