@@ -75,9 +75,11 @@ def derive_rule(formula: Formula, has_gradient: Sequence[bool], variadic: bool =
         if not any(has_gradient):
             return formula(*args, **keywords), None
 
+        constants = [x if i in wrt else _keep_constant(x) for i, x in enumerate(args)]
+
         def fn(*leaves: Any) -> Any:
             by_place = dict(zip(wrt, leaves, strict=True))
-            return formula(*[by_place.get(i, x) for i, x in enumerate(args)], **keywords)
+            return formula(*[by_place.get(i, x) for i, x in enumerate(constants)], **keywords)
 
         value, pull = vjp(fn, *[args[i] for i in wrt], variable_class=get_formula_class())
 
@@ -110,16 +112,22 @@ def apply_formula(
         variable = next((x for x in args if isinstance(x, Variable)), None)
         if variable is None:
             return formula(*args, **keywords)
-        xs = [
-            x._data if isinstance(x, Variable) and not has_gradient[0 if variadic else i] else x
-            for i, x in enumerate(args)
-        ]
+        xs = [x if has_gradient[0 if variadic else i] else _keep_constant(x) for i, x in enumerate(args)]
         value = formula(*xs, **keywords)
         if isinstance(value, tuple):
             return tuple(_as_variable(v, type(variable)) for v in value)
         return _as_variable(value, type(variable))
 
     return op
+
+
+def _keep_constant(x: Any) -> Any:
+    """Return the array of an argument without a gradient, a copy: pullbacks need it, and it is the caller's.
+
+    The ops copy integers and truth values themselves.
+    """
+    x = x._data if isinstance(x, Variable) else x
+    return np.array(x) if isinstance(x, np.ndarray) and x.dtype.kind not in "biu" else x
 
 
 def _as_variable(x: Any, kind: type[Variable]) -> Variable:

@@ -143,6 +143,21 @@ def test_what_has_no_gradient_gets_none() -> None:
     assert not declared(np.ones(2), cos, np.array([0, 1])).requires_grad
 
 
+@pytest.mark.parametrize("by_tape", [False, True])
+def test_a_table_may_be_overwritten_before_the_pullback(by_tape: bool) -> None:
+    def rotate(x: Real, cos: Fixed) -> Array:
+        return x * cos
+
+    declared: Any = op("(n),(n)->(n)")(rotate)
+    table = np.full(2, 3.0)
+    if by_tape:
+        _, pull = vjp(lambda x: declared(x, table), Tensor(np.ones(2)))
+    else:
+        _, pull = declared.rule(np.ones(2), table)
+    table[...] = 0
+    assert np.asarray(pull(np.ones(2))[0]).tolist() == [3, 3]
+
+
 def test_a_formula_of_any_number_of_arrays() -> None:
     def total_square(*xs: Positive) -> Array:
         return sum(x * x for x in xs)
