@@ -1,5 +1,6 @@
 """The time that a property has: for drawing fresh examples, and in all, its smallest case included."""
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ SHRINK_SECONDS = 10.0
 """For the smallest case of a failure, where a property has a time at all, and has less of it left."""
 
 MAX_SHRINK_SECONDS = 30.0
-"""For the smallest case, whatever time there is: of a slow op Hypothesis would try cases for five minutes."""
+"""For the smallest case, where a property has no limit: Hypothesis would try cases for five minutes."""
 
 SHARE_FOR_SIMPLER_VALUES = 0.2
 """Of the time for the smallest case: what is kept for simpler values once Hypothesis has been stopped."""
@@ -70,7 +71,7 @@ class TimeLeft:
             return self._last_end if self._seconds is None else min(self.end, self._last_end)
         if self._shrink_end is None:
             now = time.monotonic()
-            seconds = min(self._last_end - now, MAX_SHRINK_SECONDS)
+            seconds = self._last_end - now if math.isfinite(self._last_end) else MAX_SHRINK_SECONDS
             if self._seconds is not None:
                 seconds = min(seconds, max(SHRINK_SECONDS, self.end - now))
             self._shrink_end = now + (1 - SHARE_FOR_SIMPLER_VALUES) * seconds

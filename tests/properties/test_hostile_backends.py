@@ -356,6 +356,7 @@ def test_a_fork_on_import_is_told_in_this_process_too(tmp_path: Path) -> None:
 
 
 CRASHES_FROM_TWO_SOURCE = """
+import math
 import os
 from dataclasses import replace
 from gradspec.backends import load
@@ -363,7 +364,7 @@ from gradspec.backends import load
 right = load("numpy")
 
 def crashes_from_two(x):
-    return right.ops["tanh"](x) if x.size < 2 else os.abort()
+    return right.ops["tanh"](x) if math.prod(x.shape) < 2 else os.abort()
 
 backend = replace(right, name="mine", known={}, ops={"tanh": crashes_from_two})
 """
@@ -373,7 +374,5 @@ backend = replace(right, name="mine", known={}, ops={"tanh": crashes_from_two})
 def test_a_crash_is_shrunk(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(CRASHES_FROM_TWO_SOURCE, encoding="utf-8")
     run = run_properties(tmp_path, "--backend=mine:backend", properties=copy_one_property(tmp_path))
-    case = (
-        r"  x         = \[0(, 0){1,2}\]\n  cotangent = \[1(, 0){1,2}\]\n  the process was killed by SIGABRT"
-    )
+    case = r"  x         = \[+0(, 0){1,2}\]+\n  cotangent = \[+1(, 0){1,2}\]+\n  the process was killed by SIGABRT"
     assert re.search(case, run.output)
