@@ -155,6 +155,17 @@ class Op:
         """
         return self.apply(arrays, **keywords) if self.variadic else self.apply(*arrays, **keywords)
 
+    def settle_arguments(self, arrays: Sequence[Array], keywords: Mapping[str, Any]) -> tuple[Array, ...]:
+        """Return the arrays of a call, moved to where the function is defined."""
+        return tuple(arrays if self.settle is None else self.settle(*arrays, **keywords))
+
+    def is_defined(self, arrays: Sequence[Array], keywords: Mapping[str, Any]) -> bool:
+        """Return whether the function is defined for all arrays of a call together."""
+        return self.settle is None or all(
+            np.array_equal(now, before, equal_nan=True)
+            for now, before in zip(self.settle_arguments(arrays, keywords), arrays, strict=True)
+        )
+
     def domain(self, i: int) -> Domain:
         """Return the domain of the i-th array of a call."""
         return self.domains[0 if self.variadic else i]

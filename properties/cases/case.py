@@ -119,15 +119,12 @@ class Case:
         """Return the case with arguments that constrain each other moved to where the op is defined."""
         if self.op.settle is None:
             return self
-        return replace(self, inputs=tuple(self.op.settle(*self.inputs, **self.keywords)))
+        return replace(self, inputs=self.op.settle_arguments(self.inputs, self.keywords))
 
     @property
     def is_settled(self) -> bool:
         """Whether the op is defined for all its arguments together."""
-        return self.op.settle is None or all(
-            np.array_equal(now, before, equal_nan=True)
-            for now, before in zip(self.settle().inputs, self.inputs, strict=True)
-        )
+        return self.op.is_defined(self.inputs, self.keywords)
 
     def compute_kink_distances(self) -> tuple[Array, ...]:
         """Return, for each input, how far each element is from the nearest kink, in higher precision."""

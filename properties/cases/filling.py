@@ -26,11 +26,10 @@ def fill_case(op: Op, call: Call, dtype: str, block: Array) -> Case:
         picks = _rotate(block[len(call.shapes) :], 17 * i)  # so that equal shapes get different values
         allow_far = i == 0 and not op.elementwise
         inputs.append(fill_array(op.domain(i), dtype, described, int(block[i]), picks, allow_far))
-    if op.settle is not None:
-        inputs = [*op.settle(*inputs, **call.keywords)]
+    arrays = op.settle_arguments(inputs, call.keywords)
     with np.errstate(all="ignore"):
-        shape = np.shape(op.compute_value(*(_to_float32(x) for x in inputs), **call.keywords))
-    return Case(op, dtype, tuple(inputs), call.keywords, fill_cotangent(dtype, shape, block[::-1]))
+        shape = np.shape(op.compute_value(*(_to_float32(x) for x in arrays), **call.keywords))
+    return Case(op, dtype, arrays, call.keywords, fill_cotangent(dtype, shape, block[::-1]))
 
 
 def fill_array(

@@ -104,7 +104,7 @@ class ProgramBuilder:
         for i, x in enumerate(xs):
             if not isinstance(op.domain(i), Integers | Booleans) and not self.fits_domain(op, i, x):
                 return False
-        if op.settle is not None and not all(map(np.array_equal, op.settle(*xs, **keywords), xs)):
+        if not op.is_defined(xs, keywords):
             return False
         if op.kinks is not None and not self._is_off_kinks(op, xs, keywords):
             return False

@@ -12,7 +12,7 @@ import shutil
 import site
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
@@ -83,6 +83,12 @@ class LawViolation(AssertionError):
     def kind(self) -> tuple[Severity | None, bool]:
         """Its severity, and whether it is an exception."""
         return self.severity, self.judgement.raised
+
+    def as_flaky(self) -> "LawViolation":
+        """Return the violation as one that did not show when its case was tried again."""
+        note = "but not when tried again: it is nondeterministic, or depends on earlier calls"
+        judgement = replace(self.judgement, reason=f"{self.judgement.reason}\n  {note}")
+        return LawViolation(self.law, self.backend, self.case, judgement)
 
     def explains(self, severity: Severity | None, raised: bool) -> bool:
         """Return whether a violation of this severity, by an exception or not, is no news beside this one."""

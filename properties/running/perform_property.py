@@ -5,7 +5,6 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import Phase, Verbosity, settings
@@ -247,10 +246,7 @@ def _choose_violation(target: BackendUnderTest, error: BaseException, known: boo
     if known:
         return target.failure
     if isinstance(error, Flaky):
-        violation, judgement = target.failure, target.failure.judgement
-        note = "but not when tried again: it is nondeterministic, or depends on earlier calls"
-        judgement = replace(judgement, reason=f"{judgement.reason}\n  {note}")
-        return LawViolation(violation.law, violation.backend, violation.case, judgement)
+        return target.failure.as_flaky()
     return _simplify_in_time(target) or target.failure
 
 

@@ -14,10 +14,11 @@ import numpy as np
 from gradspec.backends.addresses import suggest_nearest
 from gradspec.properties.verifying.kernels import name_function
 from gradspec.properties.verifying.parameters import find_domain, list_keyword_values, read_hints
-from gradspec.properties.verifying.torch_rules import TorchRule, list_values
+from gradspec.properties.verifying.torch_rules import TorchRule
 from gradspec.reference import Op, op
 from gradspec.reference.calls import Call, SeededChoices
 from gradspec.reference.domains import Domain, Interval
+from gradspec.reference.formula_checks import list_values
 from gradspec.reference.kink_distances import KinkDistanceFunction
 from gradspec.reference.misfits import refuse_misfits
 from gradspec.reference.op import fill_from_domain

@@ -90,11 +90,12 @@ def describe_failure(violation: LawViolation, folder: Path, no_script: str) -> s
         folder: Where its script and its capsule go.
         no_script: Why it can have no script; "" if it can.
     """
-    capsule, script = violation.format_files(folder)
+    files = violation.format_files(folder)
+    capsule, script = files
     try:
-        write_atomically(capsule, violation.format_files(folder)[capsule])
+        write_atomically(capsule, files[capsule])
         if not no_script:
-            write_atomically(script, violation.format_files(folder)[script])
+            write_atomically(script, files[script])
     except OSError as error:
         return f"{violation.as_text()}\n  {describe_unwritten('script and case', error)}"
     if no_script:

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -253,10 +253,7 @@ def _choose_violation(target: OpUnderOneTest, error: BaseException | None) -> La
     assert target.search is not None
     if isinstance(error, Flaky):
         assert target.failure is not None
-        note = "but not when tried again: it is nondeterministic, or depends on earlier calls"
-        judgement = target.failure.judgement
-        judgement = replace(judgement, reason=f"{judgement.reason}\n  {note}")
-        return target.make_violation(target.failure.law, target.failure.case, judgement)
+        return target.failure.as_flaky()
     if target.failure is None:
         passed_over = sorted(
             target.search.list_unexplained(), key=lambda item: rank_severity(item[0].severity or "")

@@ -16,6 +16,7 @@ import numpy as np
 from gradspec.properties.cases.observed.sums import is_noting_sums, note_sum
 from gradspec.properties.judging.jitter import JitteredArray, JitterSource, get_jitter
 from gradspec.reference.domains import Domain, Interval
+from gradspec.reference.formula_checks import list_values
 from gradspec.reference.record import record
 from gradspec.reference.rule import VJP, Array
 from gradspec.reference.tape import Variable
@@ -158,11 +159,6 @@ class OperationObserver:
 
     def note_sum(self, name: str) -> None:
         note_sum(name)
-
-
-def list_values(value: Any) -> list[Any]:
-    """Return the values of a function, of which there may be one."""
-    return [*value] if isinstance(value, tuple) else [value]
 
 
 def _are_jittered(args: Sequence[Any]) -> bool:
