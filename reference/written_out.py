@@ -29,10 +29,15 @@ def _over_one_plus_exp(x: Array, z: Array) -> VJP:
     return x * s, (lambda g: g * s, lambda g: -g * x * (s * (1 - s)))
 
 
+def _take_shares(x: Array, axis: Axes) -> Array:
+    y: Array = np.exp(x - OPS["logsumexp"].usual_forms[0](x, axis=axis, keepdims=True))
+    return y
+
+
 def _exp_less_logsumexp(x: Array, *, axis: Axes = -1) -> VJP:
     """Return the softmax of x."""
     axis = fit_axes(axis, x.ndim)
-    y = np.exp(x - OPS["logsumexp"].usual_forms[0](x, axis=axis, keepdims=True))
+    y = _take_shares(x, axis)
     return y, (lambda g: y * (g - np.sum(g * y, axis=axis, keepdims=True)),)
 
 
@@ -42,7 +47,7 @@ _softmax = record(_exp_less_logsumexp)
 @record
 def _attend(x: Array, v: Array) -> VJP:
     """Return softmax(x) @ v, the softmax along the last axis."""
-    p = np.exp(x - OPS["logsumexp"].usual_forms[0](x, axis=-1, keepdims=True))
+    p = _take_shares(x, -1)
     value = np.matmul(p, v)
 
     def pull_x(g: Array) -> Array:
